@@ -1,0 +1,1 @@
+//! The in-process upstream: a small real RESP server.

@@ -1,0 +1,1 @@
+//! Keys: the version prefix, namespaces, globs.

@@ -1,0 +1,1 @@
+//! Rules: which keys are cached, and how.

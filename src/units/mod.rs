@@ -1,0 +1,1 @@
+//! Words without a home of their own: time, sizes, durations, secrets.

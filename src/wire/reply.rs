@@ -1,0 +1,303 @@
+//! Where the next reply ends, by frame length alone: the scanner never builds a tree, never
+//! recurses, keeps its place over reads, and refuses nesting beyond [`DEPTH_MAX`].
+//!
+//! Every RESP2 and RESP3 type is known; streamed types (`$?`, `*?`) are refused, because neither
+//! Redis nor Valkey sends them.
+
+use crate::wire::number::parse_i64;
+
+/// Deepest nesting accepted (hiredis and libvalkey stop at 9 and 128; real replies use about 7).
+pub const DEPTH_MAX: usize = 128;
+
+/// Longest line of a simple string, error, number or length.
+pub const LINE_MAX: usize = 1 << 20;
+
+/// Why an upstream link must be closed: what it sends is not RESP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Malformed {
+    /// No RESP type starts with this byte.
+    #[error("no reply starts with byte {0:#04x}")]
+    Kind(u8),
+    /// A length that is no number, or out of range.
+    #[error("a length is not a number")]
+    Length,
+    /// No CRLF where one must stand.
+    #[error("a line or bulk does not end with CRLF")]
+    LineEnd,
+    /// A line that does not end.
+    #[error("a line is longer than 1 MiB")]
+    LineLength,
+    /// Nested deeper than [`DEPTH_MAX`].
+    #[error("nested deeper than 128 levels")]
+    Depth,
+}
+
+/// How far the scan of one reply has come. `Default` is the state before its first byte.
+#[derive(Clone, Debug, Default)]
+pub struct Scan {
+    /// Bytes understood.
+    at: usize,
+    /// Bytes of the line at `at` already searched for its end.
+    searched: usize,
+    /// For each open aggregate, how many elements are still to come. Flat replies never push.
+    open: Vec<u64>,
+}
+
+impl Scan {
+    /// Length of the reply that starts at `buffer[0]`, or `None` if it goes on after the end.
+    ///
+    /// Afterwards the state is fresh again: it may be used for the next reply.
+    #[inline]
+    pub fn next(&mut self, buffer: &[u8]) -> Result<Option<usize>, Malformed> {
+        loop {
+            let (kind, line) = match self.line(buffer)? {
+                Some(found) => found,
+                None => return Ok(None),
+            };
+            let after_line = self.at + line.len() + 3;
+            let closes = match kind {
+                b'+' | b'-' | b':' | b'_' | b'#' | b',' | b'(' => {
+                    self.at = after_line;
+                    true
+                }
+                b'$' | b'=' | b'!' => match bulk_end(buffer, line, after_line)? {
+                    Some(end) => {
+                        self.at = end;
+                        true
+                    }
+                    None => return Ok(None),
+                },
+                b'*' | b'~' | b'>' | b'%' | b'|' => {
+                    let closes = self.open(kind, line)?;
+                    self.at = after_line;
+                    closes
+                }
+                other => return Err(Malformed::Kind(other)),
+            };
+            self.searched = 0;
+            if closes && self.close_element() {
+                let length = self.at;
+                self.at = 0;
+                return Ok(Some(length));
+            }
+        }
+    }
+
+    /// Bytes the reply has at least, as far as is known: a hint for the next read.
+    pub fn is_fresh(&self) -> bool {
+        self.at == 0 && self.open.is_empty()
+    }
+
+    /// Opens an aggregate. True if it has no elements, so that it is complete already.
+    fn open(&mut self, kind: u8, line: &[u8]) -> Result<bool, Malformed> {
+        let count = parse_i64(line).filter(|count| *count >= -1).ok_or(Malformed::Length)?;
+        let count = u64::try_from(count).unwrap_or(0);
+        let elements = match kind {
+            b'%' => count.checked_mul(2).ok_or(Malformed::Length)?,
+            // An attribute stands before the reply it describes and is not that reply: its pairs
+            // and one more element must come.
+            b'|' => count.checked_mul(2).and_then(|n| n.checked_add(1)).ok_or(Malformed::Length)?,
+            _ => count,
+        };
+        if elements == 0 {
+            return Ok(true);
+        }
+        if self.open.len() >= DEPTH_MAX {
+            return Err(Malformed::Depth);
+        }
+        self.open.push(elements);
+        Ok(false)
+    }
+
+    /// One element is complete. True if with it the whole reply is.
+    fn close_element(&mut self) -> bool {
+        while let Some(left) = self.open.last_mut() {
+            *left -= 1;
+            if *left > 0 {
+                return false;
+            }
+            self.open.pop();
+        }
+        true
+    }
+
+    /// The type byte at `at` and the text behind it up to CRLF.
+    #[inline]
+    fn line<'b>(&mut self, buffer: &'b [u8]) -> Result<Option<(u8, &'b [u8])>, Malformed> {
+        let Some((&kind, rest)) = buffer.get(self.at..).and_then(<[u8]>::split_first) else {
+            return Ok(None);
+        };
+        let unsearched = rest.get(self.searched..).unwrap_or_default();
+        // Lengths and integers are a few digits; only `+` and `-` lines are long.
+        let found = match kind {
+            b'+' | b'-' => memchr::memchr(b'\r', unsearched),
+            _ => unsearched.iter().position(|&byte| byte == b'\r'),
+        };
+        let Some(found) = found else {
+            self.searched = rest.len();
+            return if rest.len() > LINE_MAX { Err(Malformed::LineLength) } else { Ok(None) };
+        };
+        let end = self.searched + found;
+        match rest.get(end + 1) {
+            Some(b'\n') => Ok(rest.get(..end).map(|line| (kind, line))),
+            Some(_) => Err(Malformed::LineEnd),
+            None => {
+                self.searched = end;
+                Ok(None)
+            }
+        }
+    }
+}
+
+/// Where a bulk whose header ends at `start` ends itself.
+#[inline]
+fn bulk_end(buffer: &[u8], line: &[u8], start: usize) -> Result<Option<usize>, Malformed> {
+    let length = match line {
+        [digit @ b'0'..=b'9'] => usize::from(digit - b'0'),
+        b"-1" => return Ok(Some(start)),
+        _ => parse_i64(line)
+            .and_then(|length| usize::try_from(length).ok())
+            .filter(|length| *length <= isize::MAX as usize / 2)
+            .ok_or(Malformed::Length)?,
+    };
+    match buffer.get(start + length..start + length + 2) {
+        None => Ok(None),
+        Some(b"\r\n") => Ok(Some(start + length + 2)),
+        Some(_) => Err(Malformed::LineEnd),
+    }
+}
+
+/// The value of a bulk or verbatim reply (without `txt:`); `None` for any other reply and for nil.
+pub fn bulk(reply: &[u8]) -> Option<&[u8]> {
+    let (&kind, rest) = reply.split_first()?;
+    if !matches!(kind, b'$' | b'=') || rest.first() == Some(&b'-') {
+        return None;
+    }
+    let line = memchr::memchr(b'\n', rest)?;
+    let value = rest.get(line + 1..)?.strip_suffix(b"\r\n")?;
+    if kind == b'=' { value.get(4..) } else { Some(value) }
+}
+
+/// The value of an integer reply.
+pub fn integer(reply: &[u8]) -> Option<i64> {
+    parse_i64(reply.strip_prefix(b":")?.strip_suffix(b"\r\n")?)
+}
+
+/// True for nil in any of its three forms.
+pub fn is_null(reply: &[u8]) -> bool {
+    matches!(reply, b"$-1\r\n" | b"*-1\r\n" | b"_\r\n")
+}
+
+/// The elements of a complete array, set, push or map (keys and values alternate); none for any
+/// other reply.
+pub fn elements(reply: &[u8]) -> Elements<'_> {
+    let aggregate = matches!(reply.first(), Some(b'*' | b'~' | b'>' | b'%'));
+    let rest = match memchr::memchr(b'\n', reply) {
+        Some(end) if aggregate => reply.get(end + 1..).unwrap_or_default(),
+        _ => &[],
+    };
+    Elements { rest }
+}
+
+/// Iterator over the elements of an aggregate; see [`elements`].
+#[derive(Clone, Debug)]
+pub struct Elements<'b> {
+    rest: &'b [u8],
+}
+
+impl<'b> Iterator for Elements<'b> {
+    type Item = &'b [u8];
+
+    fn next(&mut self) -> Option<&'b [u8]> {
+        if self.rest.is_empty() {
+            return None;
+        }
+        let length = Scan::default().next(self.rest).ok()??;
+        let (element, rest) = self.rest.split_at_checked(length)?;
+        self.rest = rest;
+        Some(element)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{DEPTH_MAX, Malformed, Scan, bulk, elements, integer};
+
+    const REPLIES: &[&[u8]] = &[
+        b"+OK\r\n",
+        b"-ERR no\r\n",
+        b":12\r\n",
+        b"$0\r\n\r\n",
+        b"$5\r\nhe\r\no\r\n",
+        b"$-1\r\n",
+        b"*-1\r\n",
+        b"*0\r\n",
+        b"*2\r\n$1\r\na\r\n*2\r\n:1\r\n*0\r\n",
+        b"_\r\n",
+        b"#t\r\n",
+        b",1.5\r\n",
+        b"(123\r\n",
+        b"=8\r\ntxt:text\r\n",
+        b"!5\r\nERR x\r\n",
+        b"%1\r\n+k\r\n*1\r\n:1\r\n",
+        b"~2\r\n:1\r\n:2\r\n",
+        b">2\r\n+invalidate\r\n*1\r\n$1\r\nk\r\n",
+        b"|1\r\n+ttl\r\n:3\r\n*1\r\n:9\r\n",
+    ];
+
+    #[test]
+    fn every_type_ends_where_it_ends() {
+        for reply in REPLIES {
+            for cut in 0..reply.len() {
+                assert_eq!(Scan::default().next(&reply[..cut]), Ok(None));
+            }
+            let doubled = [*reply, *reply].concat();
+            let mut scan = Scan::default();
+            assert_eq!(scan.next(&doubled), Ok(Some(reply.len())));
+            assert!(scan.is_fresh());
+        }
+    }
+
+    #[test]
+    fn a_drip_gives_the_same_as_a_gulp() {
+        for reply in REPLIES {
+            let mut scan = Scan::default();
+            for end in 0..reply.len() {
+                assert_eq!(scan.next(&reply[..end]), Ok(None));
+            }
+            assert_eq!(scan.next(reply), Ok(Some(reply.len())));
+        }
+    }
+
+    #[test]
+    fn depth_is_capped_and_costs_no_stack() {
+        let at_cap = [b"*1\r\n".repeat(DEPTH_MAX), b":1\r\n".to_vec()].concat();
+        assert_eq!(Scan::default().next(&at_cap), Ok(Some(at_cap.len())));
+        let bomb = b"*1\r\n".repeat(1 << 20);
+        assert_eq!(Scan::default().next(&bomb), Err(Malformed::Depth));
+    }
+
+    #[test]
+    fn what_is_no_reply_is_refused() {
+        for (bytes, error) in [
+            (&b"hello\r\n"[..], Malformed::Kind(b'h')),
+            (b"$x\r\n", Malformed::Length),
+            (b"$?\r\n", Malformed::Length),
+            (b"*-2\r\n", Malformed::Length),
+            (b"$1\r\nabc", Malformed::LineEnd),
+            (b"+a\rb", Malformed::LineEnd),
+        ] {
+            assert_eq!(Scan::default().next(bytes), Err(error));
+        }
+    }
+
+    #[test]
+    fn values_are_read() {
+        assert_eq!(bulk(b"$5\r\nhe\r\no\r\n"), Some(&b"he\r\no"[..]));
+        assert_eq!(bulk(b"=8\r\ntxt:text\r\n"), Some(&b"text"[..]));
+        assert_eq!(bulk(b"$-1\r\n"), None);
+        assert_eq!(integer(b":-2\r\n"), Some(-2));
+        let all: Vec<&[u8]> = elements(b"*2\r\n$1\r\na\r\n*1\r\n:1\r\n").collect();
+        assert_eq!(all, [&b"$1\r\na\r\n"[..], b"*1\r\n:1\r\n"]);
+    }
+}
