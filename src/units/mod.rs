@@ -1,1 +1,3 @@
 //! Words without a home of their own: time, sizes, durations, secrets.
+
+pub mod clock;
