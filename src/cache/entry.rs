@@ -202,28 +202,17 @@ impl Entry {
         None
     }
 
-    /// What may stay behind a new head that answers `question`: the chain, if it is of this key
-    /// and epoch, does not hold an answer to it already, and is not too long.
-    pub(super) fn siblings(
-        &self,
-        question: &Question<'_>,
-        epoch: u64,
-        variants_max: usize,
-    ) -> Option<Self> {
+    /// True if a new head that answers `question` may carry this chain on: it is of the same key
+    /// and has room for one more. (One chain is of one key and one epoch, and holds one answer to
+    /// each question.)
+    pub(super) fn takes_variant(&self, question: &Question<'_>, variants_max: usize) -> bool {
         let mut count = 1;
-        let mut entry = Some(self);
-        while let Some(sibling) = entry {
+        let mut entry = self;
+        while let Some(next) = &entry.header().next {
             count += 1;
-            let fits = sibling.key() == question.key
-                && sibling.epoch() == epoch
-                && !sibling.answers(question)
-                && count <= variants_max;
-            if !fits {
-                return None;
-            }
-            entry = sibling.header().next.as_ref();
+            entry = next;
         }
-        Some(self.clone())
+        self.key() == question.key && count < variants_max
     }
 
     #[inline]
@@ -257,9 +246,20 @@ impl Entry {
         self.header().weight
     }
 
-    /// Makes the entry servable until `deadline`.
-    pub(super) fn set_deadline(&self, deadline: u64) {
-        self.header().deadline.store(deadline.max(1), Ordering::Release);
+    /// Makes the entry servable until `deadline`, or until an earlier one that it has already:
+    /// with two proofs nobody can say which of them is the younger.
+    pub(super) fn limit(&self, deadline: u64) {
+        let earliest =
+            |known: u64| (known == 0 || deadline < known).then_some(deadline.max(1));
+        // An error says that the known one is the earlier.
+        let _kept =
+            self.header().deadline.fetch_update(Ordering::AcqRel, Ordering::Acquire, earliest);
+    }
+
+    /// What decides if it may be served: its deadline (0 = unproved) and its epoch.
+    #[cfg(test)]
+    pub(super) fn life(&self) -> (u64, u64) {
+        (self.header().deadline.load(Ordering::Acquire), self.epoch())
     }
 
     #[inline]
