@@ -1,0 +1,5 @@
+//! What operators see: numbers in, text out. Nothing here is on the way of a request.
+
+pub mod metrics;
+mod process;
+mod text;
