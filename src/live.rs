@@ -1,8 +1,9 @@
 //! What changes while nearside runs and both wings look at: the upstream's identity and health,
 //! and whether the process is draining. Atomics and one short lock; nobody waits here.
 
+use crate::wire::handshake::ServerInfo;
 use parking_lot::RwLock;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 /// What the upstream said of itself in its HELLO.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,8 +16,14 @@ pub struct Identity {
     pub role: String,
 }
 
+impl From<ServerInfo> for Identity {
+    fn from(info: ServerInfo) -> Self {
+        Self { server: info.server, version: info.version, role: info.role }
+    }
+}
+
 /// The state both wings share.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Live {
     identity: RwLock<Option<Identity>>,
     has_field_ttls: AtomicBool,
@@ -25,6 +32,21 @@ pub struct Live {
     links_up: AtomicU64,
     /// Round trip of the last barrier round, in nanoseconds.
     barrier_ns: AtomicU64,
+    databases: AtomicU32,
+}
+
+impl Default for Live {
+    fn default() -> Self {
+        Self {
+            identity: RwLock::default(),
+            has_field_ttls: AtomicBool::new(false),
+            is_draining: AtomicBool::new(false),
+            links_up: AtomicU64::new(0),
+            barrier_ns: AtomicU64::new(0),
+            // Redis' default, until the server says otherwise.
+            databases: AtomicU32::new(16),
+        }
+    }
 }
 
 impl Live {
@@ -58,13 +80,23 @@ impl Live {
         self.is_draining.store(true, Ordering::Relaxed);
     }
 
-    /// A data link came up (+1) or went down (-1).
-    pub fn count_link(&self, is_up: bool) {
+    /// A data link came up or went down; answers how many are up now.
+    pub fn count_link(&self, is_up: bool) -> u64 {
         if is_up {
-            self.links_up.fetch_add(1, Ordering::Relaxed);
+            self.links_up.fetch_add(1, Ordering::Relaxed) + 1
         } else {
-            self.links_up.fetch_sub(1, Ordering::Relaxed);
+            self.links_up.fetch_sub(1, Ordering::Relaxed) - 1
         }
+    }
+
+    /// How many databases the server has.
+    pub fn databases(&self) -> u32 {
+        self.databases.load(Ordering::Relaxed)
+    }
+
+    /// The server said how many databases it has.
+    pub fn set_databases(&self, count: u32) {
+        self.databases.store(count, Ordering::Relaxed);
     }
 
     /// Data links that are up.

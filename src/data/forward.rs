@@ -5,7 +5,7 @@
 //! close a connection that all clients share.
 
 use crate::cache::stripe_bit;
-use crate::command::{ReplyRule, Spec, keys};
+use crate::command::{KeySpec, ReplyRule, Spec, keys};
 use crate::data::session::{Batch, Session};
 use crate::data::upstream::{Effect, Kind, Pipeline, Ticket, Waiter};
 use crate::keys::Prefix;
@@ -23,7 +23,7 @@ pub fn command(
 ) {
     let shared = batch.shared;
     let link = batch.links.of(session);
-    let is_exempt = spec.is_exempt();
+    let is_exempt = spec.carries_no_value();
     let (mut named, mut mask) = (0, 0);
     let visit = |link: &mut Pipeline, index: usize| {
         let hash = shared.cache.hash(request.arg(index));
@@ -35,7 +35,7 @@ pub fn command(
     };
     match spec.reply {
         ReplyRule::Keys => write_keys(&mut link.output, request, &shared.prefix),
-        ReplyRule::Scan if spec.keys.is_none() => {
+        ReplyRule::Scan if spec.keys == KeySpec::None => {
             write_scan(&mut link.output, request, &shared.prefix);
         }
         _ => write_command(link, spec, request, &shared.prefix, visit),
@@ -62,7 +62,8 @@ pub fn command(
 /// What a command does to the cache beside the keys it names (R13).
 fn effect(spec: &Spec) -> Effect {
     match spec.name {
-        "flushall" | "flushdb" | "swapdb" => Effect::Clear,
+        "info" => Effect::Info,
+        _ if spec.writes_everything() => Effect::Clear,
         _ => Effect::None,
     }
 }
@@ -157,7 +158,8 @@ fn write_scan(out: &mut BytesMut, request: &Request<'_>, prefix: &Prefix) {
 
 /// A pattern of the client's keys as a pattern of upstream's.
 pub fn write_pattern(out: &mut BytesMut, pattern: &[u8], prefix: &Prefix) {
-    let escaped = prefix.escaped();
+    // A prefix needs no escaping: see `keys::Prefix`.
+    let escaped = prefix.as_bytes();
     write::bulk_header(out, escaped.len() + pattern.len());
     out.extend_from_slice(escaped);
     out.extend_from_slice(pattern);

@@ -56,6 +56,10 @@ impl Output {
         &mut self,
         write: impl Fn(&[IoSlice<'_>]) -> std::io::Result<usize>,
     ) -> std::io::Result<()> {
+        while self.pieces.is_empty() && !self.tail.is_empty() {
+            let written = write(&[IoSlice::new(&self.tail)])?;
+            self.tail.advance(written);
+        }
         while !self.is_empty() {
             let mut slices = [IoSlice::new(&[]); PIECES];
             let mut count = 0;

@@ -4,7 +4,7 @@
 //! from here. Every answer that names a key and does not fill it invalidates it.
 
 use crate::cache::{Extra, Filled, Question, Reply};
-use crate::command::{ReplyRule, replies};
+use crate::command::replies;
 use crate::data::order::Frame;
 use crate::data::output::SHARE_MIN;
 use crate::data::upstream::{Effect, Kind, Parts, Pipeline, Ticket};
@@ -125,17 +125,20 @@ fn forwarded(link: &mut Pipeline, frame: &Frame<'_>, desk: &mut Desk<'_>) {
     }
     let prefix = &desk.shared.prefix;
     let proto = link.proto;
-    if matches!(ticket.spec.reply, ReplyRule::Info) {
+    if matches!(ticket.kind, Kind::Forward(Effect::Info)) {
         let mut text = std::mem::take(desk.scratch);
         crate::data::local::append_info(frame.bytes(), proto, desk.shared, &mut text);
         deliver(&ticket, &Frame::Borrowed(&text), Outcome::Bypass, desk);
         text.clear();
         *desk.scratch = text;
-    } else if prefix.is_empty() || !ticket.spec.reply.names_keys() {
+    } else if prefix.is_empty() || !ticket.spec.reply.concerns(frame.bytes()) {
         deliver(&ticket, frame, Outcome::Bypass, desk);
     } else {
         let mut stripped = std::mem::take(desk.scratch);
-        replies::strip(ticket.spec.reply, prefix.as_bytes(), frame.bytes(), &mut stripped);
+        let rule = ticket.spec.reply;
+        if !replies::strip(rule, prefix.as_bytes(), frame.bytes(), &mut stripped) {
+            write::null(&mut stripped, proto);
+        }
         deliver(&ticket, &Frame::Borrowed(&stripped), Outcome::Bypass, desk);
         stripped.clear();
         *desk.scratch = stripped;
@@ -386,7 +389,7 @@ pub fn fail_front(link: &mut Pipeline, lost: Lost, desk: &mut Desk<'_>) {
             }
         }
         Kind::Forward(Effect::Clear) | Kind::Walk(_) => cache.clear(),
-        Kind::Forward(Effect::None) => {}
+        Kind::Forward(Effect::None | Effect::Info) => {}
     }
     desk.block.command(ticket.spec.index, true, 1 + ticket.joined.len() as u64);
     for waiter in std::iter::once(ticket.owner).chain(ticket.joined) {
