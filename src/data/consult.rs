@@ -1,7 +1,7 @@
 //! A cacheable read of one key: hit, join, or miss.
 
 use crate::cache::{Extra, Lookup, Policy, Question, Reply, Token, stripe_bit};
-use crate::command::{ReplyShape, Spec};
+use crate::command::{CacheRule, ReplyShape, Spec};
 use crate::config::{Level, Mode};
 use crate::data::output::SHARE_MIN;
 use crate::data::session::{Batch, Session};
@@ -179,7 +179,7 @@ pub fn right_to_fill(
 /// How a reply of `spec` under `rule` is stored.
 pub fn policy(shared: &Shared, spec: &Spec, rule: &Rule) -> Policy {
     // A hash field may end without its key saying so: PTTL does not show it (R10).
-    let is_hash_read = spec.is_hash_read() && shared.live.has_field_ttls();
+    let is_hash_read = spec.cache == CacheRule::HashField && shared.live.has_field_ttls();
     Policy {
         ttl: if is_hash_read { rule.ttl_ns.min(rule.hash_max_ttl_ns) } else { rule.ttl_ns },
         negative_ttl: rule.negative_ttl_ns,

@@ -3,7 +3,7 @@
 //! A command that changes the link a session uses (SELECT, HELLO, AUTH, RESET) or ends it waits
 //! until every reply out has come: `Flow::Barrier`.
 
-use crate::command::{Spec, errors};
+use crate::command::{Refusal, Spec, errors};
 use crate::data::Shared;
 use crate::data::forward;
 use crate::data::registry::{Client, Names};
@@ -247,14 +247,9 @@ fn client(session: &mut Session, spec: &Spec, request: &Request<'_>, batch: &Bat
                 write::simple(out, line);
             }
         }),
-        _ => {
-            // A container without subcommand: the arity check of the container lets it through
-            // only with one, which then is unknown.
-            let subcommand = request.arg(1);
-            session.order.reply(&mut session.output, |out| {
-                errors::unknown_subcommand(out, request.arg(0), subcommand);
-            });
-        }
+        _ => session.order.reply(&mut session.output, |out| {
+            errors::refused(out, spec, Refusal::SharedLink);
+        }),
     }
 }
 
@@ -363,7 +358,7 @@ pub fn append_info(frame: &[u8], proto: Proto, shared: &Shared, out: &mut BytesM
          # ProxyUpstreams\r\nupstream_kind:standalone\r\nupstream_links:{}\r\n\
          invalidation_tracking:{}\r\n",
         env!("CARGO_PKG_VERSION"),
-        shared.prefix.shown(),
+        String::from_utf8_lossy(shared.prefix.as_bytes()),
         shared.registry.len(),
         u8::from(shared.live.is_draining()),
         figures.entries,

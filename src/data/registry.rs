@@ -1,7 +1,7 @@
 //! All connected clients, for CLIENT LIST and INFO. A session writes its own record with relaxed
 //! stores, once per read; whoever lists them sees each field as of a moment ago.
 
-use crate::net::client_stream::PeerAddress;
+use crate::net::client::PeerAddress;
 use crate::units::clock::Tick;
 use dashmap::DashMap;
 use parking_lot::Mutex;

@@ -270,9 +270,9 @@ fn part_values(link: &mut Pipeline, frame: &Frame<'_>, desk: &mut Desk<'_>) -> R
     Ok(())
 }
 
-fn store_parts<'r>(
+fn store_parts(
     parts: &mut Parts,
-    fetched: impl Iterator<Item = &'r [u8]>,
+    fetched: reply::Elements<'_>,
     mget: u16,
     db: u32,
     desk: &Desk<'_>,
@@ -283,10 +283,10 @@ fn store_parts<'r>(
             shared.cache.invalidate(part.hash);
             continue;
         };
-        let command = if stored == Reply::Nil { mget } else { crate::command::GET.index };
+        let command = if stored == Reply::Nil { mget } else { desk.shared.get.index };
         let question = split::question(&part.key, part.hash, command, db);
         let rule = shared.rules.get(part.rule);
-        let policy = consult::policy(shared, crate::command::GET, rule);
+        let policy = consult::policy(shared, desk.shared.get, rule);
         match shared.cache.fill(&question, token, &policy, stored) {
             Filled::Stored(entry) if stored == Reply::Nil => drop(entry),
             Filled::Stored(entry) if rule.ttl_probe => part.unproved = Some(entry),

@@ -5,13 +5,14 @@
 //! is not: MGET says nil of a list, where GET says WRONGTYPE. So MGET's nils are kept as MGET's.
 
 use crate::cache::{Extra, Lookup, Question, Reply, stripe_bit};
-use crate::command::{self, Spec};
+use crate::command::Spec;
 use crate::config::Mode;
 use crate::data::session::{Batch, Session};
 use crate::data::upstream::{Kind, Part, Parts, Ticket, Waiter};
 use crate::data::{consult, forward};
 use crate::stats::Counter;
 use crate::wire::request::Request;
+use crate::wire::reply;
 use crate::wire::write::{self, Proto, null_bytes};
 use bytes::{Bytes, BytesMut};
 use std::collections::VecDeque;
@@ -56,7 +57,7 @@ fn find(session: &Session, spec: &Spec, key: &[u8], batch: &Batch<'_>) -> Option
     if session.out_mask & stripe_bit(hash) != 0 {
         return None;
     }
-    [command::GET.index, spec.index].into_iter().find_map(|command| {
+    [shared.get.index, spec.index].into_iter().find_map(|command| {
         let question = question(key, hash, command, session.db);
         match shared.cache.get(&question, &batch.view) {
             Lookup::Hit(entry) => match entry.reply() {
@@ -134,9 +135,9 @@ fn ask(
 }
 
 /// The whole reply: what was here and, in the gaps, what was fetched.
-pub fn assemble<'r>(
+pub fn assemble(
     values: &[Option<Bytes>],
-    mut fetched: impl Iterator<Item = &'r [u8]>,
+    mut fetched: reply::Elements<'_>,
     proto: Proto,
 ) -> BytesMut {
     let mut out = BytesMut::new();
