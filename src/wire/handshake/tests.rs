@@ -54,7 +54,7 @@ fn said(handshake: &Handshake) -> String {
             [b'*', ..] if !shown.is_empty() => shown.push_str(" |"),
             [b'*' | b'$', ..] => {}
             _ if line.is_empty() => {}
-            _ => shown.push_str(&format!(" {line}")),
+            _ => shown.extend([" ", line]),
         }
     }
     shown.trim_start().to_owned()
