@@ -36,11 +36,11 @@ pub struct ListenOptions {
 #[error("cannot listen on {address} ({key}): {problem}")]
 pub struct ListenError {
     /// The address, as configured.
-    pub address: String,
+    pub address: Box<str>,
     /// The configuration key it comes from.
     pub key: &'static str,
     /// What is wrong, in words.
-    pub problem: String,
+    pub problem: Box<str>,
 }
 
 /// A bound socket, in no runtime yet.
@@ -168,7 +168,7 @@ fn not_tcp(address: &Address, options: &ListenOptions) -> ListenError {
 }
 
 fn fault(address: &Address, options: &ListenOptions, problem: String) -> ListenError {
-    ListenError { address: address.to_string(), key: options.key, problem }
+    ListenError { address: address.to_string().into(), key: options.key, problem: problem.into() }
 }
 
 fn explain(error: &io::Error, port: u16) -> String {

@@ -27,18 +27,3 @@ fn plain(error: &io::Error) -> String {
         _ => text,
     }
 }
-
-pub mod dialer;
-
-/// Pause before the next attempt to connect: at once, 10, 20, 40, then every 80 ms for 30 s, then
-/// every second. An outage is over for the clients as soon as it is over.
-pub fn backoff(attempt: u32) -> std::time::Duration {
-    std::time::Duration::from_millis(match attempt {
-        0 => 0,
-        1 => 10,
-        2 => 20,
-        3 => 40,
-        4..400 => 80,
-        _ => 1000,
-    })
-}

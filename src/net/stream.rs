@@ -164,7 +164,7 @@ async fn open_tcp(
             Ok(Err(error)) => error,
             Err(_) => io::Error::from(io::ErrorKind::TimedOut),
         };
-        last = failure(&error, found.len(), *address);
+        last = failure(&error, share, found.len(), *address);
     }
     Err(last)
 }
@@ -174,14 +174,16 @@ fn prepare(stream: &TcpStream) -> io::Result<()> {
     SockRef::from(stream).set_tcp_keepalive(&KEEPALIVE)
 }
 
-fn failure(error: &io::Error, tried: usize, address: SocketAddr) -> Failure {
+fn failure(error: &io::Error, share: Duration, tried: usize, address: SocketAddr) -> Failure {
     let (kind, mut problem) = match error.kind() {
         io::ErrorKind::ConnectionRefused => (
             ConnectErrorKind::Refused,
             "connection refused; no server listens on this port".to_owned(),
         ),
         io::ErrorKind::TimedOut => {
-            (ConnectErrorKind::Timeout, "no answer to the connection attempt".to_owned())
+            let after = humantime::format_duration(share);
+            let problem = format!("no answer within {after} to the connection attempt");
+            (ConnectErrorKind::Timeout, problem)
         }
         _ => (ConnectErrorKind::Io, plain(error)),
     };

@@ -1,4 +1,4 @@
-//! TLS towards the upstream: `[upstream.tls]` in, a [`TlsClient`] out that any number of links share.
+//! TLS towards the upstream: `[upstream.tls]` in, a [`TlsClient`] out that all its links share.
 //!
 //! Everything that can be wrong in files is found here, once, before the first connection.
 //! TLS 1.2 and 1.3; certificates are verified unless `insecure_skip_verify` says otherwise.
@@ -40,16 +40,16 @@ pub enum TlsError {
         /// Name of the option.
         key: &'static str,
         /// The file it names.
-        path: PathBuf,
+        path: Box<Path>,
         /// What is wrong with it.
-        problem: String,
+        problem: Box<str>,
     },
     /// A certificate without key, or a key without certificate.
     #[error("upstream.tls.cert_file and upstream.tls.key_file need each other")]
     Half,
     /// Certificate and key do not fit each other, or are of no kind that is supported.
     #[error("upstream.tls.cert_file, upstream.tls.key_file: {0}")]
-    ClientCertificate(rustls::Error),
+    ClientCertificate(Box<rustls::Error>),
     /// The machine has no certificate store.
     #[error("this system has no CA certificates: name a file by upstream.tls.ca_file")]
     NoSystemRoots,
@@ -98,7 +98,9 @@ impl TlsClient {
                 let chain = certificates("upstream.tls.cert_file", cert)?;
                 let key = PrivateKeyDer::from_pem_file(key)
                     .map_err(|error| file("upstream.tls.key_file", key, &error, "private key"))?;
-                builder.with_client_auth_cert(chain, key).map_err(TlsError::ClientCertificate)?
+                builder
+                    .with_client_auth_cert(chain, key)
+                    .map_err(|error| TlsError::ClientCertificate(Box::new(error)))?
             }
             _ => return Err(TlsError::Half),
         };
@@ -134,8 +136,8 @@ fn roots(ca_file: Option<&Path>) -> Result<RootCertStore, TlsError> {
         for certificate in certificates(KEY, path)? {
             roots.add(certificate).map_err(|error| TlsError::File {
                 key: KEY,
-                path: path.to_owned(),
-                problem: error.to_string(),
+                path: path.into(),
+                problem: error.to_string().into(),
             })?;
         }
     } else {
@@ -165,7 +167,7 @@ fn file(key: &'static str, path: &Path, error: &pem::Error, what: &str) -> TlsEr
         pem::Error::NoItemsFound => format!("holds no PEM {what}"),
         other => other.to_string(),
     };
-    TlsError::File { key, path: path.to_owned(), problem }
+    TlsError::File { key, path: path.into(), problem: problem.into() }
 }
 
 /// Why a TLS handshake failed, for an operator.
