@@ -10,6 +10,7 @@
 
 pub mod address;
 pub mod client;
+pub mod dialer;
 mod insecure;
 pub mod limits;
 pub mod listen;
@@ -18,6 +19,20 @@ pub mod target;
 pub mod tls;
 
 use std::io;
+use std::time::Duration;
+
+/// Pause before the next attempt to connect: at once, 10, 20, 40, then every 80 ms for 30 s, then
+/// every second. So an outage is over for the clients as soon as it is over.
+pub fn backoff(attempt: u32) -> Duration {
+    Duration::from_millis(match attempt {
+        0 => 0,
+        1 => 10,
+        2 => 20,
+        3 => 40,
+        4..400 => 80,
+        _ => 1000,
+    })
+}
 
 /// The text of an I/O error without Rust's ` (os error 98)`.
 fn plain(error: &io::Error) -> String {
