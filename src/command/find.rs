@@ -1,8 +1,8 @@
 //! From the name on the wire to its row: any case, no copy, no allocation, no loop.
 //!
-//! A name is packed into three words, folded to lower case eight bytes at a time; one multiplication
-//! with a constant found by the generator leads to the only row it can be; one comparison of the
-//! words says whether it is. Names are compared with their length, so a NUL in a name hides nothing.
+//! A name is packed into three words, folded to lower case eight bytes at a time; one
+//! multiplication, with a constant found by the generator, leads to the only row it can be; one
+//! comparison of the words says whether it is. The length is compared too: a NUL hides nothing.
 
 use crate::command::Spec;
 use crate::command::table::{COUNT, MULTIPLIER, TABLE};
@@ -61,10 +61,7 @@ pub enum Unknown {
 /// The row of a request, with its subcommand if it is a container's. A container alone gives the
 /// container: its arity error, or its own meaning (`COMMAND`).
 #[inline]
-pub fn resolve<'a>(
-    argc: usize,
-    arg: impl Fn(usize) -> &'a [u8],
-) -> Result<&'static Spec, Unknown> {
+pub fn resolve<'a>(argc: usize, arg: impl Fn(usize) -> &'a [u8]) -> Result<&'static Spec, Unknown> {
     if argc == 0 {
         return Err(Unknown::Command);
     }
@@ -92,9 +89,7 @@ pub const fn pack(name: &[u8]) -> Option<Packed> {
 pub const fn slot(name: Packed, multiplier: u64) -> usize {
     let [first, second, third] = name;
     let mixed = first ^ second.rotate_left(25) ^ third.rotate_left(47);
-    #[expect(clippy::cast_possible_truncation, reason = "13 bits are left")]
-    let slot = (mixed.wrapping_mul(multiplier) >> (u64::BITS - SLOT_BITS)) as usize;
-    slot
+    (mixed.wrapping_mul(multiplier) >> (u64::BITS - SLOT_BITS)) as usize
 }
 
 /// The first eight bytes as a word in lower case, and the bytes behind them.
@@ -104,9 +99,9 @@ const fn word(bytes: &[u8]) -> (u64, &[u8]) {
     }
     // At most seven bytes: two halves that overlap, or fewer than four bytes one by one.
     let word = match (bytes.first_chunk::<4>(), bytes.last_chunk::<4>()) {
-        (Some(&[a, b, c, d]), Some(&[w, x, y, z])) => {
-            let last = u64::from_le_bytes([w, x, y, z, 0, 0, 0, 0]);
-            u64::from_le_bytes([a, b, c, d, 0, 0, 0, 0]) | last << (8 * (bytes.len() - 4))
+        (Some(first), Some(last)) => {
+            let last = u32::from_le_bytes(*last) as u64;
+            u32::from_le_bytes(*first) as u64 | last << (8 * (bytes.len() - 4))
         }
         _ => match *bytes {
             [] => 0,

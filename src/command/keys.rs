@@ -40,7 +40,7 @@ pub enum KeySpec {
         /// Where the options begin.
         options: u8,
     },
-    /// SORT and SORT_RO: at 1, behind STORE, and the patterns of BY and GET that name other keys.
+    /// SORT, also read-only: at 1, behind STORE, and the patterns of BY and GET that name keys.
     Sort,
     /// Not read by nearside: such a command is always refused.
     Unread,
@@ -206,4 +206,101 @@ fn sort<'a>(argc: usize, arg: impl Fn(usize) -> &'a [u8], mut visit: impl FnMut(
 }
 
 #[cfg(test)]
-mod tests;
+mod tests {
+    use super::{for_each, streams_block};
+    use crate::command::resolve;
+
+    /// The arguments that take the prefix, of a request written with spaces; `''` is empty.
+    fn keys(request: &str) -> Vec<&str> {
+        let words: Vec<&str> =
+            request.split(' ').map(|word| if word == "''" { "" } else { word }).collect();
+        let arg = |at: usize| words[at].as_bytes();
+        let spec = resolve(words.len(), arg).unwrap();
+        let mut found = Vec::new();
+        for_each(spec, words.len(), arg, |at| found.push(at));
+        assert!(found.is_sorted() && found.iter().all(|at| *at > 0), "{request}: {found:?}");
+        found.into_iter().map(|at| words[at]).collect()
+    }
+
+    #[test]
+    fn every_shape() {
+        for (request, expected) in [
+            ("ping", ""),
+            ("get a", "a"),
+            ("get", ""),
+            ("object encoding a", "a"),
+            ("mget a b c", "a b c"),
+            ("mset a 1 b 2", "a b"),
+            ("mset a 1 b", "a b"),
+            ("blpop a b 0", "a b"),
+            ("blpop a", ""),
+            ("bitop and d a b", "d a b"),
+            ("rename a b", "a b"),
+            ("smove a b m", "a b"),
+            ("spublish a m", ""),
+            ("json.mget a b $", "a b"),
+            ("eval s 2 a b c", "a b"),
+            ("eval s 0 a", ""),
+            ("msetex 2 a 1 b 2 nx", "a b"),
+            ("msetex 2 a 1 b", ""),
+            ("lmpop 2 a b left", "a b"),
+            ("blmpop 0 2 a b left", "a b"),
+            ("zunionstore d 2 a b weights 1 2", "d a b"),
+            ("migrate h 1 a 0 5", ""),
+        ] {
+            assert_eq!(keys(request).join(" "), expected, "{request}");
+        }
+    }
+
+    #[test]
+    fn a_bad_count_has_no_keys() {
+        for count in ["-1", "0", "3", "+2", "02", "x", "''", "9223372036854775807"] {
+            assert_eq!(keys(&format!("zunion {count} a b")), [""; 0], "{count}");
+            assert_eq!(keys(&format!("zunionstore d {count} a b")), [""; 0], "{count}");
+        }
+        assert_eq!(keys("zunion"), [""; 0]);
+        assert_eq!(keys("zunionstore d"), [""; 0]);
+    }
+
+    #[test]
+    fn streams() {
+        for (request, expected, blocks) in [
+            ("xread streams a b 0 0", "a b", false),
+            ("xread count 2 block 0 streams a 0", "a", true),
+            ("xread STREAMS streams block 0 0", "streams block", false),
+            ("xreadgroup group streams block count 1 noack streams a >", "a", false),
+            ("xreadgroup group g c claim 5 streams a >", "a", false),
+            ("xread streams a b 0", "", false),
+            ("xread block 0 streams a b 0", "", true),
+            ("xread streams", "", false),
+            ("xread count 1", "", false),
+            ("xread later block streams a 0", "", true),
+            ("xread later streams a 0", "", false),
+        ] {
+            assert_eq!(keys(request).join(" "), expected, "{request}");
+            let words: Vec<&str> = request.split(' ').collect();
+            assert_eq!(streams_block(words.len(), |at| words[at].as_bytes()), blocks, "{request}");
+        }
+    }
+
+    #[test]
+    fn georadius_and_sort() {
+        for (request, expected) in [
+            ("georadius a 1 2 3 m", "a"),
+            ("georadius a 1 2 3 m count 1 STORE b", "a b"),
+            ("georadius a 1 2 3 m store b storedist c", "a b c"),
+            ("georadius a 1 2 3 m store", "a"),
+            ("georadiusbymember a store 3 m store b", "a b"),
+            ("georadius a", "a"),
+            ("sort a", "a"),
+            ("sort a limit 0 store store b", "a b"),
+            ("sort a by nosort get # store b", "a b"),
+            ("sort a by w_* get # get h_*->f", "a w_* h_*->f"),
+            ("sort a by store get store store b", "a store b"),
+            ("sort_ro a by w_* alpha", "a w_*"),
+            ("sort a store", "a"),
+        ] {
+            assert_eq!(keys(request).join(" "), expected, "{request}");
+        }
+    }
+}

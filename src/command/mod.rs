@@ -254,6 +254,14 @@ impl Spec {
         self
     }
 
+    const fn range(self, first: u8, last: i8, step: u8) -> Self {
+        self.keys(KeySpec::Range { first, last, step })
+    }
+
+    const fn counted(self, count: u8, step: u8) -> Self {
+        self.keys(KeySpec::Counted { count, step })
+    }
+
     const fn reply(mut self, rule: ReplyRule) -> Self {
         self.reply = rule;
         self
@@ -268,6 +276,10 @@ impl Spec {
     const fn route(mut self, route: Route) -> Self {
         self.route = route;
         self
+    }
+
+    const fn refuse(self, refusal: Refusal) -> Self {
+        self.route(Route::Refuse(refusal))
     }
 
     const fn container(mut self, subcommands: u8) -> Self {

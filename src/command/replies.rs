@@ -218,6 +218,8 @@ mod tests {
         ] {
             assert_eq!(stripped(AsIs, reply).as_deref(), Some(expected));
         }
-        assert!(AsIs.concerns(b"-ERR\r\n") && !AsIs.concerns(b"+OK\r\n") && Keys.concerns(b"*0\r\n"));
+        assert!(
+            AsIs.concerns(b"-ERR\r\n") && !AsIs.concerns(b"+OK\r\n") && Keys.concerns(b"*0\r\n")
+        );
     }
 }

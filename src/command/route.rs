@@ -100,14 +100,15 @@ impl Spec {
         match self.route {
             Route::Local => Disposition::Local,
             Route::Cacheable => Disposition::Cacheable,
-            Route::Forward => Disposition::Forward,
             Route::ForwardUnlessBlocking if keys::streams_block(argc, arg) => {
                 Disposition::Refuse(Refusal::Blocking)
             }
             Route::ForwardUnlessPrefixed if policy.prefixed => {
                 Disposition::Refuse(Refusal::OtherVersions)
             }
-            Route::ForwardUnlessBlocking | Route::ForwardUnlessPrefixed => Disposition::Forward,
+            Route::Forward | Route::ForwardUnlessBlocking | Route::ForwardUnlessPrefixed => {
+                Disposition::Forward
+            }
             Route::Refuse(refusal) => Disposition::Refuse(refusal),
         }
     }

@@ -5,9 +5,7 @@ use crate::command::Class::{
     Admin, Blocking, CacheableRead, Dangerous, Local, MultiKeyWrite, Pinned, PubSub, Read,
     Scripting, Unsupported, Write,
 };
-use crate::command::{
-    CacheRule, Flags, KeySpec, Refusal, ReplyRule, ReplyShape, Route, Spec,
-};
+use crate::command::{CacheRule, Flags, KeySpec, Refusal, ReplyRule, ReplyShape, Route, Spec};
 
 const ADMIN: u32 = Flags::ADMIN.bits();
 const ALLOW_BUSY: u32 = Flags::ALLOW_BUSY.bits();
@@ -35,7 +33,7 @@ const WRITE: u32 = Flags::WRITE.bits();
 pub const COUNT: usize = 601;
 
 /// Sends every command's name to a slot of its own; see `find::slot`.
-pub(super) const MULTIPLIER: u64 = 0xbc253c0df6b5da97;
+pub(super) const MULTIPLIER: u64 = 0xbc25_3c0d_f6b5_da97;
 
 #[rustfmt::skip]
 pub(super) static TABLE: [Spec; COUNT] = [
@@ -73,7 +71,7 @@ pub(super) static TABLE: [Spec; COUNT] = [
     Spec::new(30, "arscan", "8.8.0", -4, READONLY, Read).key(1),
     Spec::new(31, "arseek", "8.8.0", 3, WRITE | FAST, Write).key(1),
     Spec::new(32, "arset", "8.8.0", -4, WRITE | DENYOOM | FAST, Write).key(1),
-    Spec::new(33, "asking", "3.0.0", 1, FAST, Local).route(Route::Refuse(Refusal::Cluster)),
+    Spec::new(33, "asking", "3.0.0", 1, FAST, Local).refuse(Refusal::Cluster),
     Spec::new(34, "auth", "1.0.0", -2,
         NOSCRIPT | LOADING | STALE | FAST | NO_AUTH | ALLOW_BUSY, Local)
         .route(Route::Local),
@@ -88,7 +86,7 @@ pub(super) static TABLE: [Spec; COUNT] = [
     Spec::new(43, "bf.add", "1.0.0", -1, WRITE | DENYOOM | MODULE, Write).key(1),
     Spec::new(44, "bf.card", "2.4.4", -1, READONLY | MODULE | FAST, CacheableRead).key(1),
     Spec::new(45, "bf.debug", "1.0.0", -1, READONLY | MODULE | FAST, Unsupported)
-        .key(1).route(Route::Refuse(Refusal::Internal)),
+        .key(1).refuse(Refusal::Internal),
     Spec::new(46, "bf.exists", "1.0.0", -1, READONLY | MODULE | FAST, CacheableRead).key(1),
     Spec::new(47, "bf.info", "1.0.0", -1, READONLY | MODULE | FAST, Read).key(1),
     Spec::new(48, "bf.insert", "1.0.0", -1, WRITE | DENYOOM | MODULE, Write).key(1),
@@ -102,34 +100,33 @@ pub(super) static TABLE: [Spec; COUNT] = [
     Spec::new(56, "bitcount", "2.6.0", -2, READONLY, CacheableRead).key(1),
     Spec::new(57, "bitfield", "3.2.0", -2, WRITE | DENYOOM, Write).key(1),
     Spec::new(58, "bitfield_ro", "6.0.0", -2, READONLY | FAST, CacheableRead).key(1),
-    Spec::new(59, "bitop", "2.6.0", -4, WRITE | DENYOOM, MultiKeyWrite)
-        .keys(KeySpec::Range { first: 2, last: -1, step: 1 }),
+    Spec::new(59, "bitop", "2.6.0", -4, WRITE | DENYOOM, MultiKeyWrite).range(2, -1, 1),
     Spec::new(60, "bitpos", "2.8.7", -3, READONLY, CacheableRead).key(1),
     Spec::new(61, "blmove", "6.2.0", 6, WRITE | DENYOOM | BLOCKING, Blocking)
-        .keys(KeySpec::Range { first: 1, last: 2, step: 1 }).route(Route::Refuse(Refusal::Blocking)),
+        .range(1, 2, 1).refuse(Refusal::Blocking),
     Spec::new(62, "blmovem", "8.10.0", -6, WRITE | DENYOOM | BLOCKING, Blocking)
-        .keys(KeySpec::Range { first: 1, last: 2, step: 1 }).route(Route::Refuse(Refusal::Blocking)),
+        .range(1, 2, 1).refuse(Refusal::Blocking),
     Spec::new(63, "blmpop", "7.0.0", -5, WRITE | BLOCKING | MOVABLEKEYS, Blocking)
-        .keys(KeySpec::Counted { count: 2, step: 1 }).reply(ReplyRule::First).route(Route::Refuse(Refusal::Blocking)),
+        .counted(2, 1).reply(ReplyRule::First).refuse(Refusal::Blocking),
     Spec::new(64, "blpop", "2.0.0", -3, WRITE | BLOCKING, Blocking)
-        .keys(KeySpec::Range { first: 1, last: -2, step: 1 }).reply(ReplyRule::First).route(Route::Refuse(Refusal::Blocking)),
+        .range(1, -2, 1).reply(ReplyRule::First).refuse(Refusal::Blocking),
     Spec::new(65, "brpop", "2.0.0", -3, WRITE | BLOCKING, Blocking)
-        .keys(KeySpec::Range { first: 1, last: -2, step: 1 }).reply(ReplyRule::First).route(Route::Refuse(Refusal::Blocking)),
+        .range(1, -2, 1).reply(ReplyRule::First).refuse(Refusal::Blocking),
     Spec::new(66, "brpoplpush", "2.2.0", 4, WRITE | DENYOOM | BLOCKING, Blocking)
-        .keys(KeySpec::Range { first: 1, last: 2, step: 1 }).route(Route::Refuse(Refusal::Blocking)),
+        .range(1, 2, 1).refuse(Refusal::Blocking),
     Spec::new(67, "bzmpop", "7.0.0", -5, WRITE | BLOCKING | MOVABLEKEYS, Blocking)
-        .keys(KeySpec::Counted { count: 2, step: 1 }).reply(ReplyRule::First).route(Route::Refuse(Refusal::Blocking)),
+        .counted(2, 1).reply(ReplyRule::First).refuse(Refusal::Blocking),
     Spec::new(68, "bzpopmax", "5.0.0", -3, WRITE | BLOCKING | FAST, Blocking)
-        .keys(KeySpec::Range { first: 1, last: -2, step: 1 }).reply(ReplyRule::First).route(Route::Refuse(Refusal::Blocking)),
+        .range(1, -2, 1).reply(ReplyRule::First).refuse(Refusal::Blocking),
     Spec::new(69, "bzpopmin", "5.0.0", -3, WRITE | BLOCKING | FAST, Blocking)
-        .keys(KeySpec::Range { first: 1, last: -2, step: 1 }).reply(ReplyRule::First).route(Route::Refuse(Refusal::Blocking)),
+        .range(1, -2, 1).reply(ReplyRule::First).refuse(Refusal::Blocking),
     Spec::new(70, "cf.add", "1.0.0", -1, WRITE | DENYOOM | MODULE, Write).key(1),
     Spec::new(71, "cf.addnx", "1.0.0", -1, WRITE | DENYOOM | MODULE, Write).key(1),
     Spec::new(72, "cf.compact", "", -1, READONLY | MODULE | FAST, Unsupported)
-        .key(1).route(Route::Refuse(Refusal::Internal)),
+        .key(1).refuse(Refusal::Internal),
     Spec::new(73, "cf.count", "1.0.0", -1, READONLY | MODULE | FAST, CacheableRead).key(1),
     Spec::new(74, "cf.debug", "1.0.0", -1, READONLY | MODULE | FAST, Unsupported)
-        .key(1).route(Route::Refuse(Refusal::Internal)),
+        .key(1).refuse(Refusal::Internal),
     Spec::new(75, "cf.del", "1.0.0", -1, WRITE | MODULE | FAST, Write).key(1),
     Spec::new(76, "cf.exists", "1.0.0", -1, READONLY | MODULE | FAST, CacheableRead).key(1),
     Spec::new(77, "cf.info", "1.0.0", -1, READONLY | MODULE | FAST, Read).key(1),
@@ -139,24 +136,23 @@ pub(super) static TABLE: [Spec; COUNT] = [
     Spec::new(81, "cf.mexists", "1.0.0", -1, READONLY | MODULE | FAST, CacheableRead).key(1),
     Spec::new(82, "cf.reserve", "1.0.0", -1, WRITE | DENYOOM | MODULE, Write).key(1),
     Spec::new(83, "cf.scandump", "1.0.0", -1, READONLY | MODULE | FAST, Read).key(1),
-    Spec::new(84, "client", "2.4.0", -2, 0, Local)
-        .route(Route::Refuse(Refusal::SharedLink)).container(20),
+    Spec::new(84, "client", "2.4.0", -2, 0, Local).refuse(Refusal::SharedLink).container(20),
     Spec::new(85, "client|caching", "6.0.0", 3, NOSCRIPT | LOADING | STALE | ALLOW_BUSY, Local)
-        .route(Route::Refuse(Refusal::SharedLink)),
+        .refuse(Refusal::SharedLink),
     Spec::new(86, "client|capa", "valkey 8.0.0", -3, NOSCRIPT | LOADING | STALE | ALLOW_BUSY, Local)
-        .route(Route::Refuse(Refusal::SharedLink)),
+        .refuse(Refusal::SharedLink),
     Spec::new(87, "client|getname", "2.6.9", 2, NOSCRIPT | LOADING | STALE | ALLOW_BUSY, Local)
         .route(Route::Local),
     Spec::new(88, "client|getredir", "6.0.0", 2, NOSCRIPT | LOADING | STALE | ALLOW_BUSY, Local)
-        .route(Route::Refuse(Refusal::SharedLink)),
+        .refuse(Refusal::SharedLink),
     Spec::new(89, "client|help", "5.0.0", 2, LOADING | STALE, Local).route(Route::Local),
     Spec::new(90, "client|id", "5.0.0", 2, NOSCRIPT | LOADING | STALE | ALLOW_BUSY, Local)
         .route(Route::Local),
     Spec::new(91, "client|import-source", "valkey 8.1.0", 3, NOSCRIPT | LOADING | STALE, Local)
-        .route(Route::Refuse(Refusal::SharedLink)),
+        .refuse(Refusal::SharedLink),
     Spec::new(92, "client|info", "6.2.0", 2, NOSCRIPT | LOADING | STALE, Local).route(Route::Local),
     Spec::new(93, "client|kill", "2.4.0", -3, ADMIN | NOSCRIPT | LOADING | STALE, Local)
-        .route(Route::Refuse(Refusal::SharedLink)),
+        .refuse(Refusal::SharedLink),
     Spec::new(94, "client|list", "2.4.0", -2, ADMIN | NOSCRIPT | LOADING | STALE, Local)
         .route(Route::Local),
     Spec::new(95, "client|no-evict", "7.0.0", 3,
@@ -165,104 +161,90 @@ pub(super) static TABLE: [Spec; COUNT] = [
     Spec::new(96, "client|no-touch", "7.2.0", 3, NOSCRIPT | LOADING | STALE | ALLOW_BUSY, Local)
         .route(Route::Local),
     Spec::new(97, "client|pause", "3.0.0", -3, ADMIN | NOSCRIPT | LOADING | STALE, Dangerous)
-        .route(Route::Refuse(Refusal::SharedLink)),
+        .refuse(Refusal::SharedLink),
     Spec::new(98, "client|reply", "3.2.0", 3,
         NOSCRIPT | LOADING | STALE | NO_MULTI | ALLOW_BUSY, Local)
-        .route(Route::Refuse(Refusal::SharedLink)),
+        .refuse(Refusal::SharedLink),
     Spec::new(99, "client|setinfo", "7.2.0", 4, NOSCRIPT | LOADING | STALE | ALLOW_BUSY, Local)
         .route(Route::Local),
     Spec::new(100, "client|setname", "2.6.9", 3, NOSCRIPT | LOADING | STALE | ALLOW_BUSY, Local)
         .route(Route::Local),
     Spec::new(101, "client|tracking", "6.0.0", -3, NOSCRIPT | LOADING | STALE, Pinned)
-        .route(Route::Refuse(Refusal::SharedLink)),
+        .refuse(Refusal::SharedLink),
     Spec::new(102, "client|trackinginfo", "6.2.0", 2, NOSCRIPT | LOADING | STALE, Local)
-        .route(Route::Refuse(Refusal::SharedLink)),
+        .refuse(Refusal::SharedLink),
     Spec::new(103, "client|unblock", "5.0.0", -3, ADMIN | NOSCRIPT | LOADING | STALE, Local)
-        .route(Route::Refuse(Refusal::SharedLink)),
+        .refuse(Refusal::SharedLink),
     Spec::new(104, "client|unpause", "6.2.0", 2, ADMIN | NOSCRIPT | LOADING | STALE, Dangerous)
-        .route(Route::Refuse(Refusal::SharedLink)),
-    Spec::new(105, "cluster", "3.0.0", -2, 0, Local)
-        .route(Route::Refuse(Refusal::Cluster)).container(35),
+        .refuse(Refusal::SharedLink),
+    Spec::new(105, "cluster", "3.0.0", -2, 0, Local).refuse(Refusal::Cluster).container(35),
     Spec::new(106, "cluster|addslots", "3.0.0", -3, ADMIN | STALE | NO_ASYNC_LOADING, Unsupported)
-        .route(Route::Refuse(Refusal::Cluster)),
+        .refuse(Refusal::Cluster),
     Spec::new(107, "cluster|addslotsrange", "7.0.0", -4,
         ADMIN | STALE | NO_ASYNC_LOADING, Unsupported)
-        .route(Route::Refuse(Refusal::Cluster)),
+        .refuse(Refusal::Cluster),
     Spec::new(108, "cluster|bumpepoch", "3.0.0", 2, ADMIN | STALE | NO_ASYNC_LOADING, Unsupported)
-        .route(Route::Refuse(Refusal::Cluster)),
+        .refuse(Refusal::Cluster),
     Spec::new(109, "cluster|cancelslotmigrations", "valkey 9.0.0", 2,
         ADMIN | STALE | NO_ASYNC_LOADING, Unsupported)
-        .route(Route::Refuse(Refusal::Cluster)),
+        .refuse(Refusal::Cluster),
     Spec::new(110, "cluster|count-failure-reports", "3.0.0", 3, ADMIN | STALE, Admin)
-        .route(Route::Refuse(Refusal::Cluster)),
-    Spec::new(111, "cluster|countkeysinslot", "3.0.0", 3, STALE, Read)
-        .route(Route::Refuse(Refusal::Cluster)),
+        .refuse(Refusal::Cluster),
+    Spec::new(111, "cluster|countkeysinslot", "3.0.0", 3, STALE, Read).refuse(Refusal::Cluster),
     Spec::new(112, "cluster|delslots", "3.0.0", -3, ADMIN | STALE | NO_ASYNC_LOADING, Unsupported)
-        .route(Route::Refuse(Refusal::Cluster)),
+        .refuse(Refusal::Cluster),
     Spec::new(113, "cluster|delslotsrange", "7.0.0", -4,
         ADMIN | STALE | NO_ASYNC_LOADING, Unsupported)
-        .route(Route::Refuse(Refusal::Cluster)),
+        .refuse(Refusal::Cluster),
     Spec::new(114, "cluster|failover", "3.0.0", -2, ADMIN | STALE | NO_ASYNC_LOADING, Unsupported)
-        .route(Route::Refuse(Refusal::Cluster)),
+        .refuse(Refusal::Cluster),
     Spec::new(115, "cluster|flushslot", "valkey 9.0.0", -3,
         WRITE | ADMIN | NO_ASYNC_LOADING, Unsupported)
-        .route(Route::Refuse(Refusal::Cluster)),
+        .refuse(Refusal::Cluster),
     Spec::new(116, "cluster|flushslots", "3.0.0", 2, ADMIN | STALE | NO_ASYNC_LOADING, Unsupported)
-        .route(Route::Refuse(Refusal::Cluster)),
+        .refuse(Refusal::Cluster),
     Spec::new(117, "cluster|forget", "3.0.0", 3, ADMIN | STALE | NO_ASYNC_LOADING, Unsupported)
-        .route(Route::Refuse(Refusal::Cluster)),
-    Spec::new(118, "cluster|getkeysinslot", "3.0.0", 4, STALE, Read)
-        .route(Route::Refuse(Refusal::Cluster)),
+        .refuse(Refusal::Cluster),
+    Spec::new(118, "cluster|getkeysinslot", "3.0.0", 4, STALE, Read).refuse(Refusal::Cluster),
     Spec::new(119, "cluster|getslotmigrations", "valkey 9.0.0", 2,
         ADMIN | STALE | NO_ASYNC_LOADING, Admin)
-        .route(Route::Refuse(Refusal::Cluster)),
-    Spec::new(120, "cluster|help", "5.0.0", 2, LOADING | STALE, Local)
-        .route(Route::Refuse(Refusal::Cluster)),
-    Spec::new(121, "cluster|info", "3.0.0", 2, LOADING | STALE, Local)
-        .route(Route::Refuse(Refusal::Cluster)),
-    Spec::new(122, "cluster|keyslot", "3.0.0", 3, STALE, Local)
-        .key(2).route(Route::Refuse(Refusal::Cluster)),
-    Spec::new(123, "cluster|links", "7.0.0", 2, STALE, Local)
-        .route(Route::Refuse(Refusal::Cluster)),
+        .refuse(Refusal::Cluster),
+    Spec::new(120, "cluster|help", "5.0.0", 2, LOADING | STALE, Local).refuse(Refusal::Cluster),
+    Spec::new(121, "cluster|info", "3.0.0", 2, LOADING | STALE, Local).refuse(Refusal::Cluster),
+    Spec::new(122, "cluster|keyslot", "3.0.0", 3, STALE, Local).key(2).refuse(Refusal::Cluster),
+    Spec::new(123, "cluster|links", "7.0.0", 2, STALE, Local).refuse(Refusal::Cluster),
     Spec::new(124, "cluster|meet", "3.0.0", -4, ADMIN | STALE | NO_ASYNC_LOADING, Unsupported)
-        .route(Route::Refuse(Refusal::Cluster)),
+        .refuse(Refusal::Cluster),
     Spec::new(125, "cluster|migrateslots", "valkey 9.0.0", -4,
         ADMIN | STALE | NO_ASYNC_LOADING, Unsupported)
-        .route(Route::Refuse(Refusal::Cluster)),
+        .refuse(Refusal::Cluster),
     Spec::new(126, "cluster|migration", "8.4.0", -4, ADMIN | STALE | NO_ASYNC_LOADING, Unsupported)
-        .route(Route::Refuse(Refusal::Cluster)),
-    Spec::new(127, "cluster|myid", "3.0.0", 2, LOADING | STALE, Local)
-        .route(Route::Refuse(Refusal::Cluster)),
+        .refuse(Refusal::Cluster),
+    Spec::new(127, "cluster|myid", "3.0.0", 2, LOADING | STALE, Local).refuse(Refusal::Cluster),
     Spec::new(128, "cluster|myshardid", "7.2.0", 2, LOADING | STALE, Local)
-        .route(Route::Refuse(Refusal::Cluster)),
-    Spec::new(129, "cluster|nodes", "3.0.0", 2, LOADING | STALE, Local)
-        .route(Route::Refuse(Refusal::Cluster)),
-    Spec::new(130, "cluster|replicas", "5.0.0", 3, ADMIN | STALE, Admin)
-        .route(Route::Refuse(Refusal::Cluster)),
+        .refuse(Refusal::Cluster),
+    Spec::new(129, "cluster|nodes", "3.0.0", 2, LOADING | STALE, Local).refuse(Refusal::Cluster),
+    Spec::new(130, "cluster|replicas", "5.0.0", 3, ADMIN | STALE, Admin).refuse(Refusal::Cluster),
     Spec::new(131, "cluster|replicate", "3.0.0", -3, ADMIN | STALE | NO_ASYNC_LOADING, Unsupported)
-        .route(Route::Refuse(Refusal::Cluster)),
+        .refuse(Refusal::Cluster),
     Spec::new(132, "cluster|reset", "3.0.0", -2, ADMIN | NOSCRIPT | STALE, Unsupported)
-        .route(Route::Refuse(Refusal::Cluster)),
+        .refuse(Refusal::Cluster),
     Spec::new(133, "cluster|saveconfig", "3.0.0", 2, ADMIN | STALE | NO_ASYNC_LOADING, Unsupported)
-        .route(Route::Refuse(Refusal::Cluster)),
+        .refuse(Refusal::Cluster),
     Spec::new(134, "cluster|set-config-epoch", "3.0.0", 3,
         ADMIN | STALE | NO_ASYNC_LOADING, Unsupported)
-        .route(Route::Refuse(Refusal::Cluster)),
+        .refuse(Refusal::Cluster),
     Spec::new(135, "cluster|setslot", "3.0.0", -4, ADMIN | STALE | NO_ASYNC_LOADING, Unsupported)
-        .route(Route::Refuse(Refusal::Cluster)),
-    Spec::new(136, "cluster|shards", "7.0.0", 2, LOADING | STALE, Local)
-        .route(Route::Refuse(Refusal::Cluster)),
-    Spec::new(137, "cluster|slaves", "3.0.0", 3, ADMIN | STALE, Admin)
-        .route(Route::Refuse(Refusal::Cluster)),
+        .refuse(Refusal::Cluster),
+    Spec::new(136, "cluster|shards", "7.0.0", 2, LOADING | STALE, Local).refuse(Refusal::Cluster),
+    Spec::new(137, "cluster|slaves", "3.0.0", 3, ADMIN | STALE, Admin).refuse(Refusal::Cluster),
     Spec::new(138, "cluster|slot-stats", "redis 8.2.0 / valkey 8.0.0", -4, LOADING | STALE, Admin)
-        .route(Route::Refuse(Refusal::Cluster)),
-    Spec::new(139, "cluster|slots", "3.0.0", 2, LOADING | STALE, Local)
-        .route(Route::Refuse(Refusal::Cluster)),
+        .refuse(Refusal::Cluster),
+    Spec::new(139, "cluster|slots", "3.0.0", 2, LOADING | STALE, Local).refuse(Refusal::Cluster),
     Spec::new(140, "cluster|syncslots", "redis 8.4.0 / valkey 9.0.0", -3,
         ADMIN | STALE | NO_ASYNC_LOADING, Unsupported)
-        .route(Route::Refuse(Refusal::Cluster)),
-    Spec::new(141, "clusterscan", "valkey 9.1.0", -2, READONLY, Read)
-        .route(Route::Refuse(Refusal::Cluster)),
+        .refuse(Refusal::Cluster),
+    Spec::new(141, "clusterscan", "valkey 9.1.0", -2, READONLY, Read).refuse(Refusal::Cluster),
     Spec::new(142, "cms.incrby", "2.0.0", -1, WRITE | DENYOOM | MODULE, Write).key(1),
     Spec::new(143, "cms.info", "2.0.0", -1, READONLY | MODULE, Read).key(1),
     Spec::new(144, "cms.initbydim", "2.0.0", -1, WRITE | DENYOOM | MODULE, Write).key(1),
@@ -289,53 +271,51 @@ pub(super) static TABLE: [Spec; COUNT] = [
     Spec::new(164, "config|resetstat", "2.0.0", 2, ADMIN | NOSCRIPT | LOADING | STALE, Dangerous),
     Spec::new(165, "config|rewrite", "2.8.0", 2, ADMIN | NOSCRIPT | LOADING | STALE, Dangerous),
     Spec::new(166, "config|set", "2.0.0", -4, ADMIN | NOSCRIPT | LOADING | STALE, Dangerous),
-    Spec::new(167, "copy", "6.2.0", -3, WRITE | DENYOOM, MultiKeyWrite)
-        .keys(KeySpec::Range { first: 1, last: 2, step: 1 }),
+    Spec::new(167, "copy", "6.2.0", -3, WRITE | DENYOOM, MultiKeyWrite).range(1, 2, 1),
     Spec::new(168, "dbsize", "1.0.0", 1, READONLY | FAST, Read),
     Spec::new(169, "debug", "1.0.0", -2, ADMIN | NOSCRIPT | LOADING | STALE, Dangerous)
-        .route(Route::Refuse(Refusal::Dangerous)),
+        .refuse(Refusal::Dangerous),
     Spec::new(170, "decr", "1.0.0", 2, WRITE | DENYOOM | FAST, Write).key(1),
     Spec::new(171, "decrby", "1.0.0", 3, WRITE | DENYOOM | FAST, Write).key(1),
-    Spec::new(172, "del", "1.0.0", -2, WRITE, MultiKeyWrite)
-        .keys(KeySpec::Range { first: 1, last: -1, step: 1 }),
+    Spec::new(172, "del", "1.0.0", -2, WRITE, MultiKeyWrite).range(1, -1, 1),
     Spec::new(173, "delex", "8.4.0", -2, WRITE | FAST, Write).key(1),
     Spec::new(174, "delifeq", "valkey 9.0.0", 3, WRITE | FAST, Write).key(1),
     Spec::new(175, "digest", "8.4.0", 2, READONLY | FAST, Read).key(1),
     Spec::new(176, "discard", "2.0.0", 1, NOSCRIPT | LOADING | STALE | FAST | ALLOW_BUSY, Pinned)
-        .route(Route::Refuse(Refusal::Pinned)),
+        .refuse(Refusal::Pinned),
     Spec::new(177, "dump", "2.6.0", 2, READONLY, Read).key(1),
     Spec::new(178, "echo", "1.0.0", 2, LOADING | STALE | FAST, Local).route(Route::Local),
     Spec::new(179, "eval", "2.6.0", -3,
         NOSCRIPT | STALE | SKIP_MONITOR | NO_MANDATORY_KEYS | MOVABLEKEYS, Scripting)
-        .keys(KeySpec::Counted { count: 2, step: 1 }).route(Route::Refuse(Refusal::Script)),
+        .counted(2, 1).refuse(Refusal::Script),
     Spec::new(180, "evalsha", "2.6.0", -3,
         NOSCRIPT | STALE | SKIP_MONITOR | NO_MANDATORY_KEYS | MOVABLEKEYS, Scripting)
-        .keys(KeySpec::Counted { count: 2, step: 1 }).route(Route::Refuse(Refusal::Script)),
+        .counted(2, 1).refuse(Refusal::Script),
     Spec::new(181, "evalsha_ro", "7.0.0", -3,
         READONLY | NOSCRIPT | STALE | SKIP_MONITOR | NO_MANDATORY_KEYS | MOVABLEKEYS, Scripting)
-        .keys(KeySpec::Counted { count: 2, step: 1 }).route(Route::Refuse(Refusal::Script)),
+        .counted(2, 1).refuse(Refusal::Script),
     Spec::new(182, "eval_ro", "7.0.0", -3,
         READONLY | NOSCRIPT | STALE | SKIP_MONITOR | NO_MANDATORY_KEYS | MOVABLEKEYS, Scripting)
-        .keys(KeySpec::Counted { count: 2, step: 1 }).route(Route::Refuse(Refusal::Script)),
+        .counted(2, 1).refuse(Refusal::Script),
     Spec::new(183, "exec", "1.2.0", 1, NOSCRIPT | LOADING | STALE | SKIP_COMMANDLOG, Pinned)
-        .route(Route::Refuse(Refusal::Pinned)),
+        .refuse(Refusal::Pinned),
     Spec::new(184, "exists", "1.0.0", -2, READONLY | FAST, CacheableRead)
-        .keys(KeySpec::Range { first: 1, last: -1, step: 1 }).cached(CacheRule::Multi, ReplyShape::Same),
+        .range(1, -1, 1).cached(CacheRule::Multi, ReplyShape::Same),
     Spec::new(185, "expire", "1.0.0", -3, WRITE | FAST, Write).key(1),
     Spec::new(186, "expireat", "1.2.0", -3, WRITE | FAST, Write).key(1),
     Spec::new(187, "expiretime", "7.0.0", 2, READONLY | FAST | VALUELESS, CacheableRead).key(1),
     Spec::new(188, "failover", "6.2.0", -1, ADMIN | NOSCRIPT | STALE, Dangerous)
-        .route(Route::Refuse(Refusal::Dangerous)),
+        .refuse(Refusal::Dangerous),
     Spec::new(189, "fcall", "7.0.0", -3,
         NOSCRIPT | STALE | SKIP_MONITOR | NO_MANDATORY_KEYS | MOVABLEKEYS, Scripting)
-        .keys(KeySpec::Counted { count: 2, step: 1 }).route(Route::Refuse(Refusal::Script)),
+        .counted(2, 1).refuse(Refusal::Script),
     Spec::new(190, "fcall_ro", "7.0.0", -3,
         READONLY | NOSCRIPT | STALE | SKIP_MONITOR | NO_MANDATORY_KEYS | MOVABLEKEYS, Scripting)
-        .keys(KeySpec::Counted { count: 2, step: 1 }).route(Route::Refuse(Refusal::Script)),
+        .counted(2, 1).refuse(Refusal::Script),
     Spec::new(191, "flushall", "1.0.0", -1, WRITE, Dangerous).route(Route::ForwardUnlessPrefixed),
     Spec::new(192, "flushdb", "1.0.0", -1, WRITE, Dangerous).route(Route::ForwardUnlessPrefixed),
     Spec::new(193, "ft.add", "", -1, WRITE | DENYOOM | MODULE, Unsupported)
-        .route(Route::Refuse(Refusal::Internal)),
+        .refuse(Refusal::Internal),
     Spec::new(194, "ft.aggregate", "1.1.0", -1, READONLY | MODULE, Read)
         .route(Route::ForwardUnlessPrefixed),
     Spec::new(195, "ft.aliasadd", "1.0.0", -1, READONLY | MODULE, Admin)
@@ -351,11 +331,11 @@ pub(super) static TABLE: [Spec; COUNT] = [
     Spec::new(200, "ft.config", "", -1, READONLY | MODULE, Local)
         .route(Route::ForwardUnlessPrefixed).container(3),
     Spec::new(201, "ft.config|get", "1.0.0", -3, READONLY | MODULE, Unsupported)
-        .route(Route::Refuse(Refusal::Internal)),
+        .refuse(Refusal::Internal),
     Spec::new(202, "ft.config|help", "1.0.0", -3, READONLY | MODULE, Unsupported)
-        .route(Route::Refuse(Refusal::Internal)),
+        .refuse(Refusal::Internal),
     Spec::new(203, "ft.config|set", "1.0.0", -3, WRITE | MODULE, Unsupported)
-        .route(Route::Refuse(Refusal::Internal)),
+        .refuse(Refusal::Internal),
     Spec::new(204, "ft.create", "1.0.0", -1, WRITE | DENYOOM | MODULE, Admin)
         .route(Route::ForwardUnlessPrefixed),
     Spec::new(205, "ft.cursor", "", -1, READONLY | MODULE, Local)
@@ -363,37 +343,33 @@ pub(super) static TABLE: [Spec; COUNT] = [
     Spec::new(206, "ft.cursor|del", "1.1.0", -4, READONLY | MODULE, Read)
         .route(Route::ForwardUnlessPrefixed),
     Spec::new(207, "ft.cursor|gc", "", -2, READONLY | MODULE, Unsupported)
-        .route(Route::Refuse(Refusal::Internal)),
+        .refuse(Refusal::Internal),
     Spec::new(208, "ft.cursor|read", "1.1.0", -4, READONLY | MODULE, Read)
         .route(Route::ForwardUnlessPrefixed),
-    Spec::new(209, "ft.del", "", -1, WRITE | MODULE, Unsupported)
-        .route(Route::Refuse(Refusal::Internal)),
+    Spec::new(209, "ft.del", "", -1, WRITE | MODULE, Unsupported).refuse(Refusal::Internal),
     Spec::new(210, "ft.dictadd", "1.4.0", -1, READONLY | MODULE, Admin)
         .route(Route::ForwardUnlessPrefixed),
     Spec::new(211, "ft.dictdel", "1.4.0", -1, READONLY | MODULE, Admin)
         .route(Route::ForwardUnlessPrefixed),
     Spec::new(212, "ft.dictdump", "1.4.0", -1, READONLY | MODULE, Read)
         .route(Route::ForwardUnlessPrefixed),
-    Spec::new(213, "ft.drop", "", -1, WRITE | MODULE, Unsupported)
-        .route(Route::Refuse(Refusal::Internal)),
+    Spec::new(213, "ft.drop", "", -1, WRITE | MODULE, Unsupported).refuse(Refusal::Internal),
     Spec::new(214, "ft.dropindex", "2.0.0", -1, WRITE | MODULE, Admin)
         .route(Route::ForwardUnlessPrefixed),
     Spec::new(215, "ft.explain", "1.0.0", -1, READONLY | MODULE, Read)
         .route(Route::ForwardUnlessPrefixed),
     Spec::new(216, "ft.explaincli", "1.0.0", -1, READONLY | MODULE, Read)
         .route(Route::ForwardUnlessPrefixed),
-    Spec::new(217, "ft.get", "", -1, READONLY | MODULE, Unsupported)
-        .route(Route::Refuse(Refusal::Internal)),
+    Spec::new(217, "ft.get", "", -1, READONLY | MODULE, Unsupported).refuse(Refusal::Internal),
     Spec::new(218, "ft.hybrid", "8.4.4", -7, READONLY | MODULE, Read)
         .route(Route::ForwardUnlessPrefixed),
     Spec::new(219, "ft.info", "1.0.0", -1, READONLY | MODULE, Read)
         .route(Route::ForwardUnlessPrefixed),
-    Spec::new(220, "ft.mget", "", -1, READONLY | MODULE, Unsupported)
-        .route(Route::Refuse(Refusal::Internal)),
+    Spec::new(220, "ft.mget", "", -1, READONLY | MODULE, Unsupported).refuse(Refusal::Internal),
     Spec::new(221, "ft.profile", "2.2.0", -1, READONLY | MODULE, Read)
         .route(Route::ForwardUnlessPrefixed),
     Spec::new(222, "ft.safeadd", "", -1, WRITE | DENYOOM | MODULE, Unsupported)
-        .route(Route::Refuse(Refusal::Internal)),
+        .refuse(Refusal::Internal),
     Spec::new(223, "ft.search", "1.0.0", -1, READONLY | MODULE, Read)
         .route(Route::ForwardUnlessPrefixed),
     Spec::new(224, "ft.spellcheck", "1.4.0", -1, READONLY | MODULE, Read)
@@ -412,18 +388,16 @@ pub(super) static TABLE: [Spec; COUNT] = [
         .route(Route::ForwardUnlessPrefixed),
     Spec::new(233, "function", "7.0.0", -2, 0, Local).container(9),
     Spec::new(234, "function|delete", "7.0.0", 3, WRITE | NOSCRIPT, Dangerous),
-    Spec::new(235, "function|dump", "7.0.0", 2, NOSCRIPT, Scripting)
-        .route(Route::Refuse(Refusal::Script)),
+    Spec::new(235, "function|dump", "7.0.0", 2, NOSCRIPT, Scripting).refuse(Refusal::Script),
     Spec::new(236, "function|flush", "7.0.0", -2, WRITE | NOSCRIPT, Dangerous),
     Spec::new(237, "function|help", "7.0.0", 2, LOADING | STALE, Local),
     Spec::new(238, "function|kill", "7.0.0", 2, NOSCRIPT | ALLOW_BUSY, Dangerous),
-    Spec::new(239, "function|list", "7.0.0", -2, NOSCRIPT, Scripting)
-        .route(Route::Refuse(Refusal::Script)),
+    Spec::new(239, "function|list", "7.0.0", -2, NOSCRIPT, Scripting).refuse(Refusal::Script),
     Spec::new(240, "function|load", "7.0.0", -3, WRITE | DENYOOM | NOSCRIPT, Scripting)
-        .route(Route::Refuse(Refusal::Script)),
+        .refuse(Refusal::Script),
     Spec::new(241, "function|restore", "7.0.0", -3, WRITE | DENYOOM | NOSCRIPT, Dangerous),
     Spec::new(242, "function|stats", "7.0.0", 2, NOSCRIPT | ALLOW_BUSY, Scripting)
-        .route(Route::Refuse(Refusal::Script)),
+        .refuse(Refusal::Script),
     Spec::new(243, "geoadd", "3.2.0", -5, WRITE | DENYOOM, Write).key(1),
     Spec::new(244, "geodist", "3.2.0", -4, READONLY, CacheableRead).key(1),
     Spec::new(245, "geohash", "3.2.0", -2, READONLY, CacheableRead).key(1),
@@ -435,8 +409,7 @@ pub(super) static TABLE: [Spec; COUNT] = [
     Spec::new(249, "georadiusbymember_ro", "3.2.10", -5, READONLY, CacheableRead).key(1),
     Spec::new(250, "georadius_ro", "3.2.10", -6, READONLY, CacheableRead).key(1),
     Spec::new(251, "geosearch", "6.2.0", -7, READONLY, CacheableRead).key(1),
-    Spec::new(252, "geosearchstore", "6.2.0", -8, WRITE | DENYOOM, MultiKeyWrite)
-        .keys(KeySpec::Range { first: 1, last: 2, step: 1 }),
+    Spec::new(252, "geosearchstore", "6.2.0", -8, WRITE | DENYOOM, MultiKeyWrite).range(1, 2, 1),
     Spec::new(253, "get", "1.0.0", 2, READONLY | FAST, CacheableRead)
         .key(1).cached(CacheRule::Yes, ReplyShape::SameButNull),
     Spec::new(254, "getbit", "2.2.0", 3, READONLY | FAST, CacheableRead).key(1),
@@ -462,13 +435,11 @@ pub(super) static TABLE: [Spec; COUNT] = [
     Spec::new(267, "hgetdel", "redis 8.0.0 / valkey 9.1.0", -5, WRITE | FAST, Write).key(1),
     Spec::new(268, "hgetex", "redis 8.0.0 / valkey 9.0.0", -5, WRITE | FAST, Write).key(1),
     Spec::new(269, "himport", "8.10.0", -2, 0, Local).container(4),
-    Spec::new(270, "himport|discard", "8.10.0", 3, 0, Pinned).route(Route::Refuse(Refusal::Pinned)),
-    Spec::new(271, "himport|discardall", "8.10.0", 2, 0, Pinned)
-        .route(Route::Refuse(Refusal::Pinned)),
-    Spec::new(272, "himport|prepare", "8.10.0", -4, DENYOOM, Pinned)
-        .route(Route::Refuse(Refusal::Pinned)),
+    Spec::new(270, "himport|discard", "8.10.0", 3, 0, Pinned).refuse(Refusal::Pinned),
+    Spec::new(271, "himport|discardall", "8.10.0", 2, 0, Pinned).refuse(Refusal::Pinned),
+    Spec::new(272, "himport|prepare", "8.10.0", -4, DENYOOM, Pinned).refuse(Refusal::Pinned),
     Spec::new(273, "himport|set", "8.10.0", -5, WRITE | DENYOOM, Pinned)
-        .key(2).route(Route::Refuse(Refusal::Pinned)),
+        .key(2).refuse(Refusal::Pinned),
     Spec::new(274, "hincrby", "2.0.0", 4, WRITE | DENYOOM | FAST, Write).key(1),
     Spec::new(275, "hincrbyfloat", "2.6.0", 4, WRITE | DENYOOM | FAST, Write).key(1),
     Spec::new(276, "hkeys", "2.0.0", 2, READONLY, CacheableRead).key(1),
@@ -515,14 +486,13 @@ pub(super) static TABLE: [Spec; COUNT] = [
     Spec::new(313, "json.forget", "1.0.0", -1, WRITE | MODULE, Write).key(1),
     Spec::new(314, "json.get", "1.0.0", -1, READONLY | MODULE, CacheableRead).key(1),
     Spec::new(315, "json.merge", "2.6.0", -1, WRITE | DENYOOM | MODULE, Write).key(1),
-    Spec::new(316, "json.mget", "1.0.0", -1, READONLY | MODULE, Read)
-        .keys(KeySpec::Range { first: 1, last: -2, step: 1 }),
+    Spec::new(316, "json.mget", "1.0.0", -1, READONLY | MODULE, Read).range(1, -2, 1),
     Spec::new(317, "json.mset", "2.6.0", -1, WRITE | DENYOOM | MODULE, MultiKeyWrite)
-        .keys(KeySpec::Range { first: 1, last: -1, step: 3 }),
+        .range(1, -1, 3),
     Spec::new(318, "json.numincrby", "1.0.0", -1, WRITE | MODULE, Write).key(1),
     Spec::new(319, "json.nummultby", "1.0.0", -1, WRITE | MODULE, Write).key(1),
     Spec::new(320, "json.numpowby", "1.0.0", -1, WRITE | MODULE, Unsupported)
-        .key(1).route(Route::Refuse(Refusal::Internal)),
+        .key(1).refuse(Refusal::Internal),
     Spec::new(321, "json.objkeys", "1.0.0", -1, READONLY | MODULE, CacheableRead).key(1),
     Spec::new(322, "json.objlen", "1.0.0", -1, READONLY | MODULE, CacheableRead).key(1),
     Spec::new(323, "json.resp", "1.0.0", -1, READONLY | MODULE, CacheableRead).key(1),
@@ -541,19 +511,16 @@ pub(super) static TABLE: [Spec; COUNT] = [
     Spec::new(336, "latency|history", "2.8.13", 3, ADMIN | NOSCRIPT | LOADING | STALE, Admin),
     Spec::new(337, "latency|latest", "2.8.13", 2, ADMIN | NOSCRIPT | LOADING | STALE, Admin),
     Spec::new(338, "latency|reset", "2.8.13", -2, ADMIN | NOSCRIPT | LOADING | STALE, Dangerous),
-    Spec::new(339, "lcs", "7.0.0", -3, READONLY, CacheableRead)
-        .keys(KeySpec::Range { first: 1, last: 2, step: 1 }),
+    Spec::new(339, "lcs", "7.0.0", -3, READONLY, CacheableRead).range(1, 2, 1),
     Spec::new(340, "lindex", "1.0.0", 3, READONLY, CacheableRead)
         .key(1).cached(CacheRule::Yes, ReplyShape::SameButNull),
     Spec::new(341, "linsert", "2.2.0", 5, WRITE | DENYOOM, Write).key(1),
     Spec::new(342, "llen", "1.0.0", 2, READONLY | FAST, CacheableRead)
         .key(1).cached(CacheRule::Yes, ReplyShape::Same),
-    Spec::new(343, "lmove", "6.2.0", 5, WRITE | DENYOOM, MultiKeyWrite)
-        .keys(KeySpec::Range { first: 1, last: 2, step: 1 }),
-    Spec::new(344, "lmovem", "8.10.0", -5, WRITE | DENYOOM, MultiKeyWrite)
-        .keys(KeySpec::Range { first: 1, last: 2, step: 1 }),
+    Spec::new(343, "lmove", "6.2.0", 5, WRITE | DENYOOM, MultiKeyWrite).range(1, 2, 1),
+    Spec::new(344, "lmovem", "8.10.0", -5, WRITE | DENYOOM, MultiKeyWrite).range(1, 2, 1),
     Spec::new(345, "lmpop", "7.0.0", -4, WRITE | MOVABLEKEYS, MultiKeyWrite)
-        .keys(KeySpec::Counted { count: 1, step: 1 }).reply(ReplyRule::First),
+        .counted(1, 1).reply(ReplyRule::First),
     Spec::new(346, "lolwut", "5.0.0", -1, READONLY | FAST, Read),
     Spec::new(347, "lpop", "1.0.0", -2, WRITE | FAST, Write).key(1),
     Spec::new(348, "lpos", "6.0.6", -3, READONLY, CacheableRead).key(1),
@@ -572,31 +539,29 @@ pub(super) static TABLE: [Spec; COUNT] = [
     Spec::new(360, "memory|stats", "4.0.0", 2, 0, Admin),
     Spec::new(361, "memory|usage", "4.0.0", -3, READONLY | VALUELESS, Read).key(2),
     Spec::new(362, "mget", "1.0.0", -2, READONLY | FAST, CacheableRead)
-        .keys(KeySpec::Range { first: 1, last: -1, step: 1 }).cached(CacheRule::Multi, ReplyShape::SameButNull),
+        .range(1, -1, 1).cached(CacheRule::Multi, ReplyShape::SameButNull),
     Spec::new(363, "migrate", "2.6.0", -6, WRITE | MOVABLEKEYS, Dangerous)
-        .keys(KeySpec::Unread).route(Route::Refuse(Refusal::Dangerous)),
+        .keys(KeySpec::Unread).refuse(Refusal::Dangerous),
     Spec::new(364, "module", "4.0.0", -2, 0, Local).container(5),
     Spec::new(365, "module|help", "5.0.0", 2, LOADING | STALE, Local),
     Spec::new(366, "module|list", "4.0.0", 2, ADMIN | NOSCRIPT, Admin),
     Spec::new(367, "module|load", "4.0.0", -3, ADMIN | NOSCRIPT | NO_ASYNC_LOADING, Dangerous)
-        .route(Route::Refuse(Refusal::Dangerous)),
+        .refuse(Refusal::Dangerous),
     Spec::new(368, "module|loadex", "7.0.0", -3, ADMIN | NOSCRIPT | NO_ASYNC_LOADING, Dangerous)
-        .route(Route::Refuse(Refusal::Dangerous)),
+        .refuse(Refusal::Dangerous),
     Spec::new(369, "module|unload", "4.0.0", 3, ADMIN | NOSCRIPT | NO_ASYNC_LOADING, Dangerous)
-        .route(Route::Refuse(Refusal::Dangerous)),
+        .refuse(Refusal::Dangerous),
     Spec::new(370, "monitor", "1.0.0", 1, ADMIN | NOSCRIPT | LOADING | STALE, Dangerous)
-        .route(Route::Refuse(Refusal::Dangerous)),
+        .refuse(Refusal::Dangerous),
     Spec::new(371, "move", "1.0.0", 3, WRITE | FAST, Write).key(1),
-    Spec::new(372, "mset", "1.0.1", -3, WRITE | DENYOOM, MultiKeyWrite)
-        .keys(KeySpec::Range { first: 1, last: -1, step: 2 }),
+    Spec::new(372, "mset", "1.0.1", -3, WRITE | DENYOOM, MultiKeyWrite).range(1, -1, 2),
     Spec::new(373, "msetex", "redis 8.4.0 / valkey 9.1.0", -4,
         WRITE | DENYOOM | MOVABLEKEYS, MultiKeyWrite)
-        .keys(KeySpec::Counted { count: 1, step: 2 }),
-    Spec::new(374, "msetnx", "1.0.1", -3, WRITE | DENYOOM, MultiKeyWrite)
-        .keys(KeySpec::Range { first: 1, last: -1, step: 2 }),
+        .counted(1, 2),
+    Spec::new(374, "msetnx", "1.0.1", -3, WRITE | DENYOOM, MultiKeyWrite).range(1, -1, 2),
     Spec::new(375, "multi", "1.2.0", 1,
         NOSCRIPT | LOADING | STALE | FAST | NO_MULTI | ALLOW_BUSY, Pinned)
-        .route(Route::Refuse(Refusal::Pinned)),
+        .refuse(Refusal::Pinned),
     Spec::new(376, "object", "2.2.3", -2, 0, Local).container(5),
     Spec::new(377, "object|encoding", "2.2.3", 3, READONLY | VALUELESS, Read).key(2),
     Spec::new(378, "object|freq", "4.0.0", 3, READONLY | VALUELESS, Read).key(2),
@@ -608,19 +573,17 @@ pub(super) static TABLE: [Spec; COUNT] = [
     Spec::new(384, "pexpireat", "2.6.0", -3, WRITE | FAST, Write).key(1),
     Spec::new(385, "pexpiretime", "7.0.0", 2, READONLY | FAST | VALUELESS, CacheableRead).key(1),
     Spec::new(386, "pfadd", "2.8.9", -2, WRITE | DENYOOM | FAST, Write).key(1),
-    Spec::new(387, "pfcount", "2.8.9", -2, READONLY, Read)
-        .keys(KeySpec::Range { first: 1, last: -1, step: 1 }),
+    Spec::new(387, "pfcount", "2.8.9", -2, READONLY, Read).range(1, -1, 1),
     Spec::new(388, "pfdebug", "2.8.9", 3, WRITE | DENYOOM | ADMIN, Dangerous).key(2),
-    Spec::new(389, "pfmerge", "2.8.9", -2, WRITE | DENYOOM, MultiKeyWrite)
-        .keys(KeySpec::Range { first: 1, last: -1, step: 1 }),
+    Spec::new(389, "pfmerge", "2.8.9", -2, WRITE | DENYOOM, MultiKeyWrite).range(1, -1, 1),
     Spec::new(390, "pfselftest", "2.8.9", 1, ADMIN, Dangerous),
     Spec::new(391, "ping", "1.0.0", -1, FAST, Local).route(Route::Local),
     Spec::new(392, "psetex", "2.6.0", 4, WRITE | DENYOOM, Write).key(1),
     Spec::new(393, "psubscribe", "2.0.0", -2, PUBSUB | NOSCRIPT | LOADING | STALE, PubSub)
-        .route(Route::Refuse(Refusal::Subscription)),
+        .refuse(Refusal::Subscription),
     Spec::new(394, "psync", "2.8.0", -3,
         ADMIN | NOSCRIPT | NO_ASYNC_LOADING | NO_MULTI, Unsupported)
-        .route(Route::Refuse(Refusal::Dangerous)),
+        .refuse(Refusal::Dangerous),
     Spec::new(395, "pttl", "2.6.0", 2, READONLY | FAST | VALUELESS, Read).key(1),
     Spec::new(396, "publish", "2.0.0", 3, PUBSUB | LOADING | STALE | FAST, PubSub),
     Spec::new(397, "pubsub", "2.8.0", -2, 0, Local).container(6),
@@ -631,33 +594,30 @@ pub(super) static TABLE: [Spec; COUNT] = [
     Spec::new(402, "pubsub|shardchannels", "7.0.0", -2, PUBSUB | LOADING | STALE, PubSub),
     Spec::new(403, "pubsub|shardnumsub", "7.0.0", -2, PUBSUB | LOADING | STALE, PubSub),
     Spec::new(404, "punsubscribe", "2.0.0", -1, PUBSUB | NOSCRIPT | LOADING | STALE, PubSub)
-        .route(Route::Refuse(Refusal::Subscription)),
+        .refuse(Refusal::Subscription),
     Spec::new(405, "quit", "1.0.0", -1,
         NOSCRIPT | LOADING | STALE | FAST | NO_AUTH | ALLOW_BUSY, Local)
         .route(Route::Local),
     Spec::new(406, "randomkey", "1.0.0", 1, READONLY, Read).reply(ReplyRule::Key),
     Spec::new(407, "readonly", "3.0.0", 1, LOADING | STALE | FAST, Local).route(Route::Local),
     Spec::new(408, "readwrite", "3.0.0", 1, LOADING | STALE | FAST, Local).route(Route::Local),
-    Spec::new(409, "rename", "1.0.0", 3, WRITE, MultiKeyWrite)
-        .keys(KeySpec::Range { first: 1, last: 2, step: 1 }),
-    Spec::new(410, "renamenx", "1.0.0", 3, WRITE | FAST, MultiKeyWrite)
-        .keys(KeySpec::Range { first: 1, last: 2, step: 1 }),
+    Spec::new(409, "rename", "1.0.0", 3, WRITE, MultiKeyWrite).range(1, 2, 1),
+    Spec::new(410, "renamenx", "1.0.0", 3, WRITE | FAST, MultiKeyWrite).range(1, 2, 1),
     Spec::new(411, "replconf", "3.0.0", -1,
         ADMIN | NOSCRIPT | LOADING | STALE | ALLOW_BUSY, Unsupported)
-        .route(Route::Refuse(Refusal::Dangerous)),
+        .refuse(Refusal::Dangerous),
     Spec::new(412, "replicaof", "5.0.0", 3,
         ADMIN | NOSCRIPT | STALE | NO_ASYNC_LOADING, Unsupported)
-        .route(Route::Refuse(Refusal::Dangerous)),
+        .refuse(Refusal::Dangerous),
     Spec::new(413, "reset", "6.2.0", 1,
         NOSCRIPT | LOADING | STALE | FAST | NO_AUTH | ALLOW_BUSY, Local)
         .route(Route::Local),
     Spec::new(414, "restore", "2.6.0", -4, WRITE | DENYOOM, Write).key(1),
     Spec::new(415, "restore-asking", "3.0.0", -4, WRITE | DENYOOM | ASKING, Unsupported)
-        .key(1).route(Route::Refuse(Refusal::Internal)),
+        .key(1).refuse(Refusal::Internal),
     Spec::new(416, "role", "2.8.12", 1, NOSCRIPT | LOADING | STALE | FAST, Read),
     Spec::new(417, "rpop", "1.0.0", -2, WRITE | FAST, Write).key(1),
-    Spec::new(418, "rpoplpush", "1.2.0", 3, WRITE | DENYOOM, MultiKeyWrite)
-        .keys(KeySpec::Range { first: 1, last: 2, step: 1 }),
+    Spec::new(418, "rpoplpush", "1.2.0", 3, WRITE | DENYOOM, MultiKeyWrite).range(1, 2, 1),
     Spec::new(419, "rpush", "1.0.0", -3, WRITE | DENYOOM | FAST, Write).key(1),
     Spec::new(420, "rpushx", "2.2.0", -3, WRITE | DENYOOM | FAST, Write).key(1),
     Spec::new(421, "sadd", "1.0.0", -3, WRITE | DENYOOM | FAST, Write).key(1),
@@ -666,23 +626,18 @@ pub(super) static TABLE: [Spec; COUNT] = [
     Spec::new(424, "scard", "1.0.0", 2, READONLY | FAST, CacheableRead)
         .key(1).cached(CacheRule::Yes, ReplyShape::Same),
     Spec::new(425, "script", "2.6.0", -2, 0, Local).container(7),
-    Spec::new(426, "script|debug", "3.2.0", -3, NOSCRIPT, Dangerous)
-        .route(Route::Refuse(Refusal::SharedLink)),
+    Spec::new(426, "script|debug", "3.2.0", -3, NOSCRIPT, Dangerous).refuse(Refusal::SharedLink),
     Spec::new(427, "script|exists", "2.6.0", -3, NOSCRIPT | STALE, Scripting)
-        .route(Route::Refuse(Refusal::Script)),
+        .refuse(Refusal::Script),
     Spec::new(428, "script|flush", "2.6.0", -2, NOSCRIPT | STALE, Dangerous),
     Spec::new(429, "script|help", "5.0.0", 2, LOADING | STALE, Local),
     Spec::new(430, "script|kill", "2.6.0", 2, NOSCRIPT | ALLOW_BUSY, Dangerous),
-    Spec::new(431, "script|load", "2.6.0", 3, NOSCRIPT | STALE, Scripting)
-        .route(Route::Refuse(Refusal::Script)),
+    Spec::new(431, "script|load", "2.6.0", 3, NOSCRIPT | STALE, Scripting).refuse(Refusal::Script),
     Spec::new(432, "script|show", "valkey 8.0.0", 3, NOSCRIPT | STALE, Scripting)
-        .route(Route::Refuse(Refusal::Script)),
-    Spec::new(433, "sdiff", "1.0.0", -2, READONLY, CacheableRead)
-        .keys(KeySpec::Range { first: 1, last: -1, step: 1 }),
-    Spec::new(434, "sdiffcard", "8.10.0", -3, READONLY | MOVABLEKEYS, Read)
-        .keys(KeySpec::Counted { count: 1, step: 1 }),
-    Spec::new(435, "sdiffstore", "1.0.0", -3, WRITE | DENYOOM, MultiKeyWrite)
-        .keys(KeySpec::Range { first: 1, last: -1, step: 1 }),
+        .refuse(Refusal::Script),
+    Spec::new(433, "sdiff", "1.0.0", -2, READONLY, CacheableRead).range(1, -1, 1),
+    Spec::new(434, "sdiffcard", "8.10.0", -3, READONLY | MOVABLEKEYS, Read).counted(1, 1),
+    Spec::new(435, "sdiffstore", "1.0.0", -3, WRITE | DENYOOM, MultiKeyWrite).range(1, -1, 1),
     Spec::new(436, "select", "1.0.0", 2, LOADING | STALE | FAST | ALLOW_BUSY, Local)
         .route(Route::Local),
     Spec::new(437, "set", "1.0.0", -3, WRITE | DENYOOM, Write).key(1),
@@ -692,17 +647,14 @@ pub(super) static TABLE: [Spec; COUNT] = [
     Spec::new(441, "setrange", "2.2.0", 4, WRITE | DENYOOM, Write).key(1),
     Spec::new(442, "shutdown", "1.0.0", -1,
         ADMIN | NOSCRIPT | LOADING | STALE | NO_MULTI | ALLOW_BUSY, Dangerous)
-        .route(Route::Refuse(Refusal::Dangerous)),
-    Spec::new(443, "sinter", "1.0.0", -2, READONLY, CacheableRead)
-        .keys(KeySpec::Range { first: 1, last: -1, step: 1 }),
-    Spec::new(444, "sintercard", "7.0.0", -3, READONLY | MOVABLEKEYS, CacheableRead)
-        .keys(KeySpec::Counted { count: 1, step: 1 }),
-    Spec::new(445, "sinterstore", "1.0.0", -3, WRITE | DENYOOM, MultiKeyWrite)
-        .keys(KeySpec::Range { first: 1, last: -1, step: 1 }),
+        .refuse(Refusal::Dangerous),
+    Spec::new(443, "sinter", "1.0.0", -2, READONLY, CacheableRead).range(1, -1, 1),
+    Spec::new(444, "sintercard", "7.0.0", -3, READONLY | MOVABLEKEYS, CacheableRead).counted(1, 1),
+    Spec::new(445, "sinterstore", "1.0.0", -3, WRITE | DENYOOM, MultiKeyWrite).range(1, -1, 1),
     Spec::new(446, "sismember", "1.0.0", 3, READONLY | FAST, CacheableRead)
         .key(1).cached(CacheRule::Yes, ReplyShape::Same),
     Spec::new(447, "slaveof", "1.0.0", 3, ADMIN | NOSCRIPT | STALE | NO_ASYNC_LOADING, Unsupported)
-        .route(Route::Refuse(Refusal::Dangerous)),
+        .refuse(Refusal::Dangerous),
     Spec::new(448, "slowlog", "2.2.12", -2, 0, Local).container(4),
     Spec::new(449, "slowlog|get", "2.2.12", -2, ADMIN | LOADING | STALE, Admin),
     Spec::new(450, "slowlog|help", "6.2.0", 2, LOADING | STALE, Local),
@@ -711,8 +663,7 @@ pub(super) static TABLE: [Spec; COUNT] = [
     Spec::new(453, "smembers", "1.0.0", 2, READONLY, CacheableRead)
         .key(1).cached(CacheRule::Yes, ReplyShape::Differs),
     Spec::new(454, "smismember", "6.2.0", -3, READONLY | FAST, CacheableRead).key(1),
-    Spec::new(455, "smove", "1.0.0", 4, WRITE | FAST, MultiKeyWrite)
-        .keys(KeySpec::Range { first: 1, last: 2, step: 1 }),
+    Spec::new(455, "smove", "1.0.0", 4, WRITE | FAST, MultiKeyWrite).range(1, 2, 1),
     Spec::new(456, "sort", "1.0.0", -2, WRITE | DENYOOM | MOVABLEKEYS, MultiKeyWrite)
         .keys(KeySpec::Sort),
     Spec::new(457, "sort_ro", "7.0.0", -2, READONLY | MOVABLEKEYS, CacheableRead)
@@ -723,23 +674,20 @@ pub(super) static TABLE: [Spec; COUNT] = [
     Spec::new(461, "srem", "1.0.0", -3, WRITE | FAST, Write).key(1),
     Spec::new(462, "sscan", "2.8.0", -3, READONLY, Read).key(1),
     Spec::new(463, "ssubscribe", "7.0.0", -2, PUBSUB | NOSCRIPT | LOADING | STALE, PubSub)
-        .route(Route::Refuse(Refusal::Subscription)),
+        .refuse(Refusal::Subscription),
     Spec::new(464, "strlen", "2.2.0", 2, READONLY | FAST, CacheableRead)
         .key(1).cached(CacheRule::Yes, ReplyShape::Same),
     Spec::new(465, "subscribe", "2.0.0", -2, PUBSUB | NOSCRIPT | LOADING | STALE, PubSub)
-        .route(Route::Refuse(Refusal::Subscription)),
+        .refuse(Refusal::Subscription),
     Spec::new(466, "substr", "1.0.0", 4, READONLY, CacheableRead).key(1),
-    Spec::new(467, "sunion", "1.0.0", -2, READONLY, CacheableRead)
-        .keys(KeySpec::Range { first: 1, last: -1, step: 1 }),
-    Spec::new(468, "sunioncard", "8.10.0", -3, READONLY | MOVABLEKEYS, Read)
-        .keys(KeySpec::Counted { count: 1, step: 1 }),
-    Spec::new(469, "sunionstore", "1.0.0", -3, WRITE | DENYOOM, MultiKeyWrite)
-        .keys(KeySpec::Range { first: 1, last: -1, step: 1 }),
+    Spec::new(467, "sunion", "1.0.0", -2, READONLY, CacheableRead).range(1, -1, 1),
+    Spec::new(468, "sunioncard", "8.10.0", -3, READONLY | MOVABLEKEYS, Read).counted(1, 1),
+    Spec::new(469, "sunionstore", "1.0.0", -3, WRITE | DENYOOM, MultiKeyWrite).range(1, -1, 1),
     Spec::new(470, "sunsubscribe", "7.0.0", -1, PUBSUB | NOSCRIPT | LOADING | STALE, PubSub)
-        .route(Route::Refuse(Refusal::Subscription)),
+        .refuse(Refusal::Subscription),
     Spec::new(471, "swapdb", "4.0.0", 3, WRITE | FAST, Dangerous),
     Spec::new(472, "sync", "1.0.0", 1, ADMIN | NOSCRIPT | NO_ASYNC_LOADING | NO_MULTI, Unsupported)
-        .route(Route::Refuse(Refusal::Dangerous)),
+        .refuse(Refusal::Dangerous),
     Spec::new(473, "tdigest.add", "2.4.0", -1, WRITE | DENYOOM | MODULE, Write).key(1),
     Spec::new(474, "tdigest.byrank", "2.4.0", -1, READONLY | MODULE, Read).key(1),
     Spec::new(475, "tdigest.byrevrank", "2.4.0", -1, READONLY | MODULE, Read).key(1),
@@ -763,50 +711,45 @@ pub(super) static TABLE: [Spec; COUNT] = [
     Spec::new(492, "topk.list", "2.0.0", -1, READONLY | MODULE, CacheableRead).key(1),
     Spec::new(493, "topk.query", "2.0.0", -1, READONLY | MODULE, CacheableRead).key(1),
     Spec::new(494, "topk.reserve", "2.0.0", -1, WRITE | DENYOOM | MODULE, Write).key(1),
-    Spec::new(495, "touch", "3.2.1", -2, READONLY | FAST, Read)
-        .keys(KeySpec::Range { first: 1, last: -1, step: 1 }),
+    Spec::new(495, "touch", "3.2.1", -2, READONLY | FAST, Read).range(1, -1, 1),
     Spec::new(496, "trimslots", "8.4.0", -5, WRITE, Dangerous),
     Spec::new(497, "ts.add", "1.0.0", -1, WRITE | DENYOOM | MODULE, Write).key(1),
     Spec::new(498, "ts.alter", "1.0.0", -1, WRITE | DENYOOM | MODULE, Write).key(1),
     Spec::new(499, "ts.create", "1.0.0", -1, WRITE | DENYOOM | MODULE, Write).key(1),
     Spec::new(500, "ts.createrule", "1.0.0", -1, WRITE | DENYOOM | MODULE, MultiKeyWrite)
-        .keys(KeySpec::Range { first: 1, last: 2, step: 1 }),
+        .range(1, 2, 1),
     Spec::new(501, "ts.decrby", "1.0.0", -1, WRITE | DENYOOM | MODULE, Write).key(1),
     Spec::new(502, "ts.del", "1.6.0", -1, WRITE | MODULE, Write).key(1),
-    Spec::new(503, "ts.deleterule", "1.0.0", -1, WRITE | MODULE, MultiKeyWrite)
-        .keys(KeySpec::Range { first: 1, last: 2, step: 1 }),
+    Spec::new(503, "ts.deleterule", "1.0.0", -1, WRITE | MODULE, MultiKeyWrite).range(1, 2, 1),
     Spec::new(504, "ts.get", "1.0.0", -1, READONLY | MODULE, CacheableRead).key(1),
     Spec::new(505, "ts.incrby", "1.0.0", -1, WRITE | DENYOOM | MODULE, Write).key(1),
     Spec::new(506, "ts.info", "1.0.0", -1, READONLY | MODULE, Read)
         .key(1).route(Route::ForwardUnlessPrefixed),
-    Spec::new(507, "ts.madd", "1.0.0", -1, WRITE | DENYOOM | MODULE, MultiKeyWrite)
-        .keys(KeySpec::Range { first: 1, last: -1, step: 3 }),
+    Spec::new(507, "ts.madd", "1.0.0", -1, WRITE | DENYOOM | MODULE, MultiKeyWrite).range(1, -1, 3),
     Spec::new(508, "ts.mget", "1.0.0", -1, READONLY | MODULE, Read)
         .route(Route::ForwardUnlessPrefixed),
     Spec::new(509, "ts.mrange", "1.0.0", -1, READONLY | MODULE, Read)
         .route(Route::ForwardUnlessPrefixed),
     Spec::new(510, "ts.mrevrange", "1.4.0", -1, READONLY | MODULE, Read)
         .route(Route::ForwardUnlessPrefixed),
-    Spec::new(511, "ts.nrange", "8.10.0", -5, READONLY | MODULE | MOVABLEKEYS, Read)
-        .keys(KeySpec::Counted { count: 1, step: 1 }),
+    Spec::new(511, "ts.nrange", "8.10.0", -5, READONLY | MODULE | MOVABLEKEYS, Read).counted(1, 1),
     Spec::new(512, "ts.nrevrange", "8.10.0", -5, READONLY | MODULE | MOVABLEKEYS, Read)
-        .keys(KeySpec::Counted { count: 1, step: 1 }),
+        .counted(1, 1),
     Spec::new(513, "ts.queryindex", "1.0.0", -1, READONLY | MODULE, Read).reply(ReplyRule::Keys),
     Spec::new(514, "ts.querylabels", "8.10.0", -2, READONLY | MODULE, Read)
         .route(Route::ForwardUnlessPrefixed),
     Spec::new(515, "ts.range", "1.0.0", -1, READONLY | MODULE, CacheableRead).key(1),
     Spec::new(516, "ts.read", "8.10.0", -3, READONLY | MODULE, Read)
-        .key(1).route(Route::Refuse(Refusal::Blocking)),
+        .key(1).refuse(Refusal::Blocking),
     Spec::new(517, "ts.revrange", "1.4.0", -1, READONLY | MODULE, CacheableRead).key(1),
     Spec::new(518, "ttl", "1.0.0", 2, READONLY | FAST | VALUELESS, Read).key(1),
     Spec::new(519, "type", "1.0.0", 2, READONLY | FAST, CacheableRead)
         .key(1).cached(CacheRule::Yes, ReplyShape::Same),
-    Spec::new(520, "unlink", "4.0.0", -2, WRITE | FAST, MultiKeyWrite)
-        .keys(KeySpec::Range { first: 1, last: -1, step: 1 }),
+    Spec::new(520, "unlink", "4.0.0", -2, WRITE | FAST, MultiKeyWrite).range(1, -1, 1),
     Spec::new(521, "unsubscribe", "2.0.0", -1, PUBSUB | NOSCRIPT | LOADING | STALE, PubSub)
-        .route(Route::Refuse(Refusal::Subscription)),
+        .refuse(Refusal::Subscription),
     Spec::new(522, "unwatch", "2.2.0", 1, NOSCRIPT | LOADING | STALE | FAST | ALLOW_BUSY, Pinned)
-        .route(Route::Refuse(Refusal::Pinned)),
+        .refuse(Refusal::Pinned),
     Spec::new(523, "vadd", "8.0.0", -1, WRITE | DENYOOM | MODULE, Write).key(1),
     Spec::new(524, "vcard", "8.0.0", -1, READONLY | MODULE | FAST, CacheableRead).key(1),
     Spec::new(525, "vdim", "8.0.0", -1, READONLY | MODULE | FAST, CacheableRead).key(1),
@@ -820,11 +763,11 @@ pub(super) static TABLE: [Spec; COUNT] = [
     Spec::new(533, "vrem", "8.0.0", -1, WRITE | MODULE, Write).key(1),
     Spec::new(534, "vsetattr", "8.0.0", -1, WRITE | MODULE | FAST, Write).key(1),
     Spec::new(535, "vsim", "8.0.0", -1, READONLY | MODULE, Read).key(1),
-    Spec::new(536, "wait", "3.0.0", 3, BLOCKING, Pinned).route(Route::Refuse(Refusal::Pinned)),
-    Spec::new(537, "waitaof", "7.2.0", 4, BLOCKING, Pinned).route(Route::Refuse(Refusal::Pinned)),
+    Spec::new(536, "wait", "3.0.0", 3, BLOCKING, Pinned).refuse(Refusal::Pinned),
+    Spec::new(537, "waitaof", "7.2.0", 4, BLOCKING, Pinned).refuse(Refusal::Pinned),
     Spec::new(538, "watch", "2.2.0", -2,
         NOSCRIPT | LOADING | STALE | FAST | NO_MULTI | ALLOW_BUSY, Pinned)
-        .keys(KeySpec::Range { first: 1, last: -1, step: 1 }).route(Route::Refuse(Refusal::Pinned)),
+        .range(1, -1, 1).refuse(Refusal::Pinned),
     Spec::new(539, "xack", "5.0.0", -4, WRITE | FAST, Write).key(1),
     Spec::new(540, "xackdel", "8.2.0", -6, WRITE | FAST, Write).key(1),
     Spec::new(541, "xadd", "5.0.0", -5, WRITE | DENYOOM | FAST, Write).key(1),
@@ -863,20 +806,17 @@ pub(super) static TABLE: [Spec; COUNT] = [
     Spec::new(570, "zcard", "1.2.0", 2, READONLY | FAST, CacheableRead)
         .key(1).cached(CacheRule::Yes, ReplyShape::Same),
     Spec::new(571, "zcount", "2.0.0", 4, READONLY | FAST, CacheableRead).key(1),
-    Spec::new(572, "zdiff", "6.2.0", -3, READONLY | MOVABLEKEYS, CacheableRead)
-        .keys(KeySpec::Counted { count: 1, step: 1 }),
+    Spec::new(572, "zdiff", "6.2.0", -3, READONLY | MOVABLEKEYS, CacheableRead).counted(1, 1),
     Spec::new(573, "zdiffstore", "6.2.0", -4, WRITE | DENYOOM | MOVABLEKEYS, MultiKeyWrite)
         .keys(KeySpec::DestinationCounted),
     Spec::new(574, "zincrby", "1.2.0", 4, WRITE | DENYOOM | FAST, Write).key(1),
-    Spec::new(575, "zinter", "6.2.0", -3, READONLY | MOVABLEKEYS, CacheableRead)
-        .keys(KeySpec::Counted { count: 1, step: 1 }),
-    Spec::new(576, "zintercard", "7.0.0", -3, READONLY | MOVABLEKEYS, CacheableRead)
-        .keys(KeySpec::Counted { count: 1, step: 1 }),
+    Spec::new(575, "zinter", "6.2.0", -3, READONLY | MOVABLEKEYS, CacheableRead).counted(1, 1),
+    Spec::new(576, "zintercard", "7.0.0", -3, READONLY | MOVABLEKEYS, CacheableRead).counted(1, 1),
     Spec::new(577, "zinterstore", "2.0.0", -4, WRITE | DENYOOM | MOVABLEKEYS, MultiKeyWrite)
         .keys(KeySpec::DestinationCounted),
     Spec::new(578, "zlexcount", "2.8.9", 4, READONLY | FAST, CacheableRead).key(1),
     Spec::new(579, "zmpop", "7.0.0", -4, WRITE | MOVABLEKEYS, MultiKeyWrite)
-        .keys(KeySpec::Counted { count: 1, step: 1 }).reply(ReplyRule::First),
+        .counted(1, 1).reply(ReplyRule::First),
     Spec::new(580, "zmscore", "6.2.0", -3, READONLY | FAST, CacheableRead).key(1),
     Spec::new(581, "zpopmax", "5.0.0", -2, WRITE | FAST, Write).key(1),
     Spec::new(582, "zpopmin", "5.0.0", -2, WRITE | FAST, Write).key(1),
@@ -885,8 +825,7 @@ pub(super) static TABLE: [Spec; COUNT] = [
         .key(1).cached(CacheRule::Yes, ReplyShape::Differs),
     Spec::new(585, "zrangebylex", "2.8.9", -4, READONLY, CacheableRead).key(1),
     Spec::new(586, "zrangebyscore", "1.0.5", -4, READONLY, CacheableRead).key(1),
-    Spec::new(587, "zrangestore", "6.2.0", -5, WRITE | DENYOOM, MultiKeyWrite)
-        .keys(KeySpec::Range { first: 1, last: 2, step: 1 }),
+    Spec::new(587, "zrangestore", "6.2.0", -5, WRITE | DENYOOM, MultiKeyWrite).range(1, 2, 1),
     Spec::new(588, "zrank", "2.0.0", -3, READONLY | FAST, CacheableRead).key(1),
     Spec::new(589, "zrem", "1.2.0", -3, WRITE | FAST, Write).key(1),
     Spec::new(590, "zremrangebylex", "2.8.9", 4, WRITE, Write).key(1),
@@ -899,8 +838,7 @@ pub(super) static TABLE: [Spec; COUNT] = [
     Spec::new(597, "zscan", "2.8.0", -3, READONLY, Read).key(1),
     Spec::new(598, "zscore", "1.2.0", 3, READONLY | FAST, CacheableRead)
         .key(1).cached(CacheRule::Yes, ReplyShape::Differs),
-    Spec::new(599, "zunion", "6.2.0", -3, READONLY | MOVABLEKEYS, CacheableRead)
-        .keys(KeySpec::Counted { count: 1, step: 1 }),
+    Spec::new(599, "zunion", "6.2.0", -3, READONLY | MOVABLEKEYS, CacheableRead).counted(1, 1),
     Spec::new(600, "zunionstore", "2.0.0", -4, WRITE | DENYOOM | MOVABLEKEYS, MultiKeyWrite)
         .keys(KeySpec::DestinationCounted),
 ];

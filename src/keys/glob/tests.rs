@@ -148,8 +148,10 @@ fn literal_prefixes() {
     }
 }
 
-fn bytes_of(alphabet: &'static [u8], most: usize) -> impl prop::strategy::Strategy<Value = Vec<u8>>
-{
+fn bytes_of(
+    alphabet: &'static [u8],
+    most: usize,
+) -> impl prop::strategy::Strategy<Value = Vec<u8>> {
     prop::collection::vec(prop::sample::select(alphabet), 0..most)
 }
 
