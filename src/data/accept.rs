@@ -55,7 +55,7 @@ impl Desk {
     /// Tells the worker that draining has begun.
     pub async fn drain(&self) {
         // A worker that is gone has nothing to drain.
-        let _ = self.letters.send(Letter::Drain).await;
+        self.letters.send(Letter::Drain).await.ok();
     }
 }
 
@@ -94,7 +94,7 @@ async fn deal(socket: Socket, desks: &[Desk], shared: &Shared, block: &Block) {
     if let Some(desk) = desks.iter().min_by_key(load) {
         desk.clients.fetch_add(1, Ordering::Relaxed);
         // A worker that is gone drops the socket, and so closes it.
-        let _ = desk.letters.send(Letter::Client(socket)).await;
+        desk.letters.send(Letter::Client(socket)).await.ok();
     }
 }
 
@@ -102,10 +102,11 @@ async fn deal(socket: Socket, desks: &[Desk], shared: &Shared, block: &Block) {
 fn refuse(socket: &Socket) {
     const TEXT: &[u8] = b"-ERR max number of clients reached\r\n";
     // Nonblocking and fresh: the few bytes fit, or the client has gone.
-    let _ = match socket {
+    match socket {
         Socket::Tcp(stream, ..) => (&*stream).write(TEXT),
         Socket::Unix(stream, ..) => (&*stream).write(TEXT),
-    };
+    }
+    .ok();
 }
 
 /// A worker's life: takes clients in until the acceptor is gone.

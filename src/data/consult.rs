@@ -9,6 +9,7 @@ use crate::data::upstream::{Kind, Read, Ticket, Waiter, flight_name};
 use crate::data::{Shared, forward};
 use crate::rules::Rule;
 use crate::stats::{Block, Counter};
+use crate::units::clock::Tick;
 use crate::wire::request::Request;
 use crate::wire::write::{Proto, null_bytes};
 use bytes::Bytes;
@@ -83,10 +84,9 @@ fn ask(
     refused: Option<Counter>,
     batch: &mut Batch<'_>,
 ) {
-    let shared = batch.shared;
     let bit = stripe_bit(question.hash);
-    let rule = *shared.rules.find(question.key);
-    let right = right_to_fill(shared, spec, &rule, question.hash, batch);
+    let rule = *batch.shared.rules.find(question.key);
+    let right = right_to_fill(batch.shared, spec, &rule, question.hash, batch.view.now);
     let name = flight_name(question);
     let link = batch.links.of(session);
     // R5, corrected: a client with a request out on this stripe must not join, because the flight
@@ -100,44 +100,28 @@ fn ask(
         batch.block.add(Counter::LookupCoalesced, 1);
         return;
     }
-    let token = match right {
-        Ok(token) => {
-            match refused {
-                Some(reason) => count_bypass(batch.block, reason),
-                None => batch.block.add(Counter::LookupMiss, 1),
-            }
-            Some(token)
-        }
-        Err(reason) => {
-            count_bypass(batch.block, refused.unwrap_or(reason));
-            None
-        }
-    };
-    let fills =
-        token.is_some() && (!rule.second_hit || shared.cache.seen_before(question.hash));
-    if token.is_some() && !fills {
-        batch.block.add(Counter::StoreNotAdmitted, 1);
-    }
-    forward::write_read(&mut link.output, request, &shared.prefix, 1);
+    let (token, fills) = admit(right, refused, &rule, question.hash, batch.shared, batch.block);
+    let prefix = &batch.shared.prefix;
+    forward::write_read(&mut link.output, request, prefix, 1);
     if fills && rule.ttl_probe {
-        forward::write_pttl(&mut link.output, question.key, &shared.prefix);
+        forward::write_pttl(&mut link.output, question.key, prefix);
     }
     let slot = session.order.leave_hole();
     session.out_mask |= bit;
-    let extra_len = question.extra.written_len();
+    let key_len = question.key.len();
     let ticket = Ticket {
         owner: Waiter { client: batch.me, slot },
         joined: Vec::new(),
         spec,
         asked_at: batch.view.now,
         keys: 0,
-        text_len: u32::try_from(question.key.len() + extra_len).unwrap_or(u32::MAX),
+        text_len: u32::try_from(key_len + question.extra.written_len()).unwrap_or(u32::MAX),
         kind: Kind::Read(Read {
             hash: question.hash,
             token,
             fills,
             rule: rule.index,
-            key_len: u32::try_from(question.key.len()).unwrap_or(u32::MAX),
+            key_len: u32::try_from(key_len).unwrap_or(u32::MAX),
             db: question.db,
             proto: question.proto,
             flight: name,
@@ -147,6 +131,28 @@ fn ask(
     };
     link.push_read(ticket, question, name);
     link.wake();
+}
+
+/// Counts a read that goes upstream; answers its token and whether its reply will be stored.
+pub fn admit(
+    right: Result<Token, Counter>,
+    refused: Option<Counter>,
+    rule: &Rule,
+    hash: u64,
+    shared: &Shared,
+    block: &Block,
+) -> (Option<Token>, bool) {
+    match (&right, refused) {
+        (Ok(_), None) => block.add(Counter::LookupMiss, 1),
+        (Ok(_), Some(reason)) => count_bypass(block, reason),
+        (Err(reason), refused) => count_bypass(block, refused.unwrap_or(*reason)),
+    }
+    let token = right.ok();
+    let fills = token.is_some() && (!rule.second_hit || shared.cache.seen_before(hash));
+    if token.is_some() && !fills {
+        block.add(Counter::StoreNotAdmitted, 1);
+    }
+    (token, fills)
 }
 
 fn count_bypass(block: &Block, reason: Counter) {
@@ -160,7 +166,7 @@ pub fn right_to_fill(
     spec: &Spec,
     rule: &Rule,
     hash: u64,
-    batch: &Batch<'_>,
+    now: Tick,
 ) -> Result<Token, Counter> {
     if shared.limits.mode == Mode::Bypass {
         return Err(Counter::BypassMode);
@@ -173,7 +179,7 @@ pub fn right_to_fill(
         return Err(Counter::BypassCommand);
     }
     let policy = policy(shared, spec, rule);
-    shared.cache.token(hash, &policy, batch.view.now).ok_or(Counter::BypassTrackingDown)
+    shared.cache.token(hash, &policy, now).ok_or(Counter::BypassTrackingDown)
 }
 
 /// How a reply of `spec` under `rule` is stored.

@@ -86,17 +86,22 @@ fn write_command(
     let mut next = 0;
     // Keys come in ascending order. Where they cannot be told apart (a bad numkeys), none is
     // named, nothing is rewritten, and the server words the error.
-    keys::for_each(spec, request.len(), |index| request.arg(index), |key| {
-        if key < next {
-            return;
-        }
-        visit(link, key);
-        for index in next..key {
-            write::bulk(&mut link.output, request.arg(index));
-        }
-        write_key(&mut link.output, request.arg(key), prefix);
-        next = key + 1;
-    });
+    keys::for_each(
+        spec,
+        request.len(),
+        |index| request.arg(index),
+        |key| {
+            if key < next {
+                return;
+            }
+            visit(link, key);
+            for index in next..key {
+                write::bulk(&mut link.output, request.arg(index));
+            }
+            write_key(&mut link.output, request.arg(key), prefix);
+            next = key + 1;
+        },
+    );
     for index in next..request.len() {
         write::bulk(&mut link.output, request.arg(index));
     }
@@ -137,7 +142,7 @@ fn write_keys(out: &mut BytesMut, request: &Request<'_>, prefix: &Prefix) {
 /// SCAN: every MATCH is rewritten (the last one counts); without one, the prefix is matched.
 fn write_scan(out: &mut BytesMut, request: &Request<'_>, prefix: &Prefix) {
     let is_match = |index: usize| {
-        index >= 2 && index % 2 == 0 && request.arg(index).eq_ignore_ascii_case(b"match")
+        index >= 2 && index.is_multiple_of(2) && request.arg(index).eq_ignore_ascii_case(b"match")
     };
     let has_match = (2..request.len()).any(is_match);
     let adds = !has_match && !prefix.is_empty();

@@ -10,9 +10,9 @@ use crate::data::registry::{Client, Names};
 use crate::data::session::{Batch, Ending, Flow, Session};
 use crate::stats::{Counter, Outcome};
 use crate::wire::number::parse_i64;
+use crate::wire::reply;
 use crate::wire::request::Request;
 use crate::wire::write::{self, Proto};
-use crate::wire::reply;
 use bytes::BytesMut;
 use std::fmt::Write as _;
 use std::sync::atomic::Ordering;
@@ -207,8 +207,7 @@ fn hello(session: &mut Session, request: &Request<'_>, batch: &Batch<'_>) {
     });
 }
 
-const BAD_NAME: &[u8] =
-    b"ERR Client names cannot contain spaces, newlines or special characters.";
+const BAD_NAME: &[u8] = b"ERR Client names cannot contain spaces, newlines or special characters.";
 
 /// What a client may call itself: printable, no spaces (`validateClientAttr`).
 fn is_plain(name: &[u8]) -> bool {
@@ -237,10 +236,12 @@ fn client(session: &mut Session, spec: &Spec, request: &Request<'_>, batch: &Bat
         "client|setinfo" => set_info(session, request),
         "client|info" => list(session, batch, |client, own| client.id == own),
         "client|list" => client_list(session, request, batch),
-        "client|no-evict" | "client|no-touch" => match request.arg(2).to_ascii_lowercase().as_slice() {
-            b"on" | b"off" => ok(session),
-            _ => session.error(b"ERR syntax error"),
-        },
+        "client|no-evict" | "client|no-touch" => {
+            match request.arg(2).to_ascii_lowercase().as_slice() {
+                b"on" | b"off" => ok(session),
+                _ => session.error(b"ERR syntax error"),
+            }
+        }
         "client|help" => reply(session, |out, _| {
             write::array(out, HELP.len());
             for line in HELP {

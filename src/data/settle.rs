@@ -207,7 +207,7 @@ fn value(link: &mut Pipeline, frame: &Frame<'_>, desk: &mut Desk<'_>) -> Result<
 }
 
 /// The PTTL of a read whose value was stored (or was refused meanwhile).
-fn proof(link: &mut Pipeline, frame: &Frame<'_>, desk: &mut Desk<'_>) -> Result<(), Fault> {
+fn proof(link: &mut Pipeline, frame: &Frame<'_>, desk: &Desk<'_>) -> Result<(), Fault> {
     let Some(Ticket { spec, kind: Kind::Read(read), .. }) = link.pop(|_| {}) else {
         return Err(Fault::Stray);
     };
@@ -300,7 +300,7 @@ fn store_parts(
 }
 
 /// The PTTL of one of an MGET's keys.
-fn part_proof(link: &mut Pipeline, frame: &Frame<'_>, desk: &mut Desk<'_>) -> Result<(), Fault> {
+fn part_proof(link: &mut Pipeline, frame: &Frame<'_>, desk: &Desk<'_>) -> Result<(), Fault> {
     let Some(Ticket { kind: Kind::Parts(parts), .. }) = link.front() else {
         return Err(Fault::Stray);
     };
@@ -398,6 +398,7 @@ pub fn fail_front(link: &mut Pipeline, lost: Lost, desk: &mut Desk<'_>) {
 }
 
 /// The error text of a lost request, where `on_down = "error"`.
+#[cold]
 pub fn lost_text(lost: Lost) -> BytesMut {
     let mut out = BytesMut::new();
     let text = match lost {

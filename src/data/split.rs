@@ -10,9 +10,8 @@ use crate::config::Mode;
 use crate::data::session::{Batch, Session};
 use crate::data::upstream::{Kind, Part, Parts, Ticket, Waiter};
 use crate::data::{consult, forward};
-use crate::stats::Counter;
-use crate::wire::request::Request;
 use crate::wire::reply;
+use crate::wire::request::Request;
 use crate::wire::write::{self, Proto, null_bytes};
 use bytes::{Bytes, BytesMut};
 use std::collections::VecDeque;
@@ -94,16 +93,8 @@ fn ask(
         let hash = shared.cache.hash(key);
         session.out_mask |= stripe_bit(hash);
         let rule = shared.rules.find(key);
-        let token = consult::right_to_fill(shared, spec, rule, hash, batch);
-        batch.block.add(
-            if token.is_ok() { Counter::LookupMiss } else { Counter::LookupBypass },
-            1,
-        );
-        if let Err(reason) = token {
-            batch.block.add(reason, 1);
-        }
-        let token = token.ok();
-        let fills = token.is_some() && (!rule.second_hit || shared.cache.seen_before(hash));
+        let right = consult::right_to_fill(shared, spec, rule, hash, batch.view.now);
+        let (token, fills) = consult::admit(right, None, rule, hash, shared, batch.block);
         if fills && rule.ttl_probe {
             probes.push_back(asked.len());
         }
@@ -145,7 +136,7 @@ pub fn assemble(
     for value in values {
         match value {
             Some(value) => out.extend_from_slice(value),
-            None => out.extend_from_slice(fetched.next().unwrap_or(null_bytes(proto))),
+            None => out.extend_from_slice(fetched.next().unwrap_or_else(|| null_bytes(proto))),
         }
     }
     out

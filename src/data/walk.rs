@@ -159,11 +159,7 @@ fn scan_for_one(link: &mut Pipeline, answer: &[u8], prefix: &Prefix) -> Result<S
     Ok(Step::Done(out))
 }
 
-fn flush_page(
-    link: &mut Pipeline,
-    answer: &[u8],
-    prefix: &Prefix,
-) -> Result<Step, Fault> {
+fn flush_page(link: &mut Pipeline, answer: &[u8], prefix: &Prefix) -> Result<Step, Fault> {
     let (cursor, keys) = page(answer)?;
     let count = reply::elements(keys).count();
     if count > 0 {

@@ -18,7 +18,7 @@ use bytes::BytesMut;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::time::{Instant, MissedTickBehavior};
+use tokio::time::MissedTickBehavior;
 
 /// How often the server is asked whether it still tracks (R9).
 const INFO_EVERY: Duration = Duration::from_secs(30);
@@ -116,7 +116,8 @@ impl Tracking {
         let mut listener = Listener::default();
         let mut rounds = tokio::time::interval(self.round_every);
         rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut infos = tokio::time::interval_at(Instant::now() + INFO_EVERY, INFO_EVERY);
+        let mut infos = tokio::time::interval(INFO_EVERY);
+        infos.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut input = BytesMut::with_capacity(64 * 1024);
         let mut out = BytesMut::new();
         listener.ask_databases(&mut out);
@@ -144,7 +145,8 @@ impl Tracking {
                 }
                 _ = rounds.tick() => {
                     let now = self.clock.now();
-                    if now.0.saturating_sub(heard_at.0) > self.silence_max.as_nanos() as u64 {
+                    let silence = Duration::from_nanos(now.0.saturating_sub(heard_at.0));
+                    if silence > self.silence_max {
                         anyhow::bail!("no answer for {:?}", self.silence_max);
                     }
                     if listener.may_ask() {
