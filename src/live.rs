@@ -33,6 +33,7 @@ pub struct Live {
     /// Round trip of the last barrier round, in nanoseconds.
     barrier_ns: AtomicU64,
     databases: AtomicU32,
+    is_upstream_up: AtomicBool,
 }
 
 impl Default for Live {
@@ -45,6 +46,7 @@ impl Default for Live {
             barrier_ns: AtomicU64::new(0),
             // Redis' default, until the server says otherwise.
             databases: AtomicU32::new(16),
+            is_upstream_up: AtomicBool::new(false),
         }
     }
 }
@@ -97,6 +99,16 @@ impl Live {
     /// The server said how many databases it has.
     pub fn set_databases(&self, count: u32) {
         self.databases.store(count, Ordering::Relaxed);
+    }
+
+    /// True if upstream could be used when a link was last tried.
+    pub fn is_upstream_up(&self) -> bool {
+        self.is_upstream_up.load(Ordering::Relaxed)
+    }
+
+    /// A link was opened, or could not be.
+    pub fn set_upstream_up(&self, is_up: bool) {
+        self.is_upstream_up.store(is_up, Ordering::Relaxed);
     }
 
     /// Data links that are up.

@@ -2,7 +2,6 @@
 //! sweep of dead entries, and the orderly end.
 
 use crate::cache::Cache;
-use crate::config::Settings;
 use crate::control::admin::{self, Admin, Check};
 use crate::control::observe::metrics::Metrics;
 use crate::live::Live;
@@ -99,11 +98,11 @@ pub fn checks(live: &Live, cache: &Cache, is_tracking: bool) -> Vec<Check> {
 /// Serves /metrics, /livez and /readyz until the process ends.
 pub async fn serve_admin(
     listener: tokio::net::TcpListener,
-    settings: &Settings,
+    metrics_path: &str,
     metrics: Arc<Metrics>,
     ready: impl Fn() -> Vec<Check> + Send + Sync + 'static,
 ) -> anyhow::Result<()> {
-    let admin = Admin::new(metrics, &settings.metrics.path, ready)?;
+    let admin = Admin::new(metrics, metrics_path, ready)?;
     admin::serve(listener, admin, std::future::pending()).await?;
     Ok(())
 }

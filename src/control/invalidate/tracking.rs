@@ -59,6 +59,7 @@ impl Tracking {
                 Ok(never) => match never {},
                 Err(error) => error,
             };
+            self.live.set_upstream_up(false);
             if self.cache.tracking().is_up() {
                 self.cache.tracking_lost();
                 self.block.add(Counter::InvalidationsReconnect, 1);
@@ -104,6 +105,7 @@ impl Tracking {
         *attempt = 0;
         // Acknowledged: from here on every change is told. Only now may a read take a token (R1).
         self.cache.tracking_up();
+        self.live.set_upstream_up(true);
         tracing::info!(
             event = "invalidation_channel_up",
             upstream = %self.dialer.target,
