@@ -96,7 +96,8 @@ fn run(loaded: Loaded) -> ExitCode {
     if let Err(error) = logs::init(&loaded.settings.log) {
         return fail(BAD_CONFIG, &error);
     }
-    let file = loaded.file.as_ref().map_or("none: defaults".into(), |file| file.to_string_lossy());
+    let file =
+        loaded.file.as_ref().map_or_else(|| "none: defaults".into(), |file| file.to_string_lossy());
     tracing::info!(event = "config_loaded", file = %file, "settings");
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
