@@ -28,11 +28,11 @@ impl fmt::Debug for Admission {
 impl Admission {
     #[inline]
     pub(super) fn seen_before(&self, hash: u64) -> bool {
-        let Some(place) = self.0.get((hash & (PLACES as u64 - 1)) as usize) else {
+        let index = usize::try_from(hash & (PLACES as u64 - 1)).unwrap_or(0);
+        let Some(place) = self.0.get(index) else {
             return false;
         };
-        #[expect(clippy::cast_possible_truncation, reason = "32 bits are kept")]
-        let fingerprint = (hash >> 32) as u32 | 1;
+        let fingerprint = u32::try_from(hash >> 32).unwrap_or(0) | 1;
         if place.load(Ordering::Relaxed) == fingerprint {
             return true;
         }

@@ -31,38 +31,64 @@ pub struct Question<'b> {
     pub db: u32,
     /// 2 or 3 where the reply differs between the protocols, else 0.
     pub proto: u8,
-    /// The arguments behind the key: those of `request` from `extra_from` on.
-    pub request: Request<'b>,
-    /// First argument that belongs to the question beside the key.
-    pub extra_from: usize,
+    /// Everything else: the arguments beside the key.
+    pub extra: Extra<'b>,
 }
 
-impl<'b> Question<'b> {
-    fn extra(&self) -> impl ExactSizeIterator<Item = &'b [u8]> + Clone + 'b {
-        self.request.from(self.extra_from)
-    }
+/// The arguments of a question beside its key: as they stand in a request, or as
+/// [`Extra::write`] wrote them down.
+#[derive(Clone, Copy, Debug)]
+pub enum Extra<'b> {
+    /// The arguments of a request, from this one on.
+    Asked(Request<'b>, usize),
+    /// Each argument behind its length.
+    Written(&'b [u8]),
+}
 
-    /// Appends the extra arguments, each behind its length.
-    pub fn write_extra(&self, out: &mut Vec<u8>) {
-        for argument in self.extra() {
-            out.extend_from_slice(&length_bytes(argument));
-            out.extend_from_slice(argument);
-        }
-    }
-
-    /// True if `written` is what [`Self::write_extra`] writes.
+impl Extra<'_> {
+    /// Appends the arguments, each behind its length.
     #[inline]
-    pub fn extra_is(&self, mut written: &[u8]) -> bool {
-        for argument in self.extra() {
-            let Some(rest) = written
-                .strip_prefix(&length_bytes(argument))
-                .and_then(|rest| rest.strip_prefix(argument))
-            else {
-                return false;
-            };
-            written = rest;
+    pub fn write(&self, out: &mut impl Extend<u8>) {
+        match self {
+            Self::Asked(request, from) => {
+                for argument in request.from(*from) {
+                    out.extend(length_bytes(argument));
+                    out.extend(argument.iter().copied());
+                }
+            }
+            Self::Written(written) => out.extend(written.iter().copied()),
         }
-        written.is_empty()
+    }
+
+    /// Bytes that [`Self::write`] appends.
+    #[inline]
+    pub fn written_len(&self) -> usize {
+        match self {
+            Self::Asked(request, from) => {
+                request.from(*from).map(|argument| argument.len() + 4).sum()
+            }
+            Self::Written(written) => written.len(),
+        }
+    }
+
+    /// True if `written` is what [`Self::write`] writes.
+    #[inline]
+    pub fn is(&self, mut written: &[u8]) -> bool {
+        match self {
+            Self::Asked(request, from) => {
+                for argument in request.from(*from) {
+                    let Some(rest) = written
+                        .strip_prefix(&length_bytes(argument))
+                        .and_then(|rest| rest.strip_prefix(argument))
+                    else {
+                        return false;
+                    };
+                    written = rest;
+                }
+                written.is_empty()
+            }
+            Self::Written(own) => *own == written,
+        }
     }
 }
 
@@ -82,7 +108,7 @@ pub enum Reply<'b> {
 
 impl<'b> Reply<'b> {
     /// The bytes of a value; none for nil.
-    pub fn bytes(&self) -> &'b [u8] {
+    pub fn bytes(self) -> &'b [u8] {
         match self {
             Self::Bytes(bytes) => bytes,
             Self::Nil => &[],
@@ -136,6 +162,13 @@ struct Header {
 const TRACKED: u8 = 1;
 const NIL: u8 = 2;
 
+/// The reply's bytes; nothing for nil. Lets a large reply be sent from where it is stored.
+impl AsRef<[u8]> for Entry {
+    fn as_ref(&self) -> &[u8] {
+        self.reply().bytes()
+    }
+}
+
 impl fmt::Debug for Entry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // No key and no value: this may end in a log.
@@ -145,10 +178,10 @@ impl fmt::Debug for Entry {
 
 impl Entry {
     pub(super) fn new(question: &Question<'_>, fresh: Fresh<'_>, reply: &Reply<'_>) -> Self {
-        let extra: usize = question.extra().map(|argument| argument.len() + 4).sum();
+        let extra = question.extra.written_len();
         let mut body = Vec::with_capacity(question.key.len() + extra + reply.bytes().len());
         body.extend_from_slice(question.key);
-        question.write_extra(&mut body);
+        question.extra.write(&mut body);
         body.extend_from_slice(reply.bytes());
         let tracked = if fresh.policy.tracked { TRACKED } else { 0 };
         let nil = if matches!(reply, Reply::Nil) { NIL } else { 0 };
@@ -269,7 +302,7 @@ impl Entry {
             && header.db == question.db
             && header.proto == question.proto
             && self.key() == question.key
-            && question.extra_is(self.part(header.key_length as usize, self.reply_start()))
+            && question.extra.is(self.part(header.key_length as usize, self.reply_start()))
     }
 
     #[inline]
