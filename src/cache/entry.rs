@@ -11,7 +11,7 @@ use crate::cache::{Policy, View};
 use crate::wire::request::Request;
 use bytes::BytesMut;
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use triomphe::ThinArc;
 
 /// What one entry costs beside its own allocation: the store's slab place and table slot.
@@ -151,13 +151,20 @@ struct Header {
     next: Option<Entry>,
     /// Accounted bytes of this entry and those behind it.
     weight: u64,
+    /// Of the key: what the store's table moves it by.
+    hash: u64,
     key_length: u32,
     extra_length: u32,
     db: u32,
     command: u16,
     proto: u8,
     flags: u8,
+    /// Hits that the eviction's hand has not taken back yet; counted at the head of a chain.
+    uses: AtomicU8,
 }
+
+/// As many uses as an entry can save up.
+const USES_MAX: u8 = 3;
 
 const TRACKED: u8 = 1;
 const NIL: u8 = 2;
@@ -193,6 +200,8 @@ impl Entry {
             lease: fresh.policy.max_staleness,
             next: fresh.next,
             weight: own + behind,
+            hash: question.hash,
+            uses: AtomicU8::new(0),
             key_length: u32::try_from(question.key.len()).unwrap_or(u32::MAX),
             extra_length: u32::try_from(extra).unwrap_or(u32::MAX),
             db: question.db,
@@ -267,6 +276,36 @@ impl Entry {
         }
     }
 
+    /// A hit on this chain.
+    #[inline]
+    pub(super) fn gain_use(&self) {
+        let uses = self.header().uses.load(Ordering::Relaxed);
+        // The line stays shared between the workers once the count is full.
+        if uses < USES_MAX {
+            self.header().uses.store(uses + 1, Ordering::Relaxed);
+        }
+    }
+
+    /// Takes one use away; false if there was none.
+    #[inline]
+    pub(super) fn spend_use(&self) -> bool {
+        let uses = self.header().uses.load(Ordering::Relaxed);
+        self.header().uses.store(uses.saturating_sub(1), Ordering::Relaxed);
+        uses > 0
+    }
+
+    /// The hash of its key.
+    #[inline]
+    pub(super) fn hash(&self) -> u64 {
+        self.header().hash
+    }
+
+    /// Where its allocation begins; for the prefetch only.
+    #[inline]
+    pub(super) fn address(&self) -> *const u8 {
+        self.0.heap_ptr().cast()
+    }
+
     pub(super) fn epoch(&self) -> u64 {
         self.header().epoch
     }
@@ -282,17 +321,10 @@ impl Entry {
     /// Makes the entry servable until `deadline`, or until an earlier one that it has already:
     /// with two proofs nobody can say which of them is the younger.
     pub(super) fn limit(&self, deadline: u64) {
-        let earliest =
-            |known: u64| (known == 0 || deadline < known).then_some(deadline.max(1));
+        let earliest = |known: u64| (known == 0 || deadline < known).then_some(deadline.max(1));
         // An error says that the known one is the earlier.
         let _kept =
             self.header().deadline.fetch_update(Ordering::AcqRel, Ordering::Acquire, earliest);
-    }
-
-    /// What decides if it may be served: its deadline (0 = unproved) and its epoch.
-    #[cfg(test)]
-    pub(super) fn life(&self) -> (u64, u64) {
-        (self.header().deadline.load(Ordering::Acquire), self.epoch())
     }
 
     #[inline]
