@@ -1,1 +1,145 @@
-//! The command line.
+//! The command line: arguments in, exit code out.
+//!
+//! Exit codes: 0 done, 1 failed, 2 wrong usage (clap), 69 something is not reachable, 78 the
+//! configuration is wrong (sysexits.h).
+
+mod validate;
+
+use crate::app;
+use crate::config::{self, Loaded, Overrides};
+use crate::control::observe::logs;
+use clap::{Args, Parser, Subcommand};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// `EX_UNAVAILABLE`.
+const UNREACHABLE: u8 = 69;
+
+/// `EX_CONFIG`.
+const BAD_CONFIG: u8 = 78;
+
+/// A RESP-speaking caching proxy: a coherent near-cache in front of Redis and Valkey.
+#[derive(Debug, Parser)]
+#[command(name = "nearside", version, about, args_conflicts_with_subcommands = false)]
+struct Cli {
+    #[command(flatten)]
+    options: Options,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, Args)]
+struct Options {
+    /// Configuration file [default: ./proxy.toml, then /etc/nearside/proxy.toml, then none]
+    #[arg(short, long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Where clients connect: HOST:PORT or `unix:/path` (repeatable)
+    #[arg(long, global = true, value_name = "ADDRESS")]
+    listen: Vec<String>,
+    /// The server behind: `redis://`, `rediss://`, `unix:/path` or `embedded:`
+    #[arg(long, global = true, value_name = "URL")]
+    upstream: Option<String>,
+    /// Where /metrics, /livez and /readyz are served: HOST:PORT or off
+    #[arg(long, global = true, value_name = "ADDRESS")]
+    admin_listen: Option<String>,
+    /// Bytes the cache may hold, e.g. 256mb
+    #[arg(long, global = true, value_name = "SIZE")]
+    max_memory: Option<String>,
+    /// cache or bypass
+    #[arg(long, global = true)]
+    mode: Option<String>,
+    /// Worker threads
+    #[arg(long, global = true, value_name = "N")]
+    workers: Option<String>,
+    /// Log level: error, warn, info, debug, trace
+    #[arg(long, global = true, value_name = "LEVEL")]
+    log_level: Option<String>,
+    /// Log format: auto, text, json
+    #[arg(long, global = true, value_name = "FORMAT")]
+    log_format: Option<String>,
+    /// Any key of the configuration, e.g. --set cache.ttl=30s (repeatable)
+    #[arg(long, global = true, value_name = "KEY=VALUE")]
+    set: Vec<String>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Start the proxy (what happens without a command)
+    Run,
+    /// Check the configuration, and what it names: ports, files, upstream
+    Validate {
+        /// Check the configuration alone
+        #[arg(long)]
+        no_environment: bool,
+        /// Treat warnings as errors
+        #[arg(long)]
+        deny_warnings: bool,
+    },
+}
+
+/// Runs the program.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let loaded = match overrides(&cli.options).and_then(|over| Ok(config::load(&over)?)) {
+        Ok(loaded) => loaded,
+        Err(error) => return fail(BAD_CONFIG, &error),
+    };
+    match cli.command.unwrap_or(Command::Run) {
+        Command::Run => run(loaded),
+        Command::Validate { no_environment, deny_warnings } => {
+            validate::run(&loaded, !no_environment, deny_warnings)
+        }
+    }
+}
+
+fn run(loaded: Loaded) -> ExitCode {
+    if let Err(error) = logs::init(&loaded.settings.log) {
+        return fail(BAD_CONFIG, &error);
+    }
+    let file =
+        loaded.file.as_ref().map_or_else(|| "none: defaults".into(), |file| file.to_string_lossy());
+    tracing::info!(event = "config_loaded", file = %file, "settings");
+    for warning in &loaded.warnings {
+        tracing::warn!("{warning}");
+    }
+    match app::run(loaded.settings) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(1, &error),
+    }
+}
+
+#[expect(clippy::print_stderr, reason = "the command line's own voice")]
+fn fail(code: u8, error: &anyhow::Error) -> ExitCode {
+    eprintln!("nearside: {error:#}");
+    ExitCode::from(code)
+}
+
+/// Flags as values of the keys they stand for.
+fn overrides(options: &Options) -> anyhow::Result<Overrides> {
+    let mut flags = Vec::new();
+    for written in &options.set {
+        let Some((key, value)) = written.split_once('=') else {
+            anyhow::bail!("--set {written}: write KEY=VALUE, such as --set cache.ttl=30s");
+        };
+        flags.push((format!("--set {written}"), key.trim().to_owned(), value.trim().to_owned()));
+    }
+    if !options.listen.is_empty() {
+        let list: Vec<String> = options.listen.iter().map(|one| format!("{one:?}")).collect();
+        let value = format!("[{}]", list.join(", "));
+        flags.push(("--listen".to_owned(), "server.listen".to_owned(), value));
+    }
+    for (flag, key, value) in [
+        ("--upstream", "upstream.url", &options.upstream),
+        ("--admin-listen", "admin.listen", &options.admin_listen),
+        ("--max-memory", "cache.max_memory", &options.max_memory),
+        ("--mode", "mode", &options.mode),
+        ("--workers", "server.workers", &options.workers),
+        ("--log-level", "log.level", &options.log_level),
+        ("--log-format", "log.format", &options.log_format),
+    ] {
+        if let Some(value) = value {
+            flags.push((flag.to_owned(), key.to_owned(), value.clone()));
+        }
+    }
+    Ok(Overrides { file: options.config.clone(), environment: std::env::vars().collect(), flags })
+}

@@ -1,1 +1,244 @@
-//! Configuration: as written, then as used.
+//! Configuration in two types: [`written::Written`], exactly what the file says, and [`Settings`],
+//! checked and filled in, which the rest of the house uses.
+//!
+//! ```text
+//!   defaults < file < environment (NEARSIDE_CACHE__TTL) < --set and flags
+//!        load: text -> Written            check: Written -> Settings, all faults in one pass
+//! ```
+
+mod check;
+mod load;
+pub mod written;
+
+pub use load::{ConfigError, Fault, Loaded, Overrides, Source, load};
+
+use crate::keys::Prefix;
+use crate::net::address::Address;
+use crate::net::target::{Password, Target};
+use crate::net::tls::TlsOptions;
+use serde::Deserialize;
+use std::time::Duration;
+
+macro_rules! word {
+    ($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $variant:ident = $text:literal,)* }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+        #[serde(rename_all = "snake_case")]
+        pub enum $name {
+            $($(#[$vdoc])* $variant,)*
+        }
+
+        impl $name {
+            /// The word of the configuration, of logs and of metrics.
+            pub const fn as_str(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $text,)*
+                }
+            }
+        }
+    };
+}
+
+word! {
+    /// `mode`: what nearside is.
+    Mode {
+        /// A near-cache.
+        Cache = "cache",
+        /// A pure proxy: nothing is stored.
+        Bypass = "bypass",
+    }
+}
+
+word! {
+    /// `level`: what a cached reply promises.
+    Level {
+        /// Never older than `max_staleness`, and that is enforced.
+        Coherent = "coherent",
+        /// Invalidated by tracking; at most `ttl` old while the link is believed up.
+        Relaxed = "relaxed",
+        /// At most `ttl` old; needs no tracking.
+        Ttl = "ttl",
+        /// Not cached.
+        Bypass = "bypass",
+    }
+}
+
+word! {
+    /// `admission`: which misses are stored.
+    Admission {
+        /// Every one.
+        Always = "always",
+        /// Those whose key missed not long ago.
+        SecondHit = "second_hit",
+    }
+}
+
+word! {
+    /// `upstream.on_down`: what clients see when upstream is gone.
+    OnDown {
+        /// Their connection closes, as a dead Redis does it.
+        Close = "close",
+        /// An error reply.
+        Error = "error",
+    }
+}
+
+word! {
+    /// `invalidation.tracking`.
+    TrackingMode {
+        /// `CLIENT TRACKING ON BCAST` on one link.
+        Broadcast = "broadcast",
+        /// None: only the level `ttl` caches.
+        Off = "off",
+    }
+}
+
+word! {
+    /// `auth.mode`.
+    AuthMode {
+        /// No password is asked.
+        None = "none",
+        /// `auth.password`, as Redis' requirepass.
+        Static = "static",
+    }
+}
+
+word! {
+    /// `log.format`.
+    LogFormat {
+        /// Text on a terminal, else JSON.
+        Auto = "auto",
+        /// For people.
+        Text = "text",
+        /// One object a line.
+        Json = "json",
+    }
+}
+
+/// The configuration as used.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// `mode`.
+    pub mode: Mode,
+    /// `instance`: the name in upstream's CLIENT LIST.
+    pub instance: String,
+    /// `[server]`.
+    pub server: Server,
+    /// `auth.password`, if clients must give one.
+    pub password: Option<Password>,
+    /// `[upstream]`.
+    pub upstream: Upstream,
+    /// `[keys]`, joined: what stands before every key upstream.
+    pub prefix: Prefix,
+    /// `keys.version`.
+    pub version: String,
+    /// `[cache]`.
+    pub cache: Cache,
+    /// `[[rules]]`, in order; what they do not say is filled in.
+    pub rules: Vec<Rule>,
+    /// What applies where no rule matches.
+    pub default_rule: Rule,
+    /// `invalidation.tracking`.
+    pub tracking: TrackingMode,
+    /// `admin.listen`; `None` = off.
+    pub admin_listen: Option<String>,
+    /// `metrics.path`.
+    pub metrics_path: String,
+    /// `[log]`.
+    pub log: Log,
+    /// `drain.delay`: not ready, but still accepting.
+    pub drain_delay: Duration,
+    /// `drain.timeout`: then clients are cut off.
+    pub drain_timeout: Duration,
+}
+
+/// `[server]`.
+#[derive(Clone, Debug)]
+pub struct Server {
+    /// Where clients come in.
+    pub listen: Vec<Address>,
+    /// Worker threads.
+    pub workers: usize,
+    /// Clients at most.
+    pub max_clients: usize,
+    /// Silence after which a client is closed; zero = never.
+    pub idle_timeout: Duration,
+    /// TCP keepalive; zero = off.
+    pub tcp_keepalive: Duration,
+    /// Connections that may wait to be accepted.
+    pub tcp_backlog: u32,
+    /// Longest single argument, in bytes.
+    pub max_request_size: usize,
+    /// Most arguments of one request.
+    pub max_args: usize,
+    /// A client with more unsent bytes is closed.
+    pub client_output_limit: usize,
+    /// Requests in flight per client before its socket is not read.
+    pub max_pipeline: usize,
+    /// Mode bits of Unix sockets.
+    pub unix_permissions: u32,
+}
+
+/// `[upstream]`.
+#[derive(Clone, Debug)]
+pub struct Upstream {
+    /// Where it is and how to log in.
+    pub target: Target,
+    /// Limit of connecting.
+    pub connect_timeout: Duration,
+    /// Limit of an answer to a read.
+    pub request_timeout: Duration,
+    /// Limit of an answer to a write.
+    pub write_timeout: Duration,
+    /// How long a request waits for a link.
+    pub reconnect_wait: Duration,
+    /// What clients see when upstream is gone.
+    pub on_down: OnDown,
+    /// `[upstream.tls]`.
+    pub tls: TlsOptions,
+}
+
+/// `[cache]`, but for what rules inherit.
+#[derive(Clone, Debug)]
+pub struct Cache {
+    /// Accounted bytes at most.
+    pub max_memory: u64,
+    /// Replies stored per key at most.
+    pub max_variants: usize,
+    /// Pause between two parts of the sweep.
+    pub sweep_interval: Duration,
+    /// Commands whose replies are stored, in lower case; `None` = all that can be.
+    pub commands: Option<Vec<String>>,
+}
+
+/// One of `[[rules]]`, or what applies without one.
+#[derive(Clone, Debug)]
+pub struct Rule {
+    /// Redis globs on the client's key.
+    pub patterns: Vec<String>,
+    /// What a cached reply promises.
+    pub level: Level,
+    /// The bound of `coherent`.
+    pub max_staleness: Duration,
+    /// Longest local life of a value.
+    pub ttl: Duration,
+    /// Local life of a nil.
+    pub negative_ttl: Duration,
+    /// Longest local life of a hash's reply where fields may expire on their own.
+    pub hash_max_ttl: Duration,
+    /// Longest reply stored.
+    pub max_value_size: usize,
+    /// True if a fill asks for the key's remaining life.
+    pub ttl_probe: bool,
+    /// Which misses are stored.
+    pub admission: Admission,
+}
+
+/// `[log]`.
+#[derive(Clone, Debug)]
+pub struct Log {
+    /// `error`, `warn`, `info`, `debug`, `trace`, or a filter as `RUST_LOG` takes it.
+    pub level: String,
+    /// Text or JSON.
+    pub format: LogFormat,
+}

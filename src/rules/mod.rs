@@ -1,1 +1,124 @@
-//! Rules: which keys are cached, and how.
+//! Rules: which keys are cached, and how. First match wins; a rule is looked for on a miss only,
+//! and remembered by its index.
+
+use crate::config::{self, Admission, Level, Settings};
+use crate::keys::glob;
+use std::time::Duration;
+
+/// How the keys of one rule are cached. Times in nanoseconds, sizes in bytes.
+#[derive(Clone, Copy, Debug)]
+pub struct Rule {
+    /// Its place; [`Rules::get`] finds it by this.
+    pub index: u16,
+    /// What a cached reply promises.
+    pub level: Level,
+    /// The bound of `coherent`.
+    pub max_staleness_ns: u64,
+    /// Longest local life of a value.
+    pub ttl_ns: u64,
+    /// Local life of a nil; 0 = nil is not stored.
+    pub negative_ttl_ns: u64,
+    /// Longest local life of a hash's reply where fields may expire on their own.
+    pub hash_max_ttl_ns: u64,
+    /// Longest reply stored.
+    pub max_value_size: usize,
+    /// True if a fill asks upstream for the key's remaining life.
+    pub ttl_probe: bool,
+    /// True if only a key that missed not long ago is stored.
+    pub second_hit: bool,
+}
+
+impl Rule {
+    /// True if replies may be stored at all.
+    #[inline]
+    pub fn may_cache(&self) -> bool {
+        self.level != Level::Bypass
+    }
+
+    /// True if what is stored dies with the tracking link.
+    #[inline]
+    pub fn is_tracked(&self) -> bool {
+        matches!(self.level, Level::Coherent | Level::Relaxed)
+    }
+}
+
+/// All rules, compiled.
+#[derive(Clone, Debug)]
+pub struct Rules {
+    patterns: Vec<(Box<[u8]>, u16)>,
+    /// By index; the last applies where no pattern matches.
+    compiled: Vec<Rule>,
+    default: Rule,
+}
+
+impl Rules {
+    /// Compiles the rules of the configuration.
+    pub fn compile(settings: &Settings) -> Self {
+        let mut patterns = Vec::new();
+        let mut compiled = Vec::new();
+        for (place, written) in settings.rules.iter().enumerate() {
+            let index = u16::try_from(place).unwrap_or(u16::MAX);
+            for pattern in &written.patterns {
+                patterns.push((pattern.as_bytes().into(), index));
+            }
+            compiled.push(rule(index, written));
+        }
+        let last = u16::try_from(compiled.len()).unwrap_or(u16::MAX);
+        let default = rule(last, &settings.default_rule);
+        compiled.push(default);
+        Self { patterns, compiled, default }
+    }
+
+    /// The rule of a client's key.
+    #[inline]
+    pub fn find(&self, key: &[u8]) -> &Rule {
+        let found = self.patterns.iter().find(|(pattern, _)| glob::matches(pattern, key));
+        found.map_or(&self.default, |(_, index)| self.get(*index))
+    }
+
+    /// A rule by its index.
+    #[inline]
+    pub fn get(&self, index: u16) -> &Rule {
+        self.compiled.get(usize::from(index)).unwrap_or(&self.default)
+    }
+
+    /// The prefixes of the client's keys that must be tracked, none overlapping another; a single
+    /// empty one stands for every key. More than `max` are not worth their cost on the server.
+    pub fn tracked_prefixes(&self, max: usize) -> Vec<Vec<u8>> {
+        let mut prefixes: Vec<Vec<u8>> = self
+            .patterns
+            .iter()
+            .filter(|(_, index)| self.get(*index).is_tracked())
+            .map(|(pattern, _)| glob::literal_prefix(pattern).0)
+            .collect();
+        let rest_is_caught = self.patterns.iter().any(|(pattern, _)| &**pattern == b"*");
+        if self.default.is_tracked() && !rest_is_caught {
+            prefixes.push(Vec::new());
+        }
+        // A prefix that begins with another one is covered by it (BCAST refuses the pair).
+        prefixes.sort();
+        prefixes.dedup_by(|later, earlier| later.starts_with(earlier));
+        if prefixes.len() > max { vec![Vec::new()] } else { prefixes }
+    }
+
+    /// The smallest bound that any rule promises: barrier rounds are a quarter of it apart.
+    pub fn min_staleness(&self) -> Option<Duration> {
+        let coherent = self.compiled.iter().filter(|rule| rule.level == Level::Coherent);
+        coherent.map(|rule| rule.max_staleness_ns).min().map(Duration::from_nanos)
+    }
+}
+
+fn rule(index: u16, written: &config::Rule) -> Rule {
+    let nanos = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+    Rule {
+        index,
+        level: written.level,
+        max_staleness_ns: nanos(written.max_staleness),
+        ttl_ns: nanos(written.ttl),
+        negative_ttl_ns: nanos(written.negative_ttl),
+        hash_max_ttl_ns: nanos(written.hash_max_ttl),
+        max_value_size: written.max_value_size,
+        ttl_probe: written.ttl_probe,
+        second_hit: written.admission == Admission::SecondHit,
+    }
+}

@@ -1,1 +1,5 @@
-//! Words without a home of their own: time, sizes, durations, secrets.
+//! Words without a home of their own: time, sizes, durations.
+
+pub mod clock;
+pub mod duration;
+pub mod size;

@@ -50,9 +50,8 @@ impl Scan {
     #[inline]
     pub fn next(&mut self, buffer: &[u8]) -> Result<Option<usize>, Malformed> {
         loop {
-            let (kind, line) = match self.line(buffer)? {
-                Some(found) => found,
-                None => return Ok(None),
+            let Some((kind, line)) = self.line(buffer)? else {
+                return Ok(None);
             };
             let after_line = self.at + line.len() + 3;
             let closes = match kind {

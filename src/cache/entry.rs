@@ -1,0 +1,362 @@
+//! One stored reply: one allocation, immutable but for its deadline.
+//!
+//! ```text
+//!   count | length | Header: deadline epoch lease next ... | key | extra arguments | reply
+//! ```
+//!
+//! The variants of a key (`HGET k a`, `HGET k b`, `HGETALL k`) are a chain: the newest is the
+//! head and holds the rest. One removal drops them all.
+
+use crate::cache::{Policy, View};
+use crate::wire::request::Request;
+use bytes::BytesMut;
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use triomphe::ThinArc;
+
+/// What one entry costs beside its own allocation: the store's slab place and table slot.
+/// Measured by `benches/store.rs` (resident memory at a million entries).
+const STORE_OVERHEAD: u64 = 56;
+
+/// A question to the cache: the key and everything else that decides the reply's bytes.
+#[derive(Clone, Copy, Debug)]
+pub struct Question<'b> {
+    /// The client's key, without version prefix.
+    pub key: &'b [u8],
+    /// [`crate::cache::Cache::hash`] of `key`.
+    pub hash: u64,
+    /// The command's row in the table.
+    pub command: u16,
+    /// The database.
+    pub db: u32,
+    /// 2 or 3 where the reply differs between the protocols, else 0.
+    pub proto: u8,
+    /// Everything else: the arguments beside the key.
+    pub extra: Extra<'b>,
+}
+
+/// The arguments of a question beside its key: as they stand in a request, or as
+/// [`Extra::write`] wrote them down.
+#[derive(Clone, Copy, Debug)]
+pub enum Extra<'b> {
+    /// The arguments of a request, from this one on.
+    Asked(Request<'b>, usize),
+    /// Each argument behind its length.
+    Written(&'b [u8]),
+}
+
+impl Extra<'_> {
+    /// Appends the arguments, each behind its length.
+    #[inline]
+    pub fn write(&self, out: &mut impl Extend<u8>) {
+        match self {
+            Self::Asked(request, from) => {
+                for argument in request.from(*from) {
+                    out.extend(length_bytes(argument));
+                    out.extend(argument.iter().copied());
+                }
+            }
+            Self::Written(written) => out.extend(written.iter().copied()),
+        }
+    }
+
+    /// Bytes that [`Self::write`] appends.
+    #[inline]
+    pub fn written_len(&self) -> usize {
+        match self {
+            Self::Asked(request, from) => {
+                request.from(*from).map(|argument| argument.len() + 4).sum()
+            }
+            Self::Written(written) => written.len(),
+        }
+    }
+
+    /// True if `written` is what [`Self::write`] writes.
+    #[inline]
+    pub fn is(&self, mut written: &[u8]) -> bool {
+        match self {
+            Self::Asked(request, from) => {
+                for argument in request.from(*from) {
+                    let Some(rest) = written
+                        .strip_prefix(&length_bytes(argument))
+                        .and_then(|rest| rest.strip_prefix(argument))
+                    else {
+                        return false;
+                    };
+                    written = rest;
+                }
+                written.is_empty()
+            }
+            Self::Written(own) => *own == written,
+        }
+    }
+}
+
+fn length_bytes(argument: &[u8]) -> [u8; 4] {
+    // Arguments are shorter than a request, which is shorter than 1 GiB.
+    u32::try_from(argument.len()).unwrap_or(u32::MAX).to_le_bytes()
+}
+
+/// A reply to store or compare.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reply<'b> {
+    /// The bytes, ready to be sent.
+    Bytes(&'b [u8]),
+    /// Nil: written as the client's protocol wants it.
+    Nil,
+}
+
+impl<'b> Reply<'b> {
+    /// The bytes of a value; none for nil.
+    pub fn bytes(self) -> &'b [u8] {
+        match self {
+            Self::Bytes(bytes) => bytes,
+            Self::Nil => &[],
+        }
+    }
+}
+
+/// What a new entry is given.
+#[derive(Debug)]
+pub(super) struct Fresh<'p> {
+    pub(super) epoch: u64,
+    pub(super) policy: &'p Policy,
+    pub(super) deadline: u64,
+    pub(super) next: Option<Entry>,
+}
+
+/// What a hit may do with an entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Terms {
+    Servable,
+    /// Its barrier is too old.
+    Lease,
+    /// Its time is over.
+    Expired,
+    /// Its epoch is over.
+    Dead,
+    /// Its PTTL has not come yet.
+    Unproved,
+}
+
+/// A stored reply; cheap to clone.
+#[derive(Clone)]
+pub struct Entry(ThinArc<Header, u8>);
+
+struct Header {
+    /// End of life in ticks; 0 = not proved yet.
+    deadline: AtomicU64,
+    epoch: u64,
+    lease: u64,
+    next: Option<Entry>,
+    /// Accounted bytes of this entry and those behind it.
+    weight: u64,
+    key_length: u32,
+    extra_length: u32,
+    db: u32,
+    command: u16,
+    proto: u8,
+    flags: u8,
+}
+
+const TRACKED: u8 = 1;
+const NIL: u8 = 2;
+
+/// The reply's bytes; nothing for nil. Lets a large reply be sent from where it is stored.
+impl AsRef<[u8]> for Entry {
+    fn as_ref(&self) -> &[u8] {
+        self.reply().bytes()
+    }
+}
+
+impl fmt::Debug for Entry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // No key and no value: this may end in a log.
+        f.debug_struct("Entry").field("weight", &self.weight()).finish_non_exhaustive()
+    }
+}
+
+impl Entry {
+    pub(super) fn new(question: &Question<'_>, fresh: Fresh<'_>, reply: &Reply<'_>) -> Self {
+        let extra = question.extra.written_len();
+        let mut body = Vec::with_capacity(question.key.len() + extra + reply.bytes().len());
+        body.extend_from_slice(question.key);
+        question.extra.write(&mut body);
+        body.extend_from_slice(reply.bytes());
+        let tracked = if fresh.policy.tracked { TRACKED } else { 0 };
+        let nil = if matches!(reply, Reply::Nil) { NIL } else { 0 };
+        let own = STORE_OVERHEAD + size_class(size_of::<Header>() + 16 + body.len());
+        let behind = fresh.next.as_ref().map_or(0, Self::weight);
+        let header = Header {
+            deadline: AtomicU64::new(fresh.deadline),
+            epoch: fresh.epoch,
+            lease: fresh.policy.max_staleness,
+            next: fresh.next,
+            weight: own + behind,
+            key_length: u32::try_from(question.key.len()).unwrap_or(u32::MAX),
+            extra_length: u32::try_from(extra).unwrap_or(u32::MAX),
+            db: question.db,
+            command: question.command,
+            proto: question.proto,
+            flags: tracked | nil,
+        };
+        Self(ThinArc::from_header_and_slice(header, &body))
+    }
+
+    /// The reply.
+    #[inline]
+    pub fn reply(&self) -> Reply<'_> {
+        if self.header().flags & NIL == 0 {
+            Reply::Bytes(self.part(self.reply_start(), usize::MAX))
+        } else {
+            Reply::Nil
+        }
+    }
+
+    /// Appends the reply; a nil as `null`.
+    #[inline]
+    pub fn write(&self, out: &mut BytesMut, null: &[u8]) {
+        match self.reply() {
+            Reply::Bytes(bytes) => out.extend_from_slice(bytes),
+            Reply::Nil => out.extend_from_slice(null),
+        }
+    }
+
+    /// The reply to `question`, if this key has one, servable or not.
+    #[inline]
+    pub(super) fn find(&self, question: &Question<'_>) -> Option<&Self> {
+        let mut entry = Some(self);
+        while let Some(candidate) = entry {
+            if candidate.answers(question) {
+                return Some(candidate);
+            }
+            entry = candidate.header().next.as_ref();
+        }
+        None
+    }
+
+    /// What may stay behind a new head that answers `question`: the chain, if it is of this key
+    /// and epoch, does not hold an answer to it already, and is not too long.
+    pub(super) fn siblings(
+        &self,
+        question: &Question<'_>,
+        epoch: u64,
+        variants_max: usize,
+    ) -> Option<Self> {
+        let mut count = 1;
+        let mut entry = Some(self);
+        while let Some(sibling) = entry {
+            count += 1;
+            let fits = sibling.key() == question.key
+                && sibling.epoch() == epoch
+                && !sibling.answers(question)
+                && count <= variants_max;
+            if !fits {
+                return None;
+            }
+            entry = sibling.header().next.as_ref();
+        }
+        Some(self.clone())
+    }
+
+    #[inline]
+    pub(super) fn judge(&self, view: &View) -> Terms {
+        let header = self.header();
+        let deadline = header.deadline.load(Ordering::Acquire);
+        if header.epoch != view.epoch(header.flags & TRACKED != 0) {
+            Terms::Dead
+        } else if deadline == 0 {
+            Terms::Unproved
+        } else if view.now.0 >= deadline {
+            Terms::Expired
+        } else if header.lease != u64::MAX
+            && view.now.0 > view.synced_at.0.saturating_add(header.lease)
+        {
+            Terms::Lease
+        } else {
+            Terms::Servable
+        }
+    }
+
+    pub(super) fn epoch(&self) -> u64 {
+        self.header().epoch
+    }
+
+    pub(super) fn holds(&self, reply: &Reply<'_>) -> bool {
+        self.reply() == *reply
+    }
+
+    pub(super) fn weight(&self) -> u64 {
+        self.header().weight
+    }
+
+    /// Makes the entry servable until `deadline`.
+    pub(super) fn set_deadline(&self, deadline: u64) {
+        self.header().deadline.store(deadline.max(1), Ordering::Release);
+    }
+
+    #[inline]
+    fn answers(&self, question: &Question<'_>) -> bool {
+        let header = self.header();
+        header.command == question.command
+            && header.db == question.db
+            && header.proto == question.proto
+            && self.key() == question.key
+            && question.extra.is(self.part(header.key_length as usize, self.reply_start()))
+    }
+
+    #[inline]
+    fn key(&self) -> &[u8] {
+        self.part(0, self.header().key_length as usize)
+    }
+
+    #[inline]
+    fn header(&self) -> &Header {
+        &self.0.header.header
+    }
+
+    #[inline]
+    fn reply_start(&self) -> usize {
+        let header = self.header();
+        header.key_length as usize + header.extra_length as usize
+    }
+
+    #[inline]
+    fn part(&self, start: usize, end: usize) -> &[u8] {
+        let body = &self.0.slice;
+        body.get(start..end.min(body.len())).unwrap_or_default()
+    }
+}
+
+/// What jemalloc takes for an allocation of `size` bytes: multiples of 16 to 128, then four
+/// classes for each doubling.
+fn size_class(size: usize) -> u64 {
+    let size = size.max(16);
+    let step = if size <= 128 { 16 } else { (size - 1).next_power_of_two() / 8 };
+    size.next_multiple_of(step) as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::size_class;
+
+    #[test]
+    fn size_classes_are_jemallocs() {
+        for (size, class) in [
+            (1, 16),
+            (16, 16),
+            (17, 32),
+            (128, 128),
+            (129, 160),
+            (160, 160),
+            (161, 192),
+            (256, 256),
+            (257, 320),
+            (4097, 5120),
+            (16384, 16384),
+            (16385, 20480),
+        ] {
+            assert_eq!(size_class(size), class, "{size}");
+        }
+    }
+}

@@ -1,0 +1,162 @@
+//! Generations, epochs and the lease: what a fill and a hit are checked against.
+
+use crate::units::clock::Tick;
+use std::fmt;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+/// Stripes of the generation table: 512 KiB. Two keys of one stripe only delay each other's fills
+/// (at 100,000 invalidations a second and 1 ms a fetch, one fill in 650 is refused in vain).
+const STRIPES: usize = 1 << 16;
+
+/// One counter per stripe of keys, bumped by everything that happens to one of them (R2).
+pub(super) struct Generations(Box<[AtomicU64]>);
+
+impl Default for Generations {
+    fn default() -> Self {
+        Self((0..STRIPES).map(|_| AtomicU64::new(0)).collect())
+    }
+}
+
+impl fmt::Debug for Generations {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Generations").finish_non_exhaustive()
+    }
+}
+
+impl Generations {
+    #[inline]
+    pub(super) fn read(&self, hash: u64) -> u64 {
+        self.0.get(stripe(hash)).map_or(0, |counter| counter.load(Ordering::SeqCst))
+    }
+
+    #[inline]
+    pub(super) fn bump(&self, hash: u64) {
+        if let Some(counter) = self.0.get(stripe(hash)) {
+            counter.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+}
+
+/// The stripe of a key: bits that neither the store's shard nor its table uses first.
+#[inline]
+fn stripe(hash: u64) -> usize {
+    (hash >> 24 & (STRIPES as u64 - 1)) as usize
+}
+
+/// The bit of a key's stripe in a session's mask of what it has out (R6).
+#[inline]
+pub fn stripe_bit(hash: u64) -> u64 {
+    1 << (stripe(hash) % 64)
+}
+
+/// Two counters; an entry remembers the one that concerns it and is dead once it has moved.
+#[derive(Debug, Default)]
+pub struct Epochs {
+    /// Moves when the tracking link is lost, and with `untracked`.
+    tracked: AtomicU64,
+    /// Moves when everything is cleared.
+    untracked: AtomicU64,
+}
+
+impl Epochs {
+    #[inline]
+    pub(super) fn read(&self, tracked: bool) -> u64 {
+        let epoch = if tracked { &self.tracked } else { &self.untracked };
+        epoch.load(Ordering::SeqCst)
+    }
+
+    pub(super) fn bump_tracked(&self) {
+        self.tracked.fetch_add(1, Ordering::SeqCst);
+    }
+
+    pub(super) fn bump_all(&self) {
+        self.untracked.fetch_add(1, Ordering::SeqCst);
+        self.bump_tracked();
+    }
+}
+
+/// What the tracking link's thread publishes: it bumps, removes and stores here, and never waits
+/// for anybody.
+#[derive(Debug, Default)]
+pub struct Tracking {
+    up: AtomicBool,
+    /// Every write acknowledged before this tick has been applied to the cache (R8).
+    synced_at: AtomicU64,
+}
+
+impl Tracking {
+    /// True from the acknowledgement of `CLIENT TRACKING ON` to the first doubt.
+    #[inline]
+    pub fn is_up(&self) -> bool {
+        self.up.load(Ordering::SeqCst)
+    }
+
+    /// The tick before which every acknowledged write is known to the cache; 0 = never synced.
+    #[inline]
+    pub fn synced_at(&self) -> Tick {
+        Tick(self.synced_at.load(Ordering::SeqCst))
+    }
+
+    /// A barrier round was confirmed that began at `at`.
+    pub fn synced(&self, at: Tick) {
+        self.synced_at.fetch_max(at.0, Ordering::SeqCst);
+    }
+
+    pub(super) fn set_up(&self) {
+        self.up.store(true, Ordering::SeqCst);
+    }
+
+    pub(super) fn set_down(&self) {
+        self.up.store(false, Ordering::SeqCst);
+    }
+}
+
+/// The right to fill: what was true when the question was asked (R1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Token {
+    /// The generation of the key's stripe.
+    pub generation: u64,
+    /// The epoch of its level.
+    pub epoch: u64,
+    /// Which of the two epochs.
+    pub tracked: bool,
+    /// When the question was asked; lives are counted from here (R10).
+    pub asked_at: Tick,
+}
+
+impl Token {
+    /// True if a read that would get `other` now may join the flight that holds this one (R5).
+    #[inline]
+    pub fn may_be_joined_by(&self, other: &Self) -> bool {
+        self.generation == other.generation
+            && self.epoch == other.epoch
+            && self.tracked == other.tracked
+    }
+}
+
+/// One reading of everything a hit is checked against; good for one batch of requests.
+#[derive(Clone, Copy, Debug)]
+pub struct View {
+    /// The time.
+    pub now: Tick,
+    pub(super) synced_at: Tick,
+    tracked: u64,
+    untracked: u64,
+}
+
+impl View {
+    #[inline]
+    pub(super) fn read(epochs: &Epochs, tracking: &Tracking, now: Tick) -> Self {
+        Self {
+            now,
+            synced_at: tracking.synced_at(),
+            tracked: epochs.read(true),
+            untracked: epochs.read(false),
+        }
+    }
+
+    #[inline]
+    pub(super) fn epoch(&self, tracked: bool) -> u64 {
+        if tracked { self.tracked } else { self.untracked }
+    }
+}

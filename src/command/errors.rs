@@ -1,0 +1,106 @@
+//! Errors that the proxy answers itself, in Redis' own words, and its refusals in ours.
+//!
+//! Each function appends one complete error reply.
+
+use crate::command::{Refusal, Spec, Unknown};
+use crate::wire::write;
+use bytes::BytesMut;
+
+/// How much of a name, and of all arguments together, Redis quotes.
+const QUOTED_MAX: usize = 128;
+
+/// `unknown command 'x', with args beginning with: ...` or `unknown subcommand 'x'. Try X HELP.`
+pub fn unknown<'a>(
+    out: &mut BytesMut,
+    unknown: Unknown,
+    argc: usize,
+    arg: impl Fn(usize) -> &'a [u8],
+) {
+    let mut text = Vec::with_capacity(3 * QUOTED_MAX);
+    match unknown {
+        Unknown::Command => {
+            text.extend_from_slice(b"ERR unknown command '");
+            text.extend_from_slice(cut(if argc > 0 { arg(0) } else { &[] }, QUOTED_MAX));
+            text.extend_from_slice(b"', with args beginning with: ");
+            let quoted_from = text.len();
+            for at in 1..argc {
+                let quoted = text.len() - quoted_from;
+                if quoted >= QUOTED_MAX {
+                    break;
+                }
+                text.push(b'\'');
+                text.extend_from_slice(cut(arg(at), QUOTED_MAX - quoted));
+                text.extend_from_slice(b"' ");
+            }
+        }
+        Unknown::Subcommand(container) => {
+            text.extend_from_slice(b"ERR unknown subcommand '");
+            text.extend_from_slice(cut(if argc > 1 { arg(1) } else { &[] }, QUOTED_MAX));
+            text.extend_from_slice(b"'. Try ");
+            text.extend_from_slice(container.name.to_ascii_uppercase().as_bytes());
+            text.extend_from_slice(b" HELP.");
+        }
+    }
+    write::error(out, &text);
+}
+
+/// As C prints a string with a precision: up to a NUL, at most `most` bytes.
+fn cut(text: &[u8], most: usize) -> &[u8] {
+    let end = memchr::memchr(0, text).unwrap_or(text.len()).min(most);
+    text.get(..end).unwrap_or(text)
+}
+
+/// `wrong number of arguments for 'client|setname' command`.
+pub fn arity(out: &mut BytesMut, spec: &Spec) {
+    let text = format!("ERR wrong number of arguments for '{}' command", spec.name);
+    write::error(out, text.as_bytes());
+}
+
+/// The error of a command that nearside knows and refuses.
+pub fn refused(out: &mut BytesMut, spec: &Spec, refusal: Refusal) {
+    let (name, reason) = (spec.name.replace('|', " "), refusal.reason());
+    let text = match refusal {
+        Refusal::Cluster => format!("ERR {reason}"),
+        _ if refusal.is_for_now() => {
+            format!("ERR nearside does not support '{name}' yet: {reason}")
+        }
+        _ => format!("ERR nearside refuses '{name}': {reason}"),
+    };
+    write::error(out, text.as_bytes());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{refused, unknown};
+    use crate::command::{Refusal, Unknown, by_name};
+    use bytes::BytesMut;
+
+    #[test]
+    fn refusals_name_the_command_and_the_reason() {
+        for (name, refusal, text) in [
+            (
+                "multi",
+                Refusal::Pinned,
+                "-ERR nearside does not support 'multi' yet: it needs a connection of its own\r\n",
+            ),
+            (
+                "client|kill",
+                Refusal::SharedLink,
+                "-ERR nearside refuses 'client kill': it would change a connection that clients \
+                 share\r\n",
+            ),
+            ("asking", Refusal::Cluster, "-ERR This instance has cluster support disabled\r\n"),
+        ] {
+            let mut out = BytesMut::new();
+            refused(&mut out, by_name(name).unwrap(), refusal);
+            assert_eq!(out, text);
+        }
+    }
+
+    #[test]
+    fn an_empty_request_has_an_error_too() {
+        let mut out = BytesMut::new();
+        unknown(&mut out, Unknown::Command, 0, |_| &[]);
+        assert_eq!(out, "-ERR unknown command '', with args beginning with: \r\n");
+    }
+}

@@ -1,0 +1,225 @@
+//! The prefix out of replies again: a complete reply goes in, the client's view of it comes out.
+//!
+//! Most replies name no key and are never looked into. Keys of other versions that show up in a
+//! list are left out of it.
+
+use crate::wire::reply::{bulk, elements};
+use crate::wire::write::{self, Proto};
+use bytes::BytesMut;
+
+/// Where a reply names keys.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ReplyRule {
+    /// Nowhere.
+    AsIs,
+    /// In its errors only (`-NOGROUP No such key 'v1:s' ...`).
+    Error,
+    /// It is a list of keys.
+    Keys,
+    /// It is a cursor and a list of keys.
+    Scan,
+    /// It is a key.
+    Key,
+    /// Its first element is a key.
+    First,
+    /// Pairs of a key and something: an array of pairs in RESP2, a map in RESP3. Errors too.
+    Streams,
+}
+
+impl ReplyRule {
+    /// True if `reply` must go through [`strip`] before a client may see it.
+    #[inline]
+    pub fn concerns(self, reply: &[u8]) -> bool {
+        self != Self::AsIs || reply.first() == Some(&b'-')
+    }
+}
+
+/// Appends `reply` to `out` without `prefix` before the keys it names.
+///
+/// False, and nothing appended, if the reply is one single key of another version (RANDOMKEY).
+#[must_use]
+pub fn strip(rule: ReplyRule, prefix: &[u8], reply: &[u8], out: &mut BytesMut) -> bool {
+    if reply.first() == Some(&b'-') {
+        strip_error(rule, prefix, reply, out);
+        return true;
+    }
+    match rule {
+        ReplyRule::AsIs | ReplyRule::Error => out.extend_from_slice(reply),
+        ReplyRule::Keys => list(prefix, reply, out),
+        ReplyRule::Scan => {
+            out.extend_from_slice(header(reply));
+            for (at, element) in elements(reply).enumerate() {
+                if at == 1 {
+                    list(prefix, element, out);
+                } else {
+                    out.extend_from_slice(element);
+                }
+            }
+        }
+        ReplyRule::Key => {
+            if is_foreign(prefix, reply) {
+                return false;
+            }
+            key(prefix, reply, out);
+        }
+        ReplyRule::First => first(prefix, reply, out),
+        ReplyRule::Streams => streams(prefix, reply, out),
+    }
+    true
+}
+
+/// The line or length that a reply begins with; all of it, if it has no elements.
+fn header(reply: &[u8]) -> &[u8] {
+    let aggregate = matches!(reply.first(), Some(b'*' | b'~' | b'>' | b'%'));
+    match memchr::memchr(b'\n', reply) {
+        Some(end) if aggregate => reply.get(..=end).unwrap_or(reply),
+        _ => reply,
+    }
+}
+
+/// True for a key that does not begin with `prefix`.
+fn is_foreign(prefix: &[u8], element: &[u8]) -> bool {
+    bulk(element).is_some_and(|key| !key.starts_with(prefix))
+}
+
+/// A key without its prefix; anything that is none stays.
+fn key(prefix: &[u8], element: &[u8], out: &mut BytesMut) {
+    match bulk(element).and_then(|key| key.strip_prefix(prefix)) {
+        Some(key) => write::bulk(out, key),
+        None => out.extend_from_slice(element),
+    }
+}
+
+fn list(prefix: &[u8], reply: &[u8], out: &mut BytesMut) {
+    let ours = || elements(reply).filter(|element| !is_foreign(prefix, element));
+    match reply.first() {
+        Some(b'*') if !reply.starts_with(b"*-1") => write::array(out, ours().count()),
+        Some(b'~') => write::set(out, Proto::Resp3, ours().count()),
+        _ => return out.extend_from_slice(reply),
+    }
+    for element in ours() {
+        key(prefix, element, out);
+    }
+}
+
+fn first(prefix: &[u8], reply: &[u8], out: &mut BytesMut) {
+    out.extend_from_slice(header(reply));
+    for (at, element) in elements(reply).enumerate() {
+        if at == 0 {
+            key(prefix, element, out);
+        } else {
+            out.extend_from_slice(element);
+        }
+    }
+}
+
+fn streams(prefix: &[u8], reply: &[u8], out: &mut BytesMut) {
+    let is_map = reply.first() == Some(&b'%');
+    out.extend_from_slice(header(reply));
+    for (at, element) in elements(reply).enumerate() {
+        match (is_map, at % 2) {
+            (true, 0) => key(prefix, element, out),
+            (true, _) => out.extend_from_slice(element),
+            (false, _) => first(prefix, element, out),
+        }
+    }
+}
+
+/// Cuts the prefix behind opening quotes. A server older than the table quotes the arguments of a
+/// command it does not know, whatever the rule; before Redis 7 it quoted them with backticks.
+fn strip_error(rule: ReplyRule, prefix: &[u8], reply: &[u8], out: &mut BytesMut) {
+    let names_keys = matches!(rule, ReplyRule::Error | ReplyRule::Streams)
+        || reply.starts_with(b"-ERR unknown command");
+    if prefix.is_empty() || !names_keys {
+        return out.extend_from_slice(reply);
+    }
+    let mut rest = reply;
+    while let Some(quote) = memchr::memchr2(b'\'', b'`', rest) {
+        let Some((before, behind)) = rest.split_at_checked(quote + 1) else { break };
+        out.extend_from_slice(before);
+        rest = behind.strip_prefix(prefix).unwrap_or(behind);
+    }
+    out.extend_from_slice(rest);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::ReplyRule::{AsIs, Error, First, Key, Keys, Scan, Streams};
+    use super::{ReplyRule, strip};
+    use bytes::BytesMut;
+
+    fn stripped(rule: ReplyRule, reply: &str) -> Option<String> {
+        let mut out = BytesMut::from("before");
+        let written = strip(rule, b"v1:", reply.as_bytes(), &mut out);
+        let text = String::from_utf8(out.to_vec()).unwrap();
+        let text = text.strip_prefix("before").unwrap().to_owned();
+        assert!(written || text.is_empty());
+        written.then_some(text)
+    }
+
+    #[test]
+    fn keys_are_stripped_where_the_rule_says_so() {
+        for (rule, reply, expected) in [
+            (AsIs, "$4\r\nv1:a\r\n", "$4\r\nv1:a\r\n"),
+            (Keys, "*2\r\n$4\r\nv1:a\r\n$6\r\nv1:v1:\r\n", "*2\r\n$1\r\na\r\n$3\r\nv1:\r\n"),
+            (Keys, "*2\r\n$4\r\nv2:a\r\n$4\r\nv1:b\r\n", "*1\r\n$1\r\nb\r\n"),
+            (Keys, "~2\r\n$4\r\nv2:a\r\n$4\r\nv1:b\r\n", "~1\r\n$1\r\nb\r\n"),
+            (Keys, "*0\r\n", "*0\r\n"),
+            (Keys, "*-1\r\n", "*-1\r\n"),
+            (
+                Scan,
+                "*2\r\n$2\r\n17\r\n*3\r\n$4\r\nv1:a\r\n$1\r\na\r\n$4\r\nv1:b\r\n",
+                "*2\r\n$2\r\n17\r\n*2\r\n$1\r\na\r\n$1\r\nb\r\n",
+            ),
+            (Scan, "*2\r\n$1\r\n0\r\n*0\r\n", "*2\r\n$1\r\n0\r\n*0\r\n"),
+            (Key, "$4\r\nv1:a\r\n", "$1\r\na\r\n"),
+            (Key, "$-1\r\n", "$-1\r\n"),
+            (Key, "_\r\n", "_\r\n"),
+            (
+                First,
+                "*2\r\n$4\r\nv1:a\r\n*1\r\n$4\r\nv1:x\r\n",
+                "*2\r\n$1\r\na\r\n*1\r\n$4\r\nv1:x\r\n",
+            ),
+            (First, "*-1\r\n", "*-1\r\n"),
+            (First, "_\r\n", "_\r\n"),
+            (
+                Streams,
+                "*2\r\n*2\r\n$4\r\nv1:s\r\n*0\r\n*2\r\n$4\r\nv1:t\r\n*1\r\n$4\r\nv1:x\r\n",
+                "*2\r\n*2\r\n$1\r\ns\r\n*0\r\n*2\r\n$1\r\nt\r\n*1\r\n$4\r\nv1:x\r\n",
+            ),
+            (Streams, "%1\r\n$4\r\nv1:s\r\n*1\r\n:1\r\n", "%1\r\n$1\r\ns\r\n*1\r\n:1\r\n"),
+            (Streams, "*-1\r\n", "*-1\r\n"),
+        ] {
+            assert_eq!(stripped(rule, reply).as_deref(), Some(expected), "{rule:?} {reply:?}");
+        }
+        assert_eq!(stripped(Key, "$4\r\nv2:a\r\n"), None);
+    }
+
+    #[test]
+    fn errors_lose_the_prefix_where_they_quote_keys() {
+        let nogroup = "-NOGROUP No such key 'v1:s' or consumer group 'v1'\r\n";
+        let clean = "-NOGROUP No such key 's' or consumer group 'v1'\r\n";
+        for rule in [Error, Streams] {
+            assert_eq!(stripped(rule, nogroup).as_deref(), Some(clean));
+        }
+        for rule in [AsIs, Keys, Key] {
+            assert_eq!(stripped(rule, nogroup).as_deref(), Some(nogroup));
+        }
+        for (reply, expected) in [
+            (
+                "-ERR unknown command 'LMPOP', with args beginning with: '1' 'v1:a' 'v1:v1:b' \r\n",
+                "-ERR unknown command 'LMPOP', with args beginning with: '1' 'a' 'v1:b' \r\n",
+            ),
+            (
+                "-ERR unknown command `GETDEL`, with args beginning with: `v1:a`, \r\n",
+                "-ERR unknown command `GETDEL`, with args beginning with: `a`, \r\n",
+            ),
+            ("-ERR value 'v1:a' is bad\r\n", "-ERR value 'v1:a' is bad\r\n"),
+        ] {
+            assert_eq!(stripped(AsIs, reply).as_deref(), Some(expected));
+        }
+        assert!(
+            AsIs.concerns(b"-ERR\r\n") && !AsIs.concerns(b"+OK\r\n") && Keys.concerns(b"*0\r\n")
+        );
+    }
+}

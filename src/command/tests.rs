@@ -1,0 +1,219 @@
+//! The table as a whole: every row found, every near miss not, and what must hold between columns.
+
+use super::{
+    CacheRule, Class, Disposition, Flags, KeySpec, Policy, Refusal, ReplyRule, ReplyShape, Route,
+    Spec, Unknown, all, by_name, find, find_sub, resolve,
+};
+
+fn spec(name: &str) -> &'static Spec {
+    by_name(name).unwrap_or_else(|| panic!("{name}"))
+}
+
+fn commands() -> impl Iterator<Item = &'static Spec> {
+    all().iter().filter(|spec| !spec.name.contains('|'))
+}
+
+/// `GeT`: every other letter in the other case.
+fn mixed(name: &str) -> String {
+    let other = |(at, letter): (usize, char)| {
+        if at % 2 == 0 { letter.to_ascii_uppercase() } else { letter }
+    };
+    name.chars().enumerate().map(other).collect()
+}
+
+#[test]
+fn every_row_is_found_in_any_case() {
+    assert_eq!(all().len(), 601);
+    for (at, spec) in all().iter().enumerate() {
+        assert_eq!(usize::from(spec.index), at);
+        assert!(std::ptr::eq(by_name(spec.name).unwrap(), spec), "{}", spec.name);
+        for word in [spec.word().to_owned(), spec.word().to_ascii_uppercase(), mixed(spec.word())] {
+            let found = match spec.name.split_once('|') {
+                None => find(word.as_bytes()),
+                Some((container, _)) => find_sub(by_name(container).unwrap(), word.as_bytes()),
+            };
+            assert!(std::ptr::eq(found.unwrap(), spec), "{word} of {}", spec.name);
+        }
+    }
+}
+
+#[test]
+fn near_misses_are_not_found() {
+    for spec in commands() {
+        let name = spec.name.as_bytes();
+        let mut misses = vec![
+            [name, b"\0"].concat(),
+            [name, b" "].concat(),
+            [b" ", name].concat(),
+            [name, b"\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0"].concat(),
+        ];
+        for at in 0..name.len() {
+            for bit in [0x01, 0x20, 0x40, 0x80] {
+                let mut miss = name.to_vec();
+                miss[at] ^= bit;
+                misses.push(miss);
+            }
+            misses.push([&name[..at], &name[at + 1..]].concat());
+        }
+        for miss in misses {
+            let legal = commands().any(|row| row.name.as_bytes().eq_ignore_ascii_case(&miss));
+            assert_eq!(find(&miss).is_some(), legal, "{}", miss.escape_ascii());
+        }
+    }
+    assert!(find(b"").is_none());
+    assert!(find(&b"a".repeat(1 << 16)).is_none());
+    assert!(find(b"client|setname").is_none());
+    assert!(find_sub(spec("get"), b"get").is_none());
+    assert!(find_sub(spec("client"), b"").is_none());
+}
+
+#[test]
+fn requests_resolve_to_their_rows() {
+    let resolved = |words: &[&'static str]| resolve(words.len(), |at| words[at].as_bytes());
+    assert_eq!(resolved(&["GET", "a"]).unwrap().name, "get");
+    assert_eq!(resolved(&["Client", "SetName", "a"]).unwrap().name, "client|setname");
+    assert_eq!(resolved(&["client"]).unwrap().name, "client");
+    assert_eq!(resolved(&["command"]).unwrap().name, "command");
+    assert!(matches!(resolved(&[]), Err(Unknown::Command)));
+    assert!(matches!(resolved(&["getx"]), Err(Unknown::Command)));
+    assert!(matches!(
+        resolved(&["client", "getx"]),
+        Err(Unknown::Subcommand(Spec { name: "client", .. }))
+    ));
+}
+
+#[test]
+fn arity() {
+    for (name, argc, expected) in [
+        ("get", 2, true),
+        ("get", 1, false),
+        ("get", 3, false),
+        ("mget", 1, false),
+        ("mget", 2, true),
+        ("mget", 2000, true),
+        ("client", 1, false),
+        ("command", 1, true),
+        ("client|setname", 3, true),
+    ] {
+        assert_eq!(spec(name).accepts(argc), expected, "{name} {argc}");
+    }
+}
+
+#[test]
+fn what_is_cached() {
+    let mut cached: Vec<&str> =
+        all().iter().filter(|spec| spec.cacheable()).map(|spec| spec.name).collect();
+    cached.sort_unstable();
+    let expected = "exists get getrange hexists hget hgetall hlen hmget lindex llen lrange mget \
+                    scard sismember smembers strlen type zcard zrange zscore";
+    assert_eq!(cached.join(" "), expected);
+    for spec in all() {
+        assert_eq!(spec.cacheable(), spec.route == Route::Cacheable, "{}", spec.name);
+        if spec.cacheable() {
+            assert!(!spec.writes() && !spec.carries_no_value(), "{}", spec.name);
+            assert_eq!((spec.class, spec.reply), (Class::CacheableRead, ReplyRule::AsIs));
+            let single = spec.keys.single() == Some(1);
+            assert_eq!(single, spec.cache != CacheRule::Multi, "{}", spec.name);
+        }
+    }
+    let shape = |name| spec(name).shape;
+    assert_eq!((shape("get"), shape("mget")), (ReplyShape::SameButNull, ReplyShape::SameButNull));
+    assert_eq!((shape("exists"), shape("lrange")), (ReplyShape::Same, ReplyShape::Same));
+    assert_eq!((shape("hmget"), shape("zscore")), (ReplyShape::Differs, ReplyShape::Differs));
+    let by_field: Vec<&str> = all()
+        .iter()
+        .filter(|spec| spec.cache == CacheRule::HashField)
+        .map(|spec| spec.name)
+        .collect();
+    assert_eq!(by_field.join(" "), "hexists hget hgetall hlen hmget");
+}
+
+#[test]
+fn what_writes() {
+    for (name, writes, everything) in [
+        ("get", false, false),
+        ("set", true, false),
+        ("flushall", true, true),
+        ("swapdb", true, true),
+        ("eval", true, false),
+        ("eval_ro", false, false),
+        ("script|load", false, false),
+    ] {
+        let found = (spec(name).writes(), spec(name).writes_everything());
+        assert_eq!(found, (writes, everything), "{name}");
+    }
+    let silent: Vec<&str> = all()
+        .iter()
+        .filter(|spec| spec.carries_no_value() && spec.keys != KeySpec::None)
+        .map(|spec| spec.name)
+        .collect();
+    let expected = "expiretime memory|usage object|encoding object|freq object|idletime \
+                    object|refcount pexpiretime pttl ttl";
+    assert_eq!(silent.join(" "), expected);
+    assert!(spec("ping").carries_no_value() && !spec("type").carries_no_value());
+}
+
+#[test]
+fn dispositions() {
+    use Disposition::{Cacheable, Forward, Local, Refuse};
+    for (request, plain, prefixed) in [
+        ("get a", Cacheable, Cacheable),
+        ("exists a b", Cacheable, Cacheable),
+        ("set a 1", Forward, Forward),
+        ("sinter a b", Forward, Forward),
+        ("publish a b", Forward, Forward),
+        ("config get a", Forward, Forward),
+        ("command", Forward, Forward),
+        ("command docs", Forward, Forward),
+        ("client id", Local, Local),
+        ("hello 3", Local, Local),
+        ("client kill a", Refuse(Refusal::SharedLink), Refuse(Refusal::SharedLink)),
+        ("client tracking on", Refuse(Refusal::SharedLink), Refuse(Refusal::SharedLink)),
+        ("cluster info", Refuse(Refusal::Cluster), Refuse(Refusal::Cluster)),
+        ("multi", Refuse(Refusal::Pinned), Refuse(Refusal::Pinned)),
+        ("blpop a 0", Refuse(Refusal::Blocking), Refuse(Refusal::Blocking)),
+        ("subscribe a", Refuse(Refusal::Subscription), Refuse(Refusal::Subscription)),
+        ("eval s 0", Refuse(Refusal::Script), Refuse(Refusal::Script)),
+        ("shutdown", Refuse(Refusal::Dangerous), Refuse(Refusal::Dangerous)),
+        ("module list", Forward, Forward),
+        ("restore-asking a 0 b", Refuse(Refusal::Internal), Refuse(Refusal::Internal)),
+        ("xread streams a 0", Forward, Forward),
+        ("xread block 0 streams a 0", Refuse(Refusal::Blocking), Refuse(Refusal::Blocking)),
+        ("flushall", Forward, Refuse(Refusal::OtherVersions)),
+        ("ft.search i *", Forward, Refuse(Refusal::OtherVersions)),
+        ("swapdb 0 1", Forward, Forward),
+    ] {
+        let words: Vec<&str> = request.split(' ').collect();
+        let arg = |at: usize| words[at].as_bytes();
+        let spec = resolve(words.len(), arg).unwrap();
+        for (policy, expected) in
+            [(Policy { prefixed: false }, plain), (Policy { prefixed: true }, prefixed)]
+        {
+            let found = spec.disposition(policy, words.len(), arg);
+            assert_eq!(found, expected, "{request} {policy:?}");
+        }
+    }
+}
+
+/// What may end, change or hold a shared connection never reaches it, whatever the table says.
+#[test]
+fn a_shared_connection_is_safe() {
+    for spec in all() {
+        let safe = match spec.route {
+            Route::Refuse(_) | Route::Local | Route::Cacheable => true,
+            Route::ForwardUnlessBlocking => spec.keys == KeySpec::Streams,
+            Route::Forward | Route::ForwardUnlessPrefixed => {
+                !matches!(spec.class, Class::Pinned | Class::Blocking | Class::Unsupported)
+                    && !spec.flags.has(Flags::BLOCKING)
+                    && spec.keys != KeySpec::Unread
+                    && !spec.name.starts_with("client")
+            }
+        };
+        assert!(safe, "{}", spec.name);
+    }
+}
+
+#[test]
+fn a_row_stays_small() {
+    assert!(size_of::<Spec>() <= 64, "{}", size_of::<Spec>());
+}

@@ -1,0 +1,390 @@
+//! From what is written to what is used: defaults filled in, everything checked, every fault of
+//! the file found in one pass.
+
+use crate::command;
+use crate::config::written::{self, Commands, Patterns, TtlProbe, Written};
+use crate::config::{
+    Admission, AuthMode, Cache, Level, Log, LogFormat, Mode, OnDown, Rule, Server, Settings,
+    TrackingMode, Upstream,
+};
+use crate::keys::Prefix;
+use crate::net::address::Address;
+use crate::net::target::{Password, Target};
+use crate::net::tls::TlsOptions;
+use crate::units::duration::Span;
+use crate::units::size::Size;
+use std::path::Path;
+use std::time::Duration;
+
+/// Largest default of `cache.max_memory`.
+const MEMORY_DEFAULT: u64 = 256 << 20;
+
+/// What was found wrong, or worth a word.
+#[derive(Debug, Default)]
+pub(super) struct Notes {
+    pub(super) faults: Vec<String>,
+    pub(super) warnings: Vec<String>,
+}
+
+impl Notes {
+    fn fault(&mut self, text: impl Into<String>) {
+        self.faults.push(text.into());
+    }
+
+    fn warn(&mut self, text: impl Into<String>) {
+        self.warnings.push(text.into());
+    }
+
+    /// The value, or its error as a fault of `key`.
+    fn take<T, E: std::fmt::Display>(&mut self, key: &str, result: Result<T, E>) -> Option<T> {
+        result.map_err(|error| self.fault(format!("{key}: {error}"))).ok()
+    }
+}
+
+/// The settings; `None` only if a fault was noted.
+pub(super) fn settings(written: &Written, notes: &mut Notes) -> Option<Settings> {
+    let server = server(&written.server, notes);
+    let password = client_password(written, notes);
+    let upstream = upstream(written, notes);
+    let keys = &written.keys;
+    let (prefix, version) = (text(keys.prefix.as_ref()), text(keys.version.as_ref()));
+    let separator = keys.separator.clone().unwrap_or_else(|| ":".to_owned());
+    let prefix = notes.take("keys", Prefix::new(&prefix, &version, &separator));
+    let inherited = inherited(&written.cache, notes);
+    let rules = written.rules.iter().enumerate();
+    let rules: Vec<Rule> =
+        rules.map(|(index, rule)| one_rule(index, rule, &inherited, notes)).collect();
+    shadowed(&rules, notes);
+    let admin_listen = admin_listen(written, notes);
+    let settings = Settings {
+        mode: written.mode.unwrap_or(Mode::Cache),
+        instance: written.instance.clone().unwrap_or_else(hostname),
+        server: server?,
+        password,
+        upstream: upstream?,
+        prefix: prefix?,
+        version,
+        cache: cache(&written.cache, notes),
+        rules,
+        default_rule: inherited,
+        tracking: written.invalidation.tracking.unwrap_or(TrackingMode::Broadcast),
+        admin_listen,
+        metrics_path: written.metrics.path.clone().unwrap_or_else(|| "/metrics".to_owned()),
+        log: Log {
+            level: written.log.level.clone().unwrap_or_else(|| "info".to_owned()),
+            format: written.log.format.unwrap_or(LogFormat::Auto),
+        },
+        drain_delay: span(written.drain.delay, Duration::ZERO),
+        drain_timeout: span(written.drain.timeout, Duration::from_secs(25)),
+    };
+    whole(&settings, notes);
+    Some(settings)
+}
+
+/// What can only be seen of the whole.
+fn whole(settings: &Settings, notes: &mut Notes) {
+    let is_open = settings.server.listen.iter().any(|address| match address {
+        Address::Tcp { host, .. } => !is_loopback(host),
+        Address::Unix(_) | Address::Embedded => false,
+    });
+    let target = &settings.upstream.target;
+    let has_login = target.password.is_some() || target.username.is_some();
+    if is_open && has_login && settings.password.is_none() {
+        notes.fault(
+            "server.listen is open to other machines, and clients would ride on the upstream's \
+             credentials unasked: set auth.mode = \"static\" and auth.password_file, or listen on \
+             127.0.0.1",
+        );
+    }
+    if settings.tracking == TrackingMode::Off && settings.mode == Mode::Cache {
+        let all = settings.rules.iter().chain([&settings.default_rule]);
+        if all.clone().any(|rule| matches!(rule.level, Level::Coherent | Level::Relaxed)) {
+            notes.warn(
+                "invalidation.tracking is \"off\": rules of level coherent and relaxed cache \
+                 nothing; only level \"ttl\" does",
+            );
+        }
+    }
+}
+
+fn is_loopback(host: &str) -> bool {
+    let address = host.parse::<std::net::IpAddr>();
+    host == "localhost" || address.is_ok_and(|address| address.is_loopback())
+}
+
+fn text(value: Option<&String>) -> String {
+    value.cloned().unwrap_or_default()
+}
+
+fn span(value: Option<Span>, default: Duration) -> Duration {
+    value.map_or(default, |span| span.0)
+}
+
+fn hostname() -> String {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let name: String = name.trim().chars().filter(char::is_ascii_graphic).collect();
+    if name.is_empty() { "nearside".to_owned() } else { name }
+}
+
+fn server(written: &written::Server, notes: &mut Notes) -> Option<Server> {
+    let listen = written.listen.clone().unwrap_or_else(|| vec!["127.0.0.1:6380".to_owned()]);
+    if listen.is_empty() {
+        notes.fault("server.listen: name at least one address, such as \"127.0.0.1:6380\"");
+    }
+    let parsed: Vec<Option<Address>> = listen
+        .iter()
+        .map(|address| notes.take(&format!("server.listen: `{address}`"), address.parse()))
+        .collect();
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let workers = written.workers.unwrap_or(cores);
+    if !(1..=256).contains(&workers) {
+        notes.fault(format!("server.workers: {workers} is not between 1 and 256"));
+    }
+    let max_clients = written.max_clients.unwrap_or(10_000);
+    if max_clients == 0 {
+        notes.fault("server.max_clients: 0 would let nobody in");
+    }
+    let max_pipeline = written.max_pipeline.unwrap_or(1024);
+    if max_pipeline == 0 {
+        notes.fault("server.max_pipeline: 0 would answer nothing");
+    }
+    let permissions = written.unix_permissions.clone().unwrap_or_else(|| "0770".to_owned());
+    let bits = u32::from_str_radix(&permissions, 8).ok().filter(|bits| *bits <= 0o777);
+    if bits.is_none() {
+        notes.fault(format!("server.unix_permissions: `{permissions}` is not octal, as \"0770\""));
+    }
+    let bulk_max = written.max_request_size.unwrap_or(Size(512 << 20));
+    if bulk_max.0 == 0 || bulk_max.0 > 512 << 20 {
+        notes.fault("server.max_request_size: must be between 1 and 512mb, as in Redis");
+    }
+    let args_max = written.max_args.unwrap_or(1 << 20);
+    if !(2..=1 << 20).contains(&args_max) {
+        notes.fault("server.max_args: must be between 2 and 1048576, as in Redis");
+    }
+    Some(Server {
+        listen: parsed.into_iter().collect::<Option<_>>()?,
+        workers,
+        max_clients,
+        idle_timeout: span(written.idle_timeout, Duration::ZERO),
+        tcp_keepalive: span(written.tcp_keepalive, Duration::from_mins(5)),
+        tcp_backlog: written.tcp_backlog.unwrap_or(1024),
+        max_request_size: bulk_max.as_usize(),
+        max_args: args_max,
+        client_output_limit: written.client_output_limit.unwrap_or(Size(64 << 20)).as_usize(),
+        max_pipeline,
+        unix_permissions: bits?,
+    })
+}
+
+/// A secret that is written in one of two ways.
+fn secret(
+    table: &str,
+    inline: Option<&String>,
+    file: Option<&Path>,
+    notes: &mut Notes,
+) -> Option<Password> {
+    match (inline, file) {
+        (Some(_), Some(_)) => {
+            notes.fault(format!("{table}: write password or password_file, not both"));
+            None
+        }
+        (Some(text), None) => Some(Password::new(text.clone())),
+        (None, Some(path)) => {
+            let text = std::fs::read_to_string(path)
+                .map_err(|error| format!("`{}` cannot be read: {error}", path.display()));
+            let text = notes.take(&format!("{table}.password_file"), text)?;
+            Some(Password::new(text.trim_end_matches(['\r', '\n']).to_owned()))
+        }
+        (None, None) => None,
+    }
+}
+
+fn client_password(written: &Written, notes: &mut Notes) -> Option<Password> {
+    let auth = &written.auth;
+    let password = secret("auth", auth.password.as_ref(), auth.password_file.as_deref(), notes);
+    match (auth.mode.unwrap_or(AuthMode::None), &password) {
+        (AuthMode::Static, None) if auth.password_file.is_none() => {
+            notes.fault("auth.mode is \"static\": set auth.password_file or auth.password");
+        }
+        (AuthMode::None, Some(_)) => {
+            notes.fault("auth.password is set, but auth.mode is \"none\": set it to \"static\"");
+        }
+        _ => {}
+    }
+    password
+}
+
+fn upstream(written: &Written, notes: &mut Notes) -> Option<Upstream> {
+    let upstream = &written.upstream;
+    let url = upstream.url.clone().unwrap_or_else(|| "redis://127.0.0.1:6379/0".to_owned());
+    let target = notes.take("upstream.url", url.parse::<Target>());
+    let file = upstream.password_file.as_deref();
+    let password = secret("upstream", upstream.password.as_ref(), file, notes);
+    let tls = upstream.tls.clone().unwrap_or_default();
+    if tls.cert_file.is_some() != tls.key_file.is_some() {
+        notes.fault("upstream.tls: cert_file and key_file go together");
+    }
+    if tls.insecure_skip_verify == Some(true) {
+        notes.warn("upstream.tls.insecure_skip_verify: anybody on the way can read and change");
+    }
+    let mut target = target?;
+    if upstream.username.is_some() {
+        target.username.clone_from(&upstream.username);
+    }
+    if password.is_some() {
+        target.password = password;
+    }
+    if let Some(database) = upstream.database {
+        target.database = database;
+    }
+    Some(Upstream {
+        target,
+        connect_timeout: span(upstream.connect_timeout, Duration::from_secs(1)),
+        request_timeout: span(upstream.request_timeout, Duration::from_secs(5)),
+        write_timeout: span(upstream.write_timeout, Duration::from_secs(30)),
+        reconnect_wait: span(upstream.reconnect_wait, Duration::from_millis(500)),
+        on_down: upstream.on_down.unwrap_or(OnDown::Close),
+        tls: TlsOptions {
+            ca_file: tls.ca_file,
+            cert_file: tls.cert_file,
+            key_file: tls.key_file,
+            server_name: tls.server_name,
+            insecure_skip_verify: tls.insecure_skip_verify.unwrap_or(false),
+        },
+    })
+}
+
+/// What rules inherit, and what applies where none matches.
+fn inherited(cache: &written::Cache, notes: &mut Notes) -> Rule {
+    let rule = Rule {
+        patterns: Vec::new(),
+        level: cache.level.unwrap_or(Level::Coherent),
+        max_staleness: span(cache.max_staleness, Duration::from_secs(1)),
+        ttl: span(cache.ttl, Duration::from_mins(1)),
+        negative_ttl: span(cache.negative_ttl, Duration::from_secs(5)),
+        hash_max_ttl: span(cache.hash_max_ttl, Duration::from_secs(1)),
+        max_value_size: cache.max_value_size.unwrap_or(Size(1 << 20)).as_usize(),
+        ttl_probe: cache.ttl_probe != Some(TtlProbe::Never),
+        admission: cache.admission.unwrap_or(Admission::SecondHit),
+    };
+    sound("cache", &rule, notes);
+    rule
+}
+
+fn one_rule(index: usize, rule: &written::Rule, base: &Rule, notes: &mut Notes) -> Rule {
+    let name = format!("rules[{index}]");
+    let patterns = match &rule.r#match {
+        None => {
+            notes.fault(format!("{name}: match is missing, such as match = \"session:*\""));
+            Vec::new()
+        }
+        Some(Patterns::One(pattern)) => vec![pattern.clone()],
+        Some(Patterns::Many(patterns)) => patterns.clone(),
+    };
+    let rule = Rule {
+        patterns,
+        level: rule.level.unwrap_or(base.level),
+        max_staleness: span(rule.max_staleness, base.max_staleness),
+        ttl: span(rule.ttl, base.ttl),
+        negative_ttl: span(rule.negative_ttl, base.negative_ttl),
+        hash_max_ttl: span(rule.hash_max_ttl, base.hash_max_ttl),
+        max_value_size: rule.max_value_size.map_or(base.max_value_size, Size::as_usize),
+        ttl_probe: rule.ttl_probe.map_or(base.ttl_probe, |probe| probe == TtlProbe::Always),
+        admission: rule.admission.unwrap_or(base.admission),
+    };
+    sound(&name, &rule, notes);
+    rule
+}
+
+fn sound(name: &str, rule: &Rule, notes: &mut Notes) {
+    if rule.level == Level::Coherent && rule.max_staleness < Duration::from_millis(20) {
+        notes.fault(format!(
+            "{name}.max_staleness: less than 20ms cannot be kept (a barrier round is a quarter of \
+             it); for no staleness at all use level = \"bypass\""
+        ));
+    }
+    if rule.level != Level::Bypass && rule.ttl.is_zero() {
+        notes.warn(format!("{name}.ttl is 0: nothing is cached; level = \"bypass\" says so"));
+    }
+}
+
+/// A rule behind one that matches everything can never match.
+fn shadowed(rules: &[Rule], notes: &mut Notes) {
+    let catch_all = rules.iter().position(|rule| rule.patterns.iter().any(|p| p == "*"));
+    if let Some(first) = catch_all
+        && first + 1 < rules.len()
+    {
+        notes.warn(format!("rules[{first}] matches every key: the rules behind it never apply"));
+    }
+    for (index, rule) in rules.iter().enumerate() {
+        for pattern in &rule.patterns {
+            let earlier = rules.iter().take(index);
+            if let Some(other) = earlier.enumerate().find(|(_, r)| r.patterns.contains(pattern)) {
+                notes.warn(format!(
+                    "rules[{index}]: `{pattern}` stands in rules[{}] already, which wins",
+                    other.0
+                ));
+            }
+        }
+    }
+}
+
+fn cache(cache: &written::Cache, notes: &mut Notes) -> Cache {
+    let commands = match &cache.commands {
+        None | Some(Commands::All(_)) => None,
+        Some(Commands::Some(names)) => Some(names.iter().map(|n| n.to_lowercase()).collect()),
+    };
+    for name in commands.iter().flatten() {
+        let name: &String = name;
+        if !command::by_name(name).is_some_and(command::Spec::cacheable) {
+            notes.fault(format!("cache.commands: `{name}` is not a command that can be cached"));
+        }
+    }
+    let max_variants = cache.max_variants.unwrap_or(16);
+    if max_variants == 0 {
+        notes.fault("cache.max_variants: at least 1");
+    }
+    let sweep_interval = span(cache.sweep_interval, Duration::from_secs(1));
+    if sweep_interval.is_zero() {
+        notes.fault("cache.sweep_interval: 0 would never rest");
+    }
+    let max_memory = cache.max_memory.map_or_else(memory_default, |size| size.0);
+    if max_memory < 1 << 20 {
+        notes.fault("cache.max_memory: at least 1mb; to cache nothing use mode = \"bypass\"");
+    }
+    if let Some(limit) = cgroup_limit()
+        && max_memory > limit
+    {
+        notes.warn(format!("cache.max_memory is above the cgroup's limit of {}", Size(limit)));
+    }
+    Cache { max_memory, max_variants, sweep_interval, commands }
+}
+
+/// 25 % of the cgroup's memory, at most 256 MB.
+fn memory_default() -> u64 {
+    cgroup_limit().map_or(MEMORY_DEFAULT, |limit| MEMORY_DEFAULT.min(limit / 4)).max(1 << 20)
+}
+
+fn cgroup_limit() -> Option<u64> {
+    ["/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"]
+        .iter()
+        .find_map(|path| std::fs::read_to_string(path).ok()?.trim().parse().ok())
+}
+
+fn admin_listen(written: &Written, notes: &mut Notes) -> Option<String> {
+    let listen = written.admin.listen.clone().unwrap_or_else(|| "127.0.0.1:8380".to_owned());
+    if listen == "off" {
+        return None;
+    }
+    match notes.take(&format!("admin.listen: `{listen}`"), listen.parse::<Address>())? {
+        Address::Tcp { host, .. } if !is_loopback(&host) => {
+            notes
+                .warn(format!("admin.listen: {listen} is open to other machines, without a token"));
+        }
+        Address::Tcp { .. } => {}
+        Address::Unix(_) | Address::Embedded => {
+            notes.fault("admin.listen: only TCP, such as \"127.0.0.1:8380\", or \"off\"");
+        }
+    }
+    Some(listen)
+}

@@ -1,0 +1,225 @@
+//! The configuration as it is written: one field for one TOML key, nothing filled in yet.
+//! `Option` = not written. What a key means stands in `proxy.toml` and in [`super::Settings`].
+
+use crate::config::{Admission, AuthMode, Level, LogFormat, Mode, OnDown, TrackingMode};
+use crate::units::duration::Span;
+use crate::units::size::Size;
+use serde::Deserialize;
+use std::path::PathBuf;
+
+/// The whole file.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Written {
+    /// `mode`.
+    pub mode: Option<Mode>,
+    /// `instance`.
+    pub instance: Option<String>,
+    /// `[server]`.
+    pub server: Server,
+    /// `[auth]`.
+    pub auth: Auth,
+    /// `[upstream]`.
+    pub upstream: Upstream,
+    /// `[keys]`.
+    pub keys: Keys,
+    /// `[cache]`.
+    pub cache: Cache,
+    /// `[[rules]]`.
+    pub rules: Vec<Rule>,
+    /// `[invalidation]`.
+    pub invalidation: Invalidation,
+    /// `[admin]`.
+    pub admin: Admin,
+    /// `[metrics]`.
+    pub metrics: Metrics,
+    /// `[log]`.
+    pub log: Log,
+    /// `[drain]`.
+    pub drain: Drain,
+}
+
+macro_rules! table {
+    ($(#[$doc:meta])* $name:ident { $($key:ident: $kind:ty,)* }) => {
+        $(#[$doc])*
+        #[derive(Clone, Debug, Default, Deserialize)]
+        #[serde(deny_unknown_fields, default)]
+        pub struct $name {
+            $(
+                #[doc = concat!("`", stringify!($key), "`.")]
+                pub $key: Option<$kind>,
+            )*
+        }
+    };
+}
+
+table! {
+    /// `[server]`: where clients come in.
+    Server {
+        listen: Vec<String>,
+        workers: usize,
+        max_clients: usize,
+        idle_timeout: Span,
+        tcp_keepalive: Span,
+        tcp_backlog: u32,
+        max_request_size: Size,
+        max_args: usize,
+        client_output_limit: Size,
+        max_pipeline: usize,
+        unix_permissions: String,
+    }
+}
+
+table! {
+    /// `[auth]`: who may come in.
+    Auth {
+        mode: AuthMode,
+        password: String,
+        password_file: PathBuf,
+    }
+}
+
+table! {
+    /// `[upstream]`: the Redis or Valkey behind.
+    Upstream {
+        url: String,
+        username: String,
+        password: String,
+        password_file: PathBuf,
+        database: u32,
+        connect_timeout: Span,
+        request_timeout: Span,
+        write_timeout: Span,
+        reconnect_wait: Span,
+        on_down: OnDown,
+        tls: UpstreamTls,
+    }
+}
+
+table! {
+    /// `[upstream.tls]`.
+    UpstreamTls {
+        ca_file: PathBuf,
+        cert_file: PathBuf,
+        key_file: PathBuf,
+        server_name: String,
+        insecure_skip_verify: bool,
+    }
+}
+
+table! {
+    /// `[keys]`: what stands before every key upstream.
+    Keys {
+        prefix: String,
+        version: String,
+        separator: String,
+    }
+}
+
+table! {
+    /// `[cache]`: the near-cache, and what rules inherit.
+    Cache {
+        max_memory: Size,
+        max_value_size: Size,
+        ttl: Span,
+        negative_ttl: Span,
+        level: Level,
+        max_staleness: Span,
+        ttl_probe: TtlProbe,
+        admission: Admission,
+        commands: Commands,
+        max_variants: usize,
+        hash_max_ttl: Span,
+        sweep_interval: Span,
+    }
+}
+
+table! {
+    /// `[[rules]]`: first match wins; what is not written is inherited from `[cache]`.
+    Rule {
+        r#match: Patterns,
+        level: Level,
+        max_staleness: Span,
+        ttl: Span,
+        negative_ttl: Span,
+        max_value_size: Size,
+        ttl_probe: TtlProbe,
+        admission: Admission,
+        hash_max_ttl: Span,
+    }
+}
+
+table! {
+    /// `[invalidation]`: how changes are heard of.
+    Invalidation {
+        tracking: TrackingMode,
+    }
+}
+
+table! {
+    /// `[admin]`: metrics and health.
+    Admin {
+        listen: String,
+    }
+}
+
+table! {
+    /// `[metrics]`.
+    Metrics {
+        path: String,
+    }
+}
+
+table! {
+    /// `[log]`.
+    Log {
+        level: String,
+        format: LogFormat,
+    }
+}
+
+table! {
+    /// `[drain]`: the orderly end.
+    Drain {
+        delay: Span,
+        timeout: Span,
+    }
+}
+
+/// Whether a fill asks upstream for the key's remaining life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TtlProbe {
+    /// Every fill does.
+    Always,
+    /// None does: `ttl` alone bounds how late an expiry is seen.
+    Never,
+}
+
+/// One pattern, or several.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(untagged, expecting = "expected a pattern such as \"session:*\", or a list of them")]
+pub enum Patterns {
+    /// `match = "a:*"`.
+    One(String),
+    /// `match = ["a:*", "b:*"]`.
+    Many(Vec<String>),
+}
+
+/// Which commands' replies are stored.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(untagged, expecting = "expected \"all\" or a list of commands such as [\"GET\", \"HGET\"]")]
+pub enum Commands {
+    /// `"all"`.
+    All(All),
+    /// A list.
+    Some(Vec<String>),
+}
+
+/// The word `all`.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum All {
+    /// Every cacheable command.
+    All,
+}

@@ -1,0 +1,244 @@
+//! The tracking link as a state machine: bytes and time in, invalidations and barriers out.
+//!
+//! ```text
+//!   round n      PING ROLE          one write, at most one round out
+//!   counts       +PONG and the role it should have; -BUSY, -LOADING and a replica do not
+//!   then         synced_at = when round n-1 was sent      (R8)
+//! ```
+//!
+//! Why the round before: a BCAST push is built at the end of the server's event-loop cycle, so the
+//! answer to a PING may overtake the push of a write that was executed before it. The answer to
+//! the next PING, sent after the first was answered, cannot (coherence F2, F6, F8).
+
+use crate::cache::Cache;
+use crate::keys::Prefix;
+use crate::stats::{Block, Counter};
+use crate::units::clock::Tick;
+use crate::wire::{reply, write};
+use bytes::{Buf, BytesMut};
+use std::collections::VecDeque;
+
+/// Why the link is not to be trusted any more (R9).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Doubt {
+    /// What it sends is not RESP.
+    #[error("it does not speak RESP: {0}")]
+    Malformed(#[from] reply::Malformed),
+    /// An answer that nobody asked for.
+    #[error("it sent an answer that nobody asked for")]
+    Stray,
+    /// The server is not the primary any more.
+    #[error("the server is a replica now")]
+    Role,
+    /// Tracking is off on the server's side.
+    #[error("CLIENT TRACKINGINFO says that tracking is off")]
+    TrackingOff,
+    /// The link of a REDIRECT is broken; nearside sets none up.
+    #[error("the server says that the tracking redirection is broken")]
+    RedirectBroken,
+}
+
+/// An answer the listener waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Asked {
+    Ping,
+    Role,
+    TrackingInfo,
+    Databases,
+}
+
+/// A barrier round that is out.
+#[derive(Clone, Copy, Debug)]
+struct Round {
+    sent_at: Tick,
+    /// False once an answer of it does not count.
+    counts: bool,
+}
+
+/// The listener's state on one connection.
+#[derive(Debug, Default)]
+pub struct Listener {
+    scan: reply::Scan,
+    input: BytesMut,
+    asked: VecDeque<Asked>,
+    round: Option<Round>,
+    /// When the last round that counts was sent.
+    before: Option<Tick>,
+    /// True once a barrier was confirmed on this connection.
+    is_synced: bool,
+    /// How long the last round took, in nanoseconds.
+    took_ns: u64,
+    databases: Option<u32>,
+}
+
+impl Listener {
+    /// Takes what was read. Everything in it is applied in the order of the stream.
+    pub fn feed(
+        &mut self,
+        bytes: &[u8],
+        now: Tick,
+        cache: &Cache,
+        prefix: &Prefix,
+        block: &Block,
+    ) -> Result<(), Doubt> {
+        self.input.extend_from_slice(bytes);
+        let mut input = std::mem::take(&mut self.input);
+        let mut at = 0;
+        while let Some(length) = self.scan.next(input.get(at..).unwrap_or_default())? {
+            let frame = input.get(at..at + length).unwrap_or_default();
+            if frame.first() == Some(&b'>') {
+                push(frame, cache, prefix, block)?;
+            } else {
+                self.answer(frame, now, cache)?;
+            }
+            at += length;
+        }
+        input.advance(at);
+        self.input = input;
+        Ok(())
+    }
+
+    /// True if a round may be sent: none is out.
+    pub fn may_ask(&self) -> bool {
+        self.round.is_none()
+    }
+
+    /// True if the next round should not wait for its time: no barrier was confirmed yet.
+    pub fn is_eager(&self) -> bool {
+        !self.is_synced && self.before.is_some() && self.may_ask()
+    }
+
+    /// How long the last round took, in nanoseconds; 0 before the first.
+    pub fn round_trip_ns(&self) -> u64 {
+        self.took_ns
+    }
+
+    /// How many databases the server has, if it said so.
+    pub fn databases(&self) -> Option<u32> {
+        self.databases
+    }
+
+    /// Writes a barrier round.
+    pub fn ask_round(&mut self, out: &mut BytesMut, now: Tick) {
+        command(out, &[b"PING"]);
+        command(out, &[b"ROLE"]);
+        self.asked.extend([Asked::Ping, Asked::Role]);
+        self.round = Some(Round { sent_at: now, counts: true });
+    }
+
+    /// Asks whether the server still thinks that it tracks for this link.
+    pub fn ask_tracking_info(&mut self, out: &mut BytesMut) {
+        command(out, &[b"CLIENT", b"TRACKINGINFO"]);
+        self.asked.push_back(Asked::TrackingInfo);
+    }
+
+    /// Asks how many databases there are.
+    pub fn ask_databases(&mut self, out: &mut BytesMut) {
+        command(out, &[b"CONFIG", b"GET", b"databases"]);
+        self.asked.push_back(Asked::Databases);
+    }
+
+    fn answer(&mut self, frame: &[u8], now: Tick, cache: &Cache) -> Result<(), Doubt> {
+        match self.asked.pop_front().ok_or(Doubt::Stray)? {
+            Asked::Ping => self.judge(frame == b"+PONG\r\n"),
+            Asked::Role => {
+                let role = reply::elements(frame).next().and_then(reply::bulk);
+                if role == Some(b"slave") {
+                    return Err(Doubt::Role);
+                }
+                self.judge(role == Some(b"master"));
+                self.end_round(now, cache);
+            }
+            Asked::TrackingInfo => check_tracking(frame)?,
+            Asked::Databases => {
+                let value = reply::elements(frame).nth(1).and_then(reply::bulk);
+                self.databases = value
+                    .and_then(crate::wire::number::parse_i64)
+                    .and_then(|count| u32::try_from(count).ok());
+            }
+        }
+        Ok(())
+    }
+
+    fn judge(&mut self, counts: bool) {
+        if let Some(round) = &mut self.round {
+            round.counts &= counts;
+        }
+    }
+
+    fn end_round(&mut self, now: Tick, cache: &Cache) {
+        let Some(round) = self.round.take() else {
+            return;
+        };
+        if !round.counts {
+            self.before = None;
+            return;
+        }
+        self.took_ns = now.0.saturating_sub(round.sent_at.0);
+        if let Some(before) = self.before {
+            self.is_synced = true;
+            cache.tracking().synced(before);
+        }
+        self.before = Some(round.sent_at);
+    }
+}
+
+fn command(out: &mut BytesMut, words: &[&[u8]]) {
+    write::array(out, words.len());
+    for word in words {
+        write::bulk(out, word);
+    }
+}
+
+/// Applies one push: `invalidate` with keys, or with nil for everything.
+fn push(frame: &[u8], cache: &Cache, prefix: &Prefix, block: &Block) -> Result<(), Doubt> {
+    let mut elements = reply::elements(frame);
+    match elements.next().and_then(reply::bulk) {
+        Some(b"invalidate") => {}
+        Some(b"tracking-redir-broken") => return Err(Doubt::RedirectBroken),
+        _ => return Ok(()),
+    }
+    let Some(keys) = elements.next() else {
+        return Ok(());
+    };
+    if reply::is_null(keys) {
+        block.add(Counter::InvalidationsTracking, 1);
+        block.add(Counter::FlushesFlushall, 1);
+        cache.clear();
+        return Ok(());
+    }
+    let (mut named, mut removed) = (0, 0);
+    for key in reply::elements(keys).filter_map(reply::bulk) {
+        // The server may tell of keys of other versions: nothing here is stored under them.
+        if let Some(key) = prefix.strip(key) {
+            named += 1;
+            removed += u64::from(cache.invalidate(cache.hash(key)));
+        }
+    }
+    block.add(Counter::InvalidationsTracking, named);
+    block.add(Counter::InvalidatedKeysTracking, removed);
+    Ok(())
+}
+
+/// `flags` must hold `on` and `bcast`. A server that does not know the command proves nothing.
+fn check_tracking(frame: &[u8]) -> Result<(), Doubt> {
+    if frame.first() == Some(&b'-') {
+        return Ok(());
+    }
+    let mut elements = reply::elements(frame);
+    while let Some(name) = elements.next() {
+        let value = elements.next().unwrap_or_default();
+        if reply::bulk(name) == Some(b"flags") {
+            let has = |flag: &[u8]| {
+                reply::elements(value).any(|element| {
+                    // `+on` or `$2 on`: servers differ.
+                    reply::bulk(element) == Some(flag)
+                        || element.strip_prefix(b"+").and_then(|e| e.strip_suffix(b"\r\n"))
+                            == Some(flag)
+                })
+            };
+            return if has(b"on") && has(b"bcast") { Ok(()) } else { Err(Doubt::TrackingOff) };
+        }
+    }
+    Ok(())
+}

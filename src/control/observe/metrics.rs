@@ -1,0 +1,384 @@
+//! `/metrics`: at a scrape, the blocks are summed and what others know is asked for.
+//!
+//! In: [`Stats`] and [`Sources`]. Out: the Prometheus text format. Counters and gauges go
+//! through `metrics-exporter-prometheus`, whose recorder is not installed: nothing in the house
+//! uses the `metrics` macros, so series are registered here, once, and set at each scrape.
+//!
+//! Invariant: every series whose labels are known in advance is there from the start, with 0.
+//! Labels with values from outside (commands, namespaces) are bounded; what is beyond the bound
+//! is one series, `_other`. No key, no client's address, no user's name is ever a label.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use foldhash::{HashMap, HashMapExt};
+use metrics::{Key, KeyName, Label, Level, Metadata, Recorder};
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
+use parking_lot::Mutex;
+
+use super::{process, text};
+use crate::stats::block::PIPELINE_BOUNDS;
+use crate::stats::counters::{
+    COMMANDS, Counter, DURATION, Family, Gauge, NAMESPACES, Outcome, PER_UPSTREAM, PIPELINE,
+};
+use crate::stats::histogram::BOUNDS;
+use crate::stats::{NAMESPACES_MAX, OTHER, Stats};
+
+/// Commands with series of their own: 256 names, with two results each, at most 512 series.
+const COMMANDS_MAX: usize = 255;
+
+/// The values of `nearside_mode_info`.
+const MODES: [&str; 2] = ["cache", "bypass"];
+
+const METADATA: Metadata<'static> = Metadata::new("nearside", Level::INFO, None);
+
+/// Something that is asked for at each scrape.
+pub type Source<T> = Box<dyn Fn() -> T + Send + Sync>;
+
+/// What does not change while the process lives.
+#[derive(Clone, Debug)]
+pub struct Identity {
+    /// The upstream node as `host:port` or `embedded`; without user and password.
+    pub upstream: String,
+    /// The key version in force, empty for none.
+    pub key_version: String,
+    /// Worker threads.
+    pub workers: usize,
+}
+
+/// What the cache holds.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct CacheFigures {
+    /// Entries held.
+    pub entries: u64,
+    /// Accounted bytes of them.
+    pub used_bytes: u64,
+    /// The limit.
+    pub max_bytes: u64,
+}
+
+/// How the tracking link fares.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct TrackingFigures {
+    /// Connected, and its last round was answered.
+    pub up: bool,
+    /// How long ago the last confirmed round began; `None` if there was none.
+    pub synced_age: Option<Duration>,
+    /// How long the last confirmed round took; `None` if there was none.
+    pub lag: Option<Duration>,
+}
+
+/// Values that live elsewhere. They are called on the thread that serves the scrape, and may
+/// lock, but not wait.
+pub struct Sources {
+    /// What the cache holds.
+    pub cache: Source<CacheFigures>,
+    /// How the tracking link fares; `None` if tracking is off, then its series are absent.
+    pub tracking: Option<Source<TrackingFigures>>,
+    /// Whether the upstream node is usable.
+    pub upstream_up: Source<bool>,
+    /// The mode in force: `cache` or `bypass`.
+    pub mode: Source<&'static str>,
+}
+
+impl fmt::Debug for Sources {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sources").finish_non_exhaustive()
+    }
+}
+
+/// The exporter.
+#[derive(Debug)]
+pub struct Metrics {
+    stats: Arc<Stats>,
+    sources: Sources,
+    handle: PrometheusHandle,
+    series: Mutex<Series>,
+}
+
+impl Metrics {
+    /// An exporter of `stats`. `commands` are the names of the command table in its order.
+    pub fn new(stats: Arc<Stats>, commands: &[&str], me: &Identity, sources: Sources) -> Self {
+        let recorder = PrometheusBuilder::new().build_recorder();
+        let handle = recorder.handle();
+        let series = Series::new(Registrar(recorder), commands, me, sources.tracking.is_some());
+        Self { stats, sources, handle, series: Mutex::new(series) }
+    }
+
+    /// Everything, as of now.
+    pub fn render(&self) -> String {
+        self.series.lock().publish(&self.stats, &self.sources);
+        let mut out = text::sorted(&self.handle.render());
+        self.durations(&mut out);
+        self.pipelines(&mut out);
+        process::write(&mut out);
+        out
+    }
+
+    fn durations(&self, out: &mut String) {
+        text::family(out, DURATION, "histogram");
+        for outcome in Outcome::ALL {
+            let snapshot = self.stats.latency(*outcome);
+            let labels = format!("outcome=\"{}\",", outcome.as_str());
+            let les = BOUNDS.iter().map(|(_, le)| *le);
+            let buckets: Vec<_> = les.zip(snapshot.cumulative()).collect();
+            let seconds = Duration::from_nanos(snapshot.sum()).as_secs_f64();
+            text::histogram(out, DURATION.name, &labels, &buckets, (seconds, snapshot.count()));
+        }
+    }
+
+    fn pipelines(&self, out: &mut String) {
+        text::family(out, PIPELINE, "histogram");
+        let counts = self.stats.pipeline();
+        let bounds = PIPELINE_BOUNDS.map(|bound| bound.to_string());
+        let cumulative = counts.reads.iter().scan(0, |below, reads| {
+            *below += reads;
+            Some(*below)
+        });
+        let buckets: Vec<_> = bounds.iter().map(String::as_str).zip(cumulative).collect();
+        let totals = (float(counts.commands), counts.reads.iter().sum());
+        text::histogram(out, PIPELINE.name, "", &buckets, totals);
+    }
+}
+
+/// Names series to the recorder.
+#[derive(Debug)]
+struct Registrar(PrometheusRecorder);
+
+impl Registrar {
+    fn key(family: Family, labels: &[(&'static str, &str)]) -> Key {
+        let labels = labels.iter().map(|(name, value)| Label::new(*name, (*value).to_owned()));
+        Key::from_parts(family.name, labels.collect::<Vec<_>>())
+    }
+
+    fn counter(&self, family: Family, labels: &[(&'static str, &str)]) -> metrics::Counter {
+        self.0.describe_counter(KeyName::from_const_str(family.name), None, family.help.into());
+        self.0.register_counter(&Self::key(family, labels), &METADATA)
+    }
+
+    fn gauge(&self, family: Family, labels: &[(&'static str, &str)]) -> metrics::Gauge {
+        self.0.describe_gauge(KeyName::from_const_str(family.name), None, family.help.into());
+        self.0.register_gauge(&Self::key(family, labels), &METADATA)
+    }
+
+    /// A gauge that is asked for elsewhere, by its name and help.
+    fn figure(
+        &self,
+        name: &'static str,
+        help: &'static str,
+        labels: &[(&'static str, &str)],
+    ) -> metrics::Gauge {
+        self.gauge(Family { name, help }, labels)
+    }
+}
+
+/// The handles of all series.
+#[derive(Debug)]
+struct Series {
+    registrar: Registrar,
+    counters: Vec<(Counter, metrics::Counter)>,
+    gauges: Vec<(Gauge, metrics::Gauge)>,
+    figures: Figures,
+    names: Vec<String>,
+    commands: Bounded,
+    namespaces: Bounded,
+}
+
+impl Series {
+    fn new(registrar: Registrar, commands: &[&str], me: &Identity, tracking: bool) -> Self {
+        let labels = |labels: &'static [(&'static str, &'static str)]| {
+            let value = |value| if value == PER_UPSTREAM { me.upstream.as_str() } else { value };
+            labels.iter().map(|(name, given)| (*name, value(*given))).collect::<Vec<_>>()
+        };
+        let counter = |counter: &Counter| {
+            let row = counter.row();
+            (*counter, registrar.counter(row.family, &labels(row.labels)))
+        };
+        let gauge = |gauge: &Gauge| {
+            let row = gauge.row();
+            (*gauge, registrar.gauge(row.family, &labels(row.labels)))
+        };
+        // `redis_exporter`'s spelling: lower case, `config|get` for subcommands.
+        let name = |name: &&str| name.to_ascii_lowercase().replace(' ', "|");
+        Self {
+            counters: Counter::ALL.iter().map(counter).collect(),
+            gauges: Gauge::ALL.iter().map(gauge).collect(),
+            figures: Figures::new(&registrar, me, tracking),
+            names: commands.iter().map(name).collect(),
+            commands: Bounded::new(COMMANDS, "cmd", ["ok", "error"], COMMANDS_MAX),
+            namespaces: Bounded::new(NAMESPACES, "namespace", ["hit", "miss"], NAMESPACES_MAX),
+            registrar,
+        }
+    }
+
+    fn publish(&mut self, stats: &Stats, sources: &Sources) {
+        for (counter, handle) in &self.counters {
+            handle.absolute(stats.counter(*counter));
+        }
+        for (gauge, handle) in &self.gauges {
+            handle.set(float(stats.gauge(*gauge)));
+        }
+        self.figures.publish(sources);
+        let names = self.names.iter().map(String::as_str).chain(std::iter::repeat("unknown"));
+        let commands = stats.commands();
+        let seen: Vec<_> = names.zip(commands).filter(|(_, counts)| *counts != [0, 0]).collect();
+        self.commands.publish(&self.registrar, &seen);
+        let namespaces = stats.namespaces();
+        let seen: Vec<_> = namespaces.iter().map(|(name, sum)| (name.as_str(), *sum)).collect();
+        self.namespaces.publish(&self.registrar, &seen);
+    }
+}
+
+/// A family whose label has values from outside: the first `limit` seen have series of their
+/// own for good, so that no series ever goes back; all others are summed in `_other`.
+#[derive(Debug)]
+struct Bounded {
+    family: Family,
+    label: &'static str,
+    results: [&'static str; 2],
+    limit: usize,
+    named: HashMap<String, [metrics::Counter; 2]>,
+}
+
+impl Bounded {
+    fn new(family: Family, label: &'static str, results: [&'static str; 2], limit: usize) -> Self {
+        Self { family, label, results, limit, named: HashMap::new() }
+    }
+
+    fn publish(&mut self, registrar: &Registrar, seen: &[(&str, [u64; 2])]) {
+        let register = |name: &str| {
+            self.results.map(|result| {
+                registrar.counter(self.family, &[(self.label, name), ("result", result)])
+            })
+        };
+        let mut others = [0, 0];
+        for &(name, [first, second]) in seen {
+            if name != OTHER && !self.named.contains_key(name) && self.named.len() < self.limit {
+                self.named.insert(name.to_owned(), register(name));
+            }
+            if let Some([a, b]) = self.named.get(name) {
+                a.absolute(first);
+                b.absolute(second);
+            } else {
+                others = [others[0] + first, others[1] + second];
+            }
+        }
+        let [a, b] = register(OTHER);
+        a.absolute(others[0]);
+        b.absolute(others[1]);
+    }
+}
+
+/// The gauges of [`Sources`].
+#[derive(Debug)]
+struct Figures {
+    entries: metrics::Gauge,
+    used_bytes: metrics::Gauge,
+    max_bytes: metrics::Gauge,
+    upstream_up: metrics::Gauge,
+    modes: [(&'static str, metrics::Gauge); MODES.len()],
+    tracking: Option<Tracking>,
+}
+
+#[derive(Debug)]
+struct Tracking {
+    up: metrics::Gauge,
+    synced_age: metrics::Gauge,
+    lag: metrics::Gauge,
+}
+
+impl Figures {
+    fn new(registrar: &Registrar, me: &Identity, tracking: bool) -> Self {
+        constants(registrar, me);
+        let mode = |mode| {
+            let help = "1 for the mode in force, 0 for the others.";
+            (mode, registrar.figure("nearside_mode_info", help, &[("mode", mode)]))
+        };
+        let upstream = &[("upstream", me.upstream.as_str())];
+        Self {
+            entries: registrar.figure("nearside_cache_entries", "Entries held.", &[]),
+            used_bytes: registrar.figure(
+                "nearside_cache_memory_used_bytes",
+                "Accounted bytes of entries (keys, values, overhead).",
+                &[],
+            ),
+            max_bytes: registrar.figure(
+                "nearside_cache_memory_max_bytes",
+                "Configured limit.",
+                &[],
+            ),
+            upstream_up: registrar.figure(
+                "nearside_upstream_up",
+                "1 if the upstream node is usable.",
+                upstream,
+            ),
+            modes: MODES.map(mode),
+            tracking: tracking.then(|| Tracking::new(registrar, &me.upstream)),
+        }
+    }
+
+    fn publish(&self, sources: &Sources) {
+        let cache = (sources.cache)();
+        self.entries.set(float(cache.entries));
+        self.used_bytes.set(float(cache.used_bytes));
+        self.max_bytes.set(float(cache.max_bytes));
+        self.upstream_up.set(f64::from((sources.upstream_up)()));
+        let in_force = (sources.mode)();
+        for (mode, gauge) in &self.modes {
+            gauge.set(f64::from(*mode == in_force));
+        }
+        if let (Some(gauges), Some(source)) = (&self.tracking, &sources.tracking) {
+            let tracking = source();
+            gauges.up.set(f64::from(tracking.up));
+            // Never synced is infinitely long ago; a round that never was has no length.
+            gauges
+                .synced_age
+                .set(tracking.synced_age.map_or(f64::INFINITY, |age| age.as_secs_f64()));
+            gauges.lag.set(tracking.lag.map_or(f64::NAN, |lag| lag.as_secs_f64()));
+        }
+    }
+}
+
+impl Tracking {
+    fn new(registrar: &Registrar, upstream: &str) -> Self {
+        Self {
+            up: registrar.figure(
+                "nearside_invalidation_channel_up",
+                "1 if the invalidation channel is connected and answered its last ping.",
+                &[("channel", "tracking"), ("upstream", upstream)],
+            ),
+            synced_age: registrar.figure(
+                "nearside_link_synced_age_seconds",
+                "Time since the last confirmed barrier began.",
+                &[("upstream", upstream)],
+            ),
+            lag: registrar.figure(
+                "nearside_invalidation_lag_seconds",
+                "Round trip of the last barrier.",
+                &[("upstream", upstream)],
+            ),
+        }
+    }
+}
+
+/// Registers what is set once.
+fn constants(registrar: &Registrar, me: &Identity) {
+    let build = &[
+        ("version", env!("CARGO_PKG_VERSION")),
+        ("revision", option_env!("NEARSIDE_REVISION").unwrap_or("unknown")),
+    ];
+    let help = "Always 1; build identity in labels.";
+    registrar.figure("nearside_build_info", help, build).set(1.0);
+    let version = &[("version", me.key_version.as_str())];
+    let help = "Always 1; the key version prefix in force.";
+    registrar.figure("nearside_key_version_info", help, version).set(1.0);
+    let workers = registrar.figure("nearside_runtime_workers", "Runtime worker threads.", &[]);
+    workers.set(float(me.workers as u64));
+}
+
+/// A count as Prometheus has it. Exact up to 2^53.
+#[expect(clippy::cast_precision_loss, reason = "Prometheus knows only f64")]
+fn float(count: u64) -> f64 {
+    count as f64
+}

@@ -1,0 +1,196 @@
+//! A cacheable read of one key: hit, join, or miss.
+
+use crate::cache::{Extra, Lookup, Policy, Question, Reply, Token, stripe_bit};
+use crate::command::{CacheRule, ReplyShape, Spec};
+use crate::config::{Level, Mode};
+use crate::data::output::SHARE_MIN;
+use crate::data::session::{Batch, Session};
+use crate::data::upstream::{Kind, Read, Ticket, Waiter, flight_name};
+use crate::data::{Shared, forward};
+use crate::rules::Rule;
+use crate::stats::{Block, Counter};
+use crate::units::clock::Tick;
+use crate::wire::request::Request;
+use crate::wire::write::{Proto, null_bytes};
+use bytes::Bytes;
+
+/// Answers from the cache, or sends the read upstream.
+#[inline]
+pub fn read(
+    session: &mut Session,
+    spec: &'static Spec,
+    request: &Request<'_>,
+    batch: &mut Batch<'_>,
+) {
+    let key = request.arg(1);
+    let question = Question {
+        key,
+        hash: batch.shared.cache.hash(key),
+        command: spec.index,
+        db: session.db,
+        proto: dialect(spec, session.proto),
+        extra: Extra::Asked(*request, 2),
+    };
+    let mut refused = None;
+    if batch.shared.limits.mode == Mode::Bypass {
+        refused = Some(Counter::BypassMode);
+    } else if session.out_mask & stripe_bit(question.hash) != 0 {
+        refused = Some(Counter::BypassPipeline);
+    } else {
+        match batch.shared.cache.get(&question, &batch.view) {
+            Lookup::Hit(entry) => {
+                hit(session, &entry);
+                batch.hits += 1;
+                batch.block.command(spec.index, false, 1);
+                return;
+            }
+            Lookup::Lease => refused = Some(Counter::BypassLease),
+            Lookup::Miss => {}
+        }
+    }
+    ask(session, spec, request, &question, refused, batch);
+}
+
+/// Appends a hit to the client's replies.
+#[inline]
+fn hit(session: &mut Session, entry: &crate::cache::Entry) {
+    let null = null_bytes(session.proto);
+    if let Reply::Bytes(bytes) = entry.reply()
+        && bytes.len() >= SHARE_MIN
+    {
+        let shared = Bytes::from_owner(entry.clone());
+        session.order.reply_shared(&mut session.output, shared);
+        return;
+    }
+    session.order.reply(&mut session.output, |out| entry.write(out, null));
+}
+
+/// 2 or 3 where the protocols' replies differ by more than their nil, else 0.
+#[inline]
+pub fn dialect(spec: &Spec, proto: Proto) -> u8 {
+    match (spec.shape, proto) {
+        (ReplyShape::Same | ReplyShape::SameButNull, _) => 0,
+        (ReplyShape::Differs, Proto::Resp2) => 2,
+        (ReplyShape::Differs, Proto::Resp3) => 3,
+    }
+}
+
+/// Sends the read upstream, or joins one that is on its way.
+fn ask(
+    session: &mut Session,
+    spec: &'static Spec,
+    request: &Request<'_>,
+    question: &Question<'_>,
+    refused: Option<Counter>,
+    batch: &mut Batch<'_>,
+) {
+    let bit = stripe_bit(question.hash);
+    let rule = *batch.shared.rules.find(question.key);
+    let right = right_to_fill(batch.shared, spec, &rule, question.hash, batch.view.now);
+    let name = flight_name(question);
+    let link = batch.links.of(session);
+    // R5, corrected: a client with a request out on this stripe must not join, because the flight
+    // may be older than its own write.
+    if session.out_mask & bit == 0
+        && let Some(flight) = link.flight(name, question, right.as_ref().ok())
+    {
+        let slot = session.order.leave_hole();
+        flight.joined.push(Waiter { client: batch.me, slot });
+        session.out_mask |= bit;
+        batch.block.add(Counter::LookupCoalesced, 1);
+        return;
+    }
+    let (token, fills) = admit(right, refused, &rule, question.hash, batch.shared, batch.block);
+    let prefix = &batch.shared.prefix;
+    forward::write_read(&mut link.output, request, prefix, 1);
+    if fills && rule.ttl_probe {
+        forward::write_pttl(&mut link.output, question.key, prefix);
+    }
+    let slot = session.order.leave_hole();
+    session.out_mask |= bit;
+    let key_len = question.key.len();
+    let ticket = Ticket {
+        owner: Waiter { client: batch.me, slot },
+        joined: Vec::new(),
+        spec,
+        asked_at: batch.view.now,
+        keys: 0,
+        text_len: u32::try_from(key_len + question.extra.written_len()).unwrap_or(u32::MAX),
+        kind: Kind::Read(Read {
+            hash: question.hash,
+            token,
+            fills,
+            rule: rule.index,
+            key_len: u32::try_from(key_len).unwrap_or(u32::MAX),
+            db: question.db,
+            proto: question.proto,
+            flight: name,
+            unproved: None,
+            is_answered: false,
+        }),
+    };
+    link.push_read(ticket, question, name);
+    link.wake();
+}
+
+/// Counts a read that goes upstream; answers its token and whether its reply will be stored.
+pub fn admit(
+    right: Result<Token, Counter>,
+    refused: Option<Counter>,
+    rule: &Rule,
+    hash: u64,
+    shared: &Shared,
+    block: &Block,
+) -> (Option<Token>, bool) {
+    match (&right, refused) {
+        (Ok(_), None) => block.add(Counter::LookupMiss, 1),
+        (Ok(_), Some(reason)) => count_bypass(block, reason),
+        (Err(reason), refused) => count_bypass(block, refused.unwrap_or(*reason)),
+    }
+    let token = right.ok();
+    let fills = token.is_some() && (!rule.second_hit || shared.cache.seen_before(hash));
+    if token.is_some() && !fills {
+        block.add(Counter::StoreNotAdmitted, 1);
+    }
+    (token, fills)
+}
+
+fn count_bypass(block: &Block, reason: Counter) {
+    block.add(Counter::LookupBypass, 1);
+    block.add(reason, 1);
+}
+
+/// The token of a read that may be cached, or why it may not (R1).
+pub fn right_to_fill(
+    shared: &Shared,
+    spec: &Spec,
+    rule: &Rule,
+    hash: u64,
+    now: Tick,
+) -> Result<Token, Counter> {
+    if shared.limits.mode == Mode::Bypass {
+        return Err(Counter::BypassMode);
+    }
+    if rule.level == Level::Bypass {
+        return Err(Counter::BypassRule);
+    }
+    let is_cached = shared.limits.cached_commands.get(spec.index as usize).copied();
+    if is_cached != Some(true) {
+        return Err(Counter::BypassCommand);
+    }
+    let policy = policy(shared, spec, rule);
+    shared.cache.token(hash, &policy, now).ok_or(Counter::BypassTrackingDown)
+}
+
+/// How a reply of `spec` under `rule` is stored.
+pub fn policy(shared: &Shared, spec: &Spec, rule: &Rule) -> Policy {
+    // A hash field may end without its key saying so: PTTL does not show it (R10).
+    let is_hash_read = spec.cache == CacheRule::HashField && shared.live.has_field_ttls();
+    Policy {
+        ttl: if is_hash_read { rule.ttl_ns.min(rule.hash_max_ttl_ns) } else { rule.ttl_ns },
+        negative_ttl: rule.negative_ttl_ns,
+        max_staleness: if rule.level == Level::Coherent { rule.max_staleness_ns } else { u64::MAX },
+        tracked: rule.level != Level::Ttl,
+        value_max: rule.max_value_size,
+    }
+}

@@ -1,0 +1,181 @@
+//! A request on its way upstream: its keys prefixed, written into the link's output, with a
+//! ticket that knows what its answer does to the cache.
+//!
+//! What was parsed is re-encoded, never copied: a lenient byte that got past the parser would
+//! close a connection that all clients share.
+
+use crate::cache::stripe_bit;
+use crate::command::{KeySpec, ReplyRule, Spec, keys};
+use crate::data::session::{Batch, Session};
+use crate::data::upstream::{Effect, Kind, Pipeline, Ticket, Waiter};
+use crate::keys::Prefix;
+use crate::stats::Counter;
+use crate::wire::request::Request;
+use crate::wire::write;
+use bytes::BytesMut;
+
+/// Sends a request whose reply is delivered as it comes (but for its prefix).
+pub fn command(
+    session: &mut Session,
+    spec: &'static Spec,
+    request: &Request<'_>,
+    batch: &mut Batch<'_>,
+) {
+    let shared = batch.shared;
+    let link = batch.links.of(session);
+    let is_exempt = spec.carries_no_value();
+    let (mut named, mut mask) = (0, 0);
+    let visit = |link: &mut Pipeline, index: usize| {
+        let hash = shared.cache.hash(request.arg(index));
+        mask |= stripe_bit(hash);
+        if !is_exempt {
+            link.name_key(hash);
+            named += 1;
+        }
+    };
+    match spec.reply {
+        ReplyRule::Keys => write_keys(&mut link.output, request, &shared.prefix),
+        ReplyRule::Scan if spec.keys == KeySpec::None => {
+            write_scan(&mut link.output, request, &shared.prefix);
+        }
+        _ => write_command(link, spec, request, &shared.prefix, visit),
+    }
+    // Keyless and opaque requests may touch anything (R6).
+    session.out_mask |= if mask == 0 { u64::MAX } else { mask };
+    if spec.cacheable() {
+        batch.block.add(Counter::LookupBypass, 1);
+        batch.block.add(Counter::BypassCommand, 1);
+    }
+    let slot = session.order.leave_hole();
+    link.push(Ticket {
+        owner: Waiter { client: batch.me, slot },
+        joined: Vec::new(),
+        spec,
+        asked_at: batch.view.now,
+        keys: named,
+        text_len: 0,
+        kind: Kind::Forward(effect(spec)),
+    });
+    link.wake();
+}
+
+/// What a command does to the cache beside the keys it names (R13).
+fn effect(spec: &Spec) -> Effect {
+    match spec.name {
+        "info" => Effect::Info,
+        _ if spec.writes_everything() => Effect::Clear,
+        _ => Effect::None,
+    }
+}
+
+/// Writes `request` with `prefix` before each of its keys, and visits them.
+#[inline]
+fn write_command(
+    link: &mut Pipeline,
+    spec: &'static Spec,
+    request: &Request<'_>,
+    prefix: &Prefix,
+    mut visit: impl FnMut(&mut Pipeline, usize),
+) {
+    if let Some(key) = spec.keys.single() {
+        visit(link, key);
+        write_read(&mut link.output, request, prefix, key);
+        return;
+    }
+    write::array(&mut link.output, request.len());
+    let mut next = 0;
+    // Keys come in ascending order. Where they cannot be told apart (a bad numkeys), none is
+    // named, nothing is rewritten, and the server words the error.
+    keys::for_each(
+        spec,
+        request.len(),
+        |index| request.arg(index),
+        |key| {
+            if key < next {
+                return;
+            }
+            visit(link, key);
+            for index in next..key {
+                write::bulk(&mut link.output, request.arg(index));
+            }
+            write_key(&mut link.output, request.arg(key), prefix);
+            next = key + 1;
+        },
+    );
+    for index in next..request.len() {
+        write::bulk(&mut link.output, request.arg(index));
+    }
+}
+
+/// Writes `request` with `prefix` before the argument at `key`.
+#[inline]
+pub fn write_read(out: &mut BytesMut, request: &Request<'_>, prefix: &Prefix, key: usize) {
+    write::array(out, request.len());
+    for (index, argument) in request.from(0).enumerate() {
+        if index == key {
+            write_key(out, argument, prefix);
+        } else {
+            write::bulk(out, argument);
+        }
+    }
+}
+
+/// Writes the PTTL that follows a read whose reply is to be stored (R10).
+#[inline]
+pub fn write_pttl(out: &mut BytesMut, key: &[u8], prefix: &Prefix) {
+    out.extend_from_slice(b"*2\r\n$4\r\nPTTL\r\n");
+    write_key(out, key, prefix);
+}
+
+/// KEYS: the pattern is the client's, behind the prefix taken literally.
+fn write_keys(out: &mut BytesMut, request: &Request<'_>, prefix: &Prefix) {
+    write::array(out, request.len());
+    for (index, argument) in request.from(0).enumerate() {
+        if index == 1 {
+            write_pattern(out, argument, prefix);
+        } else {
+            write::bulk(out, argument);
+        }
+    }
+}
+
+/// SCAN: every MATCH is rewritten (the last one counts); without one, the prefix is matched.
+fn write_scan(out: &mut BytesMut, request: &Request<'_>, prefix: &Prefix) {
+    let is_match = |index: usize| {
+        index >= 2 && index.is_multiple_of(2) && request.arg(index).eq_ignore_ascii_case(b"match")
+    };
+    let has_match = (2..request.len()).any(is_match);
+    let adds = !has_match && !prefix.is_empty();
+    write::array(out, request.len() + if adds { 2 } else { 0 });
+    for (index, argument) in request.from(0).enumerate() {
+        if index > 0 && is_match(index - 1) {
+            write_pattern(out, argument, prefix);
+        } else {
+            write::bulk(out, argument);
+        }
+        // Behind the cursor, so that a malformed rest stays the server's to refuse.
+        if index == 1 && adds {
+            write::bulk(out, b"MATCH");
+            write_pattern(out, b"*", prefix);
+        }
+    }
+}
+
+/// A pattern of the client's keys as a pattern of upstream's.
+pub fn write_pattern(out: &mut BytesMut, pattern: &[u8], prefix: &Prefix) {
+    // A prefix needs no escaping: see `keys::Prefix`.
+    let escaped = prefix.as_bytes();
+    write::bulk_header(out, escaped.len() + pattern.len());
+    out.extend_from_slice(escaped);
+    out.extend_from_slice(pattern);
+    out.extend_from_slice(b"\r\n");
+}
+
+#[inline]
+/// A key behind the prefix, as one bulk.
+pub fn write_key(out: &mut BytesMut, key: &[u8], prefix: &Prefix) {
+    write::bulk_header(out, prefix.len() + key.len());
+    out.extend_from_slice(prefix.as_bytes());
+    out.extend_from_slice(key);
+    out.extend_from_slice(b"\r\n");
+}

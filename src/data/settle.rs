@@ -1,0 +1,410 @@
+//! An answer came: first the cache (fill or invalidate, R3 and R4), then the clients.
+//!
+//! The order is the point: once a client has seen a reply, no client may be served anything older
+//! from here. Every answer that names a key and does not fill it invalidates it.
+
+use crate::cache::{Extra, Filled, Question, Reply};
+use crate::command::replies;
+use crate::data::order::Frame;
+use crate::data::output::SHARE_MIN;
+use crate::data::upstream::{Effect, Kind, Parts, Pipeline, Ticket};
+use crate::data::worker::Clients;
+use crate::data::{Shared, consult, split, walk};
+use crate::stats::{Block, Counter, Outcome};
+use crate::units::clock::Tick;
+use crate::wire::{reply, write};
+use bytes::{Buf, BytesMut};
+
+/// Why a link must be closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Fault {
+    /// What it sends is not RESP.
+    #[error("upstream does not speak RESP: {0}")]
+    Malformed(#[from] reply::Malformed),
+    /// An answer that nobody asked for: from here on no answer can be trusted.
+    #[error("upstream sent an answer that nobody asked for")]
+    Stray,
+    /// An answer of a shape that the request cannot have.
+    #[error("upstream's answer does not fit the request")]
+    Shape,
+}
+
+/// What settling may use.
+#[derive(Debug)]
+pub struct Desk<'w> {
+    /// This worker's clients.
+    pub clients: &'w mut Clients,
+    /// What all workers share.
+    pub shared: &'w Shared,
+    /// This worker's counters.
+    pub block: &'w Block,
+    /// Scratch for rewritten replies.
+    pub scratch: &'w mut BytesMut,
+    /// When the bytes were read.
+    pub now: Tick,
+}
+
+/// Pairs every complete answer in the link's input with its ticket.
+pub fn settle(link: &mut Pipeline, desk: &mut Desk<'_>) -> Result<(), Fault> {
+    let mut input = std::mem::take(&mut link.input);
+    let mut at = 0;
+    let result = loop {
+        let unread = input.get(at..).unwrap_or_default();
+        match link.next_reply(unread) {
+            Ok(Some(length)) if length >= SHARE_MIN => {
+                input.advance(at);
+                at = 0;
+                let frame = input.split_to(length).freeze();
+                if let Err(fault) = answer(link, &Frame::Shared(&frame), desk) {
+                    break Err(fault);
+                }
+            }
+            Ok(Some(length)) => {
+                let frame = Frame::Borrowed(unread.get(..length).unwrap_or_default());
+                if let Err(fault) = answer(link, &frame, desk) {
+                    break Err(fault);
+                }
+                at += length;
+            }
+            Ok(None) => break Ok(()),
+            Err(malformed) => break Err(malformed.into()),
+        }
+    };
+    input.advance(at);
+    link.input = input;
+    result
+}
+
+#[inline]
+fn answer(link: &mut Pipeline, frame: &Frame<'_>, desk: &mut Desk<'_>) -> Result<(), Fault> {
+    let kind = frame.bytes().first().copied();
+    // A push is nobody's answer; data links ask for none.
+    if kind == Some(b'>') {
+        return Ok(());
+    }
+    if kind == Some(b'-') {
+        count_error(frame.bytes(), desk);
+    }
+    if !link.front_is_sent() {
+        return Err(Fault::Stray);
+    }
+    let Some(ticket) = link.front() else {
+        return Err(Fault::Stray);
+    };
+    match &ticket.kind {
+        Kind::Forward(_) => {
+            forwarded(link, frame, desk);
+            Ok(())
+        }
+        Kind::Read(read) if read.is_answered => proof(link, frame, desk),
+        Kind::Read(_) => value(link, frame, desk),
+        Kind::Parts(parts) if parts.is_answered => part_proof(link, frame, desk),
+        Kind::Parts(_) => part_values(link, frame, desk),
+        Kind::Walk(_) => walk::step(link, frame.bytes(), desk),
+    }
+}
+
+/// A command's own reply: its keys are invalidated, then it is delivered without its prefix.
+#[inline]
+fn forwarded(link: &mut Pipeline, frame: &Frame<'_>, desk: &mut Desk<'_>) {
+    let (mut named, mut removed) = (0, 0);
+    let cache = &desk.shared.cache;
+    let Some(ticket) = link.pop(|hash| {
+        named += 1;
+        removed += u64::from(cache.invalidate(hash));
+    }) else {
+        return;
+    };
+    if named > 0 {
+        desk.block.add(Counter::InvalidationsWrite, named);
+        desk.block.add(Counter::InvalidatedKeysWrite, removed);
+    }
+    if matches!(ticket.kind, Kind::Forward(Effect::Clear)) {
+        cache.clear();
+        desk.block.add(Counter::FlushesFlushall, 1);
+    }
+    let prefix = &desk.shared.prefix;
+    let proto = link.proto;
+    if matches!(ticket.kind, Kind::Forward(Effect::Info)) {
+        let mut text = std::mem::take(desk.scratch);
+        crate::data::local::append_info(frame.bytes(), proto, desk.shared, &mut text);
+        deliver(&ticket, &Frame::Borrowed(&text), Outcome::Bypass, desk);
+        text.clear();
+        *desk.scratch = text;
+    } else if prefix.is_empty() || !ticket.spec.reply.concerns(frame.bytes()) {
+        deliver(&ticket, frame, Outcome::Bypass, desk);
+    } else {
+        let mut stripped = std::mem::take(desk.scratch);
+        let rule = ticket.spec.reply;
+        if !replies::strip(rule, prefix.as_bytes(), frame.bytes(), &mut stripped) {
+            write::null(&mut stripped, proto);
+        }
+        deliver(&ticket, &Frame::Borrowed(&stripped), Outcome::Bypass, desk);
+        stripped.clear();
+        *desk.scratch = stripped;
+    }
+}
+
+/// The value of a cacheable read: stored or not, then delivered to all who wait.
+fn value(link: &mut Pipeline, frame: &Frame<'_>, desk: &mut Desk<'_>) -> Result<(), Fault> {
+    let shared = desk.shared;
+    let Some((ticket, text)) = link.front_read() else {
+        return Err(Fault::Stray);
+    };
+    let Kind::Read(read) = &mut ticket.kind else {
+        return Err(Fault::Stray);
+    };
+    let rule = shared.rules.get(read.rule);
+    let expects_probe = read.fills && rule.ttl_probe;
+    match (&read.token, as_reply(frame.bytes())) {
+        (Some(token), Some(stored)) if read.fills => {
+            let (key, extra) = text.split_at_checked(read.key_len as usize).unwrap_or_default();
+            let question = Question {
+                key,
+                hash: read.hash,
+                command: ticket.spec.index,
+                db: read.db,
+                proto: read.proto,
+                extra: Extra::Written(extra),
+            };
+            let policy = consult::policy(shared, ticket.spec, rule);
+            match shared.cache.fill(&question, token, &policy, stored) {
+                Filled::Stored(entry) if stored == Reply::Nil => drop(entry),
+                Filled::Stored(entry) if expects_probe => read.unproved = Some(entry),
+                Filled::Stored(entry) => {
+                    shared.cache.prove(read.hash, &entry, token, policy.ttl, -1);
+                    desk.block.add(Counter::StoreStored, 1);
+                }
+                refused => desk.block.add(reason(&refused), 1),
+            }
+        }
+        (token, stored) => {
+            if token.is_some() && stored.is_none() {
+                desk.block.add(Counter::StoreErrorReply, 1);
+            }
+            if token.is_some() || rule.may_cache() {
+                shared.cache.invalidate(read.hash);
+            }
+        }
+    }
+    read.is_answered = true;
+    let (owner, joined) = (ticket.owner, std::mem::take(&mut ticket.joined));
+    let (asked_at, index) = (ticket.asked_at, ticket.spec.index);
+    link.land_front();
+    if !expects_probe {
+        link.pop(|_| {});
+    }
+    let took = desk.now.0.saturating_sub(asked_at.0);
+    desk.block.observe(Outcome::Miss, took, 1);
+    let is_error = frame.bytes().first() == Some(&b'-');
+    desk.block.command(index, is_error, 1 + joined.len() as u64);
+    desk.block.observe(Outcome::Coalesced, took, joined.len() as u64);
+    desk.clients.deliver(owner, frame);
+    for waiter in joined {
+        desk.clients.deliver(waiter, frame);
+    }
+    Ok(())
+}
+
+/// The PTTL of a read whose value was stored (or was refused meanwhile).
+fn proof(link: &mut Pipeline, frame: &Frame<'_>, desk: &Desk<'_>) -> Result<(), Fault> {
+    let Some(Ticket { spec, kind: Kind::Read(read), .. }) = link.pop(|_| {}) else {
+        return Err(Fault::Stray);
+    };
+    let (Some(entry), Some(token)) = (&read.unproved, &read.token) else {
+        return check_pttl(frame);
+    };
+    let policy = consult::policy(desk.shared, spec, desk.shared.rules.get(read.rule));
+    // An error (-LOADING, -BUSY, -NOPERM) proves nothing: as if the key had no time left.
+    let pttl = reply::integer(frame.bytes()).unwrap_or(-2);
+    let proved = desk.shared.cache.prove(read.hash, entry, token, policy.ttl, pttl);
+    let outcome = match (proved, pttl) {
+        (true, _) => Counter::StoreStored,
+        (false, -2 | 0) => Counter::StoreShortTtl,
+        (false, _) => Counter::StoreRaced,
+    };
+    desk.block.add(outcome, 1);
+    check_pttl(frame)
+}
+
+/// PTTL answers an integer or an error; anything else belongs to another request.
+fn check_pttl(frame: &Frame<'_>) -> Result<(), Fault> {
+    match frame.bytes().first() {
+        Some(b':' | b'-') => Ok(()),
+        _ => Err(Fault::Shape),
+    }
+}
+
+/// The values of an MGET's missing keys: each is stored or invalidated, then all are delivered.
+fn part_values(link: &mut Pipeline, frame: &Frame<'_>, desk: &mut Desk<'_>) -> Result<(), Fault> {
+    let (proto, db) = (link.proto, link.db);
+    let Some(Ticket { owner, asked_at, spec, kind: Kind::Parts(parts), .. }) = link.front() else {
+        return Err(Fault::Stray);
+    };
+    let is_error = frame.bytes().first() == Some(&b'-');
+    let fetched = reply::elements(frame.bytes());
+    if !is_error && fetched.clone().count() != parts.asked.len() {
+        return Err(Fault::Shape);
+    }
+    if is_error {
+        for part in &parts.asked {
+            desk.shared.cache.invalidate(part.hash);
+        }
+    } else {
+        store_parts(parts, fetched.clone(), spec.index, db, desk);
+    }
+    parts.is_answered = true;
+    let whole = if is_error {
+        BytesMut::from(frame.bytes())
+    } else {
+        split::assemble(&parts.values, fetched, proto)
+    };
+    let (owner, took) = (*owner, desk.now.0.saturating_sub(asked_at.0));
+    let (is_done, index) = (parts.probes.is_empty(), spec.index);
+    if is_done {
+        link.pop(|_| {});
+    }
+    desk.block.observe(Outcome::Miss, took, 1);
+    desk.block.command(index, is_error, 1);
+    desk.clients.deliver(owner, &Frame::Borrowed(&whole));
+    Ok(())
+}
+
+fn store_parts(
+    parts: &mut Parts,
+    fetched: reply::Elements<'_>,
+    mget: u16,
+    db: u32,
+    desk: &Desk<'_>,
+) {
+    let shared = desk.shared;
+    for (part, bytes) in parts.asked.iter_mut().zip(fetched) {
+        let (Some(token), Some(stored), true) = (&part.token, as_reply(bytes), part.fills) else {
+            shared.cache.invalidate(part.hash);
+            continue;
+        };
+        let command = if stored == Reply::Nil { mget } else { desk.shared.get.index };
+        let question = split::question(&part.key, part.hash, command, db);
+        let rule = shared.rules.get(part.rule);
+        let policy = consult::policy(shared, desk.shared.get, rule);
+        match shared.cache.fill(&question, token, &policy, stored) {
+            Filled::Stored(entry) if stored == Reply::Nil => drop(entry),
+            Filled::Stored(entry) if rule.ttl_probe => part.unproved = Some(entry),
+            Filled::Stored(entry) => {
+                shared.cache.prove(part.hash, &entry, token, policy.ttl, -1);
+                desk.block.add(Counter::StoreStored, 1);
+            }
+            refused => desk.block.add(reason(&refused), 1),
+        }
+    }
+}
+
+/// The PTTL of one of an MGET's keys.
+fn part_proof(link: &mut Pipeline, frame: &Frame<'_>, desk: &Desk<'_>) -> Result<(), Fault> {
+    let Some(Ticket { kind: Kind::Parts(parts), .. }) = link.front() else {
+        return Err(Fault::Stray);
+    };
+    let index = parts.probes.pop_front();
+    if let Some(part) = index.and_then(|index| parts.asked.get_mut(index))
+        && let (Some(entry), Some(token)) = (part.unproved.take(), &part.token)
+    {
+        let shared = desk.shared;
+        let rule = shared.rules.get(part.rule);
+        let pttl = reply::integer(frame.bytes()).unwrap_or(-2);
+        let proved = shared.cache.prove(part.hash, &entry, token, rule.ttl_ns, pttl);
+        desk.block.add(if proved { Counter::StoreStored } else { Counter::StoreShortTtl }, 1);
+    }
+    if parts.probes.is_empty() {
+        link.pop(|_| {});
+    }
+    check_pttl(frame)
+}
+
+/// A reply as it may be stored; `None` for an error.
+#[inline]
+fn as_reply(bytes: &[u8]) -> Option<Reply<'_>> {
+    match bytes.first() {
+        Some(b'-' | b'!') | None => None,
+        _ if reply::is_null(bytes) => Some(Reply::Nil),
+        _ => Some(Reply::Bytes(bytes)),
+    }
+}
+
+fn reason(filled: &Filled) -> Counter {
+    match filled {
+        Filled::Stored(_) => Counter::StoreStored,
+        Filled::Raced => Counter::StoreRaced,
+        Filled::TooLarge => Counter::StoreTooLarge,
+        Filled::Nil => Counter::StoreNil,
+    }
+}
+
+/// Hands a reply to the one client that waits for it.
+#[inline]
+pub fn deliver(ticket: &Ticket, frame: &Frame<'_>, outcome: Outcome, desk: &mut Desk<'_>) {
+    let is_error = frame.bytes().first() == Some(&b'-');
+    desk.block.command(ticket.spec.index, is_error, 1);
+    desk.block.observe(outcome, desk.now.0.saturating_sub(ticket.asked_at.0), 1);
+    desk.clients.deliver(ticket.owner, frame);
+}
+
+#[cold]
+fn count_error(bytes: &[u8], desk: &Desk<'_>) {
+    let text = bytes.get(1..).unwrap_or_default();
+    let word = text.split(|&byte| byte == b' ' || byte == b'\r').next().unwrap_or_default();
+    desk.block.add(Counter::upstream_error(word), 1);
+}
+
+/// Why a request gets no answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lost {
+    /// It never left: nothing was executed.
+    NotExecuted(&'static str),
+    /// It may have been executed.
+    OutcomeUnknown(&'static str),
+}
+
+/// Fails the front ticket: what it names is invalidated (its outcome is unknown, A15), and its
+/// clients are told as `on_down` says.
+pub fn fail_front(link: &mut Pipeline, lost: Lost, desk: &mut Desk<'_>) {
+    let cache = &desk.shared.cache;
+    let Some(ticket) = link.pop(|hash| {
+        cache.invalidate(hash);
+    }) else {
+        return;
+    };
+    match &ticket.kind {
+        Kind::Read(read) => {
+            cache.invalidate(read.hash);
+            if read.is_answered {
+                return;
+            }
+        }
+        Kind::Parts(parts) => {
+            for part in &parts.asked {
+                cache.invalidate(part.hash);
+            }
+            if parts.is_answered {
+                return;
+            }
+        }
+        Kind::Forward(Effect::Clear) | Kind::Walk(_) => cache.clear(),
+        Kind::Forward(Effect::None | Effect::Info) => {}
+    }
+    desk.block.command(ticket.spec.index, true, 1 + ticket.joined.len() as u64);
+    for waiter in std::iter::once(ticket.owner).chain(ticket.joined) {
+        desk.clients.fail(waiter, lost, desk.shared.limits.on_down);
+    }
+}
+
+/// The error text of a lost request, where `on_down = "error"`.
+#[cold]
+pub fn lost_text(lost: Lost) -> BytesMut {
+    let mut out = BytesMut::new();
+    let text = match lost {
+        Lost::NotExecuted(why) => format!("ERR proxy: not executed: {why}"),
+        Lost::OutcomeUnknown(why) => format!("ERR proxy: outcome unknown: {why}"),
+    };
+    write::error(&mut out, text.as_bytes());
+    out
+}

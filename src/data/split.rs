@@ -1,0 +1,143 @@
+//! MGET, key by key (R18): what is stored is taken from here, the rest is fetched in one MGET, and
+//! the PTTLs of what may be stored follow it.
+//!
+//! A value found by MGET and one found by GET are the same reply, so they share a variant. A nil
+//! is not: MGET says nil of a list, where GET says WRONGTYPE. So MGET's nils are kept as MGET's.
+
+use crate::cache::{Extra, Lookup, Question, Reply, stripe_bit};
+use crate::command::Spec;
+use crate::config::Mode;
+use crate::data::session::{Batch, Session};
+use crate::data::upstream::{Kind, Part, Parts, Ticket, Waiter};
+use crate::data::{consult, forward};
+use crate::wire::reply;
+use crate::wire::request::Request;
+use crate::wire::write::{self, Proto, null_bytes};
+use bytes::{Bytes, BytesMut};
+use std::collections::VecDeque;
+
+/// Answers an MGET.
+pub fn mget(
+    session: &mut Session,
+    spec: &'static Spec,
+    request: &Request<'_>,
+    batch: &mut Batch<'_>,
+) {
+    if batch.shared.limits.mode == Mode::Bypass {
+        forward::command(session, spec, request, batch);
+        return;
+    }
+    let mut values = Vec::with_capacity(request.len() - 1);
+    let mut missing = 0;
+    for key in request.from(1) {
+        let value = find(session, spec, key, batch);
+        missing += usize::from(value.is_none());
+        values.push(value);
+    }
+    let found = (values.len() - missing) as u64;
+    batch.hits += found;
+    if missing == 0 {
+        batch.block.command(spec.index, false, 1);
+        session.order.reply(&mut session.output, |out| {
+            write::array(out, values.len());
+            for value in values.iter().flatten() {
+                out.extend_from_slice(value);
+            }
+        });
+        return;
+    }
+    ask(session, spec, request, values, batch);
+}
+
+/// One key's value as it stands in MGET's reply, if it is stored.
+fn find(session: &Session, spec: &Spec, key: &[u8], batch: &Batch<'_>) -> Option<Bytes> {
+    let shared = batch.shared;
+    let hash = shared.cache.hash(key);
+    if session.out_mask & stripe_bit(hash) != 0 {
+        return None;
+    }
+    [shared.get.index, spec.index].into_iter().find_map(|command| {
+        let question = question(key, hash, command, session.db);
+        match shared.cache.get(&question, &batch.view) {
+            Lookup::Hit(entry) => match entry.reply() {
+                Reply::Bytes(_) => Some(Bytes::from_owner(entry)),
+                Reply::Nil => Some(Bytes::from_static(null_bytes(session.proto))),
+            },
+            Lookup::Miss | Lookup::Lease => None,
+        }
+    })
+}
+
+/// The question under which one key's value is stored.
+pub fn question(key: &[u8], hash: u64, command: u16, db: u32) -> Question<'_> {
+    Question { key, hash, command, db, proto: 0, extra: Extra::Written(&[]) }
+}
+
+/// Asks for the values that are not here.
+fn ask(
+    session: &mut Session,
+    spec: &'static Spec,
+    request: &Request<'_>,
+    values: Vec<Option<Bytes>>,
+    batch: &mut Batch<'_>,
+) {
+    let shared = batch.shared;
+    let missing: Vec<&[u8]> = request
+        .from(1)
+        .zip(&values)
+        .filter_map(|(key, value)| value.is_none().then_some(key))
+        .collect();
+    let mut asked = Vec::with_capacity(missing.len());
+    let mut probes = VecDeque::new();
+    for key in &missing {
+        let hash = shared.cache.hash(key);
+        session.out_mask |= stripe_bit(hash);
+        let rule = shared.rules.find(key);
+        let right = consult::right_to_fill(shared, spec, rule, hash, batch.view.now);
+        let (token, fills) = consult::admit(right, None, rule, hash, shared, batch.block);
+        if fills && rule.ttl_probe {
+            probes.push_back(asked.len());
+        }
+        let rule = rule.index;
+        asked.push(Part { key: (*key).into(), hash, token, fills, rule, unproved: None });
+    }
+    let link = batch.links.of(session);
+    write::array(&mut link.output, missing.len() + 1);
+    write::bulk(&mut link.output, b"MGET");
+    for key in &missing {
+        forward::write_key(&mut link.output, key, &shared.prefix);
+    }
+    for &probe in &probes {
+        if let Some(part) = asked.get(probe) {
+            forward::write_pttl(&mut link.output, &part.key, &shared.prefix);
+        }
+    }
+    let slot = session.order.leave_hole();
+    link.push(Ticket {
+        owner: Waiter { client: batch.me, slot },
+        joined: Vec::new(),
+        spec,
+        asked_at: batch.view.now,
+        keys: 0,
+        text_len: 0,
+        kind: Kind::Parts(Box::new(Parts { values, asked, probes, is_answered: false })),
+    });
+    link.wake();
+}
+
+/// The whole reply: what was here and, in the gaps, what was fetched.
+pub fn assemble(
+    values: &[Option<Bytes>],
+    mut fetched: reply::Elements<'_>,
+    proto: Proto,
+) -> BytesMut {
+    let mut out = BytesMut::new();
+    write::array(&mut out, values.len());
+    for value in values {
+        match value {
+            Some(value) => out.extend_from_slice(value),
+            None => out.extend_from_slice(fetched.next().unwrap_or_else(|| null_bytes(proto))),
+        }
+    }
+    out
+}

@@ -1,0 +1,161 @@
+//! What changes while nearside runs and both wings look at: the upstream's identity and health,
+//! and whether the process is draining. Atomics and one short lock; nobody waits here.
+
+use crate::wire::handshake::ServerInfo;
+use parking_lot::RwLock;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+
+/// What the upstream said of itself in its HELLO.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// `redis` or `valkey`.
+    pub server: String,
+    /// Its version, e.g. `7.0.15`.
+    pub version: String,
+    /// `master` or `replica`.
+    pub role: String,
+}
+
+impl From<ServerInfo> for Identity {
+    fn from(info: ServerInfo) -> Self {
+        Self { server: info.server, version: info.version, role: info.role }
+    }
+}
+
+/// The state both wings share.
+#[derive(Debug)]
+pub struct Live {
+    identity: RwLock<Option<Identity>>,
+    has_field_ttls: AtomicBool,
+    is_draining: AtomicBool,
+    /// Data links that are up.
+    links_up: AtomicU64,
+    /// Round trip of the last barrier round, in nanoseconds.
+    barrier_ns: AtomicU64,
+    databases: AtomicU32,
+    is_upstream_up: AtomicBool,
+}
+
+impl Default for Live {
+    fn default() -> Self {
+        Self {
+            identity: RwLock::default(),
+            has_field_ttls: AtomicBool::new(false),
+            is_draining: AtomicBool::new(false),
+            links_up: AtomicU64::new(0),
+            barrier_ns: AtomicU64::new(0),
+            // Redis' default, until the server says otherwise.
+            databases: AtomicU32::new(16),
+            is_upstream_up: AtomicBool::new(false),
+        }
+    }
+}
+
+impl Live {
+    /// The upstream's identity, once a link has been opened.
+    pub fn identity(&self) -> Option<Identity> {
+        self.identity.read().clone()
+    }
+
+    /// A link was opened to this server.
+    pub fn set_identity(&self, identity: Identity) {
+        let has_field_ttls = has_field_ttls(&identity);
+        self.has_field_ttls.store(has_field_ttls, Ordering::Relaxed);
+        let is_new = self.identity.read().as_ref() != Some(&identity);
+        if is_new {
+            *self.identity.write() = Some(identity);
+        }
+    }
+
+    /// True if single hash fields can expire there, which no PTTL shows.
+    pub fn has_field_ttls(&self) -> bool {
+        self.has_field_ttls.load(Ordering::Relaxed)
+    }
+
+    /// True from SIGTERM on.
+    pub fn is_draining(&self) -> bool {
+        self.is_draining.load(Ordering::Relaxed)
+    }
+
+    /// The process is going to end.
+    pub fn set_draining(&self) {
+        self.is_draining.store(true, Ordering::Relaxed);
+    }
+
+    /// A data link came up or went down; answers how many are up now.
+    pub fn count_link(&self, is_up: bool) -> u64 {
+        if is_up {
+            self.links_up.fetch_add(1, Ordering::Relaxed) + 1
+        } else {
+            self.links_up.fetch_sub(1, Ordering::Relaxed) - 1
+        }
+    }
+
+    /// How many databases the server has.
+    pub fn databases(&self) -> u32 {
+        self.databases.load(Ordering::Relaxed)
+    }
+
+    /// The server said how many databases it has.
+    pub fn set_databases(&self, count: u32) {
+        self.databases.store(count, Ordering::Relaxed);
+    }
+
+    /// True if upstream could be used when a link was last tried.
+    pub fn is_upstream_up(&self) -> bool {
+        self.is_upstream_up.load(Ordering::Relaxed)
+    }
+
+    /// A link was opened, or could not be.
+    pub fn set_upstream_up(&self, is_up: bool) {
+        self.is_upstream_up.store(is_up, Ordering::Relaxed);
+    }
+
+    /// Data links that are up.
+    pub fn links_up(&self) -> u64 {
+        self.links_up.load(Ordering::Relaxed)
+    }
+
+    /// How long the last barrier round took.
+    pub fn barrier_ns(&self) -> u64 {
+        self.barrier_ns.load(Ordering::Relaxed)
+    }
+
+    /// A barrier round took this long.
+    pub fn set_barrier_ns(&self, nanos: u64) {
+        self.barrier_ns.store(nanos, Ordering::Relaxed);
+    }
+}
+
+/// Redis from 7.4 on and Valkey from 9 on have HEXPIRE.
+fn has_field_ttls(identity: &Identity) -> bool {
+    let mut numbers = identity.version.split('.').map(|part| part.parse::<u32>().unwrap_or(0));
+    let version = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
+    // Valkey answers HELLO with `server: redis` by default; its versions start at 7.2.
+    match identity.server.as_str() {
+        "valkey" => version >= (9, 0),
+        _ => version >= (7, 4),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Identity, Live};
+
+    #[test]
+    fn field_ttls_by_server_and_version() {
+        for (server, version, expected) in [
+            ("redis", "7.0.15", false),
+            ("redis", "7.2.4", false),
+            ("redis", "7.4.1", true),
+            ("redis", "8.2.3", true),
+            ("valkey", "8.1.0", false),
+            ("valkey", "9.1.2", true),
+        ] {
+            let live = Live::default();
+            let (server, version) = (server.to_owned(), version.to_owned());
+            live.set_identity(Identity { server, version, role: "master".to_owned() });
+            assert_eq!(live.has_field_ttls(), expected);
+        }
+    }
+}

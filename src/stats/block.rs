@@ -1,0 +1,159 @@
+//! One writer's counters, gauges and histograms.
+//!
+//! In: a worker counts what it does. Out: anyone reads, at any time, without disturbing it.
+//! Invariant: apart from [`Block::add_shared`], one thread writes, so a relaxed load and a relaxed
+//! store are enough: no lock, no read-modify-write, no allocation after creation. Every counter
+//! is only ever seen to grow; two counters read together may be of two moments.
+
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+
+use super::bump;
+use super::counters::{Counter, Gauge, Outcome};
+use super::histogram::{Histogram, Snapshot};
+use super::namespaces::Namespaces;
+
+/// The bounds of the pipeline histogram: powers of two, 1 to 64.
+pub const PIPELINE_BOUNDS: [u64; 7] = [1, 2, 4, 8, 16, 32, 64];
+
+/// Commands found per read, summed: reads by the bound they lie under (the last: above all).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PipelineCounts {
+    /// Reads per bound, not cumulative.
+    pub reads: [u64; PIPELINE_BOUNDS.len() + 1],
+    /// Commands.
+    pub commands: u64,
+}
+
+/// One row of the command table: answers that were no error, and errors.
+#[derive(Debug, Default)]
+struct CommandCounts {
+    ok: AtomicU64,
+    error: AtomicU64,
+}
+
+/// What one thread counts. Aligned so that no two writers share a cache line (or the line that
+/// the prefetcher brings along).
+#[derive(Debug)]
+#[repr(align(128))]
+pub struct Block {
+    counters: [AtomicU64; Counter::COUNT],
+    gauges: [AtomicI64; Gauge::COUNT],
+    pipeline: [AtomicU64; PIPELINE_BOUNDS.len() + 1],
+    pipelined: AtomicU64,
+    latency: [Histogram; Outcome::COUNT],
+    namespaces: Namespaces,
+    commands: Box<[CommandCounts]>,
+}
+
+impl Block {
+    /// A block for a command table of `commands` rows. One row more counts unknown commands.
+    pub(super) fn new(commands: usize) -> Self {
+        Self {
+            counters: [const { AtomicU64::new(0) }; Counter::COUNT],
+            gauges: [const { AtomicI64::new(0) }; Gauge::COUNT],
+            pipeline: Default::default(),
+            pipelined: AtomicU64::new(0),
+            latency: std::array::from_fn(|_| Histogram::default()),
+            namespaces: Namespaces::default(),
+            commands: (0..=commands).map(|_| CommandCounts::default()).collect(),
+        }
+    }
+
+    /// Adds to a counter. Only the block's writer may.
+    #[inline]
+    pub fn add(&self, counter: Counter, count: u64) {
+        if let Some(cell) = self.counters.get(counter as usize) {
+            bump(cell, count);
+        }
+    }
+
+    /// Adds to a counter of a block that several threads write, none of which uses
+    /// [`Block::add`] on it.
+    #[inline]
+    pub fn add_shared(&self, counter: Counter, count: u64) {
+        if let Some(cell) = self.counters.get(counter as usize) {
+            cell.fetch_add(count, Ordering::Relaxed);
+        }
+    }
+
+    /// Moves a gauge up or down. A block's own part may be negative, the sum never is.
+    #[inline]
+    pub fn shift(&self, gauge: Gauge, by: i64) {
+        if let Some(cell) = self.gauges.get(gauge as usize) {
+            cell.store(cell.load(Ordering::Relaxed).wrapping_add(by), Ordering::Relaxed);
+        }
+    }
+
+    /// Counts answers to the command at `index` of the command table; an index beyond the table
+    /// is an unknown command.
+    #[inline]
+    pub fn command(&self, index: u16, error: bool, count: u64) {
+        let counts = self.commands.get(usize::from(index)).or_else(|| self.commands.last());
+        if let Some(counts) = counts {
+            bump(if error { &counts.error } else { &counts.ok }, count);
+        }
+    }
+
+    /// Counts `count` answers that took `nanos` each.
+    #[inline]
+    pub fn observe(&self, outcome: Outcome, nanos: u64, count: u64) {
+        if let Some(histogram) = self.latency.get(outcome as usize) {
+            histogram.record(nanos, count);
+        }
+    }
+
+    /// Counts one read of a client's socket that held `commands` whole commands. A read that
+    /// completed none says nothing about pipelining and is not counted.
+    #[inline]
+    pub fn pipeline(&self, commands: u64) {
+        let Some(above) = commands.checked_sub(1) else { return };
+        let bound = (u64::BITS - above.leading_zeros()) as usize;
+        let last = self.pipeline.len() - 1;
+        if let Some(cell) = self.pipeline.get(bound.min(last)) {
+            bump(cell, 1);
+            bump(&self.pipelined, commands);
+        }
+    }
+
+    /// Counts a cache lookup in the namespace that `name` gives. One in sixteen is looked at,
+    /// and only for that one is `name` called.
+    #[inline]
+    pub fn namespace<'key>(&self, hit: bool, name: impl FnOnce() -> &'key [u8]) {
+        self.namespaces.lookup(hit, name);
+    }
+
+    /// A counter of this block.
+    pub fn counter(&self, counter: Counter) -> u64 {
+        self.counters.get(counter as usize).map_or(0, |cell| cell.load(Ordering::Relaxed))
+    }
+
+    /// This block's part of a gauge.
+    pub fn gauge(&self, gauge: Gauge) -> i64 {
+        self.gauges.get(gauge as usize).map_or(0, |cell| cell.load(Ordering::Relaxed))
+    }
+
+    /// Adds the answers per row, errors second, to `total`; the last row is the unknown ones.
+    pub(super) fn add_commands(&self, total: &mut [[u64; 2]]) {
+        for ([ok, error], counts) in total.iter_mut().zip(&self.commands) {
+            *ok += counts.ok.load(Ordering::Relaxed);
+            *error += counts.error.load(Ordering::Relaxed);
+        }
+    }
+
+    pub(super) fn add_latency(&self, outcome: Outcome, total: &mut Snapshot) {
+        if let Some(histogram) = self.latency.get(outcome as usize) {
+            histogram.add_to(total);
+        }
+    }
+
+    pub(super) fn add_pipeline(&self, total: &mut PipelineCounts) {
+        for (total, cell) in total.reads.iter_mut().zip(&self.pipeline) {
+            *total += cell.load(Ordering::Relaxed);
+        }
+        total.commands += self.pipelined.load(Ordering::Relaxed);
+    }
+
+    pub(super) fn each_namespace(&self, visit: impl FnMut(Option<&[u8]>, [u64; 2])) {
+        self.namespaces.each(visit);
+    }
+}

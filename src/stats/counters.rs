@@ -1,0 +1,341 @@
+//! The table of counters and gauges: one row per series, in families of one name and one help.
+//!
+//! Adding a series is adding a row: the variant to count with, the cells of a [`super::Block`],
+//! the exporter and the checked-in list of metrics all come from here. Names are those of the
+//! operator's manual without the prefix `nearside_`, which the macro adds.
+//!
+//! Invariant: every label value is known here, so every series exists, with 0, from the start.
+//! The one exception is the label `upstream`, whose value [`PER_UPSTREAM`] stands for the node's
+//! address and is filled in by the exporter.
+
+/// The value that a row writes where the exporter puts the address of the upstream node.
+pub const PER_UPSTREAM: &str = "*";
+
+/// A metric name and what it means: what `# HELP` says.
+#[derive(Clone, Copy, Debug)]
+pub struct Family {
+    /// The whole name, prefix included.
+    pub name: &'static str,
+    /// One sentence for the operator.
+    pub help: &'static str,
+}
+
+/// One series: a family and its labels.
+#[derive(Clone, Copy, Debug)]
+pub struct Row {
+    /// Name and help.
+    pub family: Family,
+    /// Label names and values.
+    pub labels: &'static [(&'static str, &'static str)],
+}
+
+macro_rules! rows {
+    (
+        $(#[$outer:meta])*
+        $table:ident
+        $($name:literal $help:literal {
+            $($variant:ident [$($label:ident = $value:literal),*])+
+        })+
+    ) => {
+        $(#[$outer])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[repr(u8)]
+        pub enum $table {
+            $($(
+                #[doc = concat!(
+                    "`nearside_", $name, "`",
+                    $(" `", stringify!($label), "=", $value, "`",)*
+                    ": ", $help
+                )]
+                $variant,
+            )+)+
+        }
+
+        impl $table {
+            /// Every variant, in the order of the table.
+            pub const ALL: &[Self] = &[$($(Self::$variant,)+)+];
+
+            /// How many there are.
+            pub(super) const COUNT: usize = Self::ALL.len();
+
+            const ROWS: &[Row] = &[$($(Row {
+                family: Family { name: concat!("nearside_", $name), help: $help },
+                labels: &[$((stringify!($label), $value)),*],
+            },)+)+];
+
+            /// The row of this series.
+            #[expect(clippy::indexing_slicing, reason = "one row per variant, by construction")]
+            pub const fn row(self) -> Row {
+                Self::ROWS[self as usize]
+            }
+        }
+    };
+}
+
+rows! {
+    /// What only goes up.
+    Counter
+    "connections_received_total" "Client connections accepted." {
+        ConnectionsTcp [listener = "tcp"]
+        ConnectionsUnix [listener = "unix"]
+    }
+    "rejected_connections_total" "Client connections refused." {
+        RejectedMaxClients [reason = "max_clients"]
+        RejectedDraining [reason = "draining"]
+    }
+    "client_disconnections_total" "Client connections closed, by cause." {
+        ClosedByClient [reason = "client"]
+        ClosedIdle [reason = "idle"]
+        ClosedOutputLimit [reason = "output_limit"]
+        ClosedProtocol [reason = "protocol"]
+        ClosedDrain [reason = "drain"]
+        ClosedUpstream [reason = "upstream"]
+        ClosedError [reason = "error"]
+    }
+    "auth_failures_total" "Failed authentications." {
+        AuthFailures [surface = "resp"]
+    }
+    "net_input_bytes_total" "Bytes read from clients." {
+        NetInputBytes []
+    }
+    "net_output_bytes_total" "Bytes written to clients." {
+        NetOutputBytes []
+    }
+    "protocol_errors_total" "Malformed RESP frames." {
+        ProtocolErrorsClient [side = "client"]
+        ProtocolErrorsUpstream [side = "upstream"]
+    }
+    "commands_rejected_total" "Commands refused by the proxy itself." {
+        RejectedNoAuth [reason = "noauth"]
+        RejectedUnsupported [reason = "unsupported"]
+    }
+    "cache_lookups_total" "Cache lookups for cacheable reads." {
+        LookupHit [result = "hit"]
+        LookupMiss [result = "miss"]
+        LookupCoalesced [result = "coalesced"]
+        LookupBypass [result = "bypass"]
+    }
+    "cache_bypass_total" "Reads sent upstream without consulting the cache." {
+        BypassMode [reason = "mode"]
+        BypassRule [reason = "rule"]
+        BypassCommand [reason = "command"]
+        BypassTrackingDown [reason = "tracking_down"]
+        BypassLease [reason = "lease"]
+        BypassLinkDown [reason = "link_down"]
+        BypassPipeline [reason = "pipeline"]
+        BypassOptOut [reason = "opt_out"]
+    }
+    "cache_stores_total" "Attempts to store an upstream reply." {
+        StoreStored [result = "stored"]
+        StoreTooLarge [result = "too_large"]
+        StoreNotAdmitted [result = "not_admitted"]
+        StoreRaced [result = "raced"]
+        StoreShortTtl [result = "short_ttl"]
+        StoreErrorReply [result = "error_reply"]
+        StoreNil [result = "nil"]
+    }
+    "evicted_keys_total" "Entries evicted to stay within the limit." {
+        EvictedKeys []
+    }
+    "expired_keys_total" "Entries removed because their TTL ended." {
+        ExpiredKeys []
+    }
+    "cache_invalidations_total" "Invalidation events applied." {
+        InvalidationsTracking [source = "tracking"]
+        InvalidationsWrite [source = "write"]
+        InvalidationsReconnect [source = "reconnect"]
+        InvalidationsFlush [source = "flush"]
+    }
+    "cache_invalidated_keys_total" "Entries removed by invalidations." {
+        InvalidatedKeysTracking [source = "tracking"]
+        InvalidatedKeysWrite [source = "write"]
+        InvalidatedKeysReconnect [source = "reconnect"]
+        InvalidatedKeysFlush [source = "flush"]
+    }
+    "cache_flushes_total" "Times the whole cache was dropped." {
+        FlushesReconnect [reason = "reconnect"]
+        FlushesFlushall [reason = "flushall"]
+        FlushesConfig [reason = "config"]
+    }
+    "upstream_requests_total" "Requests sent upstream." {
+        UpstreamOk [upstream = "*", result = "ok"]
+        UpstreamError [upstream = "*", result = "error"]
+        UpstreamTimeout [upstream = "*", result = "timeout"]
+        UpstreamDisconnected [upstream = "*", result = "disconnected"]
+    }
+    "upstream_connects_total" "Upstream connection attempts." {
+        ConnectOk [upstream = "*", result = "ok"]
+        ConnectTimeout [upstream = "*", result = "timeout"]
+        ConnectRefused [upstream = "*", result = "refused"]
+        ConnectTls [upstream = "*", result = "tls"]
+        ConnectAuth [upstream = "*", result = "auth"]
+        ConnectError [upstream = "*", result = "error"]
+    }
+    "upstream_sent_bytes_total" "Bytes written upstream." {
+        UpstreamSentBytes [upstream = "*"]
+    }
+    "upstream_received_bytes_total" "Bytes read from upstream." {
+        UpstreamReceivedBytes [upstream = "*"]
+    }
+    "upstream_errors_total" "Error replies from upstream, by prefix." {
+        ErrErr [err = "ERR"]
+        ErrWrongtype [err = "WRONGTYPE"]
+        ErrNoauth [err = "NOAUTH"]
+        ErrNoperm [err = "NOPERM"]
+        ErrWrongpass [err = "WRONGPASS"]
+        ErrOom [err = "OOM"]
+        ErrLoading [err = "LOADING"]
+        ErrReadonly [err = "READONLY"]
+        ErrMasterdown [err = "MASTERDOWN"]
+        ErrMisconf [err = "MISCONF"]
+        ErrNoreplicas [err = "NOREPLICAS"]
+        ErrBusy [err = "BUSY"]
+        ErrBusykey [err = "BUSYKEY"]
+        ErrBusygroup [err = "BUSYGROUP"]
+        ErrNogroup [err = "NOGROUP"]
+        ErrNoscript [err = "NOSCRIPT"]
+        ErrExecabort [err = "EXECABORT"]
+        ErrUnblocked [err = "UNBLOCKED"]
+        ErrMoved [err = "MOVED"]
+        ErrAsk [err = "ASK"]
+        ErrTryagain [err = "TRYAGAIN"]
+        ErrClusterdown [err = "CLUSTERDOWN"]
+        ErrCrossslot [err = "CROSSSLOT"]
+        ErrOther [err = "OTHER"]
+    }
+}
+
+rows! {
+    /// What goes up and down, counted by the one who opens and closes it.
+    Gauge
+    "connected_clients" "Open client connections." {
+        ClientsTcp [listener = "tcp"]
+        ClientsUnix [listener = "unix"]
+    }
+    "commands_in_flight" "Commands read from clients and not yet answered." {
+        CommandsInFlight []
+    }
+    "upstream_connections" "Open upstream connections." {
+        UpstreamConnections [upstream = "*"]
+    }
+}
+
+impl Counter {
+    /// The counter of an upstream's error reply, by its first word without the `-`.
+    pub fn upstream_error(prefix: &[u8]) -> Self {
+        let errors = Self::ALL.get(Self::ErrErr as usize..).unwrap_or_default();
+        let is = |(_, value): &(_, &str)| value.as_bytes() == prefix;
+        let named = |counter: &&Self| counter.row().labels.iter().any(is);
+        errors.iter().find(named).copied().unwrap_or(Self::ErrOther)
+    }
+}
+
+macro_rules! outcomes {
+    ($($(#[$doc:meta])* $variant:ident = $name:literal,)+) => {
+        /// How a command was answered: the label of `nearside_command_duration_seconds`.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[repr(u8)]
+        pub enum Outcome {
+            $($(#[$doc])* $variant,)+
+        }
+
+        impl Outcome {
+            /// Every outcome.
+            pub const ALL: &[Self] = &[$(Self::$variant,)+];
+
+            /// How many there are.
+            pub(super) const COUNT: usize = Self::ALL.len();
+
+            /// The word of metrics and logs.
+            pub const fn as_str(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $name,)+
+                }
+            }
+        }
+    };
+}
+
+outcomes! {
+    /// From the cache.
+    Hit = "hit",
+    /// Sent upstream, and stored where allowed.
+    Miss = "miss",
+    /// Waited for another client's identical read.
+    Coalesced = "coalesced",
+    /// Sent upstream without consulting the cache; all writes.
+    Bypass = "bypass",
+    /// Answered by the proxy itself: PING, HELLO, CLIENT.
+    Local = "local",
+    /// Answered with an error of the proxy's own.
+    Error = "error",
+}
+
+/// Commands answered; labels `cmd`, `result`.
+pub const COMMANDS: Family = Family {
+    name: "nearside_commands_total",
+    help: "Commands answered, by lower-case command name.",
+};
+
+/// Lookups per namespace; labels `namespace`, `result`.
+pub const NAMESPACES: Family = Family {
+    name: "nearside_namespace_lookups_total",
+    help: "Cache lookups per key namespace, estimated from 1 in 16; overflow is _other.",
+};
+
+/// The histogram of answers; label `outcome`.
+pub const DURATION: Family = Family {
+    name: "nearside_command_duration_seconds",
+    help: "Time from request parsed to reply queued.",
+};
+
+/// The histogram of pipelining depth.
+pub const PIPELINE: Family = Family {
+    name: "nearside_pipeline_commands",
+    help: "Commands found per client read (pipelining depth).",
+};
+
+#[cfg(test)]
+mod tests {
+    use super::{Counter, Gauge, Outcome};
+
+    #[test]
+    fn a_variant_is_the_index_of_its_row() {
+        for (index, counter) in Counter::ALL.iter().enumerate() {
+            assert_eq!(*counter as usize, index);
+        }
+        for (index, gauge) in Gauge::ALL.iter().enumerate() {
+            assert_eq!(*gauge as usize, index);
+        }
+        for (index, outcome) in Outcome::ALL.iter().enumerate() {
+            assert_eq!(*outcome as usize, index);
+        }
+    }
+
+    #[test]
+    fn no_series_twice() {
+        let mut seen = Vec::new();
+        for counter in Counter::ALL {
+            let row = counter.row();
+            assert!(row.family.name.ends_with("_total"), "{}", row.family.name);
+            assert!(!seen.contains(&(row.family.name, row.labels)), "{row:?}");
+            seen.push((row.family.name, row.labels));
+        }
+    }
+
+    #[test]
+    fn the_errors_of_upstream_end_the_table() {
+        for counter in &Counter::ALL[Counter::ErrErr as usize..] {
+            assert_eq!(counter.row().family.name, "nearside_upstream_errors_total");
+        }
+    }
+
+    #[test]
+    fn an_error_is_counted_by_its_first_word() {
+        assert_eq!(Counter::upstream_error(b"ERR"), Counter::ErrErr);
+        assert_eq!(Counter::upstream_error(b"CROSSSLOT"), Counter::ErrCrossslot);
+        assert_eq!(Counter::upstream_error(b"MYSCRIPTERR"), Counter::ErrOther);
+        assert_eq!(Counter::upstream_error(b""), Counter::ErrOther);
+        assert_eq!(Counter::upstream_error(b"tcp"), Counter::ErrOther);
+    }
+}

@@ -1,0 +1,126 @@
+//! Sizes as Redis means them: `64mb` is 64 x 1024 x 1024 bytes.
+
+use serde::de::{Error, Unexpected, Visitor};
+use serde::{Deserialize, Deserializer};
+use std::fmt;
+
+/// A number of bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Size(pub u64);
+
+const UNITS: &[(&str, u64)] = &[
+    ("kib", 1 << 10),
+    ("mib", 1 << 20),
+    ("gib", 1 << 30),
+    ("kb", 1 << 10),
+    ("mb", 1 << 20),
+    ("gb", 1 << 30),
+    ("b", 1),
+];
+
+impl Size {
+    /// Reads `1024`, `64kb`, `256MB`, `2gb`, `64MiB`.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let lower = text.trim().to_ascii_lowercase();
+        let digits: String = lower.chars().take_while(char::is_ascii_digit).collect();
+        let unit = lower.strip_prefix(digits.as_str()).unwrap_or_default().trim();
+        let Ok(number) = digits.parse::<u64>() else {
+            return Err(format!(
+                "`{text}` is not a size: write bytes or \"64kb\", \"256mb\", \"2gb\""
+            ));
+        };
+        let scale = match unit {
+            "" => 1,
+            "k" | "m" | "g" => {
+                let redis = match unit {
+                    "k" => "1000",
+                    "m" => "1000000",
+                    _ => "1000000000",
+                };
+                return Err(format!(
+                    "`{text}` is ambiguous: in redis.conf `{unit}` is {redis} and `{unit}b` a power \
+                     of 1024; write \"{digits}{unit}b\""
+                ));
+            }
+            _ => UNITS
+                .iter()
+                .find_map(|(name, scale)| (*name == unit).then_some(*scale))
+                .ok_or_else(|| {
+                    format!("`{text}` has the unknown unit `{unit}`: use kb, mb or gb")
+                })?,
+        };
+        let bytes = number.checked_mul(scale);
+        bytes.map(Self).ok_or_else(|| format!("`{text}` is too large"))
+    }
+
+    /// The size as a number of things in memory.
+    pub fn as_usize(self) -> usize {
+        usize::try_from(self.0).unwrap_or(usize::MAX)
+    }
+}
+
+impl fmt::Display for Size {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let whole = [("gb", 1_u64 << 30), ("mb", 1 << 20), ("kb", 1 << 10)]
+            .into_iter()
+            .find(|(_, scale)| self.0 > 0 && self.0.is_multiple_of(*scale));
+        match whole {
+            Some((unit, scale)) => write!(f, "{}{unit}", self.0 / scale),
+            None => write!(f, "{}", self.0),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Size {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Written;
+        impl Visitor<'_> for Written {
+            type Value = Size;
+
+            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                formatter.write_str("a size: bytes, or \"64kb\", \"256mb\", \"2gb\"")
+            }
+
+            fn visit_i64<E: Error>(self, v: i64) -> Result<Size, E> {
+                let bytes = u64::try_from(v);
+                bytes.map(Size).map_err(|_| E::invalid_value(Unexpected::Signed(v), &self))
+            }
+
+            fn visit_str<E: Error>(self, v: &str) -> Result<Size, E> {
+                Size::parse(v).map_err(E::custom)
+            }
+        }
+        deserializer.deserialize_any(Written)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Size;
+
+    #[test]
+    fn sizes_are_powers_of_1024() {
+        for (text, bytes) in [
+            ("0", 0),
+            ("1024", 1024),
+            ("64kb", 65_536),
+            ("256MB", 256 << 20),
+            ("2gb", 2 << 30),
+            ("64MiB", 64 << 20),
+            ("7b", 7),
+        ] {
+            assert_eq!(Size::parse(text), Ok(Size(bytes)), "{text}");
+        }
+        assert_eq!(Size(256 << 20).to_string(), "256mb");
+        assert_eq!(Size(1000).to_string(), "1000");
+    }
+
+    #[test]
+    fn what_is_ambiguous_or_wrong_is_refused() {
+        let error = Size::parse("64m").unwrap_err();
+        assert!(error.contains("ambiguous") && error.contains("\"64mb\""), "{error}");
+        assert!(Size::parse("64 tb").unwrap_err().contains("unknown unit `tb`"));
+        assert!(Size::parse("lots").unwrap_err().contains("not a size"));
+        assert!(Size::parse("99999999999999gb").unwrap_err().contains("too large"));
+    }
+}

@@ -1,0 +1,295 @@
+//! The admin API over real HTTP, and the list of metrics that it serves.
+//!
+//! `UPDATE=1 cargo test --test admin` writes `tests/data/metrics.txt` anew.
+
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test")]
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+use std::{env, fs};
+
+use nearside::control::admin::{Admin, Check, Error, bind, serve};
+use nearside::control::observe::metrics::{
+    CacheFigures, Identity, Metrics, Sources, TrackingFigures,
+};
+use nearside::stats::{Counter, Gauge, Outcome, Stats};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::sync::oneshot;
+
+const COMMANDS: [&str; 3] = ["GET", "SET", "CONFIG GET"];
+
+fn sources() -> Sources {
+    Sources {
+        cache: Box::new(|| CacheFigures { entries: 7, used_bytes: 4_096, max_bytes: 1 << 28 }),
+        tracking: Some(Box::new(|| TrackingFigures {
+            up: true,
+            synced_age: Some(Duration::from_millis(250)),
+            lag: None,
+        })),
+        upstream_up: Box::new(|| true),
+        mode: Box::new(|| "cache"),
+    }
+}
+
+fn metrics(stats: &Arc<Stats>) -> Metrics {
+    let me = Identity { upstream: "db:6379".to_owned(), key_version: "v1".to_owned(), workers: 2 };
+    Metrics::new(Arc::clone(stats), &COMMANDS, &me, sources())
+}
+
+fn admin(stats: &Arc<Stats>, ready: impl Fn() -> Vec<Check> + Send + Sync + 'static) -> Admin {
+    Admin::new(Arc::new(metrics(stats)), "/metrics", ready).unwrap()
+}
+
+/// Runs `test` against a server, then stops it and waits until it has stopped.
+async fn served(admin: Admin, test: impl AsyncFnOnce(SocketAddr)) {
+    let listener = bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (stop, stopped) = oneshot::channel::<()>();
+    let shutdown = async {
+        stopped.await.unwrap();
+    };
+    let client = async {
+        test(address).await;
+        stop.send(()).unwrap();
+    };
+    let (result, ()) = tokio::join!(serve(listener, admin, shutdown), client);
+    result.unwrap();
+}
+
+/// Head and body of one answer.
+async fn ask(address: SocketAddr, method: &str, path: &str) -> (String, String) {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    let request =
+        format!("{method} {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    (head.to_ascii_lowercase(), body.to_owned())
+}
+
+#[tokio::test]
+async fn probes_answer_in_the_words_of_orchestrators() {
+    let stats = Arc::new(Stats::new(COMMANDS.len()));
+    let up = Arc::new(AtomicBool::new(false));
+    let ready = {
+        let up = Arc::clone(&up);
+        move || {
+            let ok = up.load(Ordering::Relaxed);
+            let detail = if ok { "" } else { "\"db\" refused" }.to_owned();
+            vec![
+                Check { name: "upstream", ok, detail },
+                Check { name: "tracking", ok: true, detail: String::new() },
+            ]
+        }
+    };
+    served(admin(&stats, ready), async |address| {
+        let (head, body) = ask(address, "GET", "/livez").await;
+        assert!(head.starts_with("http/1.1 200 "), "{head}");
+        assert!(head.contains("cache-control: no-store"), "{head}");
+        assert_eq!(body, "ok\n");
+
+        let (head, body) = ask(address, "GET", "/readyz").await;
+        assert!(head.starts_with("http/1.1 503 "), "{head}");
+        assert!(head.contains("content-type: application/json"), "{head}");
+        let wanted = "{\"status\":\"unready\",\"checks\":{\
+                      \"upstream\":{\"ok\":false,\"detail\":\"\\\"db\\\" refused\"},\
+                      \"tracking\":{\"ok\":true,\"detail\":\"\"}}}\n";
+        assert_eq!(body, wanted);
+
+        up.store(true, Ordering::Relaxed);
+        let (head, body) = ask(address, "GET", "/readyz?verbose").await;
+        assert!(head.starts_with("http/1.1 200 "), "{head}");
+        assert_eq!(body, "ok\n");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn other_paths_and_methods_are_problems() {
+    let stats = Arc::new(Stats::new(COMMANDS.len()));
+    served(admin(&stats, Vec::new), async |address| {
+        let (head, body) = ask(address, "GET", "/").await;
+        assert!(head.starts_with("http/1.1 200 "), "{head}");
+        assert!(body.contains("\n/metrics\n"), "{body}");
+
+        let (head, body) = ask(address, "GET", "/nothing/%22here?a=b").await;
+        assert!(head.starts_with("http/1.1 404 "), "{head}");
+        assert!(head.contains("content-type: application/problem+json"), "{head}");
+        assert!(body.contains("\"type\":\"urn:nearside:problem:not-found\""), "{body}");
+        assert!(body.contains("\"instance\":\"/nothing/%22here\""), "{body}");
+
+        let (head, body) = ask(address, "POST", "/livez").await;
+        assert!(head.starts_with("http/1.1 405 "), "{head}");
+        assert_eq!(head.matches("allow: get").count(), 1, "{head}");
+        assert!(body.contains("\"status\":405"), "{body}");
+
+        let (head, body) = ask(address, "HEAD", "/metrics").await;
+        assert!(head.starts_with("http/1.1 200 "), "{head}");
+        assert_eq!(body, "");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn metrics_say_what_was_counted() {
+    let stats = Arc::new(Stats::new(COMMANDS.len()));
+    let (one, two) = (stats.new_block(), stats.new_block());
+    one.add(Counter::LookupHit, 2);
+    two.add(Counter::LookupHit, 1);
+    one.shift(Gauge::ClientsUnix, 4);
+    one.command(2, false, 5);
+    one.command(9, true, 6);
+    one.observe(Outcome::Hit, 50_000, 2);
+    one.observe(Outcome::Hit, 60_000, 1);
+    one.pipeline(3);
+    served(admin(&stats, Vec::new), async |address| {
+        let (head, body) = ask(address, "GET", "/metrics").await;
+        assert!(head.contains("content-type: text/plain; version=0.0.4; charset=utf-8"), "{head}");
+        for line in [
+            "nearside_cache_lookups_total{result=\"hit\"} 3",
+            "nearside_cache_lookups_total{result=\"miss\"} 0",
+            "nearside_connected_clients{listener=\"unix\"} 4",
+            "nearside_connected_clients{listener=\"tcp\"} 0",
+            "nearside_commands_total{cmd=\"config|get\",result=\"ok\"} 5",
+            "nearside_commands_total{cmd=\"config|get\",result=\"error\"} 0",
+            "nearside_commands_total{cmd=\"unknown\",result=\"error\"} 6",
+            "nearside_upstream_requests_total{upstream=\"db:6379\",result=\"ok\"} 0",
+            "nearside_command_duration_seconds_bucket{outcome=\"hit\",le=\"0.00005\"} 2",
+            "nearside_command_duration_seconds_bucket{outcome=\"hit\",le=\"0.0001\"} 3",
+            "nearside_command_duration_seconds_sum{outcome=\"hit\"} 0.00016",
+            "nearside_command_duration_seconds_count{outcome=\"hit\"} 3",
+            "nearside_command_duration_seconds_count{outcome=\"local\"} 0",
+            "nearside_pipeline_commands_bucket{le=\"2\"} 0",
+            "nearside_pipeline_commands_bucket{le=\"4\"} 1",
+            "nearside_pipeline_commands_sum 3",
+            "nearside_cache_memory_max_bytes 268435456",
+            "nearside_link_synced_age_seconds{upstream=\"db:6379\"} 0.25",
+            "nearside_invalidation_lag_seconds{upstream=\"db:6379\"} NaN",
+            "nearside_mode_info{mode=\"bypass\"} 0",
+            "nearside_mode_info{mode=\"cache\"} 1",
+        ] {
+            assert!(body.lines().any(|found| found == line), "no line {line} in\n{body}");
+        }
+        assert!(!body.contains("cmd=\"set\""), "a command never seen has no series");
+
+        one.add(Counter::LookupHit, 1);
+        let (_, body) = ask(address, "GET", "/metrics").await;
+        assert!(body.contains("nearside_cache_lookups_total{result=\"hit\"} 4\n"), "{body}");
+    })
+    .await;
+}
+
+#[test]
+fn labels_from_outside_are_bounded_and_never_go_back() {
+    let names: Vec<String> = (0..300).map(|index| format!("C{index}")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let stats = Arc::new(Stats::new(names.len()));
+    let me = Identity { upstream: String::new(), key_version: String::new(), workers: 1 };
+    let metrics = Metrics::new(Arc::clone(&stats), &names, &me, sources());
+    let block = stats.new_block();
+    for index in (0..300).rev() {
+        block.command(index, false, 1);
+        if index == 250 {
+            metrics.render();
+        }
+    }
+    let text = metrics.render();
+    let series = text.lines().filter(|line| line.starts_with("nearside_commands_total{"));
+    assert_eq!(series.count(), 512);
+    assert!(text.contains("{cmd=\"c299\",result=\"ok\"} 1\n"), "{text}");
+    assert!(text.contains("{cmd=\"_other\",result=\"ok\"} 45\n"), "{text}");
+}
+
+#[tokio::test]
+async fn a_port_in_use_is_named_with_its_key() {
+    let taken = bind("127.0.0.1:0").await.unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let error = bind(&address).await.unwrap_err();
+    assert!(matches!(error, Error::InUse { .. }), "{error:?}");
+    let words = error.to_string();
+    assert!(words.starts_with(&format!("admin.listen: {address} is in use")), "{words}");
+    let words = bind("127.0.0.1").await.unwrap_err().to_string();
+    assert!(words.starts_with("admin.listen: cannot listen on 127.0.0.1: "), "{words}");
+}
+
+#[test]
+fn a_path_that_cannot_be_is_refused() {
+    let stats = Arc::new(Stats::new(0));
+    for (path, words) in [
+        ("metrics", "does not begin with `/`"),
+        ("", "does not begin with `/`"),
+        ("/{path}", "has other characters"),
+        ("/livez", "is already another route"),
+    ] {
+        let error = Admin::new(Arc::new(metrics(&stats)), path, Vec::new).unwrap_err();
+        assert!(error.to_string().contains(words), "{error}");
+    }
+}
+
+#[test]
+fn the_list_of_metrics_is_checked_in() {
+    let stats = Arc::new(Stats::new(COMMANDS.len()));
+    let block = stats.new_block();
+    block.command(0, false, 1);
+    for _ in 0..1_000 {
+        block.namespace(true, || b"orders");
+    }
+    let list = list(&metrics(&stats).render());
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/metrics.txt");
+    if env::var_os("UPDATE").is_some() {
+        fs::write(path, &list).unwrap();
+    }
+    let checked_in = fs::read_to_string(path).unwrap_or_default();
+    assert!(list == checked_in, "{path} differs; UPDATE=1 writes it anew. Now:\n{list}");
+}
+
+/// Label names with their values.
+type Labels<'text> = Vec<(&'text str, Vec<&'text str>)>;
+
+/// Each family with its type, its help, and its labels with the values they have here.
+fn list(text: &str) -> String {
+    let mut families: BTreeMap<&str, (&str, &str, Labels<'_>)> = BTreeMap::new();
+    for line in text.lines() {
+        if let Some(rest) = line.strip_prefix("# HELP ") {
+            let (name, help) = rest.split_once(' ').unwrap();
+            families.entry(name).or_default().1 = help;
+        } else if let Some(rest) = line.strip_prefix("# TYPE ") {
+            let (name, kind) = rest.split_once(' ').unwrap();
+            families.entry(name).or_default().0 = kind;
+        } else if let Some((name, rest)) = line.split_once('{') {
+            let family = name.strip_suffix("_bucket").unwrap_or(name);
+            let family = family.strip_suffix("_sum").unwrap_or(family);
+            let family = family.strip_suffix("_count").unwrap_or(family);
+            let Some((_, _, labels)) = families.get_mut(family) else {
+                panic!("{name} has no # TYPE");
+            };
+            let (pairs, _) = rest.split_once('}').unwrap();
+            for pair in pairs.split(',') {
+                let (label, value) = pair.split_once('=').unwrap();
+                let varies = family == "nearside_build_info" || label == "upstream";
+                let value = if varies { "..." } else { value.trim_matches('"') };
+                if !labels.iter().any(|(known, _)| *known == label) {
+                    labels.push((label, Vec::new()));
+                }
+                let (_, values) = labels.iter_mut().find(|(known, _)| *known == label).unwrap();
+                if !values.contains(&value) {
+                    values.push(value);
+                }
+            }
+        }
+    }
+    let mut out = String::new();
+    for (name, (kind, help, labels)) in families {
+        writeln!(out, "{name} ({kind})\n    {help}").unwrap();
+        for (label, values) in labels {
+            writeln!(out, "    {label}: {}", values.join(" ")).unwrap();
+        }
+    }
+    out
+}
