@@ -1,10 +1,10 @@
 //! Commands on keys whatever their type: existence, deadlines, names, iteration.
 
 use super::args::Args;
-use super::glob;
 use super::reply::{DB_RANGE, Done, Fault, NO_SUCH_KEY, Out, SAME_OBJECT, SYNTAX};
 use super::store::{DATABASES, Store};
 use super::types::scan;
+use crate::keys::glob;
 use bytes::Bytes;
 
 pub(super) fn del(store: &mut Store, args: Args<'_>, out: &mut Out) -> Done {
@@ -264,7 +264,7 @@ pub(super) fn keys(store: &mut Store, args: Args<'_>, out: &mut Out) -> Done {
     let pattern = args.at(1);
     let all = (0..store.len()).filter_map(|at| store.key_at(at));
     let found: Vec<_> = all
-        .filter(|(key, entry)| glob::matches(pattern, key, false) && !store.is_over(entry))
+        .filter(|(key, entry)| glob::matches(pattern, key) && !store.is_over(entry))
         .map(|(key, _)| key)
         .collect();
     out.array(found.len());

@@ -17,7 +17,6 @@ mod changes;
 mod client_commands;
 mod core;
 mod float;
-mod glob;
 mod keyspace;
 mod reply;
 mod server;
@@ -30,6 +29,7 @@ mod transaction;
 mod types;
 
 use self::core::Core;
+use crate::units::clock::unix_millis;
 use std::io;
 use std::os::unix::net::UnixStream;
 use std::thread::JoinHandle;
@@ -41,8 +41,6 @@ pub struct Options {
     /// Bytes that keys and values may take, by approximate account; 0: no limit. Beyond it,
     /// commands that need memory are refused as Redis refuses them.
     pub max_memory: usize,
-    /// Milliseconds since 1970.
-    pub clock: fn() -> u64,
 }
 
 /// Connections that may wait to be taken by the server's thread.
@@ -60,7 +58,7 @@ pub struct Embedded {
 pub fn start(options: Options) -> io::Result<Embedded> {
     let (connections, accepted) = mpsc::channel(CONNECTING_MAX);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let run = move || shell::run(&runtime, Core::new(options.max_memory, options.clock), accepted);
+    let run = move || shell::run(&runtime, Core::new(options.max_memory, unix_millis), accepted);
     let thread = std::thread::Builder::new().name("embedded".to_owned()).spawn(run)?;
     Ok(Embedded { connections: Some(connections), thread: Some(thread) })
 }

@@ -3,11 +3,11 @@
 
 use super::args::Args;
 use super::core::Core;
-use super::glob;
 use super::reply::{Done, Out, SYNTAX};
 use super::session::{Client, VERSION};
 use super::store::DATABASES;
 use super::table::ROWS;
+use crate::keys::glob;
 use std::fmt::Write as _;
 
 pub(super) fn role(_: &mut Core, _: &mut Client, _: Args<'_>, out: &mut Out) -> Done {
@@ -89,7 +89,9 @@ pub(super) fn config_get(core: &mut Core, _: &mut Client, args: Args<'_>, out: &
     let varying = [("databases", databases.as_str()), ("maxmemory", max_memory.as_str())];
     let mut found = Vec::new();
     for (name, value) in PARAMETERS.iter().chain(&varying) {
-        let asked = args.from(2).find(|pattern| glob::matches(pattern, name.as_bytes(), true));
+        let matches =
+            |pattern: &[u8]| glob::matches(&pattern.to_ascii_lowercase(), name.as_bytes());
+        let asked = args.from(2).find(|pattern| matches(pattern));
         // A name that is no pattern is answered as it was written.
         let is_pattern = |asked: &[u8]| asked.iter().any(|byte| b"[*?".contains(byte));
         let shown = asked.map(|asked| if is_pattern(asked) { name.as_bytes() } else { asked });

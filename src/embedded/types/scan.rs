@@ -4,9 +4,9 @@
 //! the last one into its place, so an element that is there all the time is met at least once.
 
 use crate::embedded::args::Args;
-use crate::embedded::glob;
 use crate::embedded::reply::{Fault, NOT_INTEGER, Out, SYNTAX};
 use crate::embedded::store::Store;
+use crate::keys::glob;
 use crate::wire::number::parse_i64;
 use std::ops::Range;
 
@@ -62,7 +62,7 @@ impl<'a> Options<'a> {
     }
 
     pub(in crate::embedded) fn matches(&self, text: &[u8]) -> bool {
-        self.pattern.is_none_or(|pattern| glob::matches(pattern, text, false))
+        self.pattern.is_none_or(|pattern| glob::matches(pattern, text))
     }
 
     /// The next cursor, and the positions to visit now, of `length` in all.
