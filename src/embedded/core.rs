@@ -11,9 +11,10 @@ use super::args::Args;
 use super::reply::{Done, Fault, OUT_OF_MEMORY, Out};
 use super::session::Client;
 use super::store::Store;
-use super::table::{Row, Run, Table};
+use super::table::{Claim, Run, Table};
 use super::tracking::{self, Tracking};
 use super::transaction;
+use crate::command::errors;
 use crate::wire::inline;
 use crate::wire::request::{Arg, Found, Limits, Malformed, Scan};
 use bytes::{Buf, BytesMut};
@@ -197,65 +198,54 @@ impl Core {
 
     /// Finds the command, checks what Redis checks before it runs, and runs or queues it.
     fn dispatch(&mut self, client: &mut Client, args: Args<'_>, out: &mut Out) -> Done {
-        let row = match self.find(args) {
-            Ok(row) => row,
-            Err(fault) => {
+        let claim = match self.table.find(args) {
+            Ok(claim) => claim,
+            Err(unknown) => {
                 client.abort_transaction();
-                return Err(fault);
+                errors::unknown(&mut out.bytes, unknown, args.len(), |at| args.at(at));
+                return Ok(());
             }
         };
-        if let Some(fault) = self.refusal(client, row, args) {
-            if row.name == "exec" {
+        let name = claim.spec.name;
+        if let Some(fault) = self.refusal(client, claim, args) {
+            if name == "exec" {
                 return transaction::abort(self, client, &fault);
             }
             client.abort_transaction();
             return Err(fault);
         }
-        client.last_command = row.name;
-        if client.queue.is_some() && !matches!(row.run, Run::Now(_)) {
-            transaction::queue(client, row, args);
+        client.last_command = name;
+        if client.queue.is_some() && !matches!(claim.run(), Run::Now(_)) {
+            transaction::queue(client, claim, args);
             out.simple("QUEUED");
             return Ok(());
         }
-        self.run(client, row, args, out)
-    }
-
-    fn find(&self, args: Args<'_>) -> Result<&'static Row, Fault> {
-        let Some(row) = self.table.command(args.at(0)) else {
-            return Err(unknown(args));
-        };
-        if !matches!(row.run, Run::Container) || args.len() == 1 {
-            return Ok(row);
-        }
-        self.table.subcommand(row, args.at(1)).ok_or_else(|| {
-            let shown = shown(args.at(1), 128);
-            let help = format!("'. Try {} HELP.", row.name.to_ascii_uppercase());
-            Fault::owned([b"ERR unknown subcommand '", shown, help.as_bytes()].concat())
-        })
+        self.run(client, claim, args, out)
     }
 
     /// Why this command may not run now.
-    fn refusal(&self, client: &Client, row: &Row, args: Args<'_>) -> Option<Fault> {
-        if !row.takes(args.len()) {
-            return Some(Fault::arity(row.name));
+    fn refusal(&self, client: &Client, claim: Claim, args: Args<'_>) -> Option<Fault> {
+        let name = claim.spec.name;
+        if !claim.accepts(args.len()) {
+            return Some(Fault::arity(name));
         }
-        let queued = row.name == "exec" && client.queue.as_ref().is_some_and(|q| q.deny_oom);
+        let queued = name == "exec" && client.queue.as_ref().is_some_and(|q| q.deny_oom);
         let short = self.max_memory > 0 && self.store.used() > self.max_memory;
-        (short && (row.deny_oom || queued)).then_some(OUT_OF_MEMORY)
+        (short && (claim.deny_oom() || queued)).then_some(OUT_OF_MEMORY)
     }
 
     pub(super) fn run(
         &mut self,
         client: &mut Client,
-        row: &Row,
+        claim: Claim,
         args: Args<'_>,
         out: &mut Out,
     ) -> Done {
-        match row.run {
+        match claim.run() {
             Run::Store(run) => run(&mut self.store, args, out),
             Run::Core(run) | Run::Now(run) => run(self, client, args, out),
             // A container without a subcommand fails its arity.
-            Run::Container => Err(Fault::arity(row.name)),
+            Run::Container => Err(Fault::arity(claim.spec.name)),
         }
     }
 
@@ -299,25 +289,4 @@ impl Core {
 
 fn read_clock(clock: fn() -> u64) -> i64 {
     i64::try_from(clock()).unwrap_or(i64::MAX / 2)
-}
-
-/// A text as C prints it with a limit: it ends at a NUL.
-fn shown(text: &[u8], limit: usize) -> &[u8] {
-    let text = text.get(..limit).unwrap_or(text);
-    text.split(|byte| *byte == 0).next().unwrap_or_default()
-}
-
-fn unknown(args: Args<'_>) -> Fault {
-    let mut list = Vec::new();
-    for arg in args.from(1) {
-        if list.len() >= 128 {
-            break;
-        }
-        let shown = shown(arg, 128 - list.len());
-        list.extend_from_slice(b"'");
-        list.extend_from_slice(shown);
-        list.extend_from_slice(b"' ");
-    }
-    let name = shown(args.at(0), 128);
-    Fault::owned([b"ERR unknown command '", name, b"', with args beginning with: ", &list].concat())
 }

@@ -3,10 +3,9 @@
 
 use super::args::Args;
 use super::core::Core;
-use super::reply::{Done, Out, SYNTAX};
+use super::reply::{Done, Out};
 use super::session::{Client, VERSION};
 use super::store::DATABASES;
-use super::table::ROWS;
 use crate::keys::glob;
 use std::fmt::Write as _;
 
@@ -36,27 +35,6 @@ pub(super) fn lastsave(core: &mut Core, _: &mut Client, _: Args<'_>, out: &mut O
 /// Nobody can subscribe here.
 pub(super) fn publish(_: &mut Core, _: &mut Client, _: Args<'_>, out: &mut Out) -> Done {
     out.integer(0);
-    Ok(())
-}
-
-/// Names of commands, subcommands left out.
-fn names() -> impl Iterator<Item = &'static str> {
-    ROWS.iter().map(|row| row.name).filter(|name| !name.contains('|'))
-}
-
-pub(super) fn command_count(_: &mut Core, _: &mut Client, _: Args<'_>, out: &mut Out) -> Done {
-    out.count(names().count());
-    Ok(())
-}
-
-pub(super) fn command_list(_: &mut Core, _: &mut Client, args: Args<'_>, out: &mut Out) -> Done {
-    if args.len() != 2 {
-        return Err(SYNTAX);
-    }
-    out.array(names().count());
-    for name in names() {
-        out.bulk(name.as_bytes());
-    }
     Ok(())
 }
 

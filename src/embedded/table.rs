@@ -1,4 +1,5 @@
-//! The commands this server claims: name, arity, whether memory must be left for it, who runs it.
+//! The commands this server claims, and who runs them. Names, arities and flags are the command
+//! room's.
 //!
 //! A command that is not here is an unknown command. `tests/embedded_differential.rs` compares
 //! every row with a real server.
@@ -9,8 +10,7 @@ use super::session::Client;
 use super::store::Store;
 use super::types::{hash, list, set, set_algebra, string, zset, zset_range};
 use super::{args::Args, client_commands, keyspace, server, session, transaction};
-use foldhash::fast::RandomState;
-use indexmap::IndexMap;
+use crate::command::{self, Flags, Spec, Unknown};
 
 /// A command that needs the data only.
 pub(super) type OnStore = fn(&mut Store, Args<'_>, &mut Out) -> Done;
@@ -33,230 +33,251 @@ pub(super) enum Run {
 #[derive(Debug)]
 pub(super) struct Row {
     pub(super) name: &'static str,
-    /// Arguments with the name; negative: at least so many.
-    pub(super) arity: i8,
-    /// Refused when memory is short.
-    pub(super) deny_oom: bool,
+    /// Arguments that it takes at most in the version this server speaks.
+    args_max: usize,
     pub(super) run: Run,
 }
 
 impl Row {
-    pub(super) fn takes(&self, count: usize) -> bool {
-        let wanted = usize::from(self.arity.unsigned_abs());
-        if self.arity < 0 { count >= wanted } else { count == wanted }
+    const fn new(name: &'static str, run: Run) -> Self {
+        Self { name, args_max: usize::MAX, run }
+    }
+
+    const fn up_to(self, args_max: usize) -> Self {
+        Self { args_max, ..self }
     }
 }
 
-const fn read(name: &'static str, arity: i8, run: OnStore) -> Row {
-    Row { name, arity, deny_oom: false, run: Run::Store(run) }
+const fn store(name: &'static str, run: OnStore) -> Row {
+    Row::new(name, Run::Store(run))
 }
 
-const fn grow(name: &'static str, arity: i8, run: OnStore) -> Row {
-    Row { name, arity, deny_oom: true, run: Run::Store(run) }
+const fn core(name: &'static str, run: OnCore) -> Row {
+    Row::new(name, Run::Core(run))
 }
 
-const fn core(name: &'static str, arity: i8, run: OnCore) -> Row {
-    Row { name, arity, deny_oom: false, run: Run::Core(run) }
-}
-
-const fn now(name: &'static str, arity: i8, run: OnCore) -> Row {
-    Row { name, arity, deny_oom: false, run: Run::Now(run) }
+const fn now(name: &'static str, run: OnCore) -> Row {
+    Row::new(name, Run::Now(run))
 }
 
 const fn container(name: &'static str) -> Row {
-    Row { name, arity: -2, deny_oom: false, run: Run::Container }
+    Row::new(name, Run::Container)
 }
 
-/// Every command. `read` rows may also delete: they never need memory.
+/// Every command.
 pub(super) static ROWS: &[Row] = &[
     // Connection
-    core("auth", -2, session::auth),
+    core("auth", session::auth),
     container("client"),
-    core("client|getname", 2, client_commands::getname),
-    core("client|id", 2, client_commands::id),
-    core("client|info", 2, client_commands::info),
-    core("client|list", -2, client_commands::list),
-    core("client|no-evict", 3, client_commands::no_evict),
-    core("client|reply", 3, client_commands::reply),
-    core("client|setname", 3, client_commands::setname),
-    core("client|tracking", -3, client_commands::tracking),
-    core("client|trackinginfo", 2, client_commands::trackinginfo),
-    core("echo", 2, session::echo),
-    core("hello", -1, session::hello),
-    core("ping", -1, session::ping),
-    now("quit", -1, session::quit),
-    now("reset", 1, session::reset),
-    core("select", 2, session::select),
+    core("client|getname", client_commands::getname),
+    core("client|id", client_commands::id),
+    core("client|info", client_commands::info),
+    core("client|list", client_commands::list),
+    core("client|no-evict", client_commands::no_evict),
+    core("client|reply", client_commands::reply),
+    core("client|setname", client_commands::setname),
+    core("client|tracking", client_commands::tracking),
+    core("client|trackinginfo", client_commands::trackinginfo),
+    core("echo", session::echo),
+    core("hello", session::hello),
+    core("ping", session::ping),
+    now("quit", session::quit),
+    now("reset", session::reset),
+    core("select", session::select),
     // Transactions
-    now("discard", 1, transaction::discard),
-    now("exec", 1, transaction::exec),
-    now("multi", 1, transaction::multi),
-    core("unwatch", 1, transaction::unwatch),
-    now("watch", -2, transaction::watch),
+    now("discard", transaction::discard),
+    now("exec", transaction::exec),
+    now("multi", transaction::multi),
+    core("unwatch", transaction::unwatch),
+    now("watch", transaction::watch),
     // Server
-    container("command"),
-    core("command|count", 2, server::command_count),
-    core("command|list", -2, server::command_list),
     container("config"),
-    core("config|get", -3, server::config_get),
-    read("dbsize", 1, keyspace::dbsize),
-    read("flushall", -1, keyspace::flushall),
-    read("flushdb", -1, keyspace::flushdb),
-    core("info", -1, server::info),
-    core("lastsave", 1, server::lastsave),
-    core("publish", 3, server::publish),
-    core("role", 1, server::role),
-    core("time", 1, server::time),
+    core("config|get", server::config_get),
+    store("dbsize", keyspace::dbsize),
+    store("flushall", keyspace::flushall),
+    store("flushdb", keyspace::flushdb),
+    core("info", server::info),
+    core("lastsave", server::lastsave),
+    core("publish", server::publish),
+    core("role", server::role),
+    core("time", server::time),
     // Keys
-    grow("copy", -3, keyspace::copy),
-    read("del", -2, keyspace::del),
-    read("exists", -2, keyspace::exists),
-    read("expire", -3, keyspace::expire),
-    read("expireat", -3, keyspace::expireat),
-    read("expiretime", 2, keyspace::expiretime),
-    read("keys", 2, keyspace::keys),
-    read("move", 3, keyspace::move_key),
-    read("persist", 2, keyspace::persist),
-    read("pexpire", -3, keyspace::pexpire),
-    read("pexpireat", -3, keyspace::pexpireat),
-    read("pexpiretime", 2, keyspace::pexpiretime),
-    read("pttl", 2, keyspace::pttl),
-    read("randomkey", 1, keyspace::randomkey),
-    read("rename", 3, keyspace::rename),
-    read("renamenx", 3, keyspace::renamenx),
-    read("scan", -2, keyspace::scan),
-    read("touch", -2, keyspace::exists),
-    read("ttl", 2, keyspace::ttl),
-    read("type", 2, keyspace::type_of),
-    read("unlink", -2, keyspace::del),
+    store("copy", keyspace::copy),
+    store("del", keyspace::del),
+    store("exists", keyspace::exists),
+    store("expire", keyspace::expire),
+    store("expireat", keyspace::expireat),
+    store("expiretime", keyspace::expiretime),
+    store("keys", keyspace::keys),
+    store("move", keyspace::move_key),
+    store("persist", keyspace::persist),
+    store("pexpire", keyspace::pexpire),
+    store("pexpireat", keyspace::pexpireat),
+    store("pexpiretime", keyspace::pexpiretime),
+    store("pttl", keyspace::pttl),
+    store("randomkey", keyspace::randomkey),
+    store("rename", keyspace::rename),
+    store("renamenx", keyspace::renamenx),
+    store("scan", keyspace::scan),
+    store("touch", keyspace::exists),
+    store("ttl", keyspace::ttl),
+    store("type", keyspace::type_of),
+    store("unlink", keyspace::del),
     // Strings
-    grow("append", 3, string::append),
-    grow("decr", 2, string::decr),
-    grow("decrby", 3, string::decrby),
-    read("get", 2, string::get),
-    read("getdel", 2, string::getdel),
-    read("getex", -2, string::getex),
-    read("getrange", 4, string::getrange),
-    grow("getset", 3, string::getset),
-    grow("incr", 2, string::incr),
-    grow("incrby", 3, string::incrby),
-    grow("incrbyfloat", 3, string::incrbyfloat),
-    read("mget", -2, string::mget),
-    grow("mset", -3, string::mset),
-    grow("msetnx", -3, string::msetnx),
-    grow("psetex", 4, string::psetex),
-    grow("set", -3, string::set),
-    grow("setex", 4, string::setex),
-    grow("setnx", 3, string::setnx),
-    grow("setrange", 4, string::setrange),
-    read("strlen", 2, string::strlen),
-    read("substr", 4, string::getrange),
+    store("append", string::append),
+    store("decr", string::decr),
+    store("decrby", string::decrby),
+    store("get", string::get),
+    store("getdel", string::getdel),
+    store("getex", string::getex),
+    store("getrange", string::getrange),
+    store("getset", string::getset),
+    store("incr", string::incr),
+    store("incrby", string::incrby),
+    store("incrbyfloat", string::incrbyfloat),
+    store("mget", string::mget),
+    store("mset", string::mset),
+    store("msetnx", string::msetnx),
+    store("psetex", string::psetex),
+    store("set", string::set),
+    store("setex", string::setex),
+    store("setnx", string::setnx),
+    store("setrange", string::setrange),
+    store("strlen", string::strlen),
+    store("substr", string::getrange),
     // Hashes
-    read("hdel", -3, hash::hdel),
-    read("hexists", 3, hash::hexists),
-    read("hget", 3, hash::hget),
-    read("hgetall", 2, hash::hgetall),
-    grow("hincrby", 4, hash::hincrby),
-    grow("hincrbyfloat", 4, hash::hincrbyfloat),
-    read("hkeys", 2, hash::hkeys),
-    read("hlen", 2, hash::hlen),
-    read("hmget", -3, hash::hmget),
-    grow("hmset", -4, hash::hmset),
-    read("hrandfield", -2, hash::hrandfield),
-    read("hscan", -3, hash::hscan),
-    grow("hset", -4, hash::hset),
-    grow("hsetnx", 4, hash::hsetnx),
-    read("hstrlen", 3, hash::hstrlen),
-    read("hvals", 2, hash::hvals),
+    store("hdel", hash::hdel),
+    store("hexists", hash::hexists),
+    store("hget", hash::hget),
+    store("hgetall", hash::hgetall),
+    store("hincrby", hash::hincrby),
+    store("hincrbyfloat", hash::hincrbyfloat),
+    store("hkeys", hash::hkeys),
+    store("hlen", hash::hlen),
+    store("hmget", hash::hmget),
+    store("hmset", hash::hmset),
+    store("hrandfield", hash::hrandfield),
+    store("hscan", hash::hscan),
+    store("hset", hash::hset),
+    store("hsetnx", hash::hsetnx),
+    store("hstrlen", hash::hstrlen),
+    store("hvals", hash::hvals),
     // Sets
-    grow("sadd", -3, set::sadd),
-    read("scard", 2, set::scard),
-    read("sdiff", -2, set_algebra::sdiff),
-    grow("sdiffstore", -3, set_algebra::sdiffstore),
-    read("sinter", -2, set_algebra::sinter),
-    read("sintercard", -3, set_algebra::sintercard),
-    grow("sinterstore", -3, set_algebra::sinterstore),
-    read("sismember", 3, set::sismember),
-    read("smembers", 2, set::smembers),
-    read("smismember", -3, set::smismember),
-    read("smove", 4, set::smove),
-    read("spop", -2, set::spop),
-    read("srandmember", -2, set::srandmember),
-    read("srem", -3, set::srem),
-    read("sscan", -3, set::sscan),
-    read("sunion", -2, set_algebra::sunion),
-    grow("sunionstore", -3, set_algebra::sunionstore),
+    store("sadd", set::sadd),
+    store("scard", set::scard),
+    store("sdiff", set_algebra::sdiff),
+    store("sdiffstore", set_algebra::sdiffstore),
+    store("sinter", set_algebra::sinter),
+    store("sintercard", set_algebra::sintercard),
+    store("sinterstore", set_algebra::sinterstore),
+    store("sismember", set::sismember),
+    store("smembers", set::smembers),
+    store("smismember", set::smismember),
+    store("smove", set::smove),
+    store("spop", set::spop),
+    store("srandmember", set::srandmember),
+    store("srem", set::srem),
+    store("sscan", set::sscan),
+    store("sunion", set_algebra::sunion),
+    store("sunionstore", set_algebra::sunionstore),
     // Lists
-    read("lindex", 3, list::lindex),
-    grow("linsert", 5, list::linsert),
-    read("llen", 2, list::llen),
-    grow("lmove", 5, list::lmove),
-    read("lpop", -2, list::lpop),
-    read("lpos", -3, list::lpos),
-    grow("lpush", -3, list::lpush),
-    grow("lpushx", -3, list::lpushx),
-    read("lrange", 4, list::lrange),
-    read("lrem", 4, list::lrem),
-    grow("lset", 4, list::lset),
-    read("ltrim", 4, list::ltrim),
-    read("rpop", -2, list::rpop),
-    grow("rpoplpush", 3, list::rpoplpush),
-    grow("rpush", -3, list::rpush),
-    grow("rpushx", -3, list::rpushx),
+    store("lindex", list::lindex),
+    store("linsert", list::linsert),
+    store("llen", list::llen),
+    store("lmove", list::lmove),
+    store("lpop", list::lpop),
+    store("lpos", list::lpos),
+    store("lpush", list::lpush),
+    store("lpushx", list::lpushx),
+    store("lrange", list::lrange),
+    store("lrem", list::lrem),
+    store("lset", list::lset),
+    store("ltrim", list::ltrim),
+    store("rpop", list::rpop),
+    store("rpoplpush", list::rpoplpush),
+    store("rpush", list::rpush),
+    store("rpushx", list::rpushx),
     // Sorted sets
-    grow("zadd", -4, zset::zadd),
-    read("zcard", 2, zset::zcard),
-    read("zcount", 4, zset_range::zcount),
-    grow("zincrby", 4, zset::zincrby),
-    read("zlexcount", 4, zset_range::zlexcount),
-    read("zmscore", -3, zset::zmscore),
-    read("zpopmax", -2, zset::zpopmax),
-    read("zpopmin", -2, zset::zpopmin),
-    read("zrange", -4, zset_range::zrange),
-    read("zrangebylex", -4, zset_range::zrangebylex),
-    read("zrangebyscore", -4, zset_range::zrangebyscore),
-    read("zrank", 3, zset::zrank),
-    read("zrem", -3, zset::zrem),
-    read("zremrangebylex", 4, zset_range::zremrangebylex),
-    read("zremrangebyrank", 4, zset_range::zremrangebyrank),
-    read("zremrangebyscore", 4, zset_range::zremrangebyscore),
-    read("zrevrange", -4, zset_range::zrevrange),
-    read("zrevrangebylex", -4, zset_range::zrevrangebylex),
-    read("zrevrangebyscore", -4, zset_range::zrevrangebyscore),
-    read("zrevrank", 3, zset::zrevrank),
-    read("zscan", -3, zset::zscan),
-    read("zscore", 3, zset::zscore),
+    store("zadd", zset::zadd),
+    store("zcard", zset::zcard),
+    store("zcount", zset_range::zcount),
+    store("zincrby", zset::zincrby),
+    store("zlexcount", zset_range::zlexcount),
+    store("zmscore", zset::zmscore),
+    store("zpopmax", zset::zpopmax),
+    store("zpopmin", zset::zpopmin),
+    store("zrange", zset_range::zrange),
+    store("zrangebylex", zset_range::zrangebylex),
+    store("zrangebyscore", zset_range::zrangebyscore),
+    // WITHSCORE came with 7.2.
+    store("zrank", zset::zrank).up_to(3),
+    store("zrem", zset::zrem),
+    store("zremrangebylex", zset_range::zremrangebylex),
+    store("zremrangebyrank", zset_range::zremrangebyrank),
+    store("zremrangebyscore", zset_range::zremrangebyscore),
+    store("zrevrange", zset_range::zrevrange),
+    store("zrevrangebylex", zset_range::zrevrangebylex),
+    store("zrevrangebyscore", zset_range::zrevrangebyscore),
+    store("zrevrank", zset::zrevrank).up_to(3),
+    store("zscan", zset::zscan),
+    store("zscore", zset::zscore),
 ];
 
-/// The rows by name.
+/// A claimed command: what everybody knows of it, and what this server does for it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Claim {
+    pub(super) spec: &'static Spec,
+    row: &'static Row,
+}
+
+impl Claim {
+    pub(super) const fn run(self) -> Run {
+        self.row.run
+    }
+
+    pub(super) fn accepts(self, count: usize) -> bool {
+        self.spec.accepts(count) && count <= self.row.args_max
+    }
+
+    /// Is it refused when memory is short?
+    pub(super) const fn deny_oom(self) -> bool {
+        self.spec.flags.has(Flags::DENYOOM)
+    }
+}
+
+/// The rows by the index of their [`Spec`].
 #[derive(Debug)]
-pub(super) struct Table(IndexMap<&'static [u8], &'static Row, RandomState>);
+pub(super) struct Table([Option<&'static Row>; command::COUNT]);
 
 impl Table {
     pub(super) fn new() -> Self {
-        Self(ROWS.iter().map(|row| (row.name.as_bytes(), row)).collect())
-    }
-
-    /// The row of a command, in any case.
-    pub(super) fn command(&self, name: &[u8]) -> Option<&'static Row> {
-        // A bar would reach the subcommands.
-        if name.contains(&b'|') { None } else { self.lookup(&[name]) }
-    }
-
-    /// The row of a container's subcommand.
-    pub(super) fn subcommand(&self, container: &'static Row, name: &[u8]) -> Option<&'static Row> {
-        self.lookup(&[container.name.as_bytes(), b"|", name])
-    }
-
-    fn lookup(&self, parts: &[&[u8]]) -> Option<&'static Row> {
-        let mut folded = [0_u8; 32];
-        let mut length = 0;
-        for part in parts {
-            let place = folded.get_mut(length..length + part.len())?;
-            place.copy_from_slice(part);
-            place.make_ascii_lowercase();
-            length += part.len();
+        let mut rows = [None; command::COUNT];
+        for row in ROWS {
+            let spec = command::by_name(row.name);
+            debug_assert!(spec.is_some(), "{} is not in the command table", row.name);
+            if let Some(slot) = spec.and_then(|spec| rows.get_mut(usize::from(spec.index))) {
+                *slot = Some(row);
+            }
         }
-        self.0.get(folded.get(..length)?).copied()
+        Self(rows)
+    }
+
+    /// The command of a request; what is not claimed is unknown.
+    pub(super) fn find(&self, args: Args<'_>) -> Result<Claim, Unknown> {
+        let container = match command::resolve(args.len(), |at| args.at(at)) {
+            Ok(spec) => match self.claim(spec) {
+                Some(claim) => return Ok(claim),
+                None => command::find(args.at(0)),
+            },
+            Err(Unknown::Subcommand(container)) => Some(container),
+            Err(Unknown::Command) => None,
+        };
+        let container = container.filter(|container| self.claim(container).is_some());
+        Err(container.map_or(Unknown::Command, Unknown::Subcommand))
+    }
+
+    fn claim(&self, spec: &'static Spec) -> Option<Claim> {
+        let row = (*self.0.get(usize::from(spec.index))?)?;
+        Some(Claim { spec, row })
     }
 }

@@ -4,7 +4,7 @@ use super::args::Args;
 use super::core::Core;
 use super::reply::{Done, Fault, Out};
 use super::session::Client;
-use super::table::Row;
+use super::table::Claim;
 use crate::wire::request::Arg;
 
 /// What was queued since MULTI.
@@ -20,17 +20,17 @@ pub(super) struct Queue {
 /// One command, its arguments copied.
 #[derive(Debug)]
 pub(super) struct Queued {
-    row: &'static Row,
+    claim: Claim,
     bytes: Vec<u8>,
     ranges: Vec<Arg>,
 }
 
 /// Takes a command for later.
-pub(super) fn queue(client: &mut Client, row: &'static Row, args: Args<'_>) {
+pub(super) fn queue(client: &mut Client, claim: Claim, args: Args<'_>) {
     let Some(queue) = &mut client.queue else {
         return;
     };
-    let mut queued = Queued { row, bytes: Vec::new(), ranges: Vec::with_capacity(args.len()) };
+    let mut queued = Queued { claim, bytes: Vec::new(), ranges: Vec::with_capacity(args.len()) };
     // A request is shorter than 4 GiB: the wire's ranges are 32 bits, too.
     let place = |bytes: &Vec<u8>| u32::try_from(bytes.len()).unwrap_or(u32::MAX);
     for arg in args.from(0) {
@@ -38,7 +38,7 @@ pub(super) fn queue(client: &mut Client, row: &'static Row, args: Args<'_>) {
         queued.bytes.extend_from_slice(arg);
         queued.ranges.push(Arg { start, end: place(&queued.bytes) });
     }
-    queue.deny_oom |= row.deny_oom;
+    queue.deny_oom |= claim.deny_oom();
     queue.commands.push(queued);
 }
 
@@ -78,9 +78,9 @@ pub(super) fn exec(core: &mut Core, client: &mut Client, _: Args<'_>, out: &mut 
         return Ok(());
     }
     out.array(queue.commands.len());
-    for Queued { row, bytes, ranges } in &queue.commands {
+    for Queued { claim, bytes, ranges } in &queue.commands {
         let start = out.bytes.len();
-        if let Err(fault) = core.run(client, row, Args::new(bytes, ranges), out) {
+        if let Err(fault) = core.run(client, *claim, Args::new(bytes, ranges), out) {
             out.bytes.truncate(start);
             out.fault(&fault);
         }
