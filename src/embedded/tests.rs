@@ -1,6 +1,8 @@
 //! The core under a clock of the test's own: what a differential test cannot see.
 
 use super::core::{Core, EXPIRED_PER_TICK};
+use super::table::ROWS;
+use crate::command::{self, Flags};
 use crate::wire::inline;
 use std::cell::Cell;
 
@@ -99,6 +101,30 @@ fn ticks_delete_a_part_at_a_time_and_tell() {
 }
 
 #[test]
+fn a_tracker_hears_of_writes_flushes_and_keys_found_over() {
+    const KEY: &str = ">2\\r\\n$10\\r\\ninvalidate\\r\\n*1\\r\\n$1\\r\\nk\\r\\n";
+    const ALL: &str = ">2\\r\\n$10\\r\\ninvalidate\\r\\n_\\r\\n";
+    let (mut core, client) = core(0);
+    let tracker = core.connect();
+    ask(&mut core, tracker, "HELLO 3");
+    ask(&mut core, tracker, "CLIENT TRACKING ON BCAST PREFIX k");
+    for (line, push) in [
+        ("SET k v PX 5", KEY),
+        ("GET k", ""),
+        ("SET other v", ""),
+        ("FLUSHALL", ALL),
+        ("SET k v PX 5", KEY),
+    ] {
+        ask(&mut core, client, line);
+        assert_eq!(heard(&mut core, tracker), push, "{line}");
+        assert_eq!(core.take_told().contains(&tracker), !push.is_empty(), "{line}");
+    }
+    pass(6);
+    assert_eq!(ask(&mut core, client, "GET k"), "$-1\\r\\n");
+    assert_eq!(heard(&mut core, tracker), KEY);
+}
+
+#[test]
 fn a_watched_key_that_ends_is_a_change() {
     let (mut core, client) = core(0);
     for (wait, answer) in [(2, "*-1\\r\\n"), (0, "*1\\r\\n+PONG\\r\\n")] {
@@ -155,6 +181,46 @@ fn beyond_the_memory_limit_only_what_needs_none_runs() {
     let answer = ask(&mut core, client, "EXEC");
     assert_eq!(answer, REFUSED.replace("-OOM", "-EXECABORT Transaction discarded because of: OOM"));
     assert_eq!(ask(&mut core, client, "EXEC"), "-ERR EXEC without MULTI\\r\\n");
+}
+
+#[test]
+fn every_command_that_needs_memory_is_refused_without() {
+    let mut refused = 0;
+    for row in ROWS {
+        let spec = command::by_name(row.name).unwrap();
+        if row.name.contains('|') || spec.subcommands > 0 {
+            continue;
+        }
+        let (mut core, client) = core(100);
+        ask(&mut core, client, "SET k v");
+        assert!(core.store.used() > core.max_memory);
+        let needed = usize::from(spec.arity.unsigned_abs()) - 1;
+        let answer = ask(&mut core, client, &format!("{} {}", row.name, "k ".repeat(needed)));
+        let denied = spec.flags.has(Flags::DENYOOM);
+        assert_eq!(answer.starts_with("-OOM "), denied, "{}: {answer}", row.name);
+        refused += usize::from(denied);
+    }
+    assert!(refused > 30, "{refused}");
+}
+
+#[test]
+fn what_is_not_claimed_is_unknown() {
+    let (mut core, client) = core(0);
+    for (line, answer) in [
+        ("geoadd g 1 1 x", "unknown command \\'geoadd\\', with args beginning with: \\'g\\'"),
+        ("ACL WHOAMI", "unknown command \\'ACL\\', with args beginning with: \\'WHOAMI\\'"),
+        ("ACL", "unknown command \\'ACL\\', with args beginning with: "),
+        ("CLIENT KILL", "unknown subcommand \\'KILL\\'. Try CLIENT HELP."),
+        ("CLIENT", "wrong number of arguments for \\'client\\' command"),
+        ("client|id", "unknown command \\'client|id\\', with args beginning with: "),
+    ] {
+        let found = ask(&mut core, client, line);
+        assert!(found.starts_with(&format!("-ERR {answer}")), "{line}: {found}");
+        // As any refused command, it fails the transaction.
+        ask(&mut core, client, "MULTI");
+        assert_eq!(ask(&mut core, client, line), found);
+        assert!(ask(&mut core, client, "EXEC").starts_with("-EXECABORT"), "{line}");
+    }
 }
 
 #[test]
