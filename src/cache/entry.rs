@@ -14,8 +14,8 @@ use std::fmt;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use triomphe::ThinArc;
 
-/// What one entry costs beside its own allocation: its slot in the table (nine bytes, at a load of 7/16 to 7/8).
-/// Measured by `benches/store.rs` (resident memory at a million entries).
+/// What one entry costs beside its own allocation: its slot in the table (nine bytes, at a load of
+/// 7/16 to 7/8). Measured by `benches/store.rs` (resident memory at a million entries).
 const STORE_OVERHEAD: u64 = 16;
 
 /// A question to the cache: the key and everything else that decides the reply's bytes.
