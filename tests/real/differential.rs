@@ -1,0 +1,195 @@
+//! The same commands, sent to a server directly and through nearside to its twin: the replies are
+//! equal byte for byte, and so are the later ones that nearside serves from its cache.
+
+use crate::harness::{Conn, Kind, Proxy, Server, request, show};
+use nearside::command::{self, Spec};
+use nearside::wire::reply;
+use nearside::wire::inline;
+use nearside::wire::request::{Limits, Request, Scan};
+
+const CORPUS: &str = include_str!("corpus.txt");
+
+/// Times a read is asked before it must have been a hit: the lease may be lost for a moment on a
+/// busy machine, and then it is asked of upstream.
+const ASKED_MAX: usize = 500;
+
+/// How two replies are compared that cannot be the same bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Like {
+    /// The same bytes.
+    Same,
+    /// The same elements: the order follows each server's own hash seed.
+    Elements,
+    /// A reply of the same type: it names something of the connection or of chance.
+    Type,
+    /// nearside's answer begins with this.
+    Ours(&'static str),
+}
+
+/// All that may differ, and why. A command matches its first words; `{v}` only under a version.
+const EXCEPTIONS: &[(&str, Like, &str)] = &[
+    ("SMEMBERS", Like::Elements, "sets have no order"),
+    ("SINTER", Like::Elements, "sets have no order"),
+    ("SUNION", Like::Elements, "sets have no order"),
+    ("SDIFF", Like::Elements, "sets have no order"),
+    ("KEYS", Like::Elements, "the keyspace has no order"),
+    ("SORT set", Like::Elements, "sets have no order"),
+    ("RANDOMKEY", Like::Type, "chance"),
+    ("CLIENT LIST TYPE none", Like::Type, "nearside lists its own clients"),
+    ("WAIT", Like::Same, "an arity error comes before the refusal"),
+];
+
+fn exception(line: &str) -> Like {
+    let word = |entry: &&(&str, Like, &str)| {
+        line == entry.0 || line.starts_with(&format!("{} ", entry.0))
+    };
+    EXCEPTIONS.iter().find(word).map_or(Like::Same, |entry| entry.1)
+}
+
+fn is_like(like: Like, direct: &[u8], ours: &[u8]) -> bool {
+    match like {
+        Like::Same => direct == ours,
+        Like::Type => direct.first() == ours.first(),
+        Like::Ours(begin) => ours.starts_with(begin.as_bytes()),
+        Like::Elements => {
+            let sorted = |reply: &[u8]| {
+                let mut all: Vec<Vec<u8>> = reply::elements(reply).map(<[u8]>::to_vec).collect();
+                all.sort();
+                all
+            };
+            direct.first() == ours.first() && sorted(direct) == sorted(ours)
+        }
+    }
+}
+
+/// A line of the corpus: its bytes, and its row if it names one.
+struct Step {
+    line: &'static str,
+    bytes: Vec<u8>,
+    spec: Option<&'static Spec>,
+    argc: usize,
+}
+
+fn steps() -> Vec<Step> {
+    let lines = CORPUS.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
+    let step = |line: &'static str| {
+        let bytes = inline::to_multibulk(format!("{line}\r\n").as_bytes()).unwrap().to_vec();
+        let mut args = Vec::new();
+        let limits = Limits { args_max: 1000, bulk_max: 1 << 20, unauthenticated: false };
+        Scan::default().next(&bytes, &mut args, &limits).unwrap();
+        let request = Request::new(&bytes, &args);
+        let spec = command::resolve(request.len(), |index| request.arg(index)).ok();
+        Step { line, spec, argc: request.len(), bytes: bytes.clone() }
+    };
+    lines.map(step).collect()
+}
+
+impl Step {
+    /// True if nearside keeps the reply: of one key, without an error.
+    fn is_kept(&self, reply: &[u8]) -> bool {
+        let Some(spec) = self.spec.filter(|spec| spec.accepts(self.argc)) else {
+            return false;
+        };
+        let is_single = spec.name != "exists" || self.argc == 2;
+        spec.route == command::Route::Cacheable && is_single && !reply.starts_with(b"-")
+    }
+}
+
+/// A server beside another one with nearside before it.
+struct Pair {
+    direct: Server,
+    _behind: Server,
+    proxy: Proxy,
+}
+
+impl Pair {
+    fn start(kind: Kind, settings: &[&str]) -> Self {
+        let (direct, behind) = (Server::start(kind), Server::start(kind));
+        let proxy = Proxy::start(&behind.url(), settings);
+        Self { direct, _behind: behind, proxy }
+    }
+
+    fn dial(&self, proto: &str) -> (Conn, Conn) {
+        let (mut direct, mut ours) = (self.direct.dial(), self.proxy.dial());
+        if proto == "3" {
+            direct.words("HELLO 3");
+            ours.words("HELLO 3");
+        }
+        (direct, ours)
+    }
+}
+
+/// Runs the corpus; answers every difference.
+fn compare(pair: &Pair, proto: &str, differences: &mut Vec<String>) -> u64 {
+    let (mut direct, mut ours) = pair.dial(proto);
+    let mut kept = 0;
+    for step in steps() {
+        direct.send(&step.bytes);
+        let expected = direct.reply();
+        let hits = ours.hits();
+        ours.send(&step.bytes);
+        let first = ours.reply();
+        let like = exception(step.line);
+        let mut note = |what: &str, got: &[u8]| {
+            let (line, expected, got) = (step.line, show(&expected), show(got));
+            differences.push(format!("RESP{proto} {line} ({what})\n  {expected}\n  {got}"));
+        };
+        if !is_like(like, &expected, &first) {
+            note("first", &first);
+            continue;
+        }
+        if !step.is_kept(&expected) {
+            continue;
+        }
+        kept += 1;
+        let mut is_hit = false;
+        for _ in 0..ASKED_MAX {
+            ours.send(&step.bytes);
+            let again = ours.reply();
+            is_hit = ours.hits() > hits;
+            if again != first {
+                note("again", &again);
+                break;
+            }
+            if is_hit {
+                break;
+            }
+        }
+        if !is_hit {
+            note("never a hit", &first);
+        }
+    }
+    kept
+}
+
+fn corpus(kind: Kind, version: &str) {
+    let version = format!("keys.version = \"{version}\"");
+    // Twice with the same servers: the corpus leaves nothing behind.
+    let pair = Pair::start(kind, &[&version, "cache.admission = \"always\""]);
+    let mut differences = Vec::new();
+    for proto in ["2", "3"] {
+        let kept = compare(&pair, proto, &mut differences);
+        assert!(kept > 100, "the corpus has lost its reads: {kept}");
+    }
+    assert!(differences.is_empty(), "{} differ\n{}", differences.len(), differences.join("\n"));
+}
+
+#[test]
+fn redis_answers_the_same() {
+    corpus(Kind::Redis, "");
+}
+
+#[test]
+fn redis_answers_the_same_under_a_version() {
+    corpus(Kind::Redis, "v1");
+}
+
+#[test]
+fn valkey_answers_the_same() {
+    corpus(Kind::Valkey, "");
+}
+
+#[test]
+fn valkey_answers_the_same_under_a_version() {
+    corpus(Kind::Valkey, "v1");
+}
