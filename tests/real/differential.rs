@@ -26,7 +26,7 @@ enum Like {
     Ours(&'static str),
 }
 
-/// All that may differ, and why. A command matches its first words; `{v}` only under a version.
+/// All that may differ, and why. An entry is for lines that begin with its words.
 const EXCEPTIONS: &[(&str, Like, &str)] = &[
     ("SMEMBERS", Like::Elements, "sets have no order"),
     ("SINTER", Like::Elements, "sets have no order"),
@@ -35,8 +35,8 @@ const EXCEPTIONS: &[(&str, Like, &str)] = &[
     ("KEYS", Like::Elements, "the keyspace has no order"),
     ("SORT set", Like::Elements, "sets have no order"),
     ("RANDOMKEY", Like::Type, "chance"),
-    ("CLIENT LIST TYPE none", Like::Type, "nearside lists its own clients"),
-    ("WAIT", Like::Same, "an arity error comes before the refusal"),
+    ("CLIENT LIST ID x", Like::Type, "nearside has Redis' words, Valkey its own"),
+    ("SCRIPT EXISTS", Like::Ours("-ERR nearside does not support 'script exists' yet"), "scripts"),
 ];
 
 fn exception(line: &str) -> Like {
@@ -67,7 +67,7 @@ struct Step {
     line: &'static str,
     bytes: Vec<u8>,
     spec: Option<&'static Spec>,
-    argc: usize,
+    args: Vec<Vec<u8>>,
 }
 
 fn steps() -> Vec<Step> {
@@ -79,19 +79,27 @@ fn steps() -> Vec<Step> {
         Scan::default().next(&bytes, &mut args, &limits).unwrap();
         let request = Request::new(&bytes, &args);
         let spec = command::resolve(request.len(), |index| request.arg(index)).ok();
-        Step { line, spec, argc: request.len(), bytes: bytes.clone() }
+        let args = request.from(0).map(<[u8]>::to_vec).collect();
+        Step { line, spec, args, bytes: bytes.clone() }
     };
     lines.map(step).collect()
 }
 
 impl Step {
-    /// True if nearside keeps the reply: of one key, without an error.
-    fn is_kept(&self, reply: &[u8]) -> bool {
-        let Some(spec) = self.spec.filter(|spec| spec.accepts(self.argc)) else {
+    /// True if nearside keeps the reply: of one key that exists (or the reply is nil), no error.
+    fn is_kept(&self, reply: &[u8], direct: &mut Conn) -> bool {
+        let Some(spec) = self.spec.filter(|spec| spec.accepts(self.args.len())) else {
             return false;
         };
-        let is_single = spec.name != "exists" || self.argc == 2;
-        spec.route == command::Route::Cacheable && is_single && !reply.starts_with(b"-")
+        let is_single = spec.name != "exists" || self.args.len() == 2;
+        let is_cached = spec.route == command::Route::Cacheable && is_single;
+        is_cached && !reply.starts_with(b"-") && (reply::is_null(reply) || self.exists(direct))
+    }
+
+    /// Without its key a reply has no proof of its life, and is not kept.
+    fn exists(&self, direct: &mut Conn) -> bool {
+        let keys = &self.args[1..if self.args[0] == b"MGET" { self.args.len() } else { 2 }];
+        keys.iter().all(|key| direct.ask(&[b"TYPE", key.as_slice()]) != b"+none\r\n")
     }
 }
 
@@ -138,7 +146,7 @@ fn compare(pair: &Pair, proto: &str, differences: &mut Vec<String>) -> u64 {
             note("first", &first);
             continue;
         }
-        if !step.is_kept(&expected) {
+        if !step.is_kept(&expected, &mut direct) {
             continue;
         }
         kept += 1;
@@ -162,14 +170,14 @@ fn compare(pair: &Pair, proto: &str, differences: &mut Vec<String>) -> u64 {
     kept
 }
 
+/// RESP2 and RESP3 with the same servers: the corpus leaves nothing behind.
 fn corpus(kind: Kind, version: &str) {
     let version = format!("keys.version = \"{version}\"");
-    // Twice with the same servers: the corpus leaves nothing behind.
     let pair = Pair::start(kind, &[&version, "cache.admission = \"always\""]);
     let mut differences = Vec::new();
     for proto in ["2", "3"] {
         let kept = compare(&pair, proto, &mut differences);
-        assert!(kept > 100, "the corpus has lost its reads: {kept}");
+        assert!(kept > 80, "the corpus has lost its reads: {kept}");
     }
     assert!(differences.is_empty(), "{} differ\n{}", differences.len(), differences.join("\n"));
 }
