@@ -1,10 +1,10 @@
 //! The same commands, sent to a server directly and through nearside to its twin: the replies are
 //! equal byte for byte, and so are the later ones that nearside serves from its cache.
 
-use crate::harness::{Conn, Kind, Proxy, Server, request, show};
+use crate::harness::{Conn, KINDS, Kind, Proxy, Server, request, show};
 use nearside::command::{self, Spec};
-use nearside::wire::reply;
 use nearside::wire::inline;
+use nearside::wire::reply;
 use nearside::wire::request::{Limits, Request, Scan};
 
 const CORPUS: &str = include_str!("corpus.txt");
@@ -40,9 +40,8 @@ const EXCEPTIONS: &[(&str, Like, &str)] = &[
 ];
 
 fn exception(line: &str) -> Like {
-    let word = |entry: &&(&str, Like, &str)| {
-        line == entry.0 || line.starts_with(&format!("{} ", entry.0))
-    };
+    let word =
+        |entry: &&(&str, Like, &str)| line == entry.0 || line.starts_with(&format!("{} ", entry.0));
     EXCEPTIONS.iter().find(word).map_or(Like::Same, |entry| entry.1)
 }
 
@@ -170,6 +169,26 @@ fn compare(pair: &Pair, proto: &str, differences: &mut Vec<String>) -> u64 {
     kept
 }
 
+/// The corpus in one write, then in one write of inline commands.
+fn compare_pipelines(pair: &Pair, proto: &str, differences: &mut Vec<String>) {
+    let steps = steps();
+    let all: Vec<u8> = steps.iter().flat_map(|step| step.bytes.clone()).collect();
+    let lines: Vec<u8> =
+        steps.iter().flat_map(|step| format!("{}\r\n", step.line).into_bytes()).collect();
+    for (how, bytes) in [("pipelined", all), ("inline", lines)] {
+        let (mut direct, mut ours) = pair.dial(proto);
+        direct.send(&bytes);
+        ours.send(&bytes);
+        for step in &steps {
+            let (expected, got) = (direct.reply(), ours.reply());
+            if !is_like(exception(step.line), &expected, &got) {
+                let (line, expected, got) = (step.line, show(&expected), show(&got));
+                differences.push(format!("RESP{proto} {line} ({how})\n  {expected}\n  {got}"));
+            }
+        }
+    }
+}
+
 /// RESP2 and RESP3 with the same servers: the corpus leaves nothing behind.
 fn corpus(kind: Kind, version: &str) {
     let version = format!("keys.version = \"{version}\"");
@@ -178,6 +197,7 @@ fn corpus(kind: Kind, version: &str) {
     for proto in ["2", "3"] {
         let kept = compare(&pair, proto, &mut differences);
         assert!(kept > 80, "the corpus has lost its reads: {kept}");
+        compare_pipelines(&pair, proto, &mut differences);
     }
     assert!(differences.is_empty(), "{} differ\n{}", differences.len(), differences.join("\n"));
 }
@@ -200,4 +220,102 @@ fn valkey_answers_the_same() {
 #[test]
 fn valkey_answers_the_same_under_a_version() {
     corpus(Kind::Valkey, "v1");
+}
+
+/// Values on both sides of every buffer's size, asked together, as misses and as hits.
+#[test]
+fn big_values_pass_whole() {
+    let pair = Pair::start(Kind::Redis, &["cache.admission = \"always\""]);
+    for proto in ["2", "3"] {
+        let (mut direct, mut ours) = pair.dial(proto);
+        let sizes = [16_383, 16_384, 65_536, 1 << 20, 20 << 20];
+        let mut reads = Vec::new();
+        for size in sizes {
+            let value: Vec<u8> =
+                (0..size).map(|at: u32| at.to_le_bytes()[at as usize % 3]).collect();
+            let key = size.to_string();
+            let set = request(&[b"SET", key.as_bytes(), &value]);
+            let push = request(&[&b"HSET"[..], b"h", key.as_bytes(), &value]);
+            for write in [set, push] {
+                direct.send(&write);
+                ours.send(&write);
+                assert_eq!(direct.reply(), ours.reply());
+            }
+            reads.extend(request(&[b"GET", key.as_bytes()]));
+            reads.extend(request(&["HGET", "h", key.as_str()]));
+            reads.extend(request(&[b"MGET", key.as_bytes(), b"none", key.as_bytes()]));
+        }
+        reads.extend(request(&["HGETALL", "h"]));
+        for _ in 0..3 {
+            direct.send(&reads);
+            ours.send(&reads);
+            for _ in 0..=3 * sizes.len() {
+                let (expected, got) = (direct.reply(), ours.reply());
+                assert!(expected == got, "{} for {}", show(&got), show(&expected));
+            }
+        }
+        assert!(ours.hits() > 0);
+    }
+}
+
+/// SCAN shows this version's keys, all of them, and no other's.
+#[test]
+fn scan_shows_this_version() {
+    for kind in KINDS {
+        let server = Server::start(kind);
+        let proxy = Proxy::start(&server.url(), &["keys.version = \"v1\""]);
+        let (mut direct, mut ours) = (server.dial(), proxy.dial());
+        for number in 0..500 {
+            direct.words(&format!("SET v2:other{number} x"));
+            ours.words(&format!("SET mine{number} x"));
+        }
+        assert_eq!(direct.words("EXISTS v1:mine0"), b":1\r\n");
+        let (mut cursor, mut found) = (b"0".to_vec(), Vec::new());
+        loop {
+            let page = ours.ask(&[b"SCAN", cursor.as_slice(), b"MATCH", b"*", b"COUNT", b"50"]);
+            let parts: Vec<&[u8]> = reply::elements(&page).collect();
+            found.extend(reply::elements(parts[1]).map(|key| reply::bulk(key).unwrap().to_vec()));
+            cursor = reply::bulk(parts[0]).unwrap().to_vec();
+            if cursor == b"0" {
+                break;
+            }
+        }
+        assert!(found.iter().all(|key| key.starts_with(b"mine")));
+        found.sort();
+        found.dedup();
+        assert_eq!(found.len(), 500);
+    }
+}
+
+/// What nearside refuses, it refuses by name and with the reason; the connection goes on.
+#[test]
+fn refusals_name_the_command() {
+    let server = Server::start(Kind::Redis);
+    let proxy = Proxy::start(&server.url(), &["keys.version = \"v1\""]);
+    let mut ours = proxy.dial();
+    for line in [
+        "MULTI",
+        "WATCH a",
+        "BLPOP a 0",
+        "XREAD BLOCK 0 STREAMS x $",
+        "SUBSCRIBE a",
+        "EVAL redis 0",
+        "CLIENT KILL ID 1",
+        "CLIENT REPLY OFF",
+        "CLIENT TRACKING ON",
+        "MONITOR",
+        "SHUTDOWN",
+        "DEBUG SLEEP 1",
+        "REPLICAOF NO ONE",
+        "SYNC",
+        "WAIT 0 0",
+        "SWAPDB 0 1",
+    ] {
+        let answer = String::from_utf8(ours.words(line)).unwrap();
+        let name = line.split(' ').next().unwrap().to_lowercase();
+        let is_refused = answer.starts_with("-ERR nearside ") && answer.contains(&name);
+        assert!(is_refused, "{line}: {answer}");
+    }
+    assert_eq!(ours.words("CLUSTER INFO"), b"-ERR This instance has cluster support disabled\r\n");
+    assert_eq!(ours.words("PING"), b"+PONG\r\n");
 }
