@@ -14,7 +14,7 @@ use std::time::Duration;
 use tempfile::TempDir;
 
 /// Far more than any step needs: a limit of the tests, not a measure.
-pub(crate) const LONG: Duration = Duration::from_secs(60);
+pub(crate) const LONG: Duration = Duration::from_secs(30);
 
 /// Held while a port is chosen and a process that shall bind it is started: tests run in parallel.
 static STARTING: Mutex<()> = Mutex::new(());
@@ -39,7 +39,7 @@ impl Kind {
 
 /// Where `tests/run` puts clients.
 pub(crate) fn test_env() -> PathBuf {
-    std::env::var_os("NEARSIDE_TEST_ENV").map_or_else(
+    std::env::var_os("TEST_CLIENTS_DIR").map_or_else(
         || {
             let binary = Path::new(env!("CARGO_BIN_EXE_nearside"));
             binary.parent().unwrap().parent().unwrap().join("test-env")
@@ -223,12 +223,14 @@ impl Proxy {
             }
             let config = folder.path().join("proxy.toml");
             fs::write(&config, &text).unwrap();
+            let log = File::create(folder.path().join("log")).unwrap();
             let mut process = Command::new(env!("CARGO_BIN_EXE_nearside"))
                 .arg("--config")
                 .arg(config)
+                .env_remove("RUST_LOG")
                 .current_dir(folder.path())
-                .stdout(Stdio::null())
-                .stderr(File::create(folder.path().join("log")).unwrap())
+                .stdout(log.try_clone().unwrap())
+                .stderr(log)
                 .spawn()
                 .unwrap();
             let is_up = eventually("nearside listens or ends", || {
@@ -264,6 +266,13 @@ impl Proxy {
         let text = http(self.admin, "/metrics").unwrap();
         let lines = text.lines().filter(|line| line.starts_with(series));
         lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
+    }
+
+    /// Commands taken from all clients that are connected now.
+    pub(crate) fn commands_taken(&self) -> u64 {
+        let list = String::from_utf8_lossy(&self.dial().words("CLIENT LIST")).into_owned();
+        let counts = list.split("tot-cmds=").skip(1).filter_map(|rest| rest.split(' ').next());
+        counts.map(|count| count.parse::<u64>().unwrap()).sum()
     }
 
     /// Bytes of memory that it has.
