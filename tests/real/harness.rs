@@ -176,7 +176,7 @@ fn spawn(kind: Kind, port: u16, folder: &Path, args: &[String]) -> Child {
     }
     command.args(args).stdout(log).stderr(Stdio::null());
     command.spawn().unwrap_or_else(|error| {
-        panic!("{:?} does not start ({error}): run tests/run, which installs it", kind.program())
+        panic!("{kind:?} does not start ({error}): run tests/run, which installs it")
     })
 }
 
@@ -215,11 +215,14 @@ impl Proxy {
             let starting = STARTING.lock();
             let (port, admin) = (free_port(), free_port());
             let mut text = settings.join("\n").replace("{folder}", folder.path().to_str().unwrap());
-            text.push_str(&format!(
-                "\nupstream.url = \"{upstream}\"\nadmin.listen = \"127.0.0.1:{admin}\"\n"
-            ));
-            if !text.contains("server.listen") {
-                text.push_str(&format!("server.listen = [\"127.0.0.1:{port}\"]\n"));
+            let upstream = format!("upstream.url = \"{upstream}\"");
+            let admin_listen = format!("admin.listen = \"127.0.0.1:{admin}\"");
+            let listen = format!("server.listen = [\"127.0.0.1:{port}\"]");
+            let is_placed = text.contains("server.listen");
+            for line in [upstream, admin_listen, listen].iter().take(if is_placed { 2 } else { 3 })
+            {
+                text.push('\n');
+                text.push_str(line);
             }
             let config = folder.path().join("proxy.toml");
             fs::write(&config, &text).unwrap();

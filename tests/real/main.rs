@@ -12,13 +12,7 @@
 //!
 //! `tests/run` installs what these tests need. What is missing fails them: nothing is skipped.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    clippy::string_slice,
-    reason = "a test"
-)]
+#![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test")]
 
 mod clients;
 mod differential;

@@ -175,7 +175,7 @@ fn an_unreachable_upstream_is_named() {
     let settings = &["upstream.on_down = \"error\"", "upstream.reconnect_wait = \"10ms\""];
     let mut proxy = Proxy::unready(&server.url(), settings);
     let answer = String::from_utf8(proxy.dial().words("GET a")).unwrap();
-    assert!(answer.starts_with("-") && answer.contains("upstream"), "{answer}");
+    assert!(answer.starts_with('-') && answer.contains("upstream"), "{answer}");
     let place = format!("127.0.0.1:{}", server.port);
     eventually("the log names it", || {
         let log = proxy.log();
