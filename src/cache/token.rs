@@ -149,6 +149,7 @@ impl View {
     pub(super) fn read(epochs: &Epochs, tracking: &Tracking, now: Tick) -> Self {
         Self {
             now,
+            // Before the epochs: else entries of an old link could pass with the lease of a new.
             synced_at: tracking.synced_at(),
             tracked: epochs.read(true),
             untracked: epochs.read(false),

@@ -1,7 +1,7 @@
 //! The office: what runs beside the data wing on the main thread. Signals, health, metrics, the
 //! sweep of dead entries, and the orderly end.
 
-use crate::cache::Cache;
+use crate::cache::{Cache, Sweep};
 use crate::control::admin::{self, Admin, Check};
 use crate::control::observe::metrics::Metrics;
 use crate::live::Live;
@@ -13,7 +13,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 /// A whole sweep takes about this many ticks of `cache.sweep_interval`.
 const SWEEP_TICKS: u64 = 16;
 
-/// Entries looked at per tick at least, and between two moments in which others may run.
+/// Places looked at per tick at least, and between two moments in which others may run.
 const SWEEP_STEP: usize = 1024;
 
 /// How the process is to end.
@@ -59,12 +59,13 @@ pub async fn sweep(cache: Arc<Cache>, clock: Clock, every: Duration) {
     let mut ticks = tokio::time::interval(every);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
-        let mut sweep = cache.start_sweep();
+        let mut sweep = Sweep::default();
         let mut is_more = true;
         while is_more {
             ticks.tick().await;
-            let entries = cache.figures().entries;
-            let part = usize::try_from(entries / SWEEP_TICKS).unwrap_or(usize::MAX);
+            // A table has two places for each entry at most, but when many have left.
+            let places = cache.figures().entries * 2;
+            let part = usize::try_from(places / SWEEP_TICKS).unwrap_or(usize::MAX);
             let mut left = part.max(SWEEP_STEP);
             while is_more && left > 0 {
                 is_more = cache.sweep(&mut sweep, left.min(SWEEP_STEP), clock.now());

@@ -1,6 +1,6 @@
 //! A cacheable read of one key: hit, join, or miss.
 
-use crate::cache::{Extra, Lookup, Policy, Question, Reply, Token, stripe_bit};
+use crate::cache::{Entry, Extra, Lookup, Policy, Question, Reply, Token, stripe_bit};
 use crate::command::{CacheRule, ReplyShape, Spec};
 use crate::config::{Level, Mode};
 use crate::data::output::SHARE_MIN;
@@ -14,18 +14,19 @@ use crate::wire::request::Request;
 use crate::wire::write::{Proto, null_bytes};
 use bytes::Bytes;
 
-/// Answers from the cache, or sends the read upstream.
+/// Answers from the cache, or sends the read upstream. `hash` is the key's, if known already.
 #[inline]
 pub fn read(
     session: &mut Session,
     spec: &'static Spec,
     request: &Request<'_>,
+    hash: Option<u64>,
     batch: &mut Batch<'_>,
 ) {
     let key = request.arg(1);
     let question = Question {
         key,
-        hash: batch.shared.cache.hash(key),
+        hash: hash.unwrap_or_else(|| batch.shared.cache.hash(key)),
         command: spec.index,
         db: session.db,
         proto: dialect(spec, session.proto),
@@ -37,9 +38,8 @@ pub fn read(
     } else if session.out_mask & stripe_bit(question.hash) != 0 {
         refused = Some(Counter::BypassPipeline);
     } else {
-        match batch.shared.cache.get(&question, &batch.view) {
-            Lookup::Hit(entry) => {
-                hit(session, &entry);
+        match batch.shared.cache.get(&question, &batch.view, |entry| hit(session, entry)) {
+            Lookup::Hit => {
                 batch.hits += 1;
                 batch.block.command(spec.index, false, 1);
                 return;
@@ -51,9 +51,9 @@ pub fn read(
     ask(session, spec, request, &question, refused, batch);
 }
 
-/// Appends a hit to the client's replies.
+/// Appends a hit to the client's replies. Runs under the lock of the entry's place.
 #[inline]
-fn hit(session: &mut Session, entry: &crate::cache::Entry) {
+fn hit(session: &mut Session, entry: &Entry) {
     let null = null_bytes(session.proto);
     if let Reply::Bytes(bytes) = entry.reply()
         && bytes.len() >= SHARE_MIN

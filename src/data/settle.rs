@@ -336,6 +336,7 @@ fn reason(filled: &Filled) -> Counter {
         Filled::Raced => Counter::StoreRaced,
         Filled::TooLarge => Counter::StoreTooLarge,
         Filled::Nil => Counter::StoreNil,
+        Filled::Full => Counter::StoreNotAdmitted,
     }
 }
 

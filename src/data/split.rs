@@ -4,7 +4,7 @@
 //! A value found by MGET and one found by GET are the same reply, so they share a variant. A nil
 //! is not: MGET says nil of a list, where GET says WRONGTYPE. So MGET's nils are kept as MGET's.
 
-use crate::cache::{Extra, Lookup, Question, Reply, stripe_bit};
+use crate::cache::{Extra, Question, Reply, stripe_bit};
 use crate::command::Spec;
 use crate::config::Mode;
 use crate::data::session::{Batch, Session};
@@ -26,6 +26,9 @@ pub fn mget(
     if batch.shared.limits.mode == Mode::Bypass {
         forward::command(session, spec, request, batch);
         return;
+    }
+    for key in request.from(1) {
+        batch.shared.cache.prefetch(batch.shared.cache.hash(key));
     }
     let mut values = Vec::with_capacity(request.len() - 1);
     let mut missing = 0;
@@ -58,13 +61,14 @@ fn find(session: &Session, spec: &Spec, key: &[u8], batch: &Batch<'_>) -> Option
     }
     [shared.get.index, spec.index].into_iter().find_map(|command| {
         let question = question(key, hash, command, session.db);
-        match shared.cache.get(&question, &batch.view) {
-            Lookup::Hit(entry) => match entry.reply() {
-                Reply::Bytes(_) => Some(Bytes::from_owner(entry)),
-                Reply::Nil => Some(Bytes::from_static(null_bytes(session.proto))),
-            },
-            Lookup::Miss | Lookup::Lease => None,
-        }
+        let mut value = None;
+        shared.cache.get(&question, &batch.view, |entry| {
+            value = Some(match entry.reply() {
+                Reply::Bytes(_) => Bytes::from_owner(entry.clone()),
+                Reply::Nil => Bytes::from_static(null_bytes(session.proto)),
+            });
+        });
+        value
     })
 }
 

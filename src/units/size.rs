@@ -38,8 +38,8 @@ impl Size {
                     _ => "1000000000",
                 };
                 return Err(format!(
-                    "`{text}` is ambiguous: in redis.conf `{unit}` is {redis} and `{unit}b` a power \
-                     of 1024; write \"{digits}{unit}b\""
+                    "`{text}` is ambiguous: in redis.conf `{unit}` is {redis} and `{unit}b` a \
+                     power of 1024; write \"{digits}{unit}b\""
                 ));
             }
             _ => UNITS

@@ -1,0 +1,117 @@
+//! Requests cut ahead of being served, so that what they will hit is on its way from memory while
+//! the ones before them are served.
+//!
+//! Bytes in, requests with their rows out. A run ends at the first request that is no cacheable
+//! read, because it may change what the next may be (AUTH changes the limits). A request that is
+//! alone in what was read is cut and nothing else: there is nothing to hide its wait behind.
+
+use crate::cache::Cache;
+use crate::command::{self, CacheRule, Route, Spec};
+use crate::wire::request::{Arg, Found, Limits, Malformed, Request, Scan};
+
+/// Longest run: what the processor can have on its way at once, and what its first cache holds.
+const RUN_MAX: usize = 16;
+
+/// A worker's scratch for one run.
+#[derive(Debug, Default)]
+pub struct Ahead {
+    requests: Vec<Cut>,
+    count: usize,
+}
+
+/// One request of a run.
+#[derive(Debug, Default)]
+pub struct Cut {
+    args: Vec<Arg>,
+    /// Bytes that it takes.
+    pub length: usize,
+    /// Its row, if it has one.
+    pub spec: Option<&'static Spec>,
+    /// The hash of its key, if it was wanted already.
+    pub hash: Option<u64>,
+}
+
+impl Cut {
+    /// The request, in the bytes that start with it.
+    #[inline]
+    pub fn request<'b>(&'b self, bytes: &'b [u8]) -> Request<'b> {
+        Request::new(bytes, &self.args)
+    }
+}
+
+/// What follows a run.
+#[derive(Debug)]
+pub enum Tail {
+    /// Nothing, or what has not been looked at yet.
+    Open,
+    /// The first part of a request; its arguments so far.
+    Part(Scan, Vec<Arg>),
+    /// An inline command of this many bytes.
+    Inline(usize),
+    /// Nothing that could be served.
+    Malformed(Malformed),
+}
+
+impl Ahead {
+    /// Cuts the next run from the front of `bytes`, whose first request has been scanned as far as
+    /// `begun` says.
+    #[inline]
+    pub fn cut(
+        &mut self,
+        bytes: &[u8],
+        begun: Option<(Scan, Vec<Arg>)>,
+        limits: &Limits,
+        cache: &Cache,
+    ) -> Tail {
+        if self.requests.is_empty() {
+            self.requests.resize_with(RUN_MAX, Cut::default);
+        }
+        self.count = 0;
+        let (mut scan, mut begun) =
+            begun.map_or_else(Default::default, |(scan, args)| (scan, Some(args)));
+        let mut unread = bytes;
+        for cut in &mut self.requests {
+            if unread.is_empty() {
+                break;
+            }
+            match begun.take() {
+                Some(args) => cut.args = args,
+                None => cut.args.clear(),
+            }
+            match scan.next(unread, &mut cut.args, limits) {
+                Ok(Found::Request(length)) => cut.length = length,
+                Ok(Found::Inline(length)) => return Tail::Inline(length),
+                Ok(Found::NeedMore) => return Tail::Part(scan, std::mem::take(&mut cut.args)),
+                Err(malformed) => return Tail::Malformed(malformed),
+            }
+            let request = Request::new(unread, &cut.args);
+            cut.spec = command::resolve(request.len(), |index| request.arg(index)).ok();
+            let key = cut.spec.and_then(|spec| key_read(spec, &request));
+            let is_alone = self.count == 0 && cut.length == unread.len();
+            cut.hash = key.filter(|_| !is_alone).map(|key| cache.hash(key));
+            if let Some(hash) = cut.hash {
+                cache.prefetch(hash);
+            }
+            self.count += 1;
+            if key.is_none() {
+                break;
+            }
+            unread = unread.get(cut.length..).unwrap_or_default();
+            scan = Scan::default();
+        }
+        Tail::Open
+    }
+
+    /// The run.
+    #[inline]
+    pub fn run(&self) -> &[Cut] {
+        self.requests.get(..self.count).unwrap_or_default()
+    }
+}
+
+/// The key of a read that the cache may answer as a whole.
+#[inline]
+fn key_read<'b>(spec: &Spec, request: &Request<'b>) -> Option<&'b [u8]> {
+    let is_whole = spec.route == Route::Cacheable && spec.cache != CacheRule::Multi;
+    (is_whole && request.len() > 1).then(|| request.arg(1))
+}
