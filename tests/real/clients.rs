@@ -1,12 +1,21 @@
 //! Real clients with their defaults: they connect, do their everyday work, and pipeline a
 //! thousand commands. And the first bytes of clients that cannot run here, as transcripts.
 
-use crate::harness::{KINDS, Kind, Proxy, Server, installed, request, show};
+use crate::harness::{KINDS, Kind, Proxy, Server, eventually, installed, request, show};
+use std::ffi::OsStr;
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 /// As the shipped proxy.toml: a version, and what is asked for twice is stored.
 const SETTINGS: &[&str] = &["keys.version = \"v1\""];
+
+/// A program that is ended if it hangs: what it waited for then fails its test.
+fn program(path: impl AsRef<OsStr>) -> Command {
+    let mut command = Command::new("timeout");
+    command.arg("120").arg(path);
+    command
+}
 
 fn script(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients").join(name)
@@ -36,7 +45,7 @@ fn redis_py(protocol: &str) {
     let python = installed("python/bin/python");
     against_all(|port| {
         let script = script("redis_py.py");
-        run(Command::new(&python).arg(script).arg(port.to_string()).arg(protocol));
+        run(program(&python).arg(script).arg(port.to_string()).arg(protocol));
     });
 }
 
@@ -53,7 +62,7 @@ fn redis_py_resp3() {
 /// Node finds modules beside `NODE_PATH`, wherever the script is.
 fn node(name: &str, port: u16, arguments: &[&str]) {
     let modules = installed("node/node_modules");
-    let mut command = Command::new("node");
+    let mut command = program("node");
     run(command.env("NODE_PATH", modules).arg(script(name)).arg(port.to_string()).args(arguments));
 }
 
@@ -73,7 +82,7 @@ fn node_redis_resp3() {
 }
 
 fn redis_cli(port: u16, arguments: &[&str]) -> String {
-    let mut command = Command::new("redis-cli");
+    let mut command = program("redis-cli");
     command.args(["-p", &port.to_string()]).args(arguments).stdin(Stdio::null());
     let output =
         command.output().unwrap_or_else(|error| panic!("redis-cli: {error}; run tests/run"));
@@ -111,7 +120,7 @@ fn redis_benchmark_works() {
     let port = proxy.port.to_string();
     let tests = "ping,set,get,incr,lpush,rpush,lpop,rpop,sadd,hset,spop,zadd,zpopmin,lrange,mset";
     for more in [&["-P", "100", "-n", "10000"][..], &["-k", "0", "-n", "300"]] {
-        let mut command = Command::new("redis-benchmark");
+        let mut command = program("redis-benchmark");
         command.args(["-p", &port, "-q", "-c", "20", "-r", "1000", "-t", tests]).args(more);
         let output = command.output().unwrap();
         let said = String::from_utf8_lossy(&output.stdout);
@@ -228,4 +237,51 @@ fn handshakes() {
             }
         }
     }
+}
+
+/// A client that works, sees its upstream die, and works again by itself with the empty server
+/// that comes back, without a word of what was cached.
+fn survives_an_outage(mut command: Command) {
+    let mut server = Server::start(Kind::Redis);
+    let proxy = Proxy::start(&server.url(), SETTINGS);
+    let mut own = proxy.dial();
+    assert_eq!(own.words("SET old yes"), b"+OK\r\n");
+    command.arg(proxy.port.to_string()).stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut client = Ended(command.spawn().unwrap());
+    let mut lines = BufReader::new(client.0.stdout.take().unwrap()).lines();
+    let mut says = move || lines.next().and_then(Result::ok).unwrap_or_default();
+    assert_eq!(says(), "working yes");
+    let hit = "nearside_cache_lookups_total{result=\"hit\"}";
+    eventually("hits", || (proxy.metric(hit) > 10.0).then_some(()));
+    server.kill();
+    assert_eq!(says(), "failed");
+    server.restart();
+    assert_eq!(says(), "working None");
+    drop(client.0.stdin.take());
+    assert_eq!(says(), "ok");
+    assert!(client.0.wait().unwrap().success());
+}
+
+/// A process that ends with its test.
+struct Ended(std::process::Child);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        self.0.kill().ok();
+        self.0.wait().ok();
+    }
+}
+
+#[test]
+fn redis_py_survives_an_outage() {
+    let mut command = program(installed("python/bin/python"));
+    command.arg(script("outage.py"));
+    survives_an_outage(command);
+}
+
+#[test]
+fn ioredis_survives_an_outage() {
+    let mut command = program("node");
+    command.env("NODE_PATH", installed("node/node_modules")).arg(script("outage.js"));
+    survives_an_outage(command);
 }
