@@ -17,7 +17,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 /// How long anything may take before the test has failed. Nothing ever waits this long.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// One hour of staleness: barrier rounds come at the start and then not again in a test's life.
 const SETTINGS: &str = r#"
@@ -33,15 +33,15 @@ level = "off"
 "#;
 
 /// The cache settings of most tests.
-pub const CACHE: &str = "server.workers=1 cache.admission=always cache.max_staleness=1h";
+pub(crate) const CACHE: &str = "server.workers=1 cache.admission=always cache.max_staleness=1h";
 
 /// The proxy, its clock, its upstream.
-pub struct Stage {
-    pub app: App,
-    pub hands: Hands,
+pub(crate) struct Stage {
+    pub(crate) app: App,
+    pub(crate) hands: Hands,
     clock: Clock,
     /// The link on which the proxy hears of changes; there until a test takes it.
-    pub tracking: Option<Link>,
+    pub(crate) tracking: Option<Link>,
     upstream: Option<UnixListener>,
     /// Links that another call was waiting for.
     aside: VecDeque<Link>,
@@ -50,19 +50,19 @@ pub struct Stage {
 
 impl Stage {
     /// A proxy with one worker whose tracking link is up and synced.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self::with("")
     }
 
     /// The same, with settings (`key=value`, by spaces) and rules changed.
-    pub fn with(settings: &str) -> Self {
+    pub(crate) fn with(settings: &str) -> Self {
         let mut stage = Self::silent(settings, "");
         stage.track();
         stage
     }
 
     /// A proxy whose upstream has not answered anything yet. `rules` is TOML.
-    pub fn silent(settings: &str, rules: &str) -> Self {
+    pub(crate) fn silent(settings: &str, rules: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let socket = folder.path().join("upstream.sock");
         let upstream = listen(&socket);
@@ -91,7 +91,7 @@ impl Stage {
     }
 
     /// Answers the tracking link's handshake and its first two rounds.
-    pub fn track(&mut self) {
+    pub(crate) fn track(&mut self) {
         let mut link = self.tracking_link();
         link.shake_hands();
         link.sync();
@@ -103,17 +103,17 @@ impl Stage {
     }
 
     /// The next tracking link, as it was opened: its handshake is not answered yet.
-    pub fn tracking_link(&mut self) -> Link {
+    pub(crate) fn tracking_link(&mut self) -> Link {
         self.accept(true)
     }
 
     /// The next data link, not answered yet.
-    pub fn silent_data(&mut self) -> Link {
+    pub(crate) fn silent_data(&mut self) -> Link {
         self.accept(false)
     }
 
     /// The next data link, ready for use.
-    pub fn data(&mut self) -> Link {
+    pub(crate) fn data(&mut self) -> Link {
         let mut link = self.silent_data();
         link.shake_hands();
         link
@@ -150,13 +150,13 @@ impl Stage {
     }
 
     /// From now on connecting upstream is refused.
-    pub fn refuse(&mut self) {
+    pub(crate) fn refuse(&mut self) {
         self.upstream = None;
         std::fs::remove_file(self.socket()).unwrap();
     }
 
     /// Upstream can be connected to again.
-    pub fn relent(&mut self) {
+    pub(crate) fn relent(&mut self) {
         self.upstream = Some(listen(&self.socket()));
     }
 
@@ -165,12 +165,12 @@ impl Stage {
     }
 
     /// A client that has just connected.
-    pub fn client(&self) -> Client {
+    pub(crate) fn client(&self) -> Client {
         Client::new(TcpStream::connect(self.app.addresses[0]).unwrap())
     }
 
     /// A client and the data link that its first request opened.
-    pub fn pair(&mut self) -> (Client, Link) {
+    pub(crate) fn pair(&mut self) -> (Client, Link) {
         let mut client = self.client();
         client.send("INCR first");
         let mut link = self.data();
@@ -180,37 +180,35 @@ impl Stage {
     }
 
     /// A counter.
-    pub fn count(&self, counter: Counter) -> u64 {
+    pub(crate) fn count(&self, counter: Counter) -> u64 {
         self.app.stats().counter(counter)
     }
 
     /// Waits until a counter has reached `value`.
-    pub fn counted(&self, counter: Counter, value: u64) {
-        self.eventually(&format!("{counter:?} is {value}"), |stage| {
-            stage.count(counter) >= value
-        });
+    pub(crate) fn counted(&self, counter: Counter, value: u64) {
+        self.eventually(&format!("{counter:?} is {value}"), |stage| stage.count(counter) >= value);
         assert_eq!(self.count(counter), value, "{counter:?}");
     }
 
     /// Waits until something is so.
-    pub fn eventually(&self, what: &str, mut is_so: impl FnMut(&Self) -> bool) {
+    pub(crate) fn eventually(&self, what: &str, mut is_so: impl FnMut(&Self) -> bool) {
         patiently(what, || is_so(self));
     }
 
     /// Now, on the clock that stands still.
-    pub fn now(&self) -> Tick {
+    pub(crate) fn now(&self) -> Tick {
         self.clock.now()
     }
 
     /// Tells the proxy of changed keys, as they are called upstream; returns when it has applied
     /// what it was told.
-    pub fn push(&mut self, keys: &[&[u8]]) {
+    pub(crate) fn push(&mut self, keys: &[&[u8]]) {
         self.push_frame(&invalidation(keys));
     }
 
     /// The same with any frame. The key behind it that nobody has cached shows when the frame
     /// was applied: the stream is applied in order.
-    pub fn push_frame(&mut self, frame: &[u8]) {
+    pub(crate) fn push_frame(&mut self, frame: &[u8]) {
         let sentinel = format!("v1:sentinel:{}", self.count(Counter::InvalidationsTracking));
         let hash = |stage: &Self| stage.app.shared().cache.hash(&sentinel.as_bytes()[3..]);
         let policy = nearside::cache::Policy {
@@ -230,7 +228,7 @@ impl Stage {
     }
 
     /// Reads a key that is not cached, lets upstream answer, and waits until it is stored.
-    pub fn fill(&self, client: &mut Client, link: &mut Link, command: &str, reply: &str) {
+    pub(crate) fn fill(&self, client: &mut Client, link: &mut Link, command: &str, reply: &str) {
         let stored = self.count(Counter::StoreStored);
         let (name, rest) = command.split_once(' ').unwrap();
         let key = rest.split(' ').next().unwrap();
@@ -244,14 +242,14 @@ impl Stage {
     }
 
     /// Asserts that a read is answered from the cache.
-    pub fn hit(&self, client: &mut Client, command: &str, reply: &str) {
+    pub(crate) fn hit(&self, client: &mut Client, command: &str, reply: &str) {
         let hits = self.count(Counter::LookupHit);
         client.asks(command, reply);
         self.counted(Counter::LookupHit, hits + 1);
     }
 
     /// Asserts that nothing else was sent on this link: the next request is this one.
-    pub fn quiet(client: &mut Client, link: &mut Link) {
+    pub(crate) fn quiet(client: &mut Client, link: &mut Link) {
         client.send("INCR sentinel");
         link.answer("INCR v1:sentinel", ":7\r\n");
         client.reads(":7\r\n");
@@ -274,7 +272,7 @@ fn patiently(what: &str, mut is_so: impl FnMut() -> bool) {
 }
 
 /// The push that names changed keys.
-pub fn invalidation(keys: &[&[u8]]) -> Vec<u8> {
+pub(crate) fn invalidation(keys: &[&[u8]]) -> Vec<u8> {
     let mut out = BytesMut::from(&b">2\r\n$10\r\ninvalidate\r\n"[..]);
     write::array(&mut out, keys.len());
     for key in keys {
@@ -284,10 +282,10 @@ pub fn invalidation(keys: &[&[u8]]) -> Vec<u8> {
 }
 
 /// The push that says "everything".
-pub const FLUSHED: &[u8] = b">2\r\n$10\r\ninvalidate\r\n_\r\n";
+pub(crate) const FLUSHED: &[u8] = b">2\r\n$10\r\ninvalidate\r\n_\r\n";
 
 /// Words as a request.
-pub fn request(words: &str) -> Vec<u8> {
+pub(crate) fn request(words: &str) -> Vec<u8> {
     let mut out = BytesMut::new();
     let words: Vec<&str> = words.split(' ').collect();
     write::array(&mut out, words.len());
@@ -298,7 +296,7 @@ pub fn request(words: &str) -> Vec<u8> {
 }
 
 /// One connection that the proxy has opened.
-pub struct Link {
+pub(crate) struct Link {
     stream: UnixStream,
     buffer: Vec<u8>,
     is_tracking: bool,
@@ -332,7 +330,7 @@ impl Link {
     }
 
     /// Answers the rest of the handshake.
-    pub fn shake_hands(&mut self) {
+    pub(crate) fn shake_hands(&mut self) {
         loop {
             if self.next() == b"PING" {
                 self.reply("+PONG\r\n");
@@ -360,27 +358,24 @@ impl Link {
     }
 
     /// Waits for a barrier round.
-    pub fn round(&mut self) {
+    pub(crate) fn round(&mut self) {
         self.expect("PING");
         self.expect("ROLE");
     }
 
     /// Answers a round as a healthy primary.
-    pub fn confirm(&mut self) {
+    pub(crate) fn confirm(&mut self) {
         self.reply("+PONG\r\n");
         self.reply(MASTER);
     }
 
     /// The next request, its arguments joined by spaces.
-    pub fn next(&mut self) -> Vec<u8> {
+    pub(crate) fn next(&mut self) -> Vec<u8> {
         if let Some(peeked) = self.peeked.pop_front() {
             return peeked;
         }
-        let limits = request::Limits {
-            args_max: 1 << 20,
-            bulk_max: 1 << 29,
-            unauthenticated: false,
-        };
+        let limits =
+            request::Limits { args_max: 1 << 20, bulk_max: 1 << 29, unauthenticated: false };
         let (mut scan, mut args) = (request::Scan::default(), Vec::new());
         loop {
             match scan.next(&self.buffer, &mut args, &limits).unwrap() {
@@ -400,42 +395,48 @@ impl Link {
 
     /// Waits for a request and says what it must be.
     #[track_caller]
-    pub fn expect(&mut self, words: &str) {
+    pub(crate) fn expect(&mut self, words: &str) {
         let next = self.next();
         assert_eq!(next.escape_ascii().to_string(), words, "a request upstream");
     }
 
     /// Waits for a request and answers it.
     #[track_caller]
-    pub fn answer(&mut self, words: &str, reply: &str) {
+    pub(crate) fn answer(&mut self, words: &str, reply: &str) {
         self.expect(words);
         self.reply(reply);
     }
 
     /// Sends bytes.
-    pub fn reply(&mut self, bytes: &str) {
+    pub(crate) fn reply(&mut self, bytes: &str) {
         self.write(bytes.as_bytes());
     }
 
     /// Sends bytes.
-    pub fn write(&mut self, bytes: &[u8]) {
+    pub(crate) fn write(&mut self, bytes: &[u8]) {
         self.stream.write_all(bytes).unwrap();
+    }
+
+    /// Reads on; true once the proxy has closed this link.
+    pub(crate) fn is_over(&mut self) -> bool {
+        self.buffer.clear();
+        more(&mut self.stream, &mut self.buffer, "the end of a link") == 0
     }
 
     /// Waits until the proxy has closed this link.
     #[track_caller]
-    pub fn is_closed(&mut self) {
+    pub(crate) fn is_closed(&mut self) {
         let read = more(&mut self.stream, &mut self.buffer, "the end of a link");
         assert_eq!((read, self.buffer.len()), (0, 0), "sent instead of closing");
     }
 }
 
 /// A primary's answer to ROLE.
-pub const MASTER: &str = "*3\r\n$6\r\nmaster\r\n:0\r\n*0\r\n";
+pub(crate) const MASTER: &str = "*3\r\n$6\r\nmaster\r\n:0\r\n*0\r\n";
 
 /// One client of the proxy.
-pub struct Client {
-    pub stream: TcpStream,
+pub(crate) struct Client {
+    pub(crate) stream: TcpStream,
     buffer: Vec<u8>,
 }
 
@@ -448,18 +449,18 @@ impl Client {
     }
 
     /// Sends one request.
-    pub fn send(&mut self, words: &str) {
+    pub(crate) fn send(&mut self, words: &str) {
         self.stream.write_all(&request(words)).unwrap();
     }
 
     /// Sends several requests in one packet.
-    pub fn send_all(&mut self, requests: &[&str]) {
+    pub(crate) fn send_all(&mut self, requests: &[&str]) {
         let packet: Vec<u8> = requests.iter().flat_map(|words| request(words)).collect();
         self.stream.write_all(&packet).unwrap();
     }
 
     /// Sends a request whose arguments are any bytes.
-    pub fn send_bytes(&mut self, words: &[&[u8]]) {
+    pub(crate) fn send_bytes(&mut self, words: &[&[u8]]) {
         let mut out = BytesMut::new();
         write::array(&mut out, words.len());
         for word in words {
@@ -470,7 +471,7 @@ impl Client {
 
     /// The next reply.
     #[track_caller]
-    pub fn next(&mut self) -> Vec<u8> {
+    pub(crate) fn next(&mut self) -> Vec<u8> {
         let mut scan = reply::Scan::default();
         loop {
             if let Some(length) = scan.next(&self.buffer).unwrap() {
@@ -483,21 +484,21 @@ impl Client {
 
     /// Waits for the next reply and says what it must be.
     #[track_caller]
-    pub fn reads(&mut self, reply: &str) {
+    pub(crate) fn reads(&mut self, reply: &str) {
         let next = self.next();
         assert_eq!(next.escape_ascii().to_string(), reply.escape_default().to_string());
     }
 
     /// Sends a request and says what its reply must be.
     #[track_caller]
-    pub fn asks(&mut self, words: &str, reply: &str) {
+    pub(crate) fn asks(&mut self, words: &str, reply: &str) {
         self.send(words);
         self.reads(reply);
     }
 
     /// Waits until the proxy has closed this connection, with nothing sent before.
     #[track_caller]
-    pub fn is_closed(&mut self) {
+    pub(crate) fn is_closed(&mut self) {
         let read = more(&mut self.stream, &mut self.buffer, "the end of a client");
         assert_eq!((read, self.buffer.len()), (0, 0), "sent instead of closing");
     }
