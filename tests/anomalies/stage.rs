@@ -5,6 +5,7 @@
 
 use bytes::BytesMut;
 use nearside::app::App;
+use nearside::cache::stripe_bit;
 use nearside::config::{Overrides, load};
 use nearside::stats::Counter;
 use nearside::units::clock::{Clock, Hands, Tick};
@@ -248,6 +249,19 @@ impl Stage {
         self.counted(Counter::LookupHit, hits + 1);
     }
 
+    /// Keys of which none shares a bit of a client's mask with another: one that is out keeps no
+    /// other from being a hit. (The hash is seeded anew in each process.)
+    pub(crate) fn apart<const N: usize>(&self) -> [String; N] {
+        let cache = &self.app.shared().cache;
+        let mut taken = 0;
+        std::array::from_fn(|_| {
+            let is_free = |key: &String| stripe_bit(cache.hash(key.as_bytes())) & taken == 0;
+            let key = (0..).map(|n| format!("k{n}")).find(is_free).unwrap();
+            taken |= stripe_bit(cache.hash(key.as_bytes()));
+            key
+        })
+    }
+
     /// Asserts that nothing else was sent on this link: the next request is this one.
     pub(crate) fn quiet(client: &mut Client, link: &mut Link) {
         client.send("INCR sentinel");
@@ -412,9 +426,12 @@ impl Link {
         self.write(bytes.as_bytes());
     }
 
-    /// Sends bytes.
+    /// Sends bytes. What the proxy has closed takes none, and is found out by who reads next.
     pub(crate) fn write(&mut self, bytes: &[u8]) {
-        self.stream.write_all(bytes).unwrap();
+        match self.stream.write_all(bytes) {
+            Err(error) if error.kind() == ErrorKind::BrokenPipe => {}
+            result => result.unwrap(),
+        }
     }
 
     /// Reads on; true once the proxy has closed this link.
