@@ -256,7 +256,7 @@ impl Stage {
         let mut taken = 0;
         std::array::from_fn(|_| {
             let is_free = |key: &String| stripe_bit(cache.hash(key.as_bytes())) & taken == 0;
-            let key = (0..).map(|n| format!("k{n}")).find(is_free).unwrap();
+            let key = (0..10_000).map(|n| format!("k{n}")).find(is_free).unwrap();
             taken |= stripe_bit(cache.hash(key.as_bytes()));
             key
         })
@@ -523,7 +523,7 @@ impl Client {
 
 #[track_caller]
 fn more(stream: &mut impl Read, buffer: &mut Vec<u8>, what: &str) -> usize {
-    let mut chunk = [0; 64 * 1024];
+    let mut chunk = [0; 16 * 1024];
     match stream.read(&mut chunk) {
         Ok(read) => {
             buffer.extend_from_slice(&chunk[..read]);
