@@ -248,7 +248,9 @@ fn unsent_writes_that_waited_long_enough_are_not_executed() {
     let (mut client, data) = stage.pair();
     drop(data);
     stage.counted(Counter::UpstreamDisconnected, 1);
-    client.send("INCR n");
+    client.send_all(&["ECHO 1", "INCR n"]);
+    // Answered at once, so the write is waiting now, and its time has begun.
+    client.reads("$1\r\n1\r\n");
     let mut data = stage.silent_data();
     stage.hands.advance(Duration::from_millis(500));
     client.reads("-ERR proxy: not executed: upstream is down\r\n");

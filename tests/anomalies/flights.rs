@@ -137,7 +137,8 @@ fn an_unsent_read_is_not_joined_behind_an_own_write() {
     let (mut one, mut two) = (stage.client(), stage.client());
     one.send("GET k");
     let mut data = stage.silent_data();
-    two.send_all(&["SET k new", "GET k"]);
+    two.send_all(&["ECHO 1", "SET k new", "GET k"]);
+    two.reads("$1\r\n1\r\n");
     data.shake_hands();
     data.expect("GET v1:k");
     data.expect("PTTL v1:k");
