@@ -2,6 +2,7 @@
 
 use crate::app;
 use crate::config::{Loaded, Settings};
+use crate::control::survey::{self, Hidden};
 use crate::net::listen;
 use crate::wire::handshake::Options;
 use crate::wire::write::Proto;
@@ -17,21 +18,26 @@ pub(super) fn run(loaded: &Loaded, environment: bool, deny_warnings: bool) -> Ex
     for warning in &loaded.warnings {
         println!("warning: {warning}");
     }
-    let problems = if environment { surroundings(&loaded.settings) } else { Vec::new() };
+    let (problems, hidden) =
+        if environment { surroundings(&loaded.settings) } else { Default::default() };
+    if let Some(hidden) = &hidden {
+        println!("warning: {hidden}");
+    }
     for problem in &problems {
         println!("error: {problem}");
     }
     if !problems.is_empty() {
         ExitCode::from(super::UNREACHABLE)
-    } else if deny_warnings && !loaded.warnings.is_empty() {
+    } else if deny_warnings && (hidden.is_some() || !loaded.warnings.is_empty()) {
         ExitCode::from(super::BAD_CONFIG)
     } else {
         ExitCode::SUCCESS
     }
 }
 
-/// What the settings name and the machine does not have.
-fn surroundings(settings: &Settings) -> Vec<String> {
+/// What the settings name and the machine does not have, and what the upstream has that nobody
+/// would see.
+fn surroundings(settings: &Settings) -> (Vec<String>, Option<Hidden>) {
     let mut problems = Vec::new();
     let options = app::listen_options(settings);
     for address in &settings.server.listen {
@@ -39,14 +45,17 @@ fn surroundings(settings: &Settings) -> Vec<String> {
             problems.push(error.to_string());
         }
     }
-    if let Err(error) = reach(settings) {
-        problems.push(format!("upstream: {error:#}"));
+    match reach(settings) {
+        Ok(hidden) => (problems, hidden),
+        Err(error) => {
+            problems.push(format!("upstream: {error:#}"));
+            (problems, None)
+        }
     }
-    problems
 }
 
-/// Opens one link, as the proxy would.
-fn reach(settings: &Settings) -> anyhow::Result<()> {
+/// Opens one link, as the proxy would, and looks at what is there.
+fn reach(settings: &Settings) -> anyhow::Result<Option<Hidden>> {
     let embedded = app::embedded(settings)?;
     let dialer = app::dialer(settings, embedded.as_ref())?;
     let options = Options {
@@ -57,6 +66,9 @@ fn reach(settings: &Settings) -> anyhow::Result<()> {
         name: Some(&dialer.name),
         tracking: Some(&[]),
     };
-    app::runtime()?.block_on(dialer.open(&options))?;
-    Ok(())
+    app::runtime()?.block_on(async {
+        dialer.open(&options).await?;
+        // A server that refuses the question is no reason not to start.
+        Ok(survey::hidden(&dialer, &settings.prefix).await.unwrap_or_default())
+    })
 }

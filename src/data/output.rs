@@ -58,7 +58,11 @@ impl Output {
     ) -> std::io::Result<()> {
         while self.pieces.is_empty() && !self.tail.is_empty() {
             let written = write(&[IoSlice::new(&self.tail)])?;
-            self.tail.advance(written);
+            if written == self.tail.len() {
+                self.tail.clear();
+            } else {
+                self.tail.advance(written);
+            }
         }
         while !self.is_empty() {
             let mut slices = [IoSlice::new(&[]); PIECES];

@@ -27,6 +27,9 @@ pub fn mget(
         forward::command(session, spec, request, batch);
         return;
     }
+    for key in request.from(1) {
+        batch.shared.cache.prefetch(batch.shared.cache.hash(key));
+    }
     let mut values = Vec::with_capacity(request.len() - 1);
     let mut missing = 0;
     for key in request.from(1) {

@@ -151,6 +151,10 @@ impl WriteHalf {
     /// As [`Self::try_write`], from several buffers.
     #[inline]
     pub fn try_write_vectored(&self, buffers: &[io::IoSlice<'_>]) -> io::Result<usize> {
+        // send(2) costs less than writev(2), and most replies are one buffer.
+        if let [buffer] = buffers {
+            return self.try_write(buffer);
+        }
         match &self.0 {
             Write::Tcp(half) => half.try_write_vectored(buffers),
             Write::Unix(half) => half.try_write_vectored(buffers),
