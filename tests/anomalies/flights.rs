@@ -34,6 +34,46 @@ fn many_clients_one_request() {
     stage.hit(&mut first, "GET k", VALUE);
 }
 
+/// A crowd is spread over all workers: it asks once all the same.
+#[test]
+fn many_clients_of_several_workers_one_request() {
+    let mut stage = Stage::with("server.workers=2");
+    let (mut one, mut data_one) = stage.pair();
+    let (mut two, mut data_two) = stage.pair();
+    one.send("GET k");
+    data_one.expect("GET v1:k");
+    data_one.expect("PTTL v1:k");
+    let mut clients = crowd(&stage);
+    for client in &mut clients {
+        client.send("GET k");
+    }
+    stage.counted(Counter::LookupCoalesced, CLIENTS);
+    data_one.reply(VALUE);
+    data_one.reply(":-1\r\n");
+    one.reads(VALUE);
+    for client in &mut clients {
+        client.reads(VALUE);
+    }
+    Stage::quiet(&mut one, &mut data_one);
+    Stage::quiet(&mut two, &mut data_two);
+}
+
+/// A change ends a flight for the other workers too.
+#[test]
+fn a08_a_read_of_another_worker_does_not_join_one_from_before_a_push() {
+    let mut stage = Stage::with("server.workers=2");
+    let (mut one, mut data_one) = stage.pair();
+    let (mut two, mut data_two) = stage.pair();
+    one.send("GET k");
+    data_one.expect("GET v1:k");
+    data_one.expect("PTTL v1:k");
+    stage.push(&[b"v1:k"]);
+    stage.fill(&mut two, &mut data_two, "GET k", VALUE);
+    data_one.reply("$3\r\nold\r\n");
+    data_one.reply(":-1\r\n");
+    one.reads("$3\r\nold\r\n");
+}
+
 /// Reads with the same key and other arguments are other questions.
 #[test]
 fn only_the_same_question_is_shared() {
