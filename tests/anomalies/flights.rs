@@ -233,3 +233,21 @@ fn a57_every_waiter_of_a_dead_flight_is_told() {
         client.asks("ECHO again", "$5\r\nagain\r\n");
     }
 }
+
+/// The same for the waiters of other workers.
+#[test]
+fn a57_waiters_of_another_worker_are_told_too() {
+    let mut stage = Stage::with("server.workers=2");
+    let (mut one, mut data_one) = stage.pair();
+    let (mut two, mut data_two) = stage.pair();
+    one.send("GET k");
+    data_one.expect("GET v1:k");
+    data_one.expect("PTTL v1:k");
+    two.send("GET k");
+    stage.counted(Counter::LookupCoalesced, 1);
+    drop(data_one);
+    for client in [&mut one, &mut two] {
+        client.reads("-ERR proxy: outcome unknown: the upstream link broke\r\n");
+    }
+    Stage::quiet(&mut two, &mut data_two);
+}

@@ -20,7 +20,7 @@ use std::time::Duration;
 /// How long anything may take before the test has failed. Nothing ever waits this long.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
-/// One hour of staleness: barrier rounds come at the start and then not again in a test's life.
+/// What no test changes.
 const SETTINGS: &str = r#"
 [server]
 listen = ["127.0.0.1:0"]
@@ -33,7 +33,8 @@ version = "v1"
 level = "off"
 "#;
 
-/// The cache settings of most tests.
+/// What a test may change. With one hour of staleness barrier rounds come at the start and then
+/// not again in a test's life.
 pub(crate) const CACHE: &str = "server.workers=1 cache.admission=always cache.max_staleness=1h";
 
 /// The proxy, its clock, its upstream.
