@@ -209,9 +209,8 @@ fn misses(bench: &mut Bench) {
 fn unix(bench: &mut Bench) {
     let (folder, server) = (Folder::new(), redis(SERVER_CORE));
     let path = folder.0.join("nearside.sock");
-    let port = support::free_port();
-    let listen = format!("server.listen=[\"127.0.0.1:{port}\", \"unix:{}\"]", path.display());
-    let proxy = Nearside::start_on(SERVER_CORE, server.port, port, &[&listen]);
+    let more = ["--listen".to_owned(), format!("unix:{}", path.display())];
+    let proxy = Nearside::start_with(SERVER_CORE, server.port, &[], &more);
     preload(proxy.port(), "key", bench.keys);
     warm(&proxy, "key", bench.keys);
     for pipeline in [1, 16] {

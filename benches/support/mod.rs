@@ -191,12 +191,12 @@ pub struct Nearside {
 
 impl Nearside {
     pub fn start(cores: &str, upstream: u16, sets: &[&str]) -> Self {
-        Self::start_on(cores, upstream, free_port(), sets)
+        Self::start_with(cores, upstream, sets, &[])
     }
 
-    /// As [`Self::start`], where `sets` may name `server.listen` with this port in it.
-    pub fn start_on(cores: &str, upstream: u16, port: u16, sets: &[&str]) -> Self {
-        let admin = free_port();
+    /// As [`Self::start`], with further arguments.
+    pub fn start_with(cores: &str, upstream: u16, sets: &[&str], more: &[String]) -> Self {
+        let (port, admin) = (free_port(), free_port());
         let config = Path::new(env!("CARGO_MANIFEST_DIR")).join("proxy.toml");
         let mut args = vec![
             "--config".to_owned(),
@@ -213,6 +213,7 @@ impl Nearside {
         for set in sets.iter().chain(workers) {
             args.extend(["--set".to_owned(), (*set).to_owned()]);
         }
+        args.extend_from_slice(more);
         let program = Path::new(env!("CARGO_BIN_EXE_nearside"));
         let me = Self { server: Server::start(cores, program, &args, port), admin };
         me.until_tracking();
