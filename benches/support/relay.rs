@@ -13,13 +13,18 @@
 )]
 
 use super::{Server, free_port};
+use rustix::time::{
+    Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create,
+    timerfd_settime,
+};
 use std::collections::VecDeque;
+use std::os::fd::OwnedFd;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
+use tokio::io::unix::AsyncFd;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::time::{Instant, sleep_until};
 
 /// First argument of the bench run as a server.
 const ECHO: &str = "--serve-echo";
@@ -117,14 +122,26 @@ async fn relay(port: u16, upstream: u16, delay: Duration) {
 }
 
 /// Carries bytes one way; each read leaves `delay` after it came. tokio's timers tick in whole
-/// milliseconds, so the last stretch is spent yielding: this process burns its core.
+/// milliseconds, so the kernel's are used.
 async fn carry(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, delay: Duration) {
+    let timer = timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::NONBLOCK);
+    let timer = AsyncFd::register(timer.expect("a timer")).expect("a timer");
     let mut queue: VecDeque<(Instant, Vec<u8>)> = VecDeque::new();
     let mut buffer = vec![0; 64 * 1024];
+    let mut is_set = false;
     loop {
-        let due = queue.front().map(|(due, _)| *due);
+        if let (false, Some((due, _))) = (is_set, queue.front()) {
+            set(&timer, due.saturating_duration_since(Instant::now()));
+            is_set = true;
+        }
         tokio::select! { biased;
-            () = until(due), if due.is_some() => {
+            ready = timer.readable(), if is_set => {
+                let mut count = [0; 8];
+                if rustix::io::read(&timer, &mut count).is_err() {
+                    ready.expect("a timer").clear_ready();
+                    continue;
+                }
+                is_set = false;
                 if let Some((_, bytes)) = queue.pop_front()
                     && to.write_all(&bytes).await.is_err()
                 {
@@ -142,13 +159,11 @@ async fn carry(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, delay: Duration)
     }
 }
 
-async fn until(due: Option<Instant>) {
-    let Some(due) = due else { return };
-    let coarse = due.checked_sub(Duration::from_millis(2)).unwrap_or(due);
-    if Instant::now() < coarse {
-        sleep_until(coarse).await;
-    }
-    while Instant::now() < due {
-        tokio::task::yield_now().await;
-    }
+/// Lets the timer ring once, never at once: zero would stop it.
+fn set(timer: &AsyncFd<OwnedFd>, after: Duration) {
+    let nanos = i64::try_from(after.as_nanos()).unwrap_or(i64::MAX).max(1);
+    let it_value = Timespec { tv_sec: nanos / 1_000_000_000, tv_nsec: nanos % 1_000_000_000 };
+    let it_interval = Timespec { tv_sec: 0, tv_nsec: 0 };
+    let value = Itimerspec { it_interval, it_value };
+    timerfd_settime(timer, TimerfdTimerFlags::empty(), &value).expect("a timer");
 }
