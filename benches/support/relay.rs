@@ -125,7 +125,8 @@ async fn relay(port: u16, upstream: u16, delay: Duration) {
 /// milliseconds, so the kernel's are used.
 async fn carry(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, delay: Duration) {
     let timer = timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::NONBLOCK);
-    let timer = AsyncFd::register(timer.expect("a timer")).expect("a timer");
+    #[expect(deprecated, reason = "an OwnedFd is I/O safe; its successor asks for `unsafe`")]
+    let timer = AsyncFd::new(timer.expect("a timer")).expect("a timer");
     let mut queue: VecDeque<(Instant, Vec<u8>)> = VecDeque::new();
     let mut buffer = vec![0; 64 * 1024];
     let mut is_set = false;
