@@ -1,4 +1,4 @@
-//! CPU per request against redis-server, a bare echo server, Envoy, twemproxy and HAProxy; two
+//! CPU per request against redis-server, a bare echo server, Envoy, twemproxy and `HAProxy`; two
 //! workers against one; a Unix socket against TCP; memory of idle connections.
 //!
 //! `cargo bench --bench compare -- [--smoke] [hits echo passthrough haproxy misses unix million
@@ -8,6 +8,7 @@
     clippy::expect_used,
     clippy::panic,
     clippy::print_stderr,
+    clippy::indexing_slicing,
     clippy::cast_precision_loss,
     reason = "a benchmark: whatever fails ends it"
 )]
@@ -35,12 +36,15 @@ struct Bench {
     keys: u64,
 }
 
+/// A measurement: its rows are added to the table.
+type Measure = fn(&mut Bench);
+
 fn main() {
     relay::serve_if_asked();
     let asked = Asked::read(&NAMES);
     let (rounds, keys) = (asked.scale(3, 1), asked.scale(100_000, 1_000));
     let mut bench = Bench { asked, table: Table::default(), rounds, keys };
-    let all: [(&str, fn(&mut Bench)); 9] = [
+    let all: [(&str, Measure); 9] = [
         ("hits", hits),
         ("echo", echo),
         ("passthrough", passthrough),

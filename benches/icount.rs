@@ -25,6 +25,7 @@ use nearside::data::worker::Worker;
 use nearside::net::client::{ClientStream, Socket};
 use nearside::stats::Counter;
 use nearside::units::clock::Clock;
+use std::fmt::Write as _;
 use std::io::Read as _;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -81,7 +82,7 @@ fn compare(smoke: bool, update: bool) {
         is_over |= figure > bar;
         let verdict = if figure <= bar { "PASS" } else { "MISS" };
         println!("| {case} | {figure:.0} | <= {bar:.0} | {verdict} |");
-        written.push_str(&format!("{case} = {figure:.0}\n"));
+        writeln!(written, "{case} = {figure:.0}").expect("memory");
     }
     if update {
         std::fs::write(ratchet(), written).expect("benches/icount.toml");

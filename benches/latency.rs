@@ -262,7 +262,7 @@ fn mix(asked: &Asked, table: &mut Table, server: &Server, keys: &Rc<Keys>) {
     let proxy = Nearside::start(SERVER_CORE, slow.port, &[ROOM]);
     let (writes, pace) = (0.05, Some(PACE));
     let ours = Path { ports: vec![proxy.port()], prefix: "", server: slow.port, writes, pace };
-    let direct = Path { ports: vec![slow.port], prefix: VERSION, ..ours.clone() };
+    let direct = Path { ports: vec![slow.port], prefix: VERSION, ..ours };
     run(&Path { pace: None, ..ours.clone() }, keys, asked.scale(2_000_000, 10_000), 1);
     let count = asked.scale(100_000, 2_000);
     let mut all: [Vec<Three>; 6] = Default::default();
@@ -333,7 +333,7 @@ fn relief(asked: &Asked, table: &mut Table, server: &Server, keys: &Rc<Keys>) {
             let proxies: Vec<Nearside> = (0..proxies).map(start).collect();
             let ports = proxies.iter().map(Nearside::port).collect();
             let ours = Path { ports, prefix: "", server: server.port, writes, pace: None };
-            let direct = Path { ports: vec![server.port], prefix: VERSION, ..ours.clone() };
+            let direct = Path { ports: vec![server.port], prefix: VERSION, ..ours };
             run(&ours, keys, warm * proxies.len().min(4) as u64, 1);
             let mut all: [Vec<Three>; 2] = Default::default();
             for round in 0..rounds {

@@ -7,6 +7,7 @@
 #![allow(
     clippy::expect_used,
     clippy::panic,
+    clippy::indexing_slicing,
     clippy::cast_precision_loss,
     clippy::cast_possible_truncation,
     clippy::disallowed_methods,
@@ -48,7 +49,7 @@ fn main() {
     pin_self(SERVER_CORE);
     let mut table = Table::default();
     let (count, rounds) = (asked.scale(1_000_000, 50_000) as usize, asked.scale(5, 1));
-    let mut store = Store::new(count);
+    let store = Store::new(count);
     let before = rss(std::process::id());
     let mut fills = vec![store.each(Store::fill)];
     memory(&store, before, &mut table);
@@ -103,7 +104,7 @@ impl Store {
     }
 
     /// Nanoseconds of `run` per key, over all of them.
-    fn each(&mut self, run: impl Fn(&Self, &[u8])) -> f64 {
+    fn each(&self, run: impl Fn(&Self, &[u8])) -> f64 {
         let begun = Instant::now();
         for &index in &self.order {
             run(self, &self.keys[index as usize]);

@@ -457,18 +457,18 @@ impl Table {
         assert!(figure.is_finite() && figure >= 0.0, "{what}: {figure} is no figure");
         let verdict = if figure <= bar { "PASS" } else { "MISS" };
         self.missed |= figure > bar;
-        self.add(what, parts, format!("{figure:.3}"), &format!("<= {bar}"), verdict);
+        self.add(what, parts, &format!("{figure:.3}"), &format!("<= {bar}"), verdict);
     }
 
     /// A figure that is published only.
     pub fn published(&mut self, what: &str, parts: &str, figure: f64) {
         assert!(figure.is_finite() && figure >= 0.0, "{what}: {figure} is no figure");
-        self.add(what, parts, format!("{figure:.3}"), "published", "");
+        self.add(what, parts, &format!("{figure:.3}"), "published", "");
     }
 
-    fn add(&mut self, what: &str, parts: &str, figure: String, bar: &str, verdict: &str) {
+    fn add(&mut self, what: &str, parts: &str, figure: &str, bar: &str, verdict: &str) {
         eprintln!("  {what}: {figure} ({parts}) {verdict}");
-        let row = [what, parts, &figure, bar, verdict];
+        let row = [what, parts, figure, bar, verdict];
         self.rows.push(row.map(str::to_owned));
     }
 

