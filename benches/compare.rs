@@ -289,14 +289,13 @@ fn idle(bench: &mut Bench) {
     let mut get = Vec::new();
     command(&mut get, &[b"GET", &name]);
     let before = proxy.server.rss();
-    let clients: Vec<Client> = (0..count)
-        .map(|_| {
-            let mut client = Client::connect(proxy.port());
-            client.send(&get);
-            assert!(client.reply().is_some());
-            client
-        })
-        .collect();
+    let mut clients = Vec::new();
+    for _ in 0..count {
+        let mut client = Client::connect(proxy.port());
+        client.send(&get);
+        assert!(client.reply().is_some());
+        clients.push(client);
+    }
     // Idle buffers are given back after a second.
     std::thread::sleep(std::time::Duration::from_secs(if bench.asked.smoke { 1 } else { 5 }));
     let (rss, held) = (proxy.server.rss(), clients.len());
