@@ -154,9 +154,9 @@ impl Store {
             return false;
         };
         let (entry, _) = found.remove();
-        // The memory goes back after the lock.
-        drop(table);
+        // Counted before the lock is released, else the hand evicts for room that is there already.
         self.used.fetch_sub(entry.weight(), Ordering::Relaxed);
+        drop(table);
         true
     }
 

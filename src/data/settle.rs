@@ -5,7 +5,6 @@
 
 use crate::cache::{Extra, Filled, Question, Reply};
 use crate::command::replies;
-use crate::data::flights::News;
 use crate::data::order::Frame;
 use crate::data::output::SHARE_MIN;
 use crate::data::upstream::{Effect, Kind, Parts, Pipeline, Ticket};
@@ -196,8 +195,7 @@ fn value(link: &mut Pipeline, frame: &Frame<'_>, desk: &mut Desk<'_>) -> Result<
     if !expects_probe {
         link.pop(|_| {});
     }
-    let reply = || News::Reply(frame.own());
-    let abroad = if is_published { shared.flights.land(flight, reply) } else { 0 };
+    let abroad = if is_published { shared.flights.land(flight, || frame.own()) } else { 0 };
     let took = desk.now.0.saturating_sub(asked_at.0);
     desk.block.observe(Outcome::Miss, took, 1);
     let is_error = frame.bytes().first() == Some(&b'-');
@@ -386,7 +384,7 @@ pub fn fail_front(link: &mut Pipeline, lost: Lost, desk: &mut Desk<'_>) {
                 return;
             }
             if read.is_published {
-                desk.shared.flights.land(read.flight, || News::Lost(lost));
+                desk.shared.flights.crash(read.flight);
             }
         }
         Kind::Parts(parts) => {
