@@ -2,6 +2,7 @@
 
 use crate::server::{Message, Server};
 use bytes::BytesMut;
+use foldhash::quality::FixedState;
 use nearside::cache::{Cache, Extra, Policy, Question, Reply, Token};
 use nearside::config::{OnDown, Overrides, load};
 use nearside::control::invalidate::listener::Listener;
@@ -22,7 +23,7 @@ use nearside::units::clock::{Clock, Tick};
 use nearside::{command, wire};
 use std::cell::Cell;
 use std::collections::VecDeque;
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::hash::{BuildHasher as _, Hash, Hasher as _};
 use std::io::IoSlice;
 use std::sync::Arc;
 use std::time::Duration;
@@ -510,8 +511,7 @@ impl<'f> World<'f> {
         let waiting = link.len();
         link.input.extend_from_slice(frame);
         let (mut clients, mut scratch) = (Clients::default(), BytesMut::new());
-        let mut desk =
-            Desk { clients: &mut clients, shared, block, scratch: &mut scratch, now };
+        let mut desk = Desk { clients: &mut clients, shared, block, scratch: &mut scratch, now };
         settle(link, &mut desk).unwrap();
         if waiters.is_empty() {
             self.proofs.push((thread.tickets[0].asked_at, frame.to_vec()));
@@ -542,8 +542,7 @@ impl<'f> World<'f> {
         thread.down.clear();
         let link = thread.links.get(0).unwrap();
         let (mut clients, mut scratch) = (Clients::default(), BytesMut::new());
-        let mut desk =
-            Desk { clients: &mut clients, shared, block, scratch: &mut scratch, now };
+        let mut desk = Desk { clients: &mut clients, shared, block, scratch: &mut scratch, now };
         let mut failed = Vec::new();
         while link.front_is_sent() {
             let Some(ticket) = link.front() else { break };
@@ -657,12 +656,14 @@ impl<'f> World<'f> {
 
     /// A hash of all that decides what can happen from here on.
     pub(crate) fn fingerprint(&self) -> u64 {
-        let mut hash = DefaultHasher::new();
-        let fresh = self.cache().token(self.fixture.hash, &POLICY, Tick(0));
+        let mut hash = FixedState::default().build_hasher();
+        let fresh = self.cache().token(self.fixture.hash, &POLICY, self.tick());
         for person in &self.people {
             (person.next, person.seen, person.session.out_mask).hash(&mut hash);
             person.out.hash(&mut hash);
-            format!("{:?}", person.session.order).hash(&mut hash);
+            if !person.session.order.is_clear() {
+                format!("{:?}", person.session.order).hash(&mut hash);
+            }
         }
         for thread in &self.threads {
             (&thread.up, &thread.down, thread.tickets.len()).hash(&mut hash);
@@ -683,8 +684,13 @@ impl<'f> World<'f> {
 }
 
 /// What the fixture's rule says, as far as a token asks for it.
-const POLICY: Policy =
-    Policy { ttl: 0, negative_ttl: 0, max_staleness: 0, tracked: true, value_max: 0 };
+const POLICY: Policy = Policy {
+    ttl: 0,
+    negative_ttl: 0,
+    max_staleness: STALENESS * TICK_MS * 1_000_000,
+    tracked: true,
+    value_max: 0,
+};
 
 impl Op {
     fn bytes(self) -> &'static [u8] {
