@@ -21,13 +21,7 @@
 //! And at the end of every path: QUIET: all messages processed, what is cached is what the server
 //! holds; STUCK: no client waits for ever.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    clippy::print_stdout,
-    reason = "a test"
-)]
+#![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test")]
 
 mod explore;
 mod scenarios;

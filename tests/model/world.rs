@@ -562,7 +562,9 @@ impl<'f> World<'f> {
         let take = |slices: &[IoSlice<'_>]| {
             let sink = sent.take().unwrap();
             let before = sink.len();
-            slices.iter().for_each(|slice| sink.extend_from_slice(slice));
+            for slice in slices {
+                sink.extend_from_slice(slice);
+            }
             let taken = sink.len() - before;
             sent.set(Some(sink));
             Ok(taken)
