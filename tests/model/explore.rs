@@ -1,6 +1,7 @@
 //! The search: depth first, every state once.
 
-use crate::world::{Action, Fixture, Scenario, World};
+use crate::fixture::{Action, Fixture, Scenario};
+use crate::world::World;
 use std::collections::HashSet;
 use std::fmt::Write as _;
 

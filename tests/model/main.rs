@@ -24,14 +24,15 @@
 #![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test")]
 
 mod explore;
+mod fixture;
 mod scenarios;
 mod server;
 mod world;
 
 use explore::explore;
+use fixture::Fixture;
 use parking_lot::Mutex;
 use scenarios::SCENARIOS;
-use world::Fixture;
 
 /// The active mutant is the process's: one test at a time.
 static TURN: Mutex<()> = Mutex::new(());

@@ -1,8 +1,8 @@
 //! What is played: the sets of `coherence_model.py`, then time, pipelines, links and lives.
 
-use crate::world::Action::{self, Deliver, Execute, Feed, Listen, Ping, Round};
-use crate::world::Op::{self, Read, Reveal, Write};
-use crate::world::Scenario;
+use crate::fixture::Action::{self, Deliver, Execute, Feed, Listen, Ping, Round};
+use crate::fixture::Op::{self, Read, Reveal, Write};
+use crate::fixture::Scenario;
 
 /// One request a packet, the next when the answer has come.
 type Program = &'static [&'static [Op]];

@@ -94,7 +94,7 @@ impl Server {
             b"GET" | b"GETEX" => bulk(self.version),
             b"PTTL" if self.is_nil[version] => b":-2\r\n".to_vec(),
             b"PTTL" => match self.ends_at[version] {
-                Some(end) => format!(":{}\r\n", (end - now) * super::world::TICK_MS).into_bytes(),
+                Some(end) => format!(":{}\r\n", (end - now) * crate::fixture::TICK_MS).into_bytes(),
                 None => b":-1\r\n".to_vec(),
             },
             b"SET" => format!("+{}\r\n", self.write(None)).into_bytes(),
