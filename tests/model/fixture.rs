@@ -29,6 +29,8 @@ pub(crate) const KEY: &[u8] = b"k";
 pub(crate) enum Op {
     /// GET.
     Read,
+    /// MGET of this one key.
+    Many,
     /// A read that is not cached: GETEX.
     Reveal,
     /// SET.
@@ -175,6 +177,7 @@ impl Op {
     pub(crate) fn bytes(self) -> &'static [u8] {
         match self {
             Self::Read => b"*2\r\n$3\r\nGET\r\n$1\r\nk\r\n",
+            Self::Many => b"*2\r\n$4\r\nMGET\r\n$1\r\nk\r\n",
             Self::Reveal => b"*2\r\n$5\r\nGETEX\r\n$1\r\nk\r\n",
             Self::Write => b"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$1\r\nx\r\n",
         }

@@ -1,7 +1,7 @@
 //! What is played: the sets of `coherence_model.py`, then time, pipelines, links and lives.
 
 use crate::fixture::Action::{self, Deliver, Execute, Feed, Listen, Ping, Round};
-use crate::fixture::Op::{self, Read, Reveal, Write};
+use crate::fixture::Op::{self, Many, Read, Reveal, Write};
 use crate::fixture::Scenario;
 
 /// One request a packet, the next when the answer has come.
@@ -151,7 +151,14 @@ pub(crate) static SCENARIOS: &[Scenario] = &[
         ..BASE
     },
     Scenario {
-        name: "17 joins of a slow flight",
+        name: "17 MGET beside GET: a writer here, a writer elsewhere",
+        programs: &[&[&[Write], &[Many]], &[&[Many], &[Read]]],
+        direct: 1,
+        splits_probe: true,
+        ..BASE
+    },
+    Scenario {
+        name: "18 joins of a slow flight",
         programs: &[R, R],
         workers: &[0, 0],
         direct: 1,

@@ -92,6 +92,7 @@ impl Server {
         match words[0].as_slice() {
             b"GET" | b"GETEX" if self.is_nil[version] => b"$-1\r\n".to_vec(),
             b"GET" | b"GETEX" => bulk(self.version),
+            b"MGET" => [b"*1\r\n".to_vec(), self.execute(&[b"GET".to_vec()], now)].concat(),
             b"PTTL" if self.is_nil[version] => b":-2\r\n".to_vec(),
             b"PTTL" => match self.ends_at[version] {
                 Some(end) => format!(":{}\r\n", (end - now) * crate::fixture::TICK_MS).into_bytes(),

@@ -298,7 +298,7 @@ impl<'f> World<'f> {
                 Answer::Joined
             } else {
                 let token = match op {
-                    Op::Read => shared.cache.token(*hash, &POLICY, view.now),
+                    Op::Read | Op::Many => shared.cache.token(*hash, &POLICY, view.now),
                     Op::Reveal | Op::Write => None,
                 };
                 thread.tickets.push_back(Mirror {
@@ -417,6 +417,7 @@ impl<'f> World<'f> {
         let mut lines = text.lines();
         while let Some(line) = lines.next() {
             let version = match line.split_at(1) {
+                ("*", _) => continue,
                 ("$", "-1") => Some(self.server.version_of(None)),
                 ("$", _) => lines.next().unwrap().parse().ok(),
                 ("+", version) => version.parse().ok(),
@@ -549,6 +550,7 @@ impl Thread {
 fn waiters(ticket: &nearside::data::upstream::Ticket) -> Vec<Waiter> {
     match &ticket.kind {
         Kind::Read(read) if read.is_answered => Vec::new(),
+        Kind::Parts(parts) if parts.is_answered => Vec::new(),
         _ => std::iter::once(ticket.owner).chain(ticket.joined.iter().copied()).collect(),
     }
 }
