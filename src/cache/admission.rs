@@ -5,17 +5,18 @@
 //! key, is filled.
 
 use std::fmt;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Places: 1 MiB. A place holds 32 bits of the last key that missed there.
-const PLACES: usize = 1 << 18;
+/// Places: 1 MiB. A place holds 32 bits each of the last two keys that missed there: with one, two
+/// keys that are read in turn would put each other out for ever.
+const PLACES: usize = 1 << 17;
 
-/// A direct-mapped table of fingerprints.
-pub(super) struct Admission(Box<[AtomicU32]>);
+/// A table of fingerprints, two to a place, the younger in the low half.
+pub(super) struct Admission(Box<[AtomicU64]>);
 
 impl Default for Admission {
     fn default() -> Self {
-        Self((0..PLACES).map(|_| AtomicU32::new(0)).collect())
+        Self((0..PLACES).map(|_| AtomicU64::new(0)).collect())
     }
 }
 
@@ -32,11 +33,25 @@ impl Admission {
         let Some(place) = self.0.get(index) else {
             return false;
         };
-        let fingerprint = u32::try_from(hash >> 32).unwrap_or(0) | 1;
-        if place.load(Ordering::Relaxed) == fingerprint {
+        let fingerprint = hash >> 32 | 1;
+        let known = place.load(Ordering::Relaxed);
+        if known >> 32 == fingerprint || known & u64::from(u32::MAX) == fingerprint {
             return true;
         }
-        place.store(fingerprint, Ordering::Relaxed);
+        place.store(known << 32 | fingerprint, Ordering::Relaxed);
         false
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Admission, PLACES};
+
+    #[test]
+    fn keys_read_in_turn_are_let_in() {
+        let admission = Admission::default();
+        let keys = [5, 5 + (1 << 40), 6 + PLACES as u64];
+        assert!(keys.iter().all(|key| !admission.seen_before(*key)));
+        assert!(keys.iter().all(|key| admission.seen_before(*key)));
     }
 }

@@ -4,6 +4,7 @@
 //! and an upgrade can hand the listening socket over whole.
 
 use crate::data::Shared;
+use crate::data::flights::Landing;
 use crate::data::worker::Worker;
 use crate::net::client::{ClientStream, Socket};
 use crate::net::listen::Acceptor;
@@ -16,6 +17,9 @@ use tokio::sync::mpsc;
 
 /// Sockets that may wait for one worker to take them in.
 const QUEUE: usize = 1024;
+
+/// Landings taken in at once: their clients are then written to once.
+const LANDINGS_AT_ONCE: usize = 256;
 
 /// Pause after an error of `accept` (no descriptor left): it would only fail again.
 const ERROR_PAUSE: Duration = Duration::from_millis(50);
@@ -40,15 +44,17 @@ pub struct Desk {
 #[derive(Debug)]
 pub struct Inbox {
     letters: mpsc::Receiver<Letter>,
+    landings: mpsc::UnboundedReceiver<Landing>,
     clients: Arc<AtomicUsize>,
+    number: usize,
 }
 
-/// Both ends of the way from the acceptor to one worker.
-pub fn desk() -> (Desk, Inbox) {
+/// Both ends of the way from the acceptor to one worker, who also hears of `landings`.
+pub fn desk(number: usize, landings: mpsc::UnboundedReceiver<Landing>) -> (Desk, Inbox) {
     let (sender, letters) = mpsc::channel(QUEUE);
     let clients = Arc::new(AtomicUsize::new(0));
     let desk = Desk { letters: sender, clients: Arc::clone(&clients) };
-    (desk, Inbox { letters, clients })
+    (desk, Inbox { letters, landings, clients, number })
 }
 
 impl Desk {
@@ -111,7 +117,8 @@ fn refuse(socket: &Socket) {
 
 /// A worker's life: takes clients in until the acceptor is gone.
 pub async fn serve(shared: Arc<Shared>, block: Arc<Block>, mut inbox: Inbox) {
-    let worker = Worker::new(shared, block, Arc::clone(&inbox.clients));
+    let worker = Worker::new(shared, block, inbox.number, Arc::clone(&inbox.clients));
+    let mut landed = Vec::new();
     let mut tidy = tokio::time::interval(Duration::from_secs(1));
     loop {
         tokio::select! {
@@ -120,6 +127,8 @@ pub async fn serve(shared: Arc<Shared>, block: Arc<Block>, mut inbox: Inbox) {
                 Some(Letter::Drain) => worker.wake_all(),
                 None => return,
             },
+            // Its sender lives in `shared`, as long as this worker.
+            _ = inbox.landings.recv_many(&mut landed, LANDINGS_AT_ONCE) => worker.land(&mut landed),
             _ = tidy.tick() => worker.tidy_up(),
         }
     }

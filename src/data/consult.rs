@@ -3,9 +3,10 @@
 use crate::cache::{Entry, Extra, Lookup, Policy, Question, Reply, Token, stripe_bit};
 use crate::command::{CacheRule, ReplyShape, Spec};
 use crate::config::{Level, Mode};
+use crate::data::flights::{Asked, Flights};
 use crate::data::output::SHARE_MIN;
 use crate::data::session::{Batch, Session};
-use crate::data::upstream::{Kind, Read, Ticket, Waiter, flight_name};
+use crate::data::upstream::{Kind, Pipeline, Read, Ticket, Waiter, flight_name};
 use crate::data::{Shared, forward};
 use crate::rules::Rule;
 use crate::stats::{Block, Counter};
@@ -91,14 +92,15 @@ fn ask(
     let link = batch.links.of(session);
     // R5, corrected: a client with a request out on this stripe must not join, because the flight
     // may be older than its own write.
-    if session.out_mask & bit == 0
-        && let Some(flight) = link.flight(name, question, right.as_ref().ok())
-    {
-        let slot = session.order.leave_hole();
-        flight.joined.push(Waiter { client: batch.me, slot });
-        session.out_mask |= bit;
-        batch.block.add(Counter::LookupCoalesced, 1);
-        return;
+    if session.out_mask & bit == 0 {
+        let (order, client) = (&mut session.order, batch.me);
+        let wait = || Waiter { client, slot: order.leave_hole() };
+        let asked = Asked { worker: batch.worker, name, question, link: link.proto };
+        if join(link, &batch.shared.flights, &asked, right.as_ref().ok(), wait) {
+            session.out_mask |= bit;
+            batch.block.add(Counter::LookupCoalesced, 1);
+            return;
+        }
     }
     let (token, fills) = admit(right, refused, &rule, question.hash, batch.shared, batch.block);
     let prefix = &batch.shared.prefix;
@@ -106,31 +108,52 @@ fn ask(
     if fills && rule.ttl_probe {
         forward::write_pttl(&mut link.output, question.key, prefix);
     }
+    let is_published = token.as_ref().is_some_and(|token| {
+        let asked = Asked { worker: batch.worker, name, question, link: link.proto };
+        batch.shared.flights.publish(&asked, token)
+    });
     let slot = session.order.leave_hole();
     session.out_mask |= bit;
-    let key_len = question.key.len();
+    let read = Read {
+        hash: question.hash,
+        token,
+        fills,
+        rule: rule.index,
+        key_len: u32::try_from(question.key.len()).unwrap_or(u32::MAX),
+        db: question.db,
+        proto: question.proto,
+        flight: name,
+        is_published,
+        unproved: None,
+        is_answered: false,
+    };
+    let text_len = question.key.len() + question.extra.written_len();
     let ticket = Ticket {
         owner: Waiter { client: batch.me, slot },
         joined: Vec::new(),
         spec,
         asked_at: batch.view.now,
         keys: 0,
-        text_len: u32::try_from(key_len + question.extra.written_len()).unwrap_or(u32::MAX),
-        kind: Kind::Read(Read {
-            hash: question.hash,
-            token,
-            fills,
-            rule: rule.index,
-            key_len: u32::try_from(key_len).unwrap_or(u32::MAX),
-            db: question.db,
-            proto: question.proto,
-            flight: name,
-            unproved: None,
-            is_answered: false,
-        }),
+        text_len: u32::try_from(text_len).unwrap_or(u32::MAX),
+        kind: Kind::Read(read),
     };
     link.push_read(ticket, question, name);
     link.wake();
+}
+
+/// Joins a flight of this worker's link or, with a token, of another worker.
+fn join(
+    link: &mut Pipeline,
+    flights: &Flights,
+    asked: &Asked<'_>,
+    token: Option<&Token>,
+    wait: impl FnOnce() -> Waiter,
+) -> bool {
+    if let Some(flight) = link.flight(asked.name, asked.question, token) {
+        flight.joined.push(wait());
+        return true;
+    }
+    token.is_some_and(|token| flights.join(asked, token, wait))
 }
 
 /// Counts a read that goes upstream; answers its token and whether its reply will be stored.

@@ -5,6 +5,7 @@
 
 use crate::cache::{Cache, Extra, Filled, Question, Reply};
 use crate::command::replies;
+use crate::data::flights::News;
 use crate::data::order::Frame;
 use crate::data::output::SHARE_MIN;
 use crate::data::upstream::{Effect, Kind, Parts, Pipeline, Ticket};
@@ -195,17 +196,21 @@ fn value(link: &mut Pipeline, frame: &Frame<'_>, desk: &mut Desk<'_>) -> Result<
         }
     }
     read.is_answered = true;
+    let (flight, is_published) = (read.flight, std::mem::take(&mut read.is_published));
     let (owner, joined) = (ticket.owner, std::mem::take(&mut ticket.joined));
     let (asked_at, index) = (ticket.asked_at, ticket.spec.index);
     link.land_front();
     if !expects_probe {
         link.pop(|_| {});
     }
+    let reply = || News::Reply(frame.own());
+    let abroad = if is_published { shared.flights.land(flight, reply) } else { 0 };
     let took = desk.now.0.saturating_sub(asked_at.0);
     desk.block.observe(Outcome::Miss, took, 1);
     let is_error = frame.bytes().first() == Some(&b'-');
-    desk.block.command(index, is_error, 1 + joined.len() as u64);
-    desk.block.observe(Outcome::Coalesced, took, joined.len() as u64);
+    let coalesced = joined.len() as u64 + abroad;
+    desk.block.command(index, is_error, 1 + coalesced);
+    desk.block.observe(Outcome::Coalesced, took, coalesced);
     desk.clients.deliver(owner, frame);
     for waiter in joined {
         desk.clients.deliver(waiter, frame);
@@ -386,6 +391,9 @@ pub fn fail_front(link: &mut Pipeline, lost: Lost, desk: &mut Desk<'_>) {
             cache.invalidate(read.hash);
             if read.is_answered {
                 return;
+            }
+            if read.is_published {
+                desk.shared.flights.land(read.flight, || News::Lost(lost));
             }
         }
         Kind::Parts(parts) => {

@@ -38,13 +38,17 @@ pub fn begin(
     if prefix.is_empty() {
         return false;
     }
+    if matches!(spec.name, "flushdb" | "flushall") && !is_flush(request) {
+        session.error(b"ERR syntax error");
+        return true;
+    }
     let link = batch.links.of(session);
     let walk = match spec.name {
         "randomkey" => {
             ask_random(&mut link.output);
             Walk::RandomKey { tries: TRIES }
         }
-        "flushdb" | "flushall" if is_flush(request) => {
+        "flushdb" | "flushall" => {
             ask_page(&mut link.output, b"0", prefix);
             Walk::FlushPage
         }
@@ -65,7 +69,7 @@ pub fn begin(
     true
 }
 
-/// FLUSHALL [ASYNC | SYNC]; anything else is the server's to refuse, and deletes nothing there.
+/// FLUSHALL [ASYNC | SYNC]: anything else deletes nothing.
 fn is_flush(request: &Request<'_>) -> bool {
     match request.len() {
         1 => true,

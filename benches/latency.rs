@@ -1,0 +1,358 @@
+//! Latency over a slow link, and how much work is taken off the server.
+//!
+//! `cargo bench --bench latency -- [--smoke] [link mix relief]`. See benches/README.md.
+//!
+//! The load is a set of tasks of this process, pinned to core 1; nearside, the relay and the
+//! server share core 0, so that nobody waits behind the load generator.
+
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr,
+    clippy::indexing_slicing,
+    clippy::cast_precision_loss,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    clippy::disallowed_methods,
+    reason = "a benchmark: whatever fails ends it, and it reads the clock"
+)]
+
+mod support;
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+use support::{
+    Asked, Client, LOAD_CORE, Nearside, SERVER_CORE, Server, Table, command, median, pin_self,
+    redis, relay,
+};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::TcpStream;
+
+const CLIENTS: usize = 200;
+/// What the server calls the keys; through the proxy they are asked for without it.
+const VERSION: &str = "v1:";
+/// Round trip of the mix's link.
+const MIX_LINK: Duration = Duration::from_micros(500);
+/// Commands a second of the paced mix: far from the limit of either side, so that what is seen is
+/// latency and not a queue.
+const PACE: u64 = 10_000;
+/// Room for 100,000 of the mix's entries, whose mean is 3.0 kB.
+const ROOM: &str = "cache.max_memory=310mb";
+
+fn main() {
+    relay::serve_if_asked();
+    let asked = Asked::read(&["link", "mix", "relief"]);
+    pin_self(LOAD_CORE);
+    let mut table = Table::default();
+    if asked.wants("link") {
+        link(&asked, &mut table);
+    }
+    if asked.wants("mix") || asked.wants("relief") {
+        let server = redis(SERVER_CORE);
+        let keys = Rc::new(Keys::new(asked.scale(1_000_000, 2_000) as usize));
+        keys.preload(&server);
+        if asked.wants("mix") {
+            mix(&asked, &mut table, &server, &keys);
+        }
+        if asked.wants("relief") {
+            relief(&asked, &mut table, &server, &keys);
+        }
+    }
+    table.print(&asked);
+}
+
+/// A 1 ms link: a hit does not cross it.
+fn link(asked: &Asked, table: &mut Table) {
+    let server = redis(SERVER_CORE);
+    let slow = relay::start_relay(SERVER_CORE, server.port, Duration::from_micros(500));
+    let proxy = Nearside::start(SERVER_CORE, slow.port, &[]);
+    let count = asked.scale(1_000, 20);
+    let p50 = |port: u16| {
+        let mut client = Client::connect(port);
+        client.ask(&[b"SET", b"a", &[b'v'; 64]]);
+        let mut seen = Vec::new();
+        // The first are misses, by the doorkeeper and by chance.
+        for _ in 0..count + 5 {
+            let begun = Instant::now();
+            assert!(client.ask(&[b"GET", b"a"]).is_some());
+            seen.push(begun.elapsed().as_nanos() as f64 / 1000.0);
+        }
+        median(&seen)
+    };
+    let mut seen = [Vec::new(), Vec::new()];
+    for _ in 0..asked.scale(3, 1) {
+        seen[0].push(p50(proxy.port()));
+        seen[1].push(p50(slow.port));
+    }
+    let (hit, direct) = (median(&seen[0]), median(&seen[1]));
+    let text = format!("hit {hit:.0} us, direct {direct:.0} us");
+    table.bar("1 ms link: p50 of a hit / direct", &text, hit / direct, 0.1);
+}
+
+/// The mix's keys: sizes log-uniform from 64 B to 16 KB, popularity Zipf 1.0, both fixed by key.
+struct Keys {
+    /// Cumulative weight of the ranks.
+    weights: Vec<f64>,
+    bytes: Vec<u8>,
+}
+
+impl Keys {
+    fn new(count: usize) -> Self {
+        let mut sum = 0.0;
+        let weigh = |rank: usize| {
+            sum += 1.0 / (rank + 1) as f64;
+            sum
+        };
+        Self { weights: (0..count).map(weigh).collect(), bytes: vec![b'v'; 16 * 1024] }
+    }
+
+    fn draw(&self, random: &mut Random) -> usize {
+        let last = self.weights.last().copied().unwrap_or(1.0);
+        let at = random.unit() * last;
+        self.weights.partition_point(|weight| *weight < at).min(self.weights.len() - 1)
+    }
+
+    fn value(&self, key: usize) -> &[u8] {
+        let unit = Random(key as u64 + 1).unit();
+        &self.bytes[..(64.0 * 256_f64.powf(unit)) as usize]
+    }
+
+    fn preload(&self, server: &Server) {
+        Client::connect(server.port).pipelined(self.weights.len() as u64, |index, out| {
+            let name = format!("{VERSION}item:{index}");
+            command(out, &[b"SET", name.as_bytes(), self.value(index as usize)]);
+        });
+    }
+}
+
+/// `SplitMix64`.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+
+    fn unit(&mut self) -> f64 {
+        (self.next() >> 11) as f64 / (1_u64 << 53) as f64
+    }
+}
+
+/// Where a run's commands go.
+#[derive(Clone)]
+struct Path {
+    /// Proxies, or the server itself.
+    ports: Vec<u16>,
+    /// Stands before the keys there.
+    prefix: &'static str,
+    /// Half of the writes go here, with the version before the key.
+    server: u16,
+    writes: f64,
+    /// Commands a second over all clients; `None` = as fast as they go.
+    pace: Option<u64>,
+}
+
+/// Microseconds of each command, by what it was.
+#[derive(Default)]
+struct Seen {
+    reads: Vec<f64>,
+    writes: Vec<f64>,
+}
+
+/// Runs `count` commands of the mix over 200 connections.
+fn run(path: &Path, keys: &Rc<Keys>, count: u64, seed: u64) -> Seen {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let seen = Rc::new(RefCell::new(Seen::default()));
+    let local = tokio::task::LocalSet::new();
+    for number in 0..CLIENTS {
+        let (path, keys, seen) = (path.clone(), Rc::clone(keys), Rc::clone(&seen));
+        let random = Random(seed.wrapping_mul(1_000).wrapping_add(number as u64));
+        local.spawn_local(client(path, keys, seen, number, count / CLIENTS as u64, random));
+    }
+    runtime.expect("a runtime").block_on(local);
+    seen.take()
+}
+
+async fn client(
+    path: Path,
+    keys: Rc<Keys>,
+    seen: Rc<RefCell<Seen>>,
+    number: usize,
+    count: u64,
+    mut random: Random,
+) {
+    let mut own = Link::open(path.ports[number % path.ports.len()]).await;
+    let mut server = Link::open(path.server).await;
+    let pause = path.pace.map(|pace| Duration::from_nanos(1_000_000_000 * CLIENTS as u64 / pace));
+    for _ in 0..count {
+        if let Some(pause) = pause {
+            tokio::time::sleep(pause.mul_f64(2.0 * random.unit())).await;
+        }
+        let key = keys.draw(&mut random);
+        let is_write = random.unit() < path.writes;
+        if is_write && random.unit() < 0.5 {
+            let name = format!("{VERSION}item:{key}");
+            server.ask(&[b"SET", name.as_bytes(), keys.value(key)]).await;
+            continue;
+        }
+        let name = format!("{}item:{key}", path.prefix);
+        let begun = Instant::now();
+        if is_write {
+            own.ask(&[b"SET", name.as_bytes(), keys.value(key)]).await;
+        } else {
+            own.ask(&[b"GET", name.as_bytes()]).await;
+        }
+        let took = begun.elapsed().as_nanos() as f64 / 1000.0;
+        let mut seen = seen.borrow_mut();
+        if is_write { seen.writes.push(took) } else { seen.reads.push(took) }
+    }
+}
+
+struct Link(BufReader<TcpStream>, Vec<u8>);
+
+impl Link {
+    async fn open(port: u16) -> Self {
+        let socket = TcpStream::connect(("127.0.0.1", port)).await.expect("a server");
+        socket.set_nodelay(true).expect("a socket");
+        Self(BufReader::with_capacity(32 * 1024, socket), Vec::new())
+    }
+
+    async fn ask(&mut self, args: &[&[u8]]) {
+        self.1.clear();
+        command(&mut self.1, args);
+        self.0.write_all(&self.1).await.expect("a server");
+        self.1.clear();
+        self.0.read_until(b'\n', &mut self.1).await.expect("a reply");
+        let line = String::from_utf8_lossy(&self.1).trim_end().to_owned();
+        assert!(line.starts_with(['$', '+']) && line != "$-1", "unexpected reply `{line}`");
+        if let Some(length) = line.strip_prefix('$') {
+            let length: usize = length.parse().expect("a length");
+            self.1.resize(length + 2, 0);
+            self.0.read_exact(&mut self.1).await.expect("a reply");
+        }
+    }
+}
+
+fn percentile(values: &mut [f64], share: f64) -> f64 {
+    assert!(!values.is_empty(), "nothing of this kind was seen");
+    values.sort_by(f64::total_cmp);
+    values[((values.len() - 1) as f64 * share) as usize]
+}
+
+/// p50, p99, p99.9.
+type Three = [f64; 3];
+
+fn three(mut values: Vec<f64>) -> Three {
+    [0.5, 0.99, 0.999].map(|share| percentile(&mut values, share))
+}
+
+fn medians(rounds: &[Three]) -> Three {
+    [0, 1, 2].map(|index| median(&rounds.iter().map(|three| three[index]).collect::<Vec<_>>()))
+}
+
+/// A read that was answered sooner than the link's round trip has not crossed it: a hit (or it
+/// joined a read that was out already). A slow hit counts as a miss: the table shows nearside's
+/// own count of hits beside this one.
+fn mix(asked: &Asked, table: &mut Table, server: &Server, keys: &Rc<Keys>) {
+    let slow = relay::start_relay(SERVER_CORE, server.port, MIX_LINK / 2);
+    let proxy = Nearside::start(SERVER_CORE, slow.port, &[ROOM]);
+    let (writes, pace) = (0.05, Some(PACE));
+    let ours = Path { ports: vec![proxy.port()], prefix: "", server: slow.port, writes, pace };
+    let direct = Path { ports: vec![slow.port], prefix: VERSION, ..ours };
+    run(&Path { pace: None, ..ours.clone() }, keys, asked.scale(2_000_000, 10_000), 1);
+    let count = asked.scale(100_000, 2_000);
+    let mut all: [Vec<Three>; 6] = Default::default();
+    let (mut counted, mut reads, mut fast) = (0, 0, 0);
+    for round in 0..asked.scale(3, 1) {
+        let before = proxy.lookups().0;
+        let seen = run(&ours, keys, count, 100 + round);
+        counted += proxy.lookups().0 - before;
+        let limit = MIX_LINK.as_micros() as f64;
+        let (hits, misses): (Vec<f64>, Vec<f64>) = seen.reads.iter().partition(|us| **us < limit);
+        reads += seen.reads.len();
+        fast += hits.len();
+        all[0].push(three([seen.reads, seen.writes.clone()].concat()));
+        all[1].push(three(hits));
+        all[2].push(three(misses));
+        all[3].push(three(seen.writes));
+        let seen = run(&direct, keys, count, 200 + round);
+        all[4].push(three([seen.reads.clone(), seen.writes.clone()].concat()));
+        all[5].push(three(seen.writes));
+    }
+    let [overall, hit, miss, write, plain, plain_write] = all.map(|rounds| medians(&rounds));
+    let text = format!("p50 {:.0} us, direct {:.0} us", overall[0], plain[0]);
+    table.bar("mix: overall p50 / direct", &text, overall[0] / plain[0], 0.4);
+    for (what, ours, theirs) in [("miss", miss, plain), ("write", write, plain_write)] {
+        let text = format!("p99 {:.0} us, direct {:.0} us", ours[1], theirs[1]);
+        let over = ((ours[1] - theirs[1]) / 1000.0).max(0.0);
+        table.bar(&format!("mix: p99 of a {what} over direct, ms"), &text, over, 0.15);
+    }
+    for (what, [p50, p99, p999]) in
+        [("hit", hit), ("miss", miss), ("write", write), ("direct", plain)]
+    {
+        let text = format!("p50 {p50:.0} us, p99 {p99:.0} us, p99.9 {p999:.0} us");
+        table.published(&format!("mix: p50 of a {what}, us"), &text, p50);
+    }
+    let text = format!("of {reads} reads {fast} were faster than the link, {counted} were hits");
+    table.published("mix: hits / reads", &text, counted as f64 / reads as f64);
+}
+
+/// What the server did: commands, CPU microseconds, bytes in and out.
+fn work(server: &Server) -> [f64; 3] {
+    let mut client = Client::connect(server.port);
+    let mut figure = |section: &str, name: &str| {
+        let text = client.ask(&[b"INFO", section.as_bytes()]).unwrap_or_default();
+        let text = String::from_utf8_lossy(&text).into_owned();
+        let line = text.lines().find_map(|line| line.strip_prefix(name)).map(str::to_owned);
+        line.and_then(|number| number.trim().parse::<f64>().ok()).expect("INFO")
+    };
+    let cpu = figure("cpu", "used_cpu_user:") + figure("cpu", "used_cpu_sys:");
+    let input = figure("stats", "total_net_input_bytes:");
+    let output = figure("stats", "total_net_output_bytes:");
+    [figure("stats", "total_commands_processed:"), cpu * 1e6, input + output]
+}
+
+/// Work of the server per client command, over a run as fast as it goes.
+fn measured(server: &Server, path: &Path, keys: &Rc<Keys>, count: u64, seed: u64) -> [f64; 3] {
+    let before = work(server);
+    run(path, keys, count, seed);
+    let after = work(server);
+    [0, 1, 2].map(|index| (after[index] - before[index]) / count as f64)
+}
+
+fn relief(asked: &Asked, table: &mut Table, server: &Server, keys: &Rc<Keys>) {
+    let (count, warm) = (asked.scale(1_000_000, 4_000), asked.scale(1_000_000, 4_000));
+    let rounds = asked.scale(3, 1);
+    for writes in [0.0, 0.01, 0.05, 0.20] {
+        for proxies in [1, 10] {
+            let start = |_| Nearside::start(SERVER_CORE, server.port, &[ROOM]);
+            let proxies: Vec<Nearside> = (0..proxies).map(start).collect();
+            let ports = proxies.iter().map(Nearside::port).collect();
+            let ours = Path { ports, prefix: "", server: server.port, writes, pace: None };
+            let direct = Path { ports: vec![server.port], prefix: VERSION, ..ours };
+            run(&ours, keys, warm * proxies.len().min(4) as u64, 1);
+            let mut all: [Vec<Three>; 2] = Default::default();
+            for round in 0..rounds {
+                all[0].push(measured(server, &ours, keys, count, 10 + round));
+                all[1].push(measured(server, &direct, keys, count, 20 + round));
+            }
+            let [ours, direct] = all.map(|rounds| medians(&rounds));
+            let cell = format!("relief: {} proxies, {:.0} % writes", proxies.len(), writes * 100.0);
+            let what = format!("{cell}: server commands per client command");
+            let text = format!("direct {:.3}", direct[0]);
+            if proxies.len() == 1 && (writes - 0.05_f64).abs() < 1e-9 {
+                table.bar(&what, &text, ours[0], 0.40);
+            } else {
+                table.published(&what, &text, ours[0]);
+            }
+            let text = format!("{:.2} us, direct {:.2} us", ours[1], direct[1]);
+            table.bar(&format!("{cell}: server CPU / direct"), &text, ours[1] / direct[1], 1.05);
+            let text = format!("{:.0} bytes, direct {:.0} bytes", ours[2], direct[2]);
+            table.published(&format!("{cell}: server bytes / direct"), &text, ours[2] / direct[2]);
+        }
+    }
+}

@@ -1,0 +1,141 @@
+//! The store alone: a hit, a fill with its proof, an invalidation in nanoseconds; accounted bytes
+//! against resident memory, and what an entry costs beside key and value.
+//!
+//! `cargo bench --bench store -- [--smoke]`. One thread, one million entries of 16 + 71 bytes,
+//! asked for in random order: what is measured is the memory, as in a real store.
+
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::cast_precision_loss,
+    clippy::cast_possible_truncation,
+    clippy::disallowed_methods,
+    reason = "a benchmark: whatever fails ends it, and it reads the clock"
+)]
+
+mod support;
+
+use nearside::cache::{Cache, Extra, Filled, Lookup, Policy, Question, Reply};
+use nearside::units::clock::Tick;
+use std::hint::black_box;
+use std::time::Instant;
+use support::{Asked, SERVER_CORE, Table, median, pin_self, rss};
+
+/// As in the binary: its size classes are what the accounting knows.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
+const POLICY: Policy = Policy {
+    ttl: u64::MAX / 2,
+    negative_ttl: 5_000_000_000,
+    max_staleness: 1_000_000_000,
+    tracked: true,
+    value_max: 1024 * 1024,
+};
+const NOW: Tick = Tick(1_000_000_000);
+
+struct Store {
+    cache: Cache,
+    command: u16,
+    keys: Vec<[u8; 16]>,
+    /// The keys in random order.
+    order: Vec<u32>,
+    reply: Vec<u8>,
+}
+
+fn main() {
+    let asked = Asked::read(&[]);
+    pin_self(SERVER_CORE);
+    let mut table = Table::default();
+    let (count, rounds) = (asked.scale(1_000_000, 50_000) as usize, asked.scale(5, 1));
+    let store = Store::new(count);
+    let before = rss(std::process::id());
+    let mut fills = vec![store.each(Store::fill)];
+    memory(&store, before, &mut table);
+    let (mut hits, mut removals) = (Vec::new(), Vec::new());
+    for _ in 0..rounds {
+        hits.push(store.each(Store::hit));
+        removals.push(store.each(Store::invalidate));
+        fills.push(store.each(Store::fill));
+    }
+    let text = format!("{count} entries, random order, median of {rounds}");
+    table.published("hit, ns", &text, median(&hits));
+    table.published("fill and proof, ns", &text, median(&fills));
+    table.published("invalidate, ns", &text, median(&removals));
+    table.print(&asked);
+}
+
+fn memory(store: &Store, before: u64, table: &mut Table) {
+    let figures = store.cache.figures();
+    let count = store.keys.len() as f64;
+    assert_eq!(figures.entries, store.keys.len() as u64, "every fill is held");
+    let grown = rss(std::process::id()).saturating_sub(before) as f64;
+    let accounted = figures.used_bytes as f64;
+    let text = format!("accounted {:.1} MB, RSS +{:.1} MB", accounted / 1e6, grown / 1e6);
+    table.bar("accounted bytes off RSS, as a share", &text, (accounted / grown - 1.0).abs(), 0.10);
+    let payload = (store.keys.first().map_or(0, |key| key.len()) + store.reply.len()) as f64;
+    let text = "RSS per entry less key and reply";
+    table.published("overhead per entry, bytes", text, (grown / count - payload).max(0.0));
+    let text = "accounted per entry less key and reply";
+    table.published("accounted overhead, bytes", text, accounted / count - payload);
+}
+
+impl Store {
+    fn new(count: usize) -> Self {
+        let cache = Cache::new(2 * 1024 * 1024 * 1024, 8);
+        cache.tracking_up();
+        cache.tracking().synced(NOW);
+        let key = |index: usize| {
+            let mut key = *b"key:000000000000";
+            let digits = format!("{index:012}");
+            key[4..].copy_from_slice(digits.as_bytes());
+            key
+        };
+        let mut order: Vec<u32> = (0..count as u32).collect();
+        let mut seed = 0x9e37_79b9_7f4a_7c15_u64;
+        for index in (1..count).rev() {
+            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            order.swap(index, (seed >> 33) as usize % (index + 1));
+        }
+        let command = nearside::command::by_name("get").expect("GET").index;
+        let reply = [b"$64\r\n".as_slice(), &[b'v'; 64], b"\r\n"].concat();
+        Self { cache, command, keys: (0..count).map(key).collect(), order, reply }
+    }
+
+    /// Nanoseconds of `run` per key, over all of them.
+    fn each(&self, run: impl Fn(&Self, &[u8])) -> f64 {
+        let begun = Instant::now();
+        for &index in &self.order {
+            run(self, &self.keys[index as usize]);
+        }
+        begun.elapsed().as_nanos() as f64 / self.order.len() as f64
+    }
+
+    fn question<'k>(&self, key: &'k [u8]) -> Question<'k> {
+        let hash = self.cache.hash(key);
+        Question { key, hash, command: self.command, db: 0, proto: 0, extra: Extra::Written(b"") }
+    }
+
+    fn fill(&self, key: &[u8]) {
+        let question = self.question(key);
+        let token = self.cache.token(question.hash, &POLICY, NOW).expect("the link is up");
+        let reply = Reply::Bytes(&self.reply);
+        let Filled::Stored(entry) = self.cache.fill(&question, &token, &POLICY, reply) else {
+            panic!("a fill was refused");
+        };
+        assert!(self.cache.prove(question.hash, &entry, &token, POLICY.ttl, -1));
+    }
+
+    fn hit(&self, key: &[u8]) {
+        let view = self.cache.view(NOW);
+        let found = self.cache.get(&self.question(key), &view, |entry| {
+            black_box(entry.reply());
+        });
+        assert_eq!(found, Lookup::Hit);
+    }
+
+    fn invalidate(&self, key: &[u8]) {
+        assert!(self.cache.invalidate(self.cache.hash(key)));
+    }
+}

@@ -1,0 +1,164 @@
+//! What a worker's links need of it: their state, what they send and receive, and what becomes of
+//! their clients' requests when one breaks.
+
+use crate::data::settle::{self, Desk, Fault, Lost};
+use crate::data::upstream::link::LinkError;
+use crate::data::upstream::{Pipeline, State as LinkState};
+use crate::data::worker::{State, Worker};
+use crate::stats::{Counter, Gauge};
+use crate::wire::write::Proto;
+use bytes::BytesMut;
+use std::task::Waker;
+
+impl Worker {
+    /// Database and protocol of a link.
+    pub fn link_kind(&self, index: usize) -> (u32, Proto) {
+        self.with_link(index, |link| (link.db, link.proto)).unwrap_or_default()
+    }
+
+    /// A link can be used from now on.
+    pub fn link_up(&self, index: usize) {
+        self.with_link(index, |link| link.state = LinkState::Up);
+        self.shared.live.set_upstream_up(true);
+        self.block.add(Counter::ConnectOk, 1);
+        self.block.shift(Gauge::UpstreamConnections, 1);
+        if self.shared.live.count_link(true) == 1 {
+            let upstream = &self.shared.dialer.target;
+            tracing::info!(event = "upstream_up", upstream = %upstream, "upstream is up");
+        }
+    }
+
+    /// A link broke: what was sent has an unknown outcome, what was not waits for the next one.
+    pub fn link_down(&self, index: usize, error: &LinkError) {
+        self.block.shift(Gauge::UpstreamConnections, -1);
+        self.block.add(error.counter(), 1);
+        if matches!(error, LinkError::Fault(_)) {
+            self.block.add(Counter::ProtocolErrorsUpstream, 1);
+        }
+        tracing::warn!(
+            event = "upstream_down",
+            upstream = %self.shared.dialer.target,
+            error = %error,
+            links_left = self.shared.live.count_link(false),
+            "an upstream link broke"
+        );
+        self.with_desk(index, |link, desk| {
+            while link.front_is_sent() && !link.is_empty() {
+                settle::fail_front(link, Lost::OutcomeUnknown("the upstream link broke"), desk);
+            }
+            link.reset();
+        });
+    }
+
+    /// A link could not be opened.
+    pub fn link_failed(&self, index: usize, error: &LinkError, attempt: u32) {
+        self.shared.live.set_upstream_up(false);
+        self.block.add(error.connect_counter(), 1);
+        // Once per outage, not 12 times a second.
+        if attempt == 0 {
+            tracing::warn!(
+                event = "upstream_down",
+                upstream = %self.shared.dialer.target,
+                error = %error,
+                "upstream cannot be reached; trying again"
+            );
+        }
+        self.fail_waiting(index);
+    }
+
+    /// Fails the requests that have waited long enough for a link.
+    pub fn fail_waiting(&self, index: usize) {
+        let wait = self.shared.limits.reconnect_wait;
+        let now = self.shared.clock.now();
+        let limit = u64::try_from(wait.as_nanos()).unwrap_or(u64::MAX);
+        self.with_desk(index, |link, desk| {
+            let is_due =
+                link.front().is_some_and(|ticket| now.0.saturating_sub(ticket.asked_at.0) >= limit);
+            // All go at once: what is behind the oldest is part of the same outage.
+            if is_due {
+                while !link.is_empty() {
+                    settle::fail_front(link, Lost::NotExecuted("upstream is down"), desk);
+                }
+                link.drop_output();
+            }
+        });
+    }
+
+    /// True if the oldest request has waited longer than its timeout.
+    pub fn is_overdue(&self, index: usize) -> bool {
+        let now = self.shared.clock.now();
+        let limits = &self.shared.limits;
+        self.with_link(index, |link| {
+            link.front().is_some_and(|ticket| {
+                let limit =
+                    if ticket.spec.writes() { limits.write_timeout } else { limits.read_timeout };
+                let limit = u64::try_from(limit.as_nanos()).unwrap_or(u64::MAX);
+                now.0.saturating_sub(ticket.asked_at.0) > limit
+            })
+        })
+        .unwrap_or(false)
+    }
+
+    /// The owner task of a link wants to be woken for the next request.
+    pub fn set_link_waker(&self, index: usize, waker: &Waker) {
+        self.with_link(index, |link| {
+            if !link.waker.as_ref().is_some_and(|known| known.will_wake(waker)) {
+                link.waker = Some(waker.clone());
+            }
+        });
+    }
+
+    /// True if requests wait to be written.
+    pub fn has_output(&self, index: usize) -> bool {
+        self.with_link(index, |link| !link.output.is_empty()).unwrap_or(false)
+    }
+
+    /// Takes what is to be written; requests in it count as sent.
+    pub fn seal(&self, index: usize) -> BytesMut {
+        self.with_link(index, |link| {
+            link.seal();
+            std::mem::take(&mut link.writing)
+        })
+        .unwrap_or_default()
+    }
+
+    /// Gives back what the socket did not take.
+    pub fn put_back_writing(&self, index: usize, writing: BytesMut) {
+        self.with_link(index, |link| link.writing = writing);
+    }
+
+    /// Takes the buffer of bytes read.
+    pub fn take_input(&self, index: usize) -> BytesMut {
+        self.with_link(index, |link| std::mem::take(&mut link.input)).unwrap_or_default()
+    }
+
+    /// Gives the buffer of bytes read back.
+    pub fn put_back_input(&self, index: usize, input: BytesMut) {
+        self.with_link(index, |link| link.input = input);
+    }
+
+    /// Settles every complete answer.
+    pub fn settle(&self, index: usize) -> Result<(), Fault> {
+        self.with_desk(index, settle::settle).unwrap_or(Ok(()))
+    }
+
+    fn with_link<T>(&self, index: usize, run: impl FnOnce(&mut Pipeline) -> T) -> Option<T> {
+        self.state.borrow_mut().links.get(index).map(run)
+    }
+
+    /// Runs `run` on a link and the clients; what it queued for them is then sent.
+    fn with_desk<T>(
+        &self,
+        index: usize,
+        run: impl FnOnce(&mut Pipeline, &mut Desk<'_>) -> T,
+    ) -> Option<T> {
+        let mut state = self.state.borrow_mut();
+        let State { clients, links, scratch, .. } = &mut *state;
+        let link = links.get(index)?;
+        let now = self.shared.clock.now();
+        let mut desk = Desk { clients, shared: &self.shared, block: &self.block, scratch, now };
+        let result = run(link, &mut desk);
+        self.flush_touched(clients);
+        Some(result)
+    }
+}

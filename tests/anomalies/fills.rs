@@ -1,0 +1,262 @@
+//! Fills that race with invalidations.
+
+use crate::stage::{Client, Link, Stage, invalidation};
+use nearside::stats::Counter;
+
+const OLD: &str = "$3\r\nold\r\n";
+const NEW: &str = "$3\r\nnew\r\n";
+
+/// A read of `k` that must go upstream; answered with `reply`.
+fn refetch(client: &mut Client, link: &mut Link, reply: &str) {
+    client.send("GET k");
+    link.expect("GET v1:k");
+    link.expect("PTTL v1:k");
+    link.reply(reply);
+    link.reply(":-1\r\n");
+    client.reads(reply);
+}
+
+/// The reply of a read that began before a change would be stored after it, and stay for ever.
+#[test]
+fn a01_a_push_before_the_reply_refuses_the_fill() {
+    let mut stage = Stage::new();
+    let (mut client, mut data) = stage.pair();
+    client.send("GET k");
+    data.expect("GET v1:k");
+    data.expect("PTTL v1:k");
+    stage.push(&[b"v1:k"]);
+    data.reply(OLD);
+    data.reply(":-1\r\n");
+    client.reads(OLD);
+    refetch(&mut client, &mut data, NEW);
+    assert_eq!(stage.count(Counter::StoreRaced), 1);
+    stage.counted(Counter::StoreStored, 1);
+    stage.hit(&mut client, "GET k", NEW);
+}
+
+/// A stored value would outlive the push that came after it.
+#[test]
+fn a02_a_push_after_the_reply_removes_the_entry() {
+    let mut stage = Stage::new();
+    let (mut client, mut data) = stage.pair();
+    stage.fill(&mut client, &mut data, "GET k", OLD);
+    stage.hit(&mut client, "GET k", OLD);
+    stage.push(&[b"v1:k"]);
+    refetch(&mut client, &mut data, NEW);
+}
+
+/// Between the value and its PTTL the entry exists; a push there must leave nothing behind.
+#[test]
+fn a03_a_push_between_value_and_ttl_leaves_no_entry() {
+    let mut stage = Stage::new();
+    let (mut client, mut data) = stage.pair();
+    client.send("GET k");
+    data.expect("GET v1:k");
+    data.expect("PTTL v1:k");
+    data.reply(OLD);
+    client.reads(OLD);
+    stage.push(&[b"v1:k"]);
+    data.reply(":-1\r\n");
+    stage.counted(Counter::StoreRaced, 1);
+    refetch(&mut client, &mut data, NEW);
+}
+
+/// Until its PTTL has come, a value must not be served: its key may be about to end.
+#[test]
+fn a03_an_entry_without_its_ttl_is_no_hit() {
+    let mut stage = Stage::new();
+    let (mut client, mut data) = stage.pair();
+    client.send("GET k");
+    data.expect("GET v1:k");
+    data.expect("PTTL v1:k");
+    data.reply(OLD);
+    client.reads(OLD);
+    client.send("GET k");
+    data.expect("GET v1:k");
+    data.reply(":-1\r\n");
+    data.expect("PTTL v1:k");
+    data.reply(OLD);
+    data.reply(":-1\r\n");
+    client.reads(OLD);
+}
+
+/// A fill whose token is older than the push would replace what was read after the push.
+#[test]
+fn a04_a_fill_with_an_old_token_is_refused_beside_a_newer_entry() {
+    let mut stage = Stage::with("server.workers=2");
+    let (mut one, mut data_one) = stage.pair();
+    let (mut two, mut data_two) = stage.pair();
+    one.send("GET k");
+    data_one.expect("GET v1:k");
+    data_one.expect("PTTL v1:k");
+    stage.push(&[b"v1:k"]);
+    stage.fill(&mut two, &mut data_two, "GET k", NEW);
+    data_one.reply(OLD);
+    data_one.reply(":-1\r\n");
+    one.reads(OLD);
+    // The refused fill has dropped the newer entry too: its client saw another value.
+    refetch(&mut two, &mut data_two, NEW);
+    assert_eq!(stage.count(Counter::StoreRaced), 1);
+    stage.counted(Counter::StoreStored, 2);
+    stage.hit(&mut one, "GET k", NEW);
+}
+
+/// A placeholder that is only checked for existence is filled by the reply of an older read.
+#[test]
+fn a05_an_older_reply_does_not_fill_a_newer_read() {
+    let mut stage = Stage::new();
+    let (mut one, mut data) = stage.pair();
+    let (mut two, mut three) = (stage.client(), stage.client());
+    one.send("GET k");
+    data.expect("GET v1:k");
+    data.expect("PTTL v1:k");
+    stage.push(&[b"v1:k"]);
+    two.send("GET k");
+    data.expect("GET v1:k");
+    data.expect("PTTL v1:k");
+    data.reply(OLD);
+    data.reply(":-1\r\n");
+    one.reads(OLD);
+    // The refused fill moved the key on, so this one does not join the second read either.
+    three.send("GET k");
+    data.expect("GET v1:k");
+    data.expect("PTTL v1:k");
+    for client in [&mut two, &mut three] {
+        data.reply(NEW);
+        data.reply(":-1\r\n");
+        client.reads(NEW);
+    }
+}
+
+/// Two reads with equal rights and different replies: nobody can say which is old.
+#[test]
+fn a06_a_second_reply_with_other_bytes_is_not_stored() {
+    let mut stage = Stage::new();
+    let (mut client, mut data) = stage.pair();
+    // One packet: both are asked before either is answered, and neither joins the other.
+    client.send_all(&["GET k", "GET k"]);
+    for reply in [NEW, OLD] {
+        data.expect("GET v1:k");
+        data.expect("PTTL v1:k");
+        data.reply(reply);
+        data.reply(":-1\r\n");
+    }
+    client.reads(NEW);
+    client.reads(OLD);
+    refetch(&mut client, &mut data, NEW);
+    assert_eq!(stage.count(Counter::StoreRaced), 1);
+}
+
+/// A read that joins one from before a change is told what was true then.
+#[test]
+fn a08_a_read_after_a_push_does_not_join_one_from_before() {
+    let mut stage = Stage::new();
+    let (mut one, mut data) = stage.pair();
+    let mut two = stage.client();
+    one.send("GET k");
+    data.expect("GET v1:k");
+    data.expect("PTTL v1:k");
+    stage.push(&[b"v1:k"]);
+    two.send("GET k");
+    data.expect("GET v1:k");
+    data.expect("PTTL v1:k");
+    data.reply(OLD);
+    data.reply(":-1\r\n");
+    one.reads(OLD);
+    data.reply(NEW);
+    data.reply(":-1\r\n");
+    two.reads(NEW);
+    assert_eq!(stage.count(Counter::LookupCoalesced), 0);
+}
+
+/// A link that was lost and came back did not tell of the changes in between.
+#[test]
+fn a21_a_flight_across_a_lost_link_does_not_fill() {
+    let mut stage = Stage::new();
+    let (mut client, mut data) = stage.pair();
+    client.send("GET k");
+    data.expect("GET v1:k");
+    data.expect("PTTL v1:k");
+    drop(stage.tracking.take());
+    stage.counted(Counter::InvalidationsReconnect, 1);
+    stage.track();
+    data.reply(OLD);
+    data.reply(":-1\r\n");
+    client.reads(OLD);
+    refetch(&mut client, &mut data, NEW);
+}
+
+/// A value whose key ends between GET and PTTL must be delivered and not kept.
+#[test]
+fn a34_a_key_that_ends_before_its_ttl_is_asked_is_not_stored() {
+    for pttl in [":-2\r\n", ":0\r\n", "-LOADING Redis is loading the dataset in memory\r\n"] {
+        let mut stage = Stage::new();
+        let (mut client, mut data) = stage.pair();
+        client.send("GET k");
+        data.expect("GET v1:k");
+        data.expect("PTTL v1:k");
+        data.reply(OLD);
+        data.reply(pttl);
+        client.reads(OLD);
+        stage.counted(Counter::StoreShortTtl, 1);
+        refetch(&mut client, &mut data, NEW);
+    }
+}
+
+/// An error is an answer to one request, not a value of the key.
+#[test]
+fn an_error_is_delivered_and_not_stored() {
+    let mut stage = Stage::new();
+    let (mut client, mut data) = stage.pair();
+    for error in ["-WRONGTYPE Operation against a key\r\n", "-LOADING Redis is loading\r\n"] {
+        client.send("GET k");
+        data.expect("GET v1:k");
+        data.expect("PTTL v1:k");
+        data.reply(error);
+        data.reply(":-1\r\n");
+        client.reads(error);
+    }
+    refetch(&mut client, &mut data, NEW);
+    assert_eq!(stage.count(Counter::StoreErrorReply), 2);
+}
+
+/// The same races for the keys of an MGET, each on its own.
+#[test]
+fn an_mget_fills_only_the_keys_that_were_not_pushed() {
+    let mut stage = Stage::new();
+    let (mut client, mut data) = stage.pair();
+    client.send("MGET a b");
+    data.expect("MGET v1:a v1:b");
+    data.expect("PTTL v1:a");
+    data.expect("PTTL v1:b");
+    stage.push(&[b"v1:a"]);
+    data.reply("*2\r\n$1\r\n1\r\n$1\r\n2\r\n");
+    data.reply(":-1\r\n:-1\r\n");
+    client.reads("*2\r\n$1\r\n1\r\n$1\r\n2\r\n");
+    stage.counted(Counter::StoreStored, 1);
+    stage.hit(&mut client, "GET b", "$1\r\n2\r\n");
+    client.send("MGET a b");
+    data.expect("MGET v1:a");
+    data.expect("PTTL v1:a");
+    data.reply("*1\r\n$1\r\n9\r\n");
+    data.reply(":-1\r\n");
+    client.reads("*2\r\n$1\r\n9\r\n$1\r\n2\r\n");
+}
+
+/// A push that shares its packet with the next is applied like one of its own.
+#[test]
+fn pushes_in_one_packet_are_all_applied() {
+    let mut stage = Stage::new();
+    let (mut client, mut data) = stage.pair();
+    stage.fill(&mut client, &mut data, "GET a", OLD);
+    stage.fill(&mut client, &mut data, "GET b", OLD);
+    stage.push_frame(&[invalidation(&[b"v1:a"]), invalidation(&[b"v1:b"])].concat());
+    for key in ["a", "b"] {
+        client.send(&format!("GET {key}"));
+        data.expect(&format!("GET v1:{key}"));
+        data.expect(&format!("PTTL v1:{key}"));
+        data.reply(NEW);
+        data.reply(":-1\r\n");
+        client.reads(NEW);
+    }
+}

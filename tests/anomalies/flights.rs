@@ -1,0 +1,253 @@
+//! Identical reads share one request, where that cannot show anybody something old.
+
+use crate::stage::{Client, Stage};
+use nearside::stats::Counter;
+
+const VALUE: &str = "$5\r\nvalue\r\n";
+const CLIENTS: u64 = 20;
+
+fn crowd(stage: &Stage) -> Vec<Client> {
+    (0..CLIENTS).map(|_| stage.client()).collect()
+}
+
+/// A popular key that is not cached would be asked for once by every client.
+#[test]
+fn many_clients_one_request() {
+    let mut stage = Stage::new();
+    let (mut first, mut data) = stage.pair();
+    first.send("GET k");
+    data.expect("GET v1:k");
+    data.expect("PTTL v1:k");
+    let mut clients = crowd(&stage);
+    for client in &mut clients {
+        client.send("GET k");
+    }
+    stage.counted(Counter::LookupCoalesced, CLIENTS);
+    data.reply(VALUE);
+    data.reply(":-1\r\n");
+    first.reads(VALUE);
+    for client in &mut clients {
+        client.reads(VALUE);
+    }
+    Stage::quiet(&mut first, &mut data);
+    stage.counted(Counter::StoreStored, 1);
+    stage.hit(&mut first, "GET k", VALUE);
+}
+
+/// A crowd is spread over all workers: it asks once all the same.
+#[test]
+fn many_clients_of_several_workers_one_request() {
+    let mut stage = Stage::with("server.workers=2");
+    let (mut one, mut data_one) = stage.pair();
+    let (mut two, mut data_two) = stage.pair();
+    one.send("GET k");
+    data_one.expect("GET v1:k");
+    data_one.expect("PTTL v1:k");
+    let mut clients = crowd(&stage);
+    for client in &mut clients {
+        client.send("GET k");
+    }
+    stage.counted(Counter::LookupCoalesced, CLIENTS);
+    data_one.reply(VALUE);
+    data_one.reply(":-1\r\n");
+    one.reads(VALUE);
+    for client in &mut clients {
+        client.reads(VALUE);
+    }
+    Stage::quiet(&mut one, &mut data_one);
+    Stage::quiet(&mut two, &mut data_two);
+}
+
+/// A change ends a flight for the other workers too.
+#[test]
+fn a08_a_read_of_another_worker_does_not_join_one_from_before_a_push() {
+    let mut stage = Stage::with("server.workers=2");
+    let (mut one, mut data_one) = stage.pair();
+    let (mut two, mut data_two) = stage.pair();
+    one.send("GET k");
+    data_one.expect("GET v1:k");
+    data_one.expect("PTTL v1:k");
+    stage.push(&[b"v1:k"]);
+    stage.fill(&mut two, &mut data_two, "GET k", VALUE);
+    data_one.reply("$3\r\nold\r\n");
+    data_one.reply(":-1\r\n");
+    one.reads("$3\r\nold\r\n");
+}
+
+/// Reads with the same key and other arguments are other questions.
+#[test]
+fn only_the_same_question_is_shared() {
+    let mut stage = Stage::new();
+    let (mut one, mut data) = stage.pair();
+    let (mut two, mut three) = (stage.client(), stage.client());
+    one.send("HGET h f");
+    data.expect("HGET v1:h f");
+    data.expect("PTTL v1:h");
+    two.send("HGET h g");
+    data.expect("HGET v1:h g");
+    data.expect("PTTL v1:h");
+    three.send("HGET h f");
+    stage.counted(Counter::LookupCoalesced, 1);
+    data.reply("$1\r\nf\r\n:-1\r\n$1\r\ng\r\n:-1\r\n");
+    one.reads("$1\r\nf\r\n");
+    two.reads("$1\r\ng\r\n");
+    three.reads("$1\r\nf\r\n");
+}
+
+/// A flight ends with its answer: a read that comes between the value and its PTTL asks anew.
+#[test]
+fn nobody_joins_a_read_that_was_answered() {
+    let mut stage = Stage::new();
+    let (mut one, mut data) = stage.pair();
+    let mut two = stage.client();
+    one.send("GET k");
+    data.expect("GET v1:k");
+    data.expect("PTTL v1:k");
+    data.reply(VALUE);
+    one.reads(VALUE);
+    two.send("GET k");
+    data.expect("GET v1:k");
+    data.reply(":-1\r\n");
+    data.expect("PTTL v1:k");
+    data.reply(VALUE);
+    data.reply(":-1\r\n");
+    two.reads(VALUE);
+    assert_eq!(stage.count(Counter::LookupCoalesced), 0);
+}
+
+/// Reads that have left without the right to fill may be from before a change: none is shared.
+#[test]
+fn a_sent_read_without_a_token_is_not_joined() {
+    let mut stage = Stage::silent("", "");
+    let (mut one, mut data) = stage.pair();
+    let mut two = stage.client();
+    one.send("GET k");
+    data.expect("GET v1:k");
+    two.send("GET k");
+    data.expect("GET v1:k");
+    data.reply("$3\r\nold\r\n");
+    data.reply(VALUE);
+    one.reads("$3\r\nold\r\n");
+    two.reads(VALUE);
+    assert_eq!(stage.count(Counter::LookupCoalesced), 0);
+}
+
+/// Reads that have not left yet are one read, whatever their rule says and whether or not the
+/// tracking link is up: nothing can have come between them.
+#[test]
+fn unsent_reads_are_shared_at_every_level() {
+    for level in ["coherent", "relaxed", "ttl", "bypass"] {
+        for is_tracked in [true, false] {
+            unsent(level, is_tracked);
+        }
+    }
+}
+
+fn unsent(level: &str, is_tracked: bool) {
+    let mut stage = Stage::silent(&format!("cache.level={level}"), "");
+    if is_tracked {
+        stage.track();
+    }
+    let mut clients = crowd(&stage);
+    for client in &mut clients {
+        client.send("GET k");
+    }
+    // The link is not open yet, so all of them wait.
+    let mut data = stage.silent_data();
+    stage.counted(Counter::LookupCoalesced, CLIENTS - 1);
+    data.shake_hands();
+    data.expect("GET v1:k");
+    if level == "ttl" || (is_tracked && level != "bypass") {
+        data.expect("PTTL v1:k");
+        data.reply(VALUE);
+        data.reply(":-1\r\n");
+    } else {
+        data.reply(VALUE);
+    }
+    for client in &mut clients {
+        client.reads(VALUE);
+    }
+    Stage::quiet(&mut clients[0], &mut data);
+}
+
+/// A client's own unsent write stands between: its read is its own.
+#[test]
+fn an_unsent_read_is_not_joined_behind_an_own_write() {
+    let mut stage = Stage::new();
+    let (mut one, mut two) = (stage.client(), stage.client());
+    one.send("GET k");
+    let mut data = stage.silent_data();
+    two.send_all(&["ECHO 1", "SET k new", "GET k"]);
+    two.reads("$1\r\n1\r\n");
+    data.shake_hands();
+    data.expect("GET v1:k");
+    data.expect("PTTL v1:k");
+    data.expect("SET v1:k new");
+    data.expect("GET v1:k");
+    data.expect("PTTL v1:k");
+    data.reply("$3\r\nold\r\n:-1\r\n+OK\r\n$3\r\nnew\r\n:-1\r\n");
+    one.reads("$3\r\nold\r\n");
+    two.reads("+OK\r\n");
+    two.reads("$3\r\nnew\r\n");
+}
+
+/// A client that goes away takes its own place with it and nobody else's answer.
+#[test]
+fn a56_the_owner_of_a_flight_may_leave() {
+    let mut stage = Stage::new();
+    let (mut one, mut data) = stage.pair();
+    let mut two = stage.client();
+    one.send_all(&["ECHO unread", "GET k"]);
+    data.expect("GET v1:k");
+    data.expect("PTTL v1:k");
+    two.send("GET k");
+    stage.counted(Counter::LookupCoalesced, 1);
+    // Closed with something unread, so that its end is a reset and not only a last byte.
+    one.stream.peek(&mut [0]).unwrap();
+    drop(one);
+    stage.counted(Counter::ClosedError, 1);
+    // Its place is taken by another client, who must not be given its answer.
+    let mut three = stage.client();
+    three.asks("ECHO 3", "$1\r\n3\r\n");
+    data.reply(VALUE);
+    data.reply(":-1\r\n");
+    two.reads(VALUE);
+    three.asks("ECHO three", "$5\r\nthree\r\n");
+}
+
+/// When a flight's connection dies, every one of its waiters is told, once.
+#[test]
+fn a57_every_waiter_of_a_dead_flight_is_told() {
+    let mut stage = Stage::new();
+    let (mut first, mut data) = stage.pair();
+    let mut clients = crowd(&stage);
+    first.send("GET k");
+    data.expect("GET v1:k");
+    for client in &mut clients {
+        client.send("GET k");
+    }
+    stage.counted(Counter::LookupCoalesced, CLIENTS);
+    drop(data);
+    for client in clients.iter_mut().chain([&mut first]) {
+        client.reads("-ERR proxy: outcome unknown: the upstream link broke\r\n");
+        client.asks("ECHO again", "$5\r\nagain\r\n");
+    }
+}
+
+/// The same for the waiters of other workers.
+#[test]
+fn a57_waiters_of_another_worker_are_told_too() {
+    let mut stage = Stage::with("server.workers=2");
+    let (mut one, mut data_one) = stage.pair();
+    let (mut two, mut data_two) = stage.pair();
+    one.send("GET k");
+    data_one.expect("GET v1:k");
+    data_one.expect("PTTL v1:k");
+    two.send("GET k");
+    stage.counted(Counter::LookupCoalesced, 1);
+    drop(data_one);
+    for client in [&mut one, &mut two] {
+        client.reads("-ERR proxy: outcome unknown: the upstream link broke\r\n");
+    }
+    Stage::quiet(&mut two, &mut data_two);
+}

@@ -1,0 +1,536 @@
+//! The stage: a scripted upstream, the proxy before it, its clock and its clients.
+//!
+//! A [`Link`] is one connection that the proxy opened; a [`Client`] one that a test opened. Both
+//! read whole frames and fail by name when what they wait for does not come.
+
+use bytes::BytesMut;
+use nearside::app::App;
+use nearside::cache::stripe_bit;
+use nearside::config::{Overrides, load};
+use nearside::stats::Counter;
+use nearside::units::clock::{Clock, Hands, Tick};
+use nearside::wire::{reply, request, write};
+use std::collections::VecDeque;
+use std::io::{ErrorKind, Read, Write};
+use std::net::TcpStream;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// How long anything may take before the test has failed. Nothing ever waits this long.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+
+/// What no test changes.
+const SETTINGS: &str = r#"
+[server]
+listen = ["127.0.0.1:0"]
+[upstream]
+connect_timeout = "10m"
+on_down = "error"
+[keys]
+version = "v1"
+[log]
+level = "off"
+"#;
+
+/// What a test may change. With one hour of staleness barrier rounds come at the start and then
+/// not again in a test's life.
+pub(crate) const CACHE: &str = "server.workers=1 cache.admission=always cache.max_staleness=1h";
+
+/// The proxy, its clock, its upstream.
+pub(crate) struct Stage {
+    pub(crate) app: App,
+    pub(crate) hands: Hands,
+    clock: Clock,
+    /// The link on which the proxy hears of changes; there until a test takes it.
+    pub(crate) tracking: Option<Link>,
+    upstream: Option<UnixListener>,
+    /// Links that another call was waiting for.
+    aside: VecDeque<Link>,
+    folder: tempfile::TempDir,
+}
+
+impl Stage {
+    /// A proxy with one worker whose tracking link is up and synced.
+    pub(crate) fn new() -> Self {
+        Self::with("")
+    }
+
+    /// The same, with settings (`key=value`, by spaces) and rules changed.
+    pub(crate) fn with(settings: &str) -> Self {
+        let mut stage = Self::silent(settings, "");
+        stage.track();
+        stage
+    }
+
+    /// A proxy whose upstream has not answered anything yet. `rules` is TOML.
+    pub(crate) fn silent(settings: &str, rules: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let socket = folder.path().join("upstream.sock");
+        let upstream = listen(&socket);
+        let file = folder.path().join("proxy.toml");
+        std::fs::write(&file, [SETTINGS, rules].concat()).unwrap();
+        let url = format!("upstream.url=unix:{}", socket.display());
+        let flags = [CACHE, settings, &url].join(" ");
+        let flags = flags.split_ascii_whitespace().map(|flag| {
+            let (key, value) = flag.split_once('=').unwrap();
+            ("--set".to_owned(), key.to_owned(), value.to_owned())
+        });
+        let overrides =
+            Overrides { file: Some(file), environment: Vec::new(), flags: flags.collect() };
+        let settings = load(&overrides).unwrap().settings;
+        let (clock, hands) = Clock::manual();
+        let app = App::start(settings, clock.clone()).unwrap();
+        Self {
+            app,
+            hands,
+            clock,
+            tracking: None,
+            upstream: Some(upstream),
+            aside: VecDeque::new(),
+            folder,
+        }
+    }
+
+    /// Answers the tracking link's handshake and its first two rounds.
+    pub(crate) fn track(&mut self) {
+        let mut link = self.tracking_link();
+        link.shake_hands();
+        link.sync();
+        self.tracking = Some(link);
+        self.eventually("the tracking link is synced", |stage| {
+            let tracking = stage.app.shared().cache.tracking();
+            tracking.is_up() && tracking.synced_at() == stage.clock.now()
+        });
+    }
+
+    /// The next tracking link, as it was opened: its handshake is not answered yet.
+    pub(crate) fn tracking_link(&mut self) -> Link {
+        self.accept(true)
+    }
+
+    /// The next data link, not answered yet.
+    pub(crate) fn silent_data(&mut self) -> Link {
+        self.accept(false)
+    }
+
+    /// The next data link, ready for use.
+    pub(crate) fn data(&mut self) -> Link {
+        let mut link = self.silent_data();
+        link.shake_hands();
+        link
+    }
+
+    fn accept(&mut self, tracking: bool) -> Link {
+        if let Some(place) = self.aside.iter().position(|link| link.is_tracking == tracking) {
+            return self.aside.remove(place).unwrap();
+        }
+        loop {
+            let mut link = Link::new(self.accept_any());
+            link.greet();
+            if link.is_tracking == tracking {
+                return link;
+            }
+            self.aside.push_back(link);
+        }
+    }
+
+    fn accept_any(&self) -> UnixStream {
+        let upstream = self.upstream.as_ref().unwrap();
+        let mut accepted = None;
+        patiently("the proxy connects", || match upstream.accept() {
+            Ok((stream, _)) => {
+                accepted = Some(stream);
+                true
+            }
+            Err(error) => {
+                assert_eq!(error.kind(), ErrorKind::WouldBlock, "{error}");
+                false
+            }
+        });
+        accepted.unwrap()
+    }
+
+    /// From now on connecting upstream is refused.
+    pub(crate) fn refuse(&mut self) {
+        self.upstream = None;
+        std::fs::remove_file(self.socket()).unwrap();
+    }
+
+    /// Upstream can be connected to again.
+    pub(crate) fn relent(&mut self) {
+        self.upstream = Some(listen(&self.socket()));
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.folder.path().join("upstream.sock")
+    }
+
+    /// A client that has just connected.
+    pub(crate) fn client(&self) -> Client {
+        Client::new(TcpStream::connect(self.app.addresses[0]).unwrap())
+    }
+
+    /// A client and the data link that its first request opened.
+    pub(crate) fn pair(&mut self) -> (Client, Link) {
+        let mut client = self.client();
+        client.send("INCR first");
+        let mut link = self.data();
+        link.answer("INCR v1:first", ":1\r\n");
+        client.reads(":1\r\n");
+        (client, link)
+    }
+
+    /// A counter.
+    pub(crate) fn count(&self, counter: Counter) -> u64 {
+        self.app.stats().counter(counter)
+    }
+
+    /// Waits until a counter has reached `value`.
+    pub(crate) fn counted(&self, counter: Counter, value: u64) {
+        self.eventually(&format!("{counter:?} is {value}"), |stage| stage.count(counter) >= value);
+        assert_eq!(self.count(counter), value, "{counter:?}");
+    }
+
+    /// Waits until something is so.
+    pub(crate) fn eventually(&self, what: &str, mut is_so: impl FnMut(&Self) -> bool) {
+        patiently(what, || is_so(self));
+    }
+
+    /// Now, on the clock that stands still.
+    pub(crate) fn now(&self) -> Tick {
+        self.clock.now()
+    }
+
+    /// Tells the proxy of changed keys, as they are called upstream; returns when it has applied
+    /// what it was told.
+    pub(crate) fn push(&mut self, keys: &[&[u8]]) {
+        self.push_frame(&invalidation(keys));
+    }
+
+    /// The same with any frame. The key behind it that nobody has cached shows when the frame
+    /// was applied: the stream is applied in order.
+    pub(crate) fn push_frame(&mut self, frame: &[u8]) {
+        let sentinel = format!("v1:sentinel:{}", self.count(Counter::InvalidationsTracking));
+        let hash = |stage: &Self| stage.app.shared().cache.hash(&sentinel.as_bytes()[3..]);
+        let policy = nearside::cache::Policy {
+            ttl: 1,
+            negative_ttl: 1,
+            max_staleness: 1,
+            tracked: false,
+            value_max: 1,
+        };
+        let cache = &self.app.shared().cache;
+        let token = cache.token(hash(self), &policy, self.now()).unwrap();
+        let frame = [frame, &invalidation(&[sentinel.as_bytes()])].concat();
+        self.tracking.as_mut().unwrap().write(&frame);
+        self.eventually("a push is applied", |stage| {
+            !stage.app.shared().cache.is_current(hash(stage), &token)
+        });
+    }
+
+    /// Reads a key that is not cached, lets upstream answer, and waits until it is stored.
+    pub(crate) fn fill(&self, client: &mut Client, link: &mut Link, command: &str, reply: &str) {
+        let stored = self.count(Counter::StoreStored);
+        let (name, rest) = command.split_once(' ').unwrap();
+        let key = rest.split(' ').next().unwrap();
+        client.send(command);
+        link.expect(&format!("{name} v1:{rest}"));
+        link.expect(&format!("PTTL v1:{key}"));
+        link.reply(reply);
+        link.reply(":-1\r\n");
+        client.reads(reply);
+        self.counted(Counter::StoreStored, stored + 1);
+    }
+
+    /// Asserts that a read is answered from the cache.
+    pub(crate) fn hit(&self, client: &mut Client, command: &str, reply: &str) {
+        let hits = self.count(Counter::LookupHit);
+        client.asks(command, reply);
+        self.counted(Counter::LookupHit, hits + 1);
+    }
+
+    /// Keys of which none shares a bit of a client's mask with another: one that is out keeps no
+    /// other from being a hit. (The hash is seeded anew in each process.)
+    pub(crate) fn apart<const N: usize>(&self) -> [String; N] {
+        let cache = &self.app.shared().cache;
+        let mut taken = 0;
+        std::array::from_fn(|_| {
+            let is_free = |key: &String| stripe_bit(cache.hash(key.as_bytes())) & taken == 0;
+            let key = (0..10_000).map(|n| format!("k{n}")).find(is_free).unwrap();
+            taken |= stripe_bit(cache.hash(key.as_bytes()));
+            key
+        })
+    }
+
+    /// Asserts that nothing else was sent on this link: the next request is this one.
+    pub(crate) fn quiet(client: &mut Client, link: &mut Link) {
+        client.send("INCR sentinel");
+        link.answer("INCR v1:sentinel", ":7\r\n");
+        client.reads(":7\r\n");
+    }
+}
+
+fn listen(socket: &std::path::Path) -> UnixListener {
+    let upstream = UnixListener::bind(socket).unwrap();
+    upstream.set_nonblocking(true).unwrap();
+    upstream
+}
+
+fn patiently(what: &str, mut is_so: impl FnMut() -> bool) {
+    let clock = Clock::system();
+    let start = clock.now();
+    while !is_so() {
+        assert!(clock.now().since(start) < PATIENCE, "not within {PATIENCE:?}: {what}");
+        std::thread::yield_now();
+    }
+}
+
+/// The push that names changed keys.
+pub(crate) fn invalidation(keys: &[&[u8]]) -> Vec<u8> {
+    let mut out = BytesMut::from(&b">2\r\n$10\r\ninvalidate\r\n"[..]);
+    write::array(&mut out, keys.len());
+    for key in keys {
+        write::bulk(&mut out, key);
+    }
+    out.to_vec()
+}
+
+/// The push that says "everything".
+pub(crate) const FLUSHED: &[u8] = b">2\r\n$10\r\ninvalidate\r\n_\r\n";
+
+/// Words as a request.
+pub(crate) fn request(words: &str) -> Vec<u8> {
+    let mut out = BytesMut::new();
+    let words: Vec<&str> = words.split(' ').collect();
+    write::array(&mut out, words.len());
+    for word in words {
+        write::bulk(&mut out, word.as_bytes());
+    }
+    out.to_vec()
+}
+
+/// One connection that the proxy has opened.
+pub(crate) struct Link {
+    stream: UnixStream,
+    buffer: Vec<u8>,
+    is_tracking: bool,
+    /// The command that was read to find out what the link is for.
+    peeked: VecDeque<Vec<u8>>,
+}
+
+impl Link {
+    fn new(stream: UnixStream) -> Self {
+        stream.set_nonblocking(false).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.set_write_timeout(Some(PATIENCE)).unwrap();
+        Self { stream, buffer: Vec::new(), is_tracking: false, peeked: VecDeque::new() }
+    }
+
+    /// Finds out what the link is for: RESP3 links greet, and get an answer to that at once.
+    fn greet(&mut self) {
+        let first = self.next();
+        if first.starts_with(b"HELLO 3") {
+            self.reply(
+                "%6\r\n$6\r\nserver\r\n$5\r\nredis\r\n$7\r\nversion\r\n$6\r\n7.0.15\r\n\
+                 $5\r\nproto\r\n:3\r\n$2\r\nid\r\n:7\r\n$4\r\nmode\r\n$10\r\nstandalone\r\n\
+                 $4\r\nrole\r\n$6\r\nmaster\r\n",
+            );
+            let second = self.next();
+            self.is_tracking = second.starts_with(b"CLIENT TRACKING ON BCAST");
+            self.peeked.push_back(second);
+        } else {
+            self.peeked.push_back(first);
+        }
+    }
+
+    /// Answers the rest of the handshake.
+    pub(crate) fn shake_hands(&mut self) {
+        loop {
+            if self.next() == b"PING" {
+                self.reply("+PONG\r\n");
+                return;
+            }
+            self.reply("+OK\r\n");
+        }
+    }
+
+    /// Answers a fresh tracking link's questions until two rounds are complete.
+    fn sync(&mut self) {
+        let mut waited = vec!["CONFIG", "PING", "ROLE", "CLIENT", "PING", "ROLE"];
+        while !waited.is_empty() {
+            let asked = self.next();
+            let name = asked.split(|&byte| byte == b' ').next().unwrap();
+            let place = waited.iter().position(|wanted| wanted.as_bytes() == name);
+            waited.remove(place.unwrap_or_else(|| panic!("asked for {}", asked.escape_ascii())));
+            self.reply(match name {
+                b"CONFIG" => "%1\r\n$9\r\ndatabases\r\n$2\r\n16\r\n",
+                b"PING" => "+PONG\r\n",
+                b"ROLE" => MASTER,
+                _ => "%1\r\n$5\r\nflags\r\n~2\r\n$2\r\non\r\n$5\r\nbcast\r\n",
+            });
+        }
+    }
+
+    /// Waits for a barrier round.
+    pub(crate) fn round(&mut self) {
+        self.expect("PING");
+        self.expect("ROLE");
+    }
+
+    /// Answers a round as a healthy primary.
+    pub(crate) fn confirm(&mut self) {
+        self.reply("+PONG\r\n");
+        self.reply(MASTER);
+    }
+
+    /// The next request, its arguments joined by spaces.
+    pub(crate) fn next(&mut self) -> Vec<u8> {
+        if let Some(peeked) = self.peeked.pop_front() {
+            return peeked;
+        }
+        let limits =
+            request::Limits { args_max: 1 << 20, bulk_max: 1 << 29, unauthenticated: false };
+        let (mut scan, mut args) = (request::Scan::default(), Vec::new());
+        loop {
+            match scan.next(&self.buffer, &mut args, &limits).unwrap() {
+                request::Found::Request(length) => {
+                    let words: Vec<&[u8]> = args.iter().map(|arg| arg.of(&self.buffer)).collect();
+                    let words = words.join(&b" "[..]);
+                    self.buffer.drain(..length);
+                    return words;
+                }
+                request::Found::NeedMore => {}
+                request::Found::Inline(_) => panic!("the proxy sent an inline command"),
+            }
+            let read = more(&mut self.stream, &mut self.buffer, "a request upstream");
+            assert!(read > 0, "the proxy closed a link where a request was awaited");
+        }
+    }
+
+    /// Waits for a request and says what it must be.
+    #[track_caller]
+    pub(crate) fn expect(&mut self, words: &str) {
+        let next = self.next();
+        assert_eq!(next.escape_ascii().to_string(), words, "a request upstream");
+    }
+
+    /// Waits for a request and answers it.
+    #[track_caller]
+    pub(crate) fn answer(&mut self, words: &str, reply: &str) {
+        self.expect(words);
+        self.reply(reply);
+    }
+
+    /// Sends bytes.
+    pub(crate) fn reply(&mut self, bytes: &str) {
+        self.write(bytes.as_bytes());
+    }
+
+    /// Sends bytes. What the proxy has closed takes none, and is found out by who reads next.
+    pub(crate) fn write(&mut self, bytes: &[u8]) {
+        match self.stream.write_all(bytes) {
+            Err(error) if error.kind() == ErrorKind::BrokenPipe => {}
+            result => result.unwrap(),
+        }
+    }
+
+    /// Reads on; true once the proxy has closed this link.
+    pub(crate) fn is_over(&mut self) -> bool {
+        self.buffer.clear();
+        more(&mut self.stream, &mut self.buffer, "the end of a link") == 0
+    }
+
+    /// Waits until the proxy has closed this link.
+    #[track_caller]
+    pub(crate) fn is_closed(&mut self) {
+        let read = more(&mut self.stream, &mut self.buffer, "the end of a link");
+        assert_eq!((read, self.buffer.len()), (0, 0), "sent instead of closing");
+    }
+}
+
+/// A primary's answer to ROLE.
+pub(crate) const MASTER: &str = "*3\r\n$6\r\nmaster\r\n:0\r\n*0\r\n";
+
+/// One client of the proxy.
+pub(crate) struct Client {
+    pub(crate) stream: TcpStream,
+    buffer: Vec<u8>,
+}
+
+impl Client {
+    fn new(stream: TcpStream) -> Self {
+        stream.set_nodelay(true).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.set_write_timeout(Some(PATIENCE)).unwrap();
+        Self { stream, buffer: Vec::new() }
+    }
+
+    /// Sends one request.
+    pub(crate) fn send(&mut self, words: &str) {
+        self.stream.write_all(&request(words)).unwrap();
+    }
+
+    /// Sends several requests in one packet.
+    pub(crate) fn send_all(&mut self, requests: &[&str]) {
+        let packet: Vec<u8> = requests.iter().flat_map(|words| request(words)).collect();
+        self.stream.write_all(&packet).unwrap();
+    }
+
+    /// Sends a request whose arguments are any bytes.
+    pub(crate) fn send_bytes(&mut self, words: &[&[u8]]) {
+        let mut out = BytesMut::new();
+        write::array(&mut out, words.len());
+        for word in words {
+            write::bulk(&mut out, word);
+        }
+        self.stream.write_all(&out).unwrap();
+    }
+
+    /// The next reply.
+    #[track_caller]
+    pub(crate) fn next(&mut self) -> Vec<u8> {
+        let mut scan = reply::Scan::default();
+        loop {
+            if let Some(length) = scan.next(&self.buffer).unwrap() {
+                return self.buffer.drain(..length).collect();
+            }
+            let read = more(&mut self.stream, &mut self.buffer, "a reply");
+            assert!(read > 0, "the proxy closed a client where a reply was awaited");
+        }
+    }
+
+    /// Waits for the next reply and says what it must be.
+    #[track_caller]
+    pub(crate) fn reads(&mut self, reply: &str) {
+        let next = self.next();
+        assert_eq!(next.escape_ascii().to_string(), reply.escape_default().to_string());
+    }
+
+    /// Sends a request and says what its reply must be.
+    #[track_caller]
+    pub(crate) fn asks(&mut self, words: &str, reply: &str) {
+        self.send(words);
+        self.reads(reply);
+    }
+
+    /// Waits until the proxy has closed this connection, with nothing sent before.
+    #[track_caller]
+    pub(crate) fn is_closed(&mut self) {
+        let read = more(&mut self.stream, &mut self.buffer, "the end of a client");
+        assert_eq!((read, self.buffer.len()), (0, 0), "sent instead of closing");
+    }
+}
+
+#[track_caller]
+fn more(stream: &mut impl Read, buffer: &mut Vec<u8>, what: &str) -> usize {
+    let mut chunk = [0; 16 * 1024];
+    match stream.read(&mut chunk) {
+        Ok(read) => {
+            buffer.extend_from_slice(&chunk[..read]);
+            read
+        }
+        Err(error) if error.kind() == ErrorKind::ConnectionReset => 0,
+        Err(error) => panic!("{what} did not come: {error}"),
+    }
+}

@@ -1,0 +1,291 @@
+//! The tracking link: its loss, its doubts, its barrier and the lease that hangs on it.
+
+use crate::stage::{Client, Link, MASTER, Stage, invalidation};
+use nearside::stats::Counter;
+use std::time::Duration;
+
+const OLD: &str = "$3\r\nold\r\n";
+const NEW: &str = "$3\r\nnew\r\n";
+
+/// Rounds every 10 ms, so that a test that wants one need not wait long.
+const SHORT: &str = "cache.max_staleness=40ms";
+const X: Duration = Duration::from_millis(40);
+
+/// A read that must go upstream and must not be stored.
+fn passes(client: &mut Client, link: &mut Link, reply: &str) {
+    client.send("GET k");
+    link.answer("GET v1:k", reply);
+    client.reads(reply);
+    Stage::quiet(client, link);
+}
+
+/// A read that must go upstream and is stored again.
+fn refetch(client: &mut Client, link: &mut Link, reply: &str) {
+    client.send("GET k");
+    link.expect("GET v1:k");
+    link.expect("PTTL v1:k");
+    link.reply(reply);
+    link.reply(":-1\r\n");
+    client.reads(reply);
+}
+
+/// The tracking link of a stage whose rounds a test answers itself.
+fn taken(stage: &mut Stage) -> Link {
+    stage.tracking.take().unwrap()
+}
+
+/// While nothing tells of changes, a hit may be any age.
+#[test]
+fn a18_a_closed_link_ends_all_hits_and_no_read() {
+    let mut stage = Stage::new();
+    let (mut client, mut data) = stage.pair();
+    stage.fill(&mut client, &mut data, "GET k", OLD);
+    stage.hit(&mut client, "GET k", OLD);
+    drop(taken(&mut stage));
+    stage.counted(Counter::InvalidationsReconnect, 1);
+    passes(&mut client, &mut data, NEW);
+    // Nothing is stored while the link is down, so neither is the next one a hit.
+    passes(&mut client, &mut data, NEW);
+    assert_eq!(stage.count(Counter::BypassTrackingDown), 2);
+    stage.track();
+    stage.fill(&mut client, &mut data, "GET k", NEW);
+    stage.hit(&mut client, "GET k", NEW);
+}
+
+/// What was stored before the loss would come back to life with the next link.
+#[test]
+fn a18_a_new_link_does_not_revive_what_the_old_one_guarded() {
+    let mut stage = Stage::new();
+    let (mut client, mut data) = stage.pair();
+    stage.fill(&mut client, &mut data, "GET k", OLD);
+    drop(taken(&mut stage));
+    stage.counted(Counter::InvalidationsReconnect, 1);
+    stage.track();
+    refetch(&mut client, &mut data, NEW);
+}
+
+/// A link whose other end is gone without a word looks like one on which nothing happens.
+#[test]
+fn a19_hits_end_with_the_lease_of_a_half_open_link() {
+    let mut stage = Stage::with(SHORT);
+    let mut link = taken(&mut stage);
+    let (mut client, mut data) = stage.pair();
+    stage.fill(&mut client, &mut data, "GET k", OLD);
+    link.round();
+    stage.hands.advance(X);
+    stage.hit(&mut client, "GET k", OLD);
+    stage.hands.advance(Duration::from_nanos(1));
+    refetch(&mut client, &mut data, OLD);
+    stage.hands.advance(X * 10);
+    refetch(&mut client, &mut data, NEW);
+    assert_eq!(stage.count(Counter::BypassLease), 2);
+    assert_eq!(stage.count(Counter::LookupHit), 1);
+}
+
+/// A process that was stopped must not trust answers to what it asked before.
+#[test]
+fn a20_after_a_pause_only_rounds_sent_after_it_extend_the_lease() {
+    let mut stage = Stage::with(SHORT);
+    let mut link = taken(&mut stage);
+    let (mut client, mut data) = stage.pair();
+    stage.fill(&mut client, &mut data, "GET k", OLD);
+    let start = stage.now();
+    link.round();
+    stage.hands.advance(Duration::from_secs(3));
+    refetch(&mut client, &mut data, OLD);
+    // Two answers that prove nothing later than the pause's beginning, ...
+    for _ in 0..2 {
+        link.confirm();
+        link.round();
+        assert_eq!(stage.app.shared().cache.tracking().synced_at(), start);
+        refetch(&mut client, &mut data, OLD);
+    }
+    // ... and one that does.
+    stage.counted(Counter::StoreStored, 4);
+    link.confirm();
+    link.round();
+    assert_eq!(stage.app.shared().cache.tracking().synced_at(), stage.now());
+    stage.hit(&mut client, "GET k", OLD);
+}
+
+/// Pushes of a link that is dead come late: they must harm nothing and revive nothing.
+#[test]
+fn a22_late_pushes_of_a_dead_link_are_harmless() {
+    let mut stage = Stage::with(SHORT);
+    let (mut client, mut data) = stage.pair();
+    stage.fill(&mut client, &mut data, "GET k", OLD);
+    let mut old = taken(&mut stage);
+    old.round();
+    let replica = "+PONG\r\n*5\r\n$5\r\nslave\r\n$1\r\nh\r\n:1\r\n$9\r\nconnected\r\n:1\r\n";
+    old.write(&[replica.as_bytes(), &invalidation(&[b"v1:k"])].concat());
+    old.is_closed();
+    stage.track();
+    stage.fill(&mut client, &mut data, "GET k", NEW);
+    stage.hit(&mut client, "GET k", NEW);
+    assert_eq!(stage.count(Counter::InvalidationsTracking), 0);
+}
+
+/// Before `CLIENT TRACKING ON` is acknowledged, a change may go untold.
+#[test]
+fn a23_nothing_is_stored_before_tracking_is_acknowledged() {
+    let mut stage = Stage::silent("", "");
+    let mut link = stage.tracking_link();
+    link.expect("CLIENT TRACKING ON BCAST PREFIX v1:");
+    let (mut client, mut data) = stage.pair();
+    passes(&mut client, &mut data, OLD);
+    // Asked before, answered after: no fill either.
+    client.send("GET k");
+    data.expect("GET v1:k");
+    link.reply("+OK\r\n");
+    link.shake_hands();
+    stage.eventually("tracking is up", |stage| stage.app.shared().cache.tracking().is_up());
+    data.reply(OLD);
+    client.reads(OLD);
+    refetch(&mut client, &mut data, NEW);
+}
+
+/// Until the first barrier is confirmed there is no lease, so nothing stored is served.
+#[test]
+fn a23_nothing_is_served_before_the_first_barrier() {
+    let mut stage = Stage::silent("", "");
+    let mut link = stage.tracking_link();
+    link.shake_hands();
+    stage.eventually("tracking is up", |stage| stage.app.shared().cache.tracking().is_up());
+    let (mut client, mut data) = stage.pair();
+    // The clock begins at one second; beyond one hour nothing can hang on the zero of time.
+    stage.hands.advance(Duration::from_hours(2));
+    refetch(&mut client, &mut data, OLD);
+    refetch(&mut client, &mut data, OLD);
+    assert_eq!(stage.count(Counter::LookupHit), 0);
+}
+
+/// A server without tracking: nothing may be cached but what needs no tracking by its rule.
+#[test]
+fn a24_refused_tracking_leaves_only_ttl_rules() {
+    for refusal in [
+        "-ERR unknown subcommand 'TRACKING'. Try CLIENT HELP.\r\n",
+        "-NOPERM this user has no permissions to run the 'client|tracking' command\r\n",
+    ] {
+        let mut stage =
+            Stage::silent("", "[[rules]]\nmatch = \"t:*\"\nlevel = \"ttl\"\nttl = \"1m\"\n");
+        let mut link = stage.tracking_link();
+        link.expect("CLIENT TRACKING ON BCAST PREFIX v1:");
+        link.reply(refusal);
+        // Whatever else the handshake said is read, and then the link is at its end.
+        while !link.is_over() {}
+        let (mut client, mut data) = stage.pair();
+        passes(&mut client, &mut data, OLD);
+        passes(&mut client, &mut data, OLD);
+        stage.fill(&mut client, &mut data, "GET t:k", OLD);
+        stage.hit(&mut client, "GET t:k", OLD);
+        assert!(!stage.app.shared().cache.tracking().is_up());
+    }
+}
+
+/// The answer to a PING may overtake the push of a write that was acknowledged before it.
+#[test]
+fn a25_one_answer_is_no_barrier() {
+    let mut stage = Stage::with(SHORT);
+    let mut link = taken(&mut stage);
+    let (mut client, mut data) = stage.pair();
+    stage.fill(&mut client, &mut data, "GET k", OLD);
+    let start = stage.now();
+    let synced = |stage: &Stage| stage.app.shared().cache.tracking().synced_at();
+    link.round();
+    stage.hands.advance(X);
+    let acknowledged = stage.now();
+    // A direct SET is acknowledged here. This round was sent before it, the next one after it.
+    link.confirm();
+    link.round();
+    stage.hands.advance(Duration::from_millis(1));
+    link.confirm();
+    link.round();
+    // Its answer came before the push: the lease must not cover the acknowledgement yet.
+    assert_eq!(synced(&stage), start);
+    refetch(&mut client, &mut data, OLD);
+    stage.counted(Counter::StoreStored, 2);
+    link.write(&invalidation(&[b"v1:k"]));
+    link.confirm();
+    link.round();
+    assert_eq!(synced(&stage), acknowledged);
+    refetch(&mut client, &mut data, NEW);
+}
+
+/// A server that is busy with a script answers -BUSY: no proof, and no reason to lose the cache.
+#[test]
+fn a26_busy_rounds_do_not_count_and_do_not_end_the_link() {
+    let mut stage = Stage::with(SHORT);
+    let mut link = taken(&mut stage);
+    let (mut client, mut data) = stage.pair();
+    stage.fill(&mut client, &mut data, "GET k", OLD);
+    for _ in 0..4 {
+        link.round();
+        link.reply("-BUSY Redis is busy running a script.\r\n");
+        link.reply("-BUSY Redis is busy running a script.\r\n");
+        stage.hands.advance(X / 2);
+    }
+    refetch(&mut client, &mut data, OLD);
+    assert_eq!(stage.count(Counter::BypassLease), 1);
+    stage.counted(Counter::StoreStored, 2);
+    // One that counts, and whatever was sent before the clock moved; then all is well again.
+    let now = stage.now();
+    while stage.app.shared().cache.tracking().synced_at() < now {
+        link.round();
+        link.confirm();
+    }
+    stage.hit(&mut client, "GET k", OLD);
+    assert_eq!(stage.count(Counter::InvalidationsReconnect), 0);
+}
+
+/// A primary that became a replica keeps its connections and answers every PING.
+#[test]
+fn a27_a_changed_role_ends_the_link() {
+    let mut stage = Stage::with(SHORT);
+    let (mut client, mut data) = stage.pair();
+    stage.fill(&mut client, &mut data, "GET k", OLD);
+    stage.hit(&mut client, "GET k", OLD);
+    let mut link = taken(&mut stage);
+    link.round();
+    link.reply("+PONG\r\n*5\r\n$5\r\nslave\r\n$1\r\nh\r\n:1\r\n$9\r\nconnected\r\n:1\r\n");
+    link.is_closed();
+    stage.counted(Counter::InvalidationsReconnect, 1);
+    passes(&mut client, &mut data, NEW);
+}
+
+/// Anything on the tracking link that cannot be explained ends what it guarded.
+#[test]
+fn a_doubtful_tracking_link_is_lost() {
+    for doubt in [
+        ":1\r\n",                                 // nobody asked
+        "hello\r\n",                              // not RESP
+        ">1\r\n$21\r\ntracking-redir-broken\r\n", // nobody redirects
+    ] {
+        let mut stage = Stage::new();
+        let (mut client, mut data) = stage.pair();
+        stage.fill(&mut client, &mut data, "GET k", OLD);
+        let mut link = taken(&mut stage);
+        link.reply(doubt);
+        link.is_closed();
+        stage.counted(Counter::InvalidationsReconnect, 1);
+        passes(&mut client, &mut data, NEW);
+    }
+}
+
+/// Tracking that ended on the server's side (a restored connection, an operator) is silent.
+#[test]
+fn a52_tracking_that_is_off_on_the_server_is_noticed() {
+    let mut stage = Stage::silent("", "");
+    let mut link = stage.tracking_link();
+    link.shake_hands();
+    loop {
+        match link.next().as_slice() {
+            b"CLIENT TRACKINGINFO" => break,
+            b"PING" => link.reply("+PONG\r\n"),
+            b"ROLE" => link.reply(MASTER),
+            _ => link.reply("%0\r\n"),
+        }
+    }
+    link.reply("%1\r\n$5\r\nflags\r\n~1\r\n$3\r\noff\r\n");
+    stage.counted(Counter::InvalidationsReconnect, 1);
+    assert!(!stage.app.shared().cache.tracking().is_up());
+}

@@ -1,0 +1,188 @@
+//! Upstream dies, freezes, or was never there; nearside is told to go. Clients get what a dead
+//! Redis gives them, or the documented error; afterwards everything works again, nothing is
+//! crossed, and nothing old is served.
+
+use crate::harness::{Conn, KINDS, Kind, Proxy, Server, eventually, request, show};
+
+/// Connects and asks until an answer comes that is no error.
+fn until_answered(proxy: &Proxy, line: &str) -> (Conn, Vec<u8>) {
+    eventually(&format!("an answer to {line}"), || {
+        let mut conn = proxy.dial();
+        conn.try_send(&request(&line.split(' ').collect::<Vec<_>>())).ok()?;
+        let answer = conn.try_reply()?;
+        (!answer.starts_with(b"-")).then_some((conn, answer))
+    })
+}
+
+fn until_hit(conn: &mut Conn, line: &str) {
+    eventually("a hit", || {
+        let before = conn.hits();
+        conn.words(line);
+        (conn.hits() > before).then_some(())
+    });
+}
+
+/// The server is killed and comes back empty. What was cached belongs to the dead one.
+#[test]
+fn a_killed_upstream_comes_back() {
+    for kind in KINDS {
+        let mut server = Server::start(kind);
+        let mut proxy = Proxy::start(&server.url(), &["keys.version = \"v1\""]);
+        let mut ours = proxy.dial();
+        ours.words("SET a old");
+        until_hit(&mut ours, "GET a");
+        server.kill();
+        // `on_down = "close"`: what cannot be answered ends the connection, as a dead Redis does.
+        eventually("the connection ends", || match ours.try_send(&request(&["SET", "b", "1"])) {
+            Ok(()) => ours.try_reply().is_none().then_some(()),
+            Err(_) => Some(()),
+        });
+        assert!(ours.rest().is_empty());
+        server.restart();
+        proxy.until_ready();
+        let (mut again, answer) = until_answered(&proxy, "GET a");
+        assert_eq!(show(&answer), show(b"$-1\r\n"), "the restarted server has no a");
+        assert_eq!(again.words("SET a new"), b"+OK\r\n");
+        until_hit(&mut again, "GET a");
+        assert_eq!(again.words("GET a"), b"$3\r\nnew\r\n");
+        proxy.assert_alive();
+    }
+}
+
+/// `on_down = "error"`: the connection stays, and the error says what is known.
+#[test]
+fn a_killed_upstream_is_an_error_by_choice() {
+    let mut server = Server::start(Kind::Redis);
+    let settings = &["upstream.on_down = \"error\"", "upstream.reconnect_wait = \"10ms\""];
+    let proxy = Proxy::start(&server.url(), settings);
+    let mut ours = proxy.dial();
+    assert_eq!(ours.words("SET a 1"), b"+OK\r\n");
+    server.kill();
+    let error = eventually("an error", || {
+        Some(ours.words("SET a 2")).filter(|answer| answer.starts_with(b"-"))
+    });
+    let text = String::from_utf8(error).unwrap();
+    assert!(text.contains("upstream"), "{text}");
+    // PING is no lie: it fails with the rest.
+    assert!(ours.words("PING").starts_with(b"-"));
+    server.restart();
+    eventually("it works again", || (ours.words("SET a 3") == b"+OK\r\n").then_some(()));
+    assert_eq!(ours.words("GET a"), b"$1\r\n3\r\n");
+}
+
+/// Many clients write and read their own keys while upstream stands still. Nothing is lost or
+/// crossed once it goes on.
+#[test]
+fn a_frozen_upstream_loses_nothing() {
+    for kind in KINDS {
+        let server = Server::start(kind);
+        let proxy = Proxy::start(&server.url(), &["keys.version = \"v1\"", "server.workers = 2"]);
+        let mut clients: Vec<Conn> = (0..20).map(|_| proxy.dial()).collect();
+        for (me, client) in clients.iter_mut().enumerate() {
+            assert_eq!(client.words(&format!("SET k{me} before")), b"+OK\r\n");
+        }
+        server.freeze();
+        for (me, client) in clients.iter_mut().enumerate() {
+            let mut sent = Vec::new();
+            for number in 0..50 {
+                sent.extend(request(&["SET", &format!("k{me}"), &format!("{me}.{number}")]));
+                sent.extend(request(&["GET", &format!("k{me}")]));
+                sent.extend(request(&["ECHO", &format!("{me}.{number}")]));
+            }
+            client.send(&sent);
+        }
+        eventually("requests are out", || (proxy.commands_taken() >= 3000).then_some(()));
+        server.thaw();
+        for (me, client) in clients.iter_mut().enumerate() {
+            for number in 0..50 {
+                let value = format!("{me}.{number}");
+                let bulk = format!("${}\r\n{value}\r\n", value.len());
+                assert_eq!(client.reply(), b"+OK\r\n");
+                assert_eq!(show(&client.reply()), show(bulk.as_bytes()));
+                assert_eq!(show(&client.reply()), show(bulk.as_bytes()));
+            }
+        }
+    }
+}
+
+/// While upstream stands still longer than `max_staleness`, hits stop: they cannot be proved.
+#[test]
+fn a_frozen_upstream_ends_the_lease() {
+    let server = Server::start(Kind::Redis);
+    let proxy = Proxy::start(
+        &server.url(),
+        &[
+            "cache.max_staleness = \"500ms\"",
+            "upstream.on_down = \"error\"",
+            "upstream.request_timeout = \"500ms\"",
+        ],
+    );
+    let mut ours = proxy.dial();
+    ours.words("SET a 1");
+    until_hit(&mut ours, "GET a");
+    server.freeze();
+    // The read after the last hit is asked of upstream, which does not answer.
+    eventually("a read that is no hit", || {
+        let answer = ours.words("GET a");
+        assert!(answer == b"$1\r\n1\r\n" || answer.starts_with(b"-"), "{}", show(&answer));
+        answer.starts_with(b"-").then_some(())
+    });
+    server.thaw();
+    eventually("upstream answers", || (ours.words("GET a") == b"$1\r\n1\r\n").then_some(()));
+    until_hit(&mut ours, "GET a");
+}
+
+/// SIGTERM: what was received is answered, then connections end, then the process, with 0.
+#[test]
+fn a_drain_answers_what_was_received() {
+    for kind in KINDS {
+        let server = Server::start(kind);
+        let mut proxy = Proxy::start(&server.url(), &["keys.version = \"v1\""]);
+        let mut clients: Vec<Conn> = (0..10).map(|_| proxy.dial()).collect();
+        let mut idle = proxy.dial();
+        assert_eq!(idle.words("PING"), b"+PONG\r\n");
+        // One answer each: before it, nearside takes in little (it expects long replies).
+        for client in &mut clients {
+            assert!(client.words("INCR counter").starts_with(b":"));
+        }
+        server.freeze();
+        for client in &mut clients {
+            client.send(&request(&["INCR", "counter"]).repeat(100));
+        }
+        eventually("requests are out", || (proxy.commands_taken() >= 1010).then_some(()));
+        proxy.terminate();
+        eventually("draining", || proxy.log().contains("draining").then_some(()));
+        server.thaw();
+        for client in &mut clients {
+            for _ in 0..100 {
+                let answer = client.reply();
+                assert!(answer.starts_with(b":"), "{}", show(&answer));
+            }
+            assert!(client.rest().is_empty());
+        }
+        assert!(idle.rest().is_empty());
+        let status = proxy.wait();
+        assert_eq!(status.code(), Some(0), "{}", proxy.log());
+        assert_eq!(server.dial().words("GET v1:counter"), b"$4\r\n1010\r\n");
+    }
+}
+
+/// Nobody listens there: the log says so, and clients learn it as the setting says.
+#[test]
+fn an_unreachable_upstream_is_named() {
+    let mut server = Server::start(Kind::Redis);
+    server.kill();
+    let settings = &["upstream.on_down = \"error\"", "upstream.reconnect_wait = \"10ms\""];
+    let mut proxy = Proxy::unready(&server.url(), settings);
+    let answer = String::from_utf8(proxy.dial().words("GET a")).unwrap();
+    assert!(answer.starts_with('-') && answer.contains("upstream"), "{answer}");
+    let place = format!("127.0.0.1:{}", server.port);
+    eventually("the log names it", || {
+        let log = proxy.log();
+        (log.contains(&place) && log.contains("refused")).then_some(())
+    });
+    server.restart();
+    proxy.until_ready();
+    assert_eq!(until_answered(&proxy, "SET a 1").1, b"+OK\r\n");
+    proxy.assert_alive();
+}
