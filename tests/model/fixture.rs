@@ -3,6 +3,7 @@
 use nearside::cache::{Cache, Policy};
 use nearside::command;
 use nearside::config::{OnDown, Overrides, load};
+use nearside::data::flights::Flights;
 use nearside::data::registry::{Client, Registry};
 use nearside::data::{Limits, Shared};
 use nearside::live::Live;
@@ -132,6 +133,7 @@ impl Fixture {
             prefix: settings.prefix.clone(),
             clock: Clock::system(),
             live: Arc::new(Live::default()),
+            flights: Flights::new(1).0,
             registry: Registry::default(),
             dialer: Arc::new(Dialer {
                 target: settings.upstream.target.clone(),

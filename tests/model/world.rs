@@ -276,6 +276,7 @@ impl<'f> World<'f> {
         let mut batch = Batch {
             me: ClientId { place: u32::try_from(place).unwrap(), number: 0 },
             links: &mut thread.links,
+            worker: self.scenario.workers[place],
             shared,
             block,
             view,
@@ -534,7 +535,7 @@ impl Thread {
     fn seal(&mut self) {
         let link = self.links.get(0).unwrap();
         link.seal();
-        let bytes = link.writing.split();
+        let bytes = std::mem::take(&mut link.writing);
         let text = std::str::from_utf8(&bytes).unwrap();
         let mut lines = text.lines();
         while let Some(count) = lines.next() {
