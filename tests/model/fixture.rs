@@ -3,7 +3,7 @@
 use nearside::cache::{Cache, Policy};
 use nearside::command;
 use nearside::config::{OnDown, Overrides, load};
-use nearside::data::flights::Flights;
+use nearside::data::flights::{Flights, Landing};
 use nearside::data::registry::{Client, Registry};
 use nearside::data::{Limits, Shared};
 use nearside::live::Live;
@@ -13,12 +13,16 @@ use nearside::rules::Rules;
 use nearside::stats::{Block, Stats};
 use nearside::units::clock::{Clock, Tick};
 use nearside::wire::request;
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::mpsc::UnboundedReceiver;
 
 /// The model's unit of time.
 pub(crate) const TICK_MS: u64 = 500;
+
+/// More than any scenario has.
+const WORKERS: usize = 4;
 
 /// X, in ticks.
 pub(crate) const STALENESS: u64 = 2;
@@ -49,6 +53,8 @@ pub(crate) enum Action {
     Execute(usize),
     /// A worker settles the next answer.
     Deliver(usize),
+    /// A worker reads a letter: another's flight has landed.
+    Letter(usize),
     /// The link dies; what is on it may be executed all the same.
     Death(usize),
     /// The server executes what was on a link that is dead.
@@ -106,6 +112,8 @@ pub(crate) struct Fixture {
     pub(crate) block: Arc<Block>,
     pub(crate) clients: Vec<Arc<Client>>,
     pub(crate) hash: u64,
+    /// By worker: the answers of other workers' flights.
+    pub(crate) inboxes: RefCell<Vec<UnboundedReceiver<Landing>>>,
     /// When the path that is played now begins.
     pub(crate) begin: Cell<u64>,
 }
@@ -127,13 +135,14 @@ impl Fixture {
         let cache = Arc::new(Cache::new(1 << 20, 4));
         let hash = cache.hash(KEY);
         let stats = Stats::new(command::all().len());
+        let (flights, inboxes) = Flights::new(WORKERS);
         let shared = Shared {
             cache,
             rules: Rules::compile(&settings),
             prefix: settings.prefix.clone(),
             clock: Clock::system(),
             live: Arc::new(Live::default()),
-            flights: Flights::new(1).0,
+            flights,
             registry: Registry::default(),
             dialer: Arc::new(Dialer {
                 target: settings.upstream.target.clone(),
@@ -162,7 +171,14 @@ impl Fixture {
         let peer = || PeerAddress::Tcp(([127, 0, 0, 1], 1).into());
         let enter = |_| shared.registry.enter(peer(), peer(), Tick(1));
         let clients = (0..4).map(enter).collect();
-        Self { block: stats.new_block(), clients, hash, begin: Cell::new(0), shared }
+        Self {
+            inboxes: RefCell::new(inboxes),
+            block: stats.new_block(),
+            clients,
+            hash,
+            begin: Cell::new(0),
+            shared,
+        }
     }
 }
 

@@ -7,6 +7,7 @@ use foldhash::quality::FixedState;
 use nearside::cache::{Cache, Extra, Question, Reply, Token};
 use nearside::control::invalidate::listener::Listener;
 use nearside::data::ahead::Ahead;
+use nearside::data::flights::{Landing, News};
 use nearside::data::order::Frame;
 use nearside::data::session::{Batch, Session};
 use nearside::data::settle::{Desk, Lost, fail_front, settle};
@@ -52,8 +53,15 @@ struct Thread {
     ahead: Ahead,
     up: VecDeque<Vec<Vec<u8>>>,
     down: VecDeque<Vec<u8>>,
+    letters: VecDeque<Letter>,
     /// What the link's real tickets are, for the fingerprint.
     tickets: VecDeque<Mirror>,
+}
+
+/// Who has an answer from another worker's flight, and what it is.
+struct Letter {
+    waiters: Vec<Waiter>,
+    frame: Vec<u8>,
 }
 
 /// A ticket as the model knows it.
@@ -65,6 +73,7 @@ struct Mirror {
     asked_at: u64,
     answered: Option<Vec<u8>>,
     is_sealed: bool,
+    is_published: bool,
 }
 
 /// How often something may still happen.
@@ -109,6 +118,16 @@ impl<'f> World<'f> {
         cache.tracking_lost();
         cache.invalidate(fixture.hash);
         cache.tracking_up();
+        // Of a path that was left halfway.
+        fixture
+            .shared
+            .flights
+            .land(fixture.hash ^ u64::from(fixture.shared.get.index) << 40, || {
+                News::Lost(Lost::OutcomeUnknown("left"))
+            });
+        for inbox in fixture.inboxes.borrow_mut().iter_mut() {
+            while inbox.try_recv().is_ok() {}
+        }
         let people = scenario.programs.iter().enumerate().map(|(place, _)| Person {
             session: Session::new(Arc::clone(&fixture.clients[place]), &fixture.shared),
             next: 0,
@@ -175,6 +194,7 @@ impl<'f> World<'f> {
             may(thread.tickets.iter().any(|ticket| !ticket.is_sealed), Action::Seal);
             may(!thread.up.is_empty(), Action::Execute);
             may(!thread.down.is_empty(), Action::Deliver);
+            may(!thread.letters.is_empty(), Action::Letter);
             may(self.left.deaths > 0 && !thread.tickets.is_empty(), Action::Death);
         }
         let left = &self.left;
@@ -205,6 +225,10 @@ impl<'f> World<'f> {
             Action::Seal(thread) => self.threads[thread].seal(),
             Action::Execute(thread) => self.execute(thread),
             Action::Deliver(thread) => self.deliver(thread),
+            Action::Letter(thread) => {
+                let letter = self.threads[thread].letters.pop_front().unwrap();
+                self.hand_out(&letter.waiters, &letter.frame);
+            }
             Action::Death(thread) => self.die(thread),
             Action::Late => {
                 let words = self.late.pop_front().unwrap();
@@ -290,19 +314,24 @@ impl<'f> World<'f> {
         let holes = person.session.order.holes() as usize;
         let asked = thread.links.get(0).unwrap().len() - waiting;
         assert!(holes - asked <= 1, "a client with a request out must not join");
+        let fresh = shared.cache.token(*hash, &POLICY, view.now);
         for (index, &op) in packet.iter().enumerate() {
             let answer = if index < packet.len() - holes {
                 Answer::Hit
             } else if index < packet.len() - asked {
-                let flight = thread.tickets.iter_mut().rev().find(|ticket| ticket.op == Op::Read);
-                flight.unwrap().joined.push(place);
+                joined(&mut self.threads, self.scenario.workers[place], &fresh).joined.push(place);
                 Answer::Joined
             } else {
                 let token = match op {
                     Op::Read | Op::Many => shared.cache.token(*hash, &POLICY, view.now),
                     Op::Reveal | Op::Write => None,
                 };
+                let mut all = self.threads.iter().flat_map(|thread| &thread.tickets);
+                let is_taken = all.any(|other| other.is_published && other.answered.is_none());
+                let is_published = op == Op::Read && !is_taken && token.is_some();
+                let thread = &mut self.threads[self.scenario.workers[place]];
                 thread.tickets.push_back(Mirror {
+                    is_published,
                     owner: place,
                     joined: Vec::new(),
                     op,
@@ -314,10 +343,10 @@ impl<'f> World<'f> {
                 Answer::Own
             };
             let (at, all, here) = (self.now, self.all, self.here);
-            person.out.push_back(Asked { op, at, all, here, answer });
+            self.people[place].out.push_back(Asked { op, at, all, here, answer });
         }
         if !self.scenario.splits_seal {
-            thread.seal();
+            self.threads[self.scenario.workers[place]].seal();
         }
         self.read_replies(place);
     }
@@ -366,6 +395,21 @@ impl<'f> World<'f> {
             thread.tickets[0].answered = Some(frame.to_vec());
         }
         self.hand_out(&waiters, frame);
+        self.collect_letters();
+    }
+
+    fn collect_letters(&mut self) {
+        for (thread, inbox) in
+            self.threads.iter_mut().zip(self.fixture.inboxes.borrow_mut().iter_mut())
+        {
+            while let Ok(Landing { waiters, news }) = inbox.try_recv() {
+                let frame = match news {
+                    News::Reply(bytes) => bytes.to_vec(),
+                    News::Lost(_) => b"-ERR gone\r\n".to_vec(),
+                };
+                thread.letters.push_back(Letter { waiters, frame });
+            }
+        }
     }
 
     /// Settling found no clients, for they are the model's: they have their answer from here.
@@ -397,6 +441,7 @@ impl<'f> World<'f> {
         link.reset();
         link.state = State::Up;
         self.hand_out(&failed, b"-ERR gone\r\n");
+        self.collect_letters();
     }
 
     /// Takes what a client was sent, and judges it.
@@ -514,13 +559,18 @@ impl<'f> World<'f> {
         }
         for thread in &self.threads {
             (&thread.up, &thread.down, thread.tickets.len()).hash(&mut hash);
+            for letter in &thread.letters {
+                letter.frame.hash(&mut hash);
+                letter.waiters.iter().for_each(|waiter| waiter.client.place.hash(&mut hash));
+            }
             for ticket in &thread.tickets {
                 let right = ticket.token.map(|token| {
                     let joins = fresh.is_some_and(|fresh| token.may_be_joined_by(&fresh));
                     (joins, self.cache().is_current(self.fixture.hash, &token))
                 });
                 (ticket.owner, &ticket.joined, ticket.op, right).hash(&mut hash);
-                (ticket.asked_at, &ticket.answered, ticket.is_sealed).hash(&mut hash);
+                (ticket.asked_at, &ticket.answered, ticket.is_sealed, ticket.is_published)
+                    .hash(&mut hash);
             }
         }
         let synced_at = self.cache().tracking().synced_at().0.checked_sub(self.begin);
@@ -545,6 +595,23 @@ impl Thread {
         }
         self.tickets.iter_mut().for_each(|ticket| ticket.is_sealed = true);
     }
+}
+
+/// The flight that a read of this worker has just joined.
+fn joined<'t>(threads: &'t mut [Thread], own: usize, fresh: &Option<Token>) -> &'t mut Mirror {
+    let takes = |ticket: &Mirror| {
+        let tokens = ticket.token.zip(*fresh);
+        tokens.is_some_and(|(flight, fresh)| flight.may_be_joined_by(&fresh))
+    };
+    let last = threads[own].tickets.iter().rposition(|ticket| ticket.op == Op::Read);
+    if let Some(last) = last
+        && threads[own].tickets[last].answered.is_none()
+        && (!threads[own].tickets[last].is_sealed || takes(&threads[own].tickets[last]))
+    {
+        return &mut threads[own].tickets[last];
+    }
+    let mut all = threads.iter_mut().flat_map(|thread| &mut thread.tickets);
+    all.find(|ticket| ticket.is_published && ticket.answered.is_none()).unwrap()
 }
 
 /// Who has his answer with the next frame of this ticket.
