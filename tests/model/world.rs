@@ -319,7 +319,9 @@ impl<'f> World<'f> {
             let answer = if index < packet.len() - holes {
                 Answer::Hit
             } else if index < packet.len() - asked {
-                joined(&mut self.threads, self.scenario.workers[place], &fresh).joined.push(place);
+                joined(&mut self.threads, self.scenario.workers[place], fresh.as_ref())
+                    .joined
+                    .push(place);
                 Answer::Joined
             } else {
                 let token = match op {
@@ -598,10 +600,10 @@ impl Thread {
 }
 
 /// The flight that a read of this worker has just joined.
-fn joined<'t>(threads: &'t mut [Thread], own: usize, fresh: &Option<Token>) -> &'t mut Mirror {
+fn joined<'t>(threads: &'t mut [Thread], own: usize, fresh: Option<&Token>) -> &'t mut Mirror {
     let takes = |ticket: &Mirror| {
-        let tokens = ticket.token.zip(*fresh);
-        tokens.is_some_and(|(flight, fresh)| flight.may_be_joined_by(&fresh))
+        let tokens = ticket.token.zip(fresh);
+        tokens.is_some_and(|(flight, fresh)| flight.may_be_joined_by(fresh))
     };
     let last = threads[own].tickets.iter().rposition(|ticket| ticket.op == Op::Read);
     if let Some(last) = last
