@@ -25,6 +25,7 @@
 
 mod explore;
 mod fixture;
+mod parts;
 mod scenarios;
 mod server;
 mod world;

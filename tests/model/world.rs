@@ -1,17 +1,17 @@
 //! One path through the model: the real rooms, and the queues between them.
 
 use crate::fixture::{Action, Fixture, KEY, Op, POLICY, STALENESS, Scenario, TICK_MS};
+use crate::parts::{Answer, Asked, Letter, Mirror, Person, Thread, joined, waiters};
 use crate::server::{Message, Server};
 use bytes::BytesMut;
 use foldhash::quality::FixedState;
-use nearside::cache::{Cache, Extra, Question, Reply, Token};
+use nearside::cache::{Cache, Extra, Question, Reply};
 use nearside::control::invalidate::listener::Listener;
-use nearside::data::ahead::Ahead;
 use nearside::data::flights::{Landing, News};
 use nearside::data::order::Frame;
 use nearside::data::session::{Batch, Session};
 use nearside::data::settle::{Desk, Lost, fail_front, settle};
-use nearside::data::upstream::{ClientId, Kind, Pipelines, State, Waiter};
+use nearside::data::upstream::{ClientId, State, Waiter};
 use nearside::data::worker::Clients;
 use nearside::units::clock::Tick;
 use nearside::wire;
@@ -20,61 +20,6 @@ use std::collections::VecDeque;
 use std::hash::{BuildHasher as _, Hash, Hasher as _};
 use std::io::IoSlice;
 use std::sync::Arc;
-
-/// A request of a client whose answer has not come.
-#[derive(Clone, Copy, Debug, Hash)]
-struct Asked {
-    op: Op,
-    at: u64,
-    /// The newest version that anybody had seen then.
-    all: u32,
-    /// The same, among the clients of this instance.
-    here: u32,
-    answer: Answer,
-}
-
-#[derive(Clone, Copy, Debug, Hash, PartialEq, Eq)]
-enum Answer {
-    Hit,
-    Joined,
-    Own,
-}
-
-struct Person {
-    session: Session,
-    next: usize,
-    seen: u32,
-    out: VecDeque<Asked>,
-}
-
-#[derive(Default)]
-struct Thread {
-    links: Pipelines,
-    ahead: Ahead,
-    up: VecDeque<Vec<Vec<u8>>>,
-    down: VecDeque<Vec<u8>>,
-    letters: VecDeque<Letter>,
-    /// What the link's real tickets are, for the fingerprint.
-    tickets: VecDeque<Mirror>,
-}
-
-/// Who has an answer from another worker's flight, and what it is.
-struct Letter {
-    waiters: Vec<Waiter>,
-    frame: Vec<u8>,
-}
-
-/// A ticket as the model knows it.
-struct Mirror {
-    owner: usize,
-    joined: Vec<usize>,
-    op: Op,
-    token: Option<Token>,
-    asked_at: u64,
-    answered: Option<Vec<u8>>,
-    is_sealed: bool,
-    is_published: bool,
-}
 
 /// How often something may still happen.
 #[derive(Clone, Copy, Hash)]
@@ -579,48 +524,5 @@ impl<'f> World<'f> {
         (&self.server, self.now, self.is_up, self.rounds, synced_at).hash(&mut hash);
         (self.cached(), &self.proofs, self.all, self.here, self.left, &self.late).hash(&mut hash);
         hash.finish()
-    }
-}
-
-impl Thread {
-    /// Hands what was queued to the socket, as the link's owner task does.
-    fn seal(&mut self) {
-        let link = self.links.get(0).unwrap();
-        link.seal();
-        let bytes = std::mem::take(&mut link.writing);
-        let text = std::str::from_utf8(&bytes).unwrap();
-        let mut lines = text.lines();
-        while let Some(count) = lines.next() {
-            let count = count.trim_start_matches('*').parse().unwrap();
-            let words = lines.by_ref().skip(1).step_by(2).take(count);
-            self.up.push_back(words.map(|word| word.as_bytes().to_vec()).collect());
-        }
-        self.tickets.iter_mut().for_each(|ticket| ticket.is_sealed = true);
-    }
-}
-
-/// The flight that a read of this worker has just joined.
-fn joined<'t>(threads: &'t mut [Thread], own: usize, fresh: Option<&Token>) -> &'t mut Mirror {
-    let takes = |ticket: &Mirror| {
-        let tokens = ticket.token.zip(fresh);
-        tokens.is_some_and(|(flight, fresh)| flight.may_be_joined_by(fresh))
-    };
-    let last = threads[own].tickets.iter().rposition(|ticket| ticket.op == Op::Read);
-    if let Some(last) = last
-        && threads[own].tickets[last].answered.is_none()
-        && (!threads[own].tickets[last].is_sealed || takes(&threads[own].tickets[last]))
-    {
-        return &mut threads[own].tickets[last];
-    }
-    let mut all = threads.iter_mut().flat_map(|thread| &mut thread.tickets);
-    all.find(|ticket| ticket.is_published && ticket.answered.is_none()).unwrap()
-}
-
-/// Who has his answer with the next frame of this ticket.
-fn waiters(ticket: &nearside::data::upstream::Ticket) -> Vec<Waiter> {
-    match &ticket.kind {
-        Kind::Read(read) if read.is_answered => Vec::new(),
-        Kind::Parts(parts) if parts.is_answered => Vec::new(),
-        _ => std::iter::once(ticket.owner).chain(ticket.joined.iter().copied()).collect(),
     }
 }
