@@ -1,6 +1,6 @@
 //! What is played (steps, scenarios), and the parts of nearside that all paths share.
 
-use nearside::cache::{Cache, Policy};
+use nearside::cache::{Cache, Extra, Policy, Question};
 use nearside::command;
 use nearside::config::{OnDown, Overrides, load};
 use nearside::data::flights::{Flights, Landing};
@@ -27,7 +27,7 @@ const WORKERS: usize = 4;
 /// X, in ticks.
 pub(crate) const STALENESS: u64 = 2;
 
-pub(crate) const KEY: &[u8] = b"k";
+const KEY: &[u8] = b"k";
 
 /// What a client asks.
 #[derive(Clone, Copy, Debug, Hash, PartialEq, Eq)]
@@ -119,6 +119,18 @@ pub(crate) struct Fixture {
 }
 
 impl Fixture {
+    /// `GET k`.
+    pub(crate) fn question(&self) -> Question<'static> {
+        Question {
+            key: KEY,
+            hash: self.hash,
+            command: self.shared.get.index,
+            db: 0,
+            proto: 0,
+            extra: Extra::Written(&[]),
+        }
+    }
+
     pub(crate) fn new() -> Self {
         let flags = [
             ("upstream.url", "\"redis://127.0.0.1:1\""),

@@ -1,17 +1,17 @@
 //! One path through the model: the real rooms, and the queues between them.
 
-use crate::fixture::{Action, Fixture, KEY, Op, POLICY, STALENESS, Scenario, TICK_MS};
+use crate::fixture::{Action, Fixture, Op, POLICY, STALENESS, Scenario, TICK_MS};
 use crate::parts::{Answer, Asked, Letter, Mirror, Person, Thread, joined, waiters};
 use crate::server::{Message, Server};
 use bytes::BytesMut;
 use foldhash::quality::FixedState;
-use nearside::cache::{Cache, Extra, Question, Reply};
+use nearside::cache::{Cache, Reply};
 use nearside::control::invalidate::listener::Listener;
 use nearside::data::flights::{Landing, News};
 use nearside::data::order::Frame;
 use nearside::data::session::{Batch, Session};
 use nearside::data::settle::{Desk, Lost, fail_front, settle};
-use nearside::data::upstream::{ClientId, State, Waiter};
+use nearside::data::upstream::{ClientId, State, Waiter, flight_name};
 use nearside::data::worker::Clients;
 use nearside::units::clock::Tick;
 use nearside::wire;
@@ -64,12 +64,8 @@ impl<'f> World<'f> {
         cache.invalidate(fixture.hash);
         cache.tracking_up();
         // Of a path that was left halfway.
-        fixture
-            .shared
-            .flights
-            .land(fixture.hash ^ u64::from(fixture.shared.get.index) << 40, || {
-                News::Lost(Lost::OutcomeUnknown("left"))
-            });
+        let lost = || News::Lost(Lost::OutcomeUnknown("left"));
+        fixture.shared.flights.land(flight_name(&fixture.question()), lost);
         for inbox in fixture.inboxes.borrow_mut().iter_mut() {
             while inbox.try_recv().is_ok() {}
         }
@@ -472,14 +468,7 @@ impl<'f> World<'f> {
 
     /// The version that is cached, whatever the time.
     fn cached(&self) -> Option<u32> {
-        let question = Question {
-            key: KEY,
-            hash: self.fixture.hash,
-            command: self.fixture.shared.get.index,
-            db: 0,
-            proto: 0,
-            extra: Extra::Written(&[]),
-        };
+        let question = self.fixture.question();
         let mut version = None;
         self.cache().get(&question, &self.cache().view(Tick(1)), |entry| {
             version = Some(match entry.reply() {
