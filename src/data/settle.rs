@@ -3,7 +3,7 @@
 //! The order is the point: once a client has seen a reply, no client may be served anything older
 //! from here. Every answer that names a key and does not fill it invalidates it.
 
-use crate::cache::{Extra, Filled, Question, Reply};
+use crate::cache::{Cache, Extra, Filled, Question, Reply};
 use crate::command::replies;
 use crate::data::order::Frame;
 use crate::data::output::SHARE_MIN;
@@ -12,6 +12,7 @@ use crate::data::worker::Clients;
 use crate::data::{Shared, consult, split, walk};
 use crate::stats::{Block, Counter, Outcome};
 use crate::units::clock::Tick;
+use crate::units::mutant::{self, Mutant};
 use crate::wire::{reply, write};
 use bytes::{Buf, BytesMut};
 
@@ -111,7 +112,7 @@ fn forwarded(link: &mut Pipeline, frame: &Frame<'_>, desk: &mut Desk<'_>) {
     let cache = &desk.shared.cache;
     let Some(ticket) = link.pop(|hash| {
         named += 1;
-        removed += u64::from(cache.invalidate(hash));
+        removed += u64::from(forget(cache, hash));
     }) else {
         return;
     };
@@ -143,6 +144,12 @@ fn forwarded(link: &mut Pipeline, frame: &Frame<'_>, desk: &mut Desk<'_>) {
         stripped.clear();
         *desk.scratch = stripped;
     }
+}
+
+/// A reply that names this key and does not fill it is about to be seen (R4).
+#[inline]
+fn forget(cache: &Cache, hash: u64) -> bool {
+    !mutant::active(Mutant::NoAckInvalidate) && cache.invalidate(hash)
 }
 
 /// The value of a cacheable read: stored or not, then delivered to all who wait.
@@ -183,7 +190,7 @@ fn value(link: &mut Pipeline, frame: &Frame<'_>, desk: &mut Desk<'_>) -> Result<
                 desk.block.add(Counter::StoreErrorReply, 1);
             }
             if token.is_some() || rule.may_cache() {
-                shared.cache.invalidate(read.hash);
+                forget(&shared.cache, read.hash);
             }
         }
     }
