@@ -129,12 +129,6 @@ pub struct Token {
 }
 
 impl Token {
-    /// True if this was taken at most `age_max` nanoseconds before `other`.
-    #[inline]
-    pub fn is_within(&self, age_max: u64, other: &Self) -> bool {
-        other.asked_at.0.saturating_sub(self.asked_at.0) <= age_max
-    }
-
     /// True if a read that would get `other` now may join the flight that holds this one (R5).
     #[inline]
     pub fn may_be_joined_by(&self, other: &Self) -> bool {

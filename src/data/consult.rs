@@ -122,14 +122,9 @@ impl<'r> Miss<'r> {
         Self { spec, request, question, rule, right, refused }
     }
 
-    /// How old a flight may be that answers it: as stale as a hit.
-    fn age_max(&self) -> u64 {
-        if self.rule.level == Level::Coherent { self.rule.max_staleness_ns } else { u64::MAX }
-    }
-
     fn asked(&self, worker: usize, link: Proto) -> Asked<'r> {
         let name = flight_name(self.question);
-        Asked { worker, name, question: self.question, link, age_max: self.age_max() }
+        Asked { worker, name, question: self.question, link }
     }
 }
 

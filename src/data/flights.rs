@@ -57,8 +57,6 @@ pub struct Asked<'q> {
     pub question: &'q Question<'q>,
     /// The protocol of the link, which decides what nil looks like.
     pub link: Proto,
-    /// How old a flight may be that it joins, in nanoseconds (R5).
-    pub age_max: u64,
 }
 
 #[derive(Debug)]
@@ -81,7 +79,6 @@ impl Flight {
         let (key, extra) = self.text.split_at_checked(self.key_length).unwrap_or_default();
         self.owner != asked.worker
             && self.token.may_be_joined_by(token)
-            && self.token.is_within(asked.age_max, token)
             && key == question.key
             && question.extra.is(extra)
             && self.command == question.command
@@ -93,7 +90,8 @@ impl Flight {
     /// The read as a client sends it.
     fn read(&self) -> Bytes {
         let (key, mut extra) = self.text.split_at_checked(self.key_length).unwrap_or_default();
-        let name = command::all().get(usize::from(self.command)).map_or("", |row| row.name);
+        let row = command::all().get(usize::from(self.command));
+        let name = row.map_or_else(String::new, |row| row.name.to_ascii_uppercase());
         let mut parts = vec![name.as_bytes(), key];
         while let Some((length, rest)) = extra.split_first_chunk::<4>() {
             let length = u32::from_le_bytes(*length) as usize;
@@ -222,7 +220,7 @@ mod tests {
     }
 
     fn asked<'q>(question: &'q Question<'q>, worker: usize) -> Asked<'q> {
-        Asked { worker, name: 9, question, link: Proto::Resp2, age_max: 3 }
+        Asked { worker, name: 9, question, link: Proto::Resp2 }
     }
 
     #[test]
@@ -287,7 +285,7 @@ mod tests {
             panic!("no letter");
         };
         assert_eq!(waiters[0].slot, 4);
-        assert_eq!(&read[..], b"*4\r\n$8\r\ngetrange\r\n$1\r\nk\r\n$1\r\n2\r\n$2\r\n-1\r\n");
+        assert_eq!(&read[..], b"*4\r\n$8\r\nGETRANGE\r\n$1\r\nk\r\n$1\r\n2\r\n$2\r\n-1\r\n");
     }
 
     #[test]

@@ -248,7 +248,7 @@ fn a57_waiters_of_another_worker_read_for_themselves() {
     stage.counted(Counter::LookupCoalesced, 1);
     drop(data_one);
     one.reads("-ERR proxy: outcome unknown: the upstream link broke\r\n");
-    data_two.expect("get v1:k");
+    data_two.expect("GET v1:k");
     data_two.expect("PTTL v1:k");
     data_two.reply(VALUE);
     data_two.reply(":-1\r\n");

@@ -47,6 +47,8 @@ pub(crate) enum Op {
 pub(crate) enum Action {
     /// A client's next packet is served.
     Feed(usize),
+    /// What a client had to wait with is served.
+    Resume(usize),
     /// A worker's link takes what was queued.
     Seal(usize),
     /// The server executes the next request of a worker's link.

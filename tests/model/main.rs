@@ -13,7 +13,7 @@
 //!
 //! Checked with every answer (coherence 2.4, 2.5):
 //!
-//! * RYW: not older than what the same session has seen. PROXY (G2): not older than what any client
+//! * RYW: not older than what the same session has seen; ORDER: nor is its own later write. PROXY (G2): not older than what any client
 //!   of this instance had seen when it asked. LIN (G4), where every writer uses this instance.
 //! * BOUNDED (G1): not overwritten by a write that was acknowledged more than X before it asked.
 //! * EXPIRED (G5): no hit after the end of the value's life.

@@ -3,6 +3,7 @@
 use crate::fixture::Op;
 use nearside::cache::Token;
 use nearside::data::ahead::Ahead;
+use nearside::data::flights::Landing;
 use nearside::data::session::Session;
 use nearside::data::upstream::{Kind, Pipelines, Ticket, Waiter};
 use std::collections::VecDeque;
@@ -31,6 +32,8 @@ pub(crate) struct Person {
     pub(crate) next: usize,
     pub(crate) seen: u32,
     pub(crate) out: VecDeque<Asked>,
+    /// Requests that were received and not served yet.
+    pub(crate) unserved: VecDeque<Op>,
 }
 
 #[derive(Default)]
@@ -39,15 +42,9 @@ pub(crate) struct Thread {
     pub(crate) ahead: Ahead,
     pub(crate) up: VecDeque<Vec<Vec<u8>>>,
     pub(crate) down: VecDeque<Vec<u8>>,
-    pub(crate) letters: VecDeque<Letter>,
+    pub(crate) letters: VecDeque<Landing>,
     /// What the link's real tickets are, for the fingerprint.
     pub(crate) tickets: VecDeque<Mirror>,
-}
-
-/// Who has an answer from another worker's flight, and what it is.
-pub(crate) struct Letter {
-    pub(crate) waiters: Vec<Waiter>,
-    pub(crate) frame: Vec<u8>,
 }
 
 /// A ticket as the model knows it.

@@ -165,4 +165,20 @@ pub(crate) static SCENARIOS: &[Scenario] = &[
         ticks: 4,
         ..BASE
     },
+    Scenario {
+        name: "19 a pipeline that begins with a join across workers: R R,W;R",
+        programs: &[R, &[&[Read, Write, Read]], R],
+        workers: &[0, 1, 0],
+        is_linear: true,
+        splits_seal: true,
+        ..BASE
+    },
+    Scenario {
+        name: "20 the link of a flight that another worker joined dies: R RW R",
+        programs: &[R, &[&[Read, Write]], R],
+        workers: &[0, 1, 1],
+        deaths: 2,
+        direct: 1,
+        ..BASE
+    },
 ];

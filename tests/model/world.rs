@@ -1,7 +1,7 @@
 //! One path through the model: the real rooms, and the queues between them.
 
 use crate::fixture::{Action, Fixture, Op, POLICY, STALENESS, Scenario, TICK_MS};
-use crate::parts::{Answer, Asked, Letter, Mirror, Person, Thread, joined, waiters};
+use crate::parts::{Answer, Asked, Mirror, Person, Thread, joined, waiters};
 use crate::server::{Message, Server};
 use bytes::BytesMut;
 use foldhash::quality::FixedState;
@@ -64,8 +64,7 @@ impl<'f> World<'f> {
         cache.invalidate(fixture.hash);
         cache.tracking_up();
         // Of a path that was left halfway.
-        let lost = || News::Lost(Lost::OutcomeUnknown("left"));
-        fixture.shared.flights.land(flight_name(&fixture.question()), lost);
+        fixture.shared.flights.crash(flight_name(&fixture.question()));
         for inbox in fixture.inboxes.borrow_mut().iter_mut() {
             while inbox.try_recv().is_ok() {}
         }
@@ -74,6 +73,7 @@ impl<'f> World<'f> {
             next: 0,
             seen: 0,
             out: VecDeque::new(),
+            unserved: VecDeque::new(),
         });
         let count = scenario.programs.iter().zip(scenario.workers).map(|(_, w)| w + 1).max();
         let mut world = Self {
@@ -122,8 +122,13 @@ impl<'f> World<'f> {
     pub(crate) fn actions(&self) -> Vec<Action> {
         let mut actions = Vec::new();
         for (place, person) in self.people.iter().enumerate() {
-            if person.out.is_empty() && person.next < self.scenario.programs[place].len() {
+            let has_next = person.next < self.scenario.programs[place].len();
+            if person.out.is_empty() && person.unserved.is_empty() && has_next {
                 actions.push(Action::Feed(place));
+            }
+            let is_held = person.session.is_stalled(&self.fixture.shared);
+            if !person.unserved.is_empty() && !is_held {
+                actions.push(Action::Resume(place));
             }
         }
         for (place, thread) in self.threads.iter().enumerate() {
@@ -163,12 +168,16 @@ impl<'f> World<'f> {
     pub(crate) fn take(&mut self, action: Action) {
         match action {
             Action::Feed(person) => self.feed(person),
+            Action::Resume(person) => self.serve(person, Session::resume),
             Action::Seal(thread) => self.threads[thread].seal(),
             Action::Execute(thread) => self.execute(thread),
             Action::Deliver(thread) => self.deliver(thread),
             Action::Letter(thread) => {
-                let letter = self.threads[thread].letters.pop_front().unwrap();
-                self.hand_out(&letter.waiters, &letter.frame);
+                let Landing { waiters, news } = self.threads[thread].letters.pop_front().unwrap();
+                match news {
+                    News::Reply(bytes) => self.hand_out(&waiters, &bytes),
+                    News::Lost(read) => self.ask_again(&waiters, &read),
+                }
             }
             Action::Death(thread) => self.die(thread),
             Action::Late => {
@@ -228,20 +237,58 @@ impl<'f> World<'f> {
         }
     }
 
-    /// The next packet of a client: what is new on its link afterwards says how each request of it
-    /// was answered.
+    /// The next packet of a client.
     fn feed(&mut self, place: usize) {
-        let Fixture { shared, block, hash, .. } = self.fixture;
-        let view = shared.cache.view(self.tick());
         let person = &mut self.people[place];
-        let thread = &mut self.threads[self.scenario.workers[place]];
         let packet = self.scenario.programs[place][person.next];
         person.next += 1;
-        let waiting = thread.links.get(0).unwrap().len();
+        person.unserved.extend(packet);
+        let bytes: Vec<u8> = packet.iter().flat_map(|op| op.bytes()).copied().collect();
+        self.serve(place, |session, batch| session.feed(&bytes, batch));
+    }
+
+    /// Lets a client's session run: what is new on its link afterwards says how each request was
+    /// answered that it served.
+    fn serve(&mut self, place: usize, run: impl FnOnce(&mut Session, &mut Batch<'_>)) {
+        let worker = self.scenario.workers[place];
+        let waiting = self.threads[worker].links.get(0).unwrap().len();
+        let served = self.run(place, run);
+        let person = &mut self.people[place];
+        let served: Vec<Op> = person.unserved.drain(..served).collect();
+        let holes = person.session.order.holes() as usize;
+        let asked = self.threads[worker].links.get(0).unwrap().len() - waiting;
+        assert!(holes - asked <= 1, "a client with a request out must not join");
+        let Fixture { shared, hash, .. } = self.fixture;
+        let fresh = shared.cache.token(*hash, &POLICY, self.tick());
+        for (index, &op) in served.iter().enumerate() {
+            let answer = if index < served.len() - holes {
+                Answer::Hit
+            } else if index < served.len() - asked {
+                joined(&mut self.threads, worker, fresh.as_ref()).joined.push(place);
+                Answer::Joined
+            } else {
+                self.mirror(place, op);
+                Answer::Own
+            };
+            let (at, all, here) = (self.now, self.all, self.here);
+            self.people[place].out.push_back(Asked { op, at, all, here, answer });
+        }
+        if !self.scenario.splits_seal {
+            self.threads[worker].seal();
+        }
+        self.read_replies(place);
+    }
+
+    /// Runs a session on its worker; answers how many requests it served.
+    fn run(&mut self, place: usize, run: impl FnOnce(&mut Session, &mut Batch<'_>)) -> usize {
+        let Fixture { shared, block, .. } = self.fixture;
+        let view = shared.cache.view(self.tick());
+        let worker = self.scenario.workers[place];
+        let thread = &mut self.threads[worker];
         let mut batch = Batch {
             me: ClientId { place: u32::try_from(place).unwrap(), number: 0 },
             links: &mut thread.links,
-            worker: self.scenario.workers[place],
+            worker,
             shared,
             block,
             view,
@@ -250,48 +297,42 @@ impl<'f> World<'f> {
             commands: 0,
             last: u16::MAX,
         };
-        let bytes: Vec<u8> = packet.iter().flat_map(|op| op.bytes()).copied().collect();
-        person.session.feed(&bytes, &mut batch);
-        let holes = person.session.order.holes() as usize;
-        let asked = thread.links.get(0).unwrap().len() - waiting;
-        assert!(holes - asked <= 1, "a client with a request out must not join");
-        let fresh = shared.cache.token(*hash, &POLICY, view.now);
-        for (index, &op) in packet.iter().enumerate() {
-            let answer = if index < packet.len() - holes {
-                Answer::Hit
-            } else if index < packet.len() - asked {
-                joined(&mut self.threads, self.scenario.workers[place], fresh.as_ref())
-                    .joined
-                    .push(place);
-                Answer::Joined
-            } else {
-                let token = match op {
-                    Op::Read | Op::Many => shared.cache.token(*hash, &POLICY, view.now),
-                    Op::Reveal | Op::Write => None,
-                };
-                let mut all = self.threads.iter().flat_map(|thread| &thread.tickets);
-                let is_taken = all.any(|other| other.is_published && other.answered.is_none());
-                let is_published = op == Op::Read && !is_taken && token.is_some();
-                let thread = &mut self.threads[self.scenario.workers[place]];
-                thread.tickets.push_back(Mirror {
-                    is_published,
-                    owner: place,
-                    joined: Vec::new(),
-                    op,
-                    token,
-                    asked_at: self.now,
-                    answered: None,
-                    is_sealed: false,
-                });
-                Answer::Own
-            };
-            let (at, all, here) = (self.now, self.all, self.here);
-            self.people[place].out.push_back(Asked { op, at, all, here, answer });
+        run(&mut self.people[place].session, &mut batch);
+        usize::try_from(batch.commands).unwrap()
+    }
+
+    /// A request went to the client's own link: what the model knows of its ticket.
+    fn mirror(&mut self, place: usize, op: Op) {
+        let Fixture { shared, hash, .. } = self.fixture;
+        let token = match op {
+            Op::Read | Op::Many => shared.cache.token(*hash, &POLICY, self.tick()),
+            Op::Reveal | Op::Write => None,
+        };
+        let mut all = self.threads.iter().flat_map(|thread| &thread.tickets);
+        let is_taken = all.any(|other| other.is_published && other.answered.is_none());
+        let is_published = op == Op::Read && !is_taken && token.is_some();
+        self.threads[self.scenario.workers[place]].tickets.push_back(Mirror {
+            is_published,
+            owner: place,
+            joined: Vec::new(),
+            op,
+            token,
+            asked_at: self.now,
+            answered: None,
+            is_sealed: false,
+        });
+    }
+
+    /// A flight of another worker is lost: its waiters read for themselves.
+    fn ask_again(&mut self, waiters: &[Waiter], read: &[u8]) {
+        for waiter in waiters {
+            let place = waiter.client.place as usize;
+            self.run(place, |session, batch| session.ask_again(waiter.slot, read, batch));
+            self.mirror(place, Op::Read);
+            if !self.scenario.splits_seal {
+                self.threads[self.scenario.workers[place]].seal();
+            }
         }
-        if !self.scenario.splits_seal {
-            self.threads[self.scenario.workers[place]].seal();
-        }
-        self.read_replies(place);
     }
 
     fn execute(&mut self, place: usize) {
@@ -345,12 +386,8 @@ impl<'f> World<'f> {
         for (thread, inbox) in
             self.threads.iter_mut().zip(self.fixture.inboxes.borrow_mut().iter_mut())
         {
-            while let Ok(Landing { waiters, news }) = inbox.try_recv() {
-                let frame = match news {
-                    News::Reply(bytes) => bytes.to_vec(),
-                    News::Lost(_) => b"-ERR gone\r\n".to_vec(),
-                };
-                thread.letters.push_back(Letter { waiters, frame });
+            while let Ok(landing) = inbox.try_recv() {
+                thread.letters.push_back(landing);
             }
         }
     }
@@ -431,6 +468,7 @@ impl<'f> World<'f> {
         let is_read = asked.op != Op::Write;
         for (is_broken, rule, bound) in [
             (version < self.people[place].seen, "RYW", self.people[place].seen),
+            (!is_read && version == self.people[place].seen, "ORDER", version + 1),
             (is_read && version < asked.here, "PROXY", asked.here),
             (self.scenario.is_linear && is_read && version < asked.all, "LIN", asked.all),
             (is_read && is_late, "BOUNDED", version + 1),
@@ -488,7 +526,7 @@ impl<'f> World<'f> {
         let fresh = self.cache().token(self.fixture.hash, &POLICY, self.tick());
         for person in &self.people {
             (person.next, person.seen, person.session.out_mask).hash(&mut hash);
-            person.out.hash(&mut hash);
+            (&person.out, &person.unserved, person.session.is_abroad).hash(&mut hash);
             if !person.session.order.is_clear() {
                 format!("{:?}", person.session.order).hash(&mut hash);
             }
@@ -496,7 +534,7 @@ impl<'f> World<'f> {
         for thread in &self.threads {
             (&thread.up, &thread.down, thread.tickets.len()).hash(&mut hash);
             for letter in &thread.letters {
-                letter.frame.hash(&mut hash);
+                format!("{:?}", letter.news).hash(&mut hash);
                 letter.waiters.iter().for_each(|waiter| waiter.client.place.hash(&mut hash));
             }
             for ticket in &thread.tickets {
