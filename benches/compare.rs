@@ -42,7 +42,7 @@ type Measure = fn(&mut Bench);
 fn main() {
     relay::serve_if_asked();
     let asked = Asked::read(&NAMES);
-    let (rounds, keys) = (asked.scale(3, 1), asked.scale(100_000, 1_000));
+    let (rounds, keys) = (asked.scale(9, 1), asked.scale(100_000, 1_000));
     let mut bench = Bench { asked, table: Table::default(), rounds, keys };
     let all: [(&str, Measure); 9] = [
         ("hits", hits),
