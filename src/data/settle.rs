@@ -227,7 +227,14 @@ fn proof(link: &mut Pipeline, frame: &Frame<'_>, desk: &Desk<'_>) -> Result<(), 
     let policy = consult::policy(desk.shared, spec, desk.shared.rules.get(read.rule));
     // An error (-LOADING, -BUSY, -NOPERM) proves nothing: as if the key had no time left.
     let pttl = reply::integer(frame.bytes()).unwrap_or(-2);
-    let proved = desk.shared.cache.prove(read.hash, entry, token, policy.ttl, pttl);
+    // "No such key", twice: of that a negative life is proved, as of nil.
+    let is_absence = frame.bytes() == b":-2\r\n" && replies::of_no_key(entry.as_ref());
+    let (ttl, pttl) = if is_absence && policy.negative_ttl > 0 {
+        (policy.negative_ttl, -1)
+    } else {
+        (policy.ttl, pttl)
+    };
+    let proved = desk.shared.cache.prove(read.hash, entry, token, ttl, pttl);
     let outcome = match (proved, pttl) {
         (true, _) => Counter::StoreStored,
         (false, -2 | 0) => Counter::StoreShortTtl,
