@@ -7,6 +7,7 @@ mod validate;
 
 use crate::app;
 use crate::config::{self, Loaded, Overrides};
+use crate::control::admin;
 use crate::control::observe::logs;
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
@@ -80,7 +81,7 @@ enum Command {
 /// Runs the program.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
-    let loaded = match overrides(&cli.options).and_then(|over| Ok(config::load(&over)?)) {
+    let loaded = match load(&cli.options) {
         Ok(loaded) => loaded,
         Err(error) => return fail(BAD_CONFIG, &error),
     };
@@ -90,6 +91,14 @@ pub fn main() -> ExitCode {
             validate::run(&loaded, !no_environment, deny_warnings)
         }
     }
+}
+
+/// The settings, and what only the rooms that use them can judge.
+fn load(options: &Options) -> anyhow::Result<Loaded> {
+    let loaded = config::load(&overrides(options)?)?;
+    logs::filter(&loaded.settings.log)?;
+    admin::check_metrics_path(&loaded.settings.metrics_path)?;
+    Ok(loaded)
 }
 
 fn run(loaded: Loaded) -> ExitCode {
@@ -121,7 +130,8 @@ fn overrides(options: &Options) -> anyhow::Result<Overrides> {
         let Some((key, value)) = written.split_once('=') else {
             anyhow::bail!("--set {written}: write KEY=VALUE, such as --set cache.ttl=30s");
         };
-        flags.push((format!("--set {written}"), key.trim().to_owned(), value.trim().to_owned()));
+        // The fault names the key by itself; the value may be a password.
+        flags.push(("--set".to_owned(), key.trim().to_owned(), value.trim().to_owned()));
     }
     if !options.listen.is_empty() {
         let list: Vec<String> = options.listen.iter().map(|one| format!("{one:?}")).collect();

@@ -143,8 +143,23 @@ fn read(path: &Path) -> Result<Table, ConfigError> {
     let text = std::fs::read_to_string(path)
         .map_err(|error| single(source(), format!("cannot be read: {error}")))?;
     toml::from_str::<Written>(&text)
-        .map_err(|error| single(source(), with_hint(&error.to_string())))?;
-    text.parse().map_err(|error: toml::de::Error| single(source(), error.to_string()))
+        .map_err(|error| single(source(), with_hint(&shown(&error, &text))))?;
+    text.parse().map_err(|error| single(source(), shown(&error, &text)))
+}
+
+/// The error with the line it is about; of a line that may hold a secret, only its number.
+fn shown(error: &toml::de::Error, text: &str) -> String {
+    let start = error.span().map_or(0, |span| span.start);
+    let number = text.get(..start).map_or(0, |before| before.matches('\n').count());
+    let line = text.lines().nth(number).unwrap_or_default();
+    if line.contains("password") || line.contains("://") {
+        // Serde quotes what it found.
+        let message = error.message();
+        let wanted = message.find("expected ").and_then(|at| message.get(at..));
+        format!("line {}: {}", number + 1, wanted.unwrap_or(message))
+    } else {
+        error.to_string()
+    }
 }
 
 /// The key that an environment variable names; `None` if it is not ours.
