@@ -46,8 +46,10 @@ fn surroundings(settings: &Settings) -> (Vec<String>, Option<Hidden>) {
             problems.push(error.to_string());
         }
     }
-    if let Err(error) = admin_port(settings) {
-        problems.push(format!("{error:#}"));
+    if let Some(address) = &settings.admin_listen
+        && let Err(error) = try_admin(address)
+    {
+        problems.push(error.to_string());
     }
     match reach(settings) {
         Ok(hidden) => (problems, hidden),
@@ -58,11 +60,9 @@ fn surroundings(settings: &Settings) -> (Vec<String>, Option<Hidden>) {
     }
 }
 
-/// Binds the admin port, as the proxy would.
-fn admin_port(settings: &Settings) -> anyhow::Result<()> {
-    if let Some(address) = &settings.admin_listen {
-        app::runtime()?.block_on(admin::bind(address))?;
-    }
+/// Binds the admin port, as the proxy would, and lets it go.
+fn try_admin(address: &str) -> anyhow::Result<()> {
+    app::runtime()?.block_on(admin::bind(address))?;
     Ok(())
 }
 
