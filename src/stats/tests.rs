@@ -1,8 +1,5 @@
 //! Blocks, counted and summed.
 
-use std::sync::Arc;
-use std::thread;
-
 use super::{Block, Counter, Gauge, OTHER, Outcome, Stats};
 
 #[test]
@@ -11,7 +8,7 @@ fn blocks_are_summed() {
     let (one, two) = (stats.new_block(), stats.new_block());
     one.add(Counter::LookupHit, 2);
     two.add(Counter::LookupHit, 40);
-    two.add_shared(Counter::FlushesReconnect, 7);
+    two.add(Counter::FlushesReconnect, 7);
     assert_eq!(stats.counter(Counter::LookupHit), 42);
     assert_eq!(stats.counter(Counter::FlushesReconnect), 7);
     assert_eq!(stats.counter(Counter::LookupMiss), 0);
@@ -97,23 +94,6 @@ fn namespaces_of_several_workers_are_one() {
     assert_eq!(names, ["orders", "users\u{fffd}", OTHER]);
     let [hits, misses] = found[0].1;
     assert!((6_000..10_000).contains(&hits) && (6_000..10_000).contains(&misses), "{found:?}");
-}
-
-#[test]
-fn many_threads_may_write_what_is_shared() {
-    let stats = Stats::new(0);
-    let block = stats.new_block();
-    thread::scope(|scope| {
-        for _ in 0..4 {
-            let block: Arc<Block> = Arc::clone(&block);
-            scope.spawn(move || {
-                for _ in 0..1_000 {
-                    block.add_shared(Counter::ExpiredKeys, 1);
-                }
-            });
-        }
-    });
-    assert_eq!(stats.counter(Counter::ExpiredKeys), 4_000);
 }
 
 #[test]
