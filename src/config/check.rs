@@ -19,6 +19,9 @@ use std::time::Duration;
 /// Largest default of `cache.max_memory`.
 const MEMORY_DEFAULT: u64 = 256 << 20;
 
+/// More replies of one key are not kept.
+const VARIANTS_MAX: usize = 1024;
+
 /// What was found wrong, or worth a word.
 #[derive(Debug, Default)]
 pub(super) struct Notes {
@@ -371,8 +374,11 @@ fn cache(cache: &written::Cache, notes: &mut Notes) -> Cache {
         }
     }
     let max_variants = cache.max_variants.unwrap_or(16);
-    if max_variants == 0 {
-        notes.fault("cache.max_variants: at least 1");
+    // A hit walks the chain of its key's replies.
+    if !(1..=VARIANTS_MAX).contains(&max_variants) {
+        notes.fault(format!(
+            "cache.max_variants: {max_variants} is not between 1 and {VARIANTS_MAX}"
+        ));
     }
     let sweep_interval = span(cache.sweep_interval, Duration::from_secs(1));
     if sweep_interval.is_zero() {
