@@ -86,7 +86,10 @@ fn answer(link: &mut Pipeline, frame: &Frame<'_>, desk: &mut Desk<'_>) -> Result
         return Ok(());
     }
     if kind == Some(b'-') {
+        desk.block.add(Counter::UpstreamError, 1);
         count_error(frame.bytes(), desk);
+    } else {
+        desk.block.add(Counter::UpstreamOk, 1);
     }
     if !link.front_is_sent() {
         return Err(Fault::Stray);
