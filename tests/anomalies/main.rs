@@ -16,4 +16,5 @@ mod keys;
 mod pipelines;
 mod stage;
 mod tracking;
+mod walks;
 mod writes;
