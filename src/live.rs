@@ -34,6 +34,12 @@ pub struct Live {
     barrier_ns: AtomicU64,
     databases: AtomicU32,
     is_upstream_up: AtomicBool,
+    /// True if the server does not know HELLO.
+    lacks_hello: AtomicBool,
+    /// True while the server has acknowledged `CLIENT TRACKING ON`.
+    is_tracking_on: AtomicBool,
+    /// True while somebody tries whether upstream is back.
+    is_probing: AtomicBool,
 }
 
 impl Default for Live {
@@ -47,6 +53,9 @@ impl Default for Live {
             // Redis' default, until the server says otherwise.
             databases: AtomicU32::new(16),
             is_upstream_up: AtomicBool::new(false),
+            lacks_hello: AtomicBool::new(false),
+            is_tracking_on: AtomicBool::new(false),
+            is_probing: AtomicBool::new(false),
         }
     }
 }
@@ -65,6 +74,16 @@ impl Live {
         if is_new {
             *self.identity.write() = Some(identity);
         }
+    }
+
+    /// The server does not know HELLO (Redis before 6.0, or one whose HELLO was renamed).
+    pub fn set_lacks_hello(&self) {
+        self.lacks_hello.store(true, Ordering::Relaxed);
+    }
+
+    /// True if a HELLO is answered as the server would: it does not know it.
+    pub fn lacks_hello(&self) -> bool {
+        self.lacks_hello.load(Ordering::Relaxed)
     }
 
     /// True if single hash fields can expire there, which no PTTL shows.
@@ -111,6 +130,22 @@ impl Live {
         self.is_upstream_up.store(is_up, Ordering::Relaxed);
     }
 
+    /// The right to try whether upstream is back: one link has it at a time, the others wait.
+    pub fn probe(&self) -> Option<Probe<'_>> {
+        (!self.is_probing.swap(true, Ordering::Relaxed)).then_some(Probe(self))
+    }
+
+    /// True while the server has promised to tell of every change. Barrier rounds must prove it
+    /// before anything is stored on it: `cache.tracking().is_up()`.
+    pub fn is_tracking_on(&self) -> bool {
+        self.is_tracking_on.load(Ordering::Relaxed)
+    }
+
+    /// The server promised it, or that link is over.
+    pub fn set_tracking_on(&self, is_on: bool) {
+        self.is_tracking_on.store(is_on, Ordering::Relaxed);
+    }
+
     /// Data links that are up.
     pub fn links_up(&self) -> u64 {
         self.links_up.load(Ordering::Relaxed)
@@ -124,6 +159,16 @@ impl Live {
     /// A barrier round took this long.
     pub fn set_barrier_ns(&self, nanos: u64) {
         self.barrier_ns.store(nanos, Ordering::Relaxed);
+    }
+}
+
+/// Held by the one that tries whether upstream is back.
+#[derive(Debug)]
+pub struct Probe<'l>(&'l Live);
+
+impl Drop for Probe<'_> {
+    fn drop(&mut self) {
+        self.0.is_probing.store(false, Ordering::Relaxed);
     }
 }
 
@@ -141,6 +186,16 @@ fn has_field_ttls(identity: &Identity) -> bool {
 #[cfg(test)]
 mod tests {
     use super::{Identity, Live};
+
+    #[test]
+    fn one_probes_at_a_time() {
+        let live = Live::default();
+        let probe = live.probe();
+        assert!(probe.is_some());
+        assert!(live.probe().is_none());
+        drop(probe);
+        assert!(live.probe().is_some());
+    }
 
     #[test]
     fn field_ttls_by_server_and_version() {
