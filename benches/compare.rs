@@ -2,7 +2,7 @@
 //! workers against one; a Unix socket against TCP; memory of idle connections.
 //!
 //! `cargo bench --bench compare -- [--smoke] [hits echo passthrough haproxy misses unix million
-//! workers idle]`. See benches/README.md.
+//! workers idle older]`. See benches/README.md.
 
 #![allow(
     clippy::expect_used,
@@ -19,11 +19,21 @@ use std::path::Path;
 use support::peers::{envoy, haproxy, twemproxy};
 use support::{
     Asked, Client, Folder, LOAD_CORE, Load, Nearside, SERVER_CORE, Server, Table, command,
-    interleaved, key, preload, redis, relay, threads_ns, warm,
+    interleaved, key, median, preload, redis, relay, threads_ns, warm,
 };
 
-const NAMES: [&str; 9] =
-    ["hits", "echo", "passthrough", "haproxy", "misses", "unix", "million", "workers", "idle"];
+const NAMES: [&str; 10] = [
+    "hits",
+    "echo",
+    "passthrough",
+    "haproxy",
+    "misses",
+    "unix",
+    "million",
+    "workers",
+    "idle",
+    "older",
+];
 const GET: [&str; 2] = ["GET", "key:__rand_int__"];
 const GET_BYPASSED: [&str; 2] = ["GET", "lock:__rand_int__"];
 const VALUE: &str = "vvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvv";
@@ -42,9 +52,9 @@ type Measure = fn(&mut Bench);
 fn main() {
     relay::serve_if_asked();
     let asked = Asked::read(&NAMES);
-    let (rounds, keys) = (asked.scale(3, 1), asked.scale(100_000, 1_000));
+    let (rounds, keys) = (asked.scale(9, 1), asked.scale(100_000, 1_000));
     let mut bench = Bench { asked, table: Table::default(), rounds, keys };
-    let all: [(&str, Measure); 9] = [
+    let all: [(&str, Measure); 10] = [
         ("hits", hits),
         ("echo", echo),
         ("passthrough", passthrough),
@@ -54,6 +64,7 @@ fn main() {
         ("million", million),
         ("workers", workers),
         ("idle", idle),
+        ("older", older),
     ];
     for (name, run) in all {
         if bench.asked.wants(name) {
@@ -113,6 +124,38 @@ fn hits(bench: &mut Bench) {
         let what = format!("hit GET P={pipeline} / redis-server");
         let parts = parts("nearside", costs[0], "redis", costs[1]);
         bench.table.bar(&what, &parts, costs[0] / costs[1], bar);
+    }
+}
+
+/// This build against an older one, named by the variable OLDER: a change may cost 3 % and what
+/// the old build differs from itself.
+fn older(bench: &mut Bench) {
+    let Some(program) = std::env::var_os("OLDER") else {
+        eprintln!("  older: left out, OLDER=PATH names no binary");
+        return;
+    };
+    let server = redis(SERVER_CORE);
+    let start = || {
+        let path = Path::new(&program);
+        let proxy = Nearside::start_program(path, SERVER_CORE, server.port, &[], &[]);
+        preload(proxy.port(), "key", bench.keys);
+        warm(&proxy, "key", bench.keys);
+        proxy
+    };
+    let (new, old, again) = (filled(&server, bench.keys, &[]), start(), start());
+    for pipeline in [1, 16, 100] {
+        let cost = |proxy: &Nearside| {
+            hit_cost(proxy, &bench.load(proxy.port(), pipeline, bench.keys, &GET))
+        };
+        let rounds: Vec<[f64; 3]> =
+            (0..bench.rounds).map(|_| [&new, &old, &again].map(cost)).collect();
+        let ratio = |side: usize| {
+            median(&rounds.iter().map(|round| round[side] / round[1]).collect::<Vec<_>>())
+        };
+        let spread = (ratio(2) - 1.0).abs();
+        let what = format!("hit GET P={pipeline}: this build / the older");
+        let parts = format!("the older against itself: {spread:.3}");
+        bench.table.bar(&what, &parts, ratio(0), 1.03 + spread);
     }
 }
 

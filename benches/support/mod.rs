@@ -196,6 +196,17 @@ impl Nearside {
 
     /// As [`Self::start`], with further arguments.
     pub fn start_with(cores: &str, upstream: u16, sets: &[&str], more: &[String]) -> Self {
+        Self::start_program(Path::new(env!("CARGO_BIN_EXE_nearside")), cores, upstream, sets, more)
+    }
+
+    /// As [`Self::start_with`], but this binary, of another build.
+    pub fn start_program(
+        program: &Path,
+        cores: &str,
+        upstream: u16,
+        sets: &[&str],
+        more: &[String],
+    ) -> Self {
         let (port, admin) = (free_port(), free_port());
         let config = Path::new(env!("CARGO_MANIFEST_DIR")).join("proxy.toml");
         let mut args = vec![
@@ -214,7 +225,6 @@ impl Nearside {
             args.extend(["--set".to_owned(), (*set).to_owned()]);
         }
         args.extend_from_slice(more);
-        let program = Path::new(env!("CARGO_BIN_EXE_nearside"));
         let me = Self { server: Server::start(cores, program, &args, port), admin };
         me.until_tracking();
         me

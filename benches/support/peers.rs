@@ -48,10 +48,8 @@ pub fn envoy(folder: &Folder, upstream: u16) -> Server {
 fn envoy_binary() -> PathBuf {
     let ask =
         "import envoy, os; print(os.path.join(os.path.dirname(envoy.__file__), '_bin/envoy'))";
-    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(
-        || Path::new(env!("CARGO_MANIFEST_DIR")).join("target"),
-        PathBuf::from,
-    );
+    let target = std::env::var_os("CARGO_TARGET_DIR")
+        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("target"), PathBuf::from);
     let python = target.join("test-env/peers/bin/python");
     let said = Command::new(python).args(["-c", ask]).output();
     let said = said.expect("Envoy is missing: run benches/peers");

@@ -216,13 +216,12 @@ impl Entry {
             flags: tracked | nil,
         };
         BODY.with_borrow_mut(|body| {
+            body.clear();
+            body.shrink_to(BODY_KEPT);
             body.extend_from_slice(question.key);
             question.extra.write(body);
             body.extend_from_slice(reply.bytes());
-            let entry = Self(ThinArc::from_header_and_slice(header, body));
-            body.clear();
-            body.shrink_to(BODY_KEPT);
-            entry
+            Self(ThinArc::from_header_and_slice(header, body))
         })
     }
 

@@ -93,7 +93,12 @@ impl Store {
     #[inline]
     pub(super) fn look<R>(&self, hash: u64, see: impl FnOnce(&Entry) -> R) -> Option<R> {
         let table = self.shard(hash)?.0.lock();
-        table.find(hash, |entry| entry.hash() == hash).map(see)
+        let is_wanted = |entry: &Entry| {
+            // All its lines at once, not one after the other.
+            prefetch(entry.address());
+            entry.hash() == hash
+        };
+        table.find(hash, is_wanted).map(see)
     }
 
     /// Has the processor fetch what lies under `hash`, if anything does: a hint to be given some
@@ -154,9 +159,9 @@ impl Store {
             return false;
         };
         let (entry, _) = found.remove();
-        // The memory goes back after the lock.
-        drop(table);
+        // Counted before the lock is released, else the hand evicts for room that is there already.
         self.used.fetch_sub(entry.weight(), Ordering::Relaxed);
+        drop(table);
         true
     }
 

@@ -1,6 +1,7 @@
 //! Generations, epochs and the lease: what a fill and a hit are checked against.
 
 use crate::units::clock::Tick;
+use crate::units::mutant::{self, Mutant};
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -122,12 +123,22 @@ pub struct Token {
     pub tracked: bool,
     /// When the question was asked; lives are counted from here (R10).
     pub asked_at: Tick,
+    /// How old a read may be that is joined, in nanoseconds: a reply that is long on its way may
+    /// be older than its level promises, as an entry may.
+    pub lease: u64,
 }
 
 impl Token {
     /// True if a read that would get `other` now may join the flight that holds this one (R5).
     #[inline]
     pub fn may_be_joined_by(&self, other: &Self) -> bool {
+        let is_young = other.asked_at.0 <= self.asked_at.0.saturating_add(other.lease);
+        mutant::active(Mutant::NoJoinCheck) || (is_young && self.is_of_state(other))
+    }
+
+    /// True if nothing happened to the key between this token and `other`.
+    #[inline]
+    pub(super) fn is_of_state(&self, other: &Self) -> bool {
         self.generation == other.generation
             && self.epoch == other.epoch
             && self.tracked == other.tracked

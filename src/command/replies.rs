@@ -3,7 +3,7 @@
 //! Most replies name no key and are never looked into. Keys of other versions that show up in a
 //! list are left out of it.
 
-use crate::wire::reply::{bulk, elements};
+use crate::wire::reply::{bulk, elements, is_null};
 use crate::wire::write::{self, Proto};
 use bytes::BytesMut;
 
@@ -31,6 +31,16 @@ impl ReplyRule {
     #[inline]
     pub fn concerns(self, reply: &[u8]) -> bool {
         self != Self::AsIs || reply.first() == Some(&b'-')
+    }
+}
+
+/// True if `reply` is what a cached command answers of a key that does not exist (beside nil):
+/// zero, `none`, nothing, or nils only. An existing key may answer the same; no matter.
+pub fn of_no_key(reply: &[u8]) -> bool {
+    match reply {
+        b":0\r\n" | b"+none\r\n" | b"$0\r\n\r\n" | b"*0\r\n" | b"%0\r\n" | b"~0\r\n" => true,
+        [b'*', ..] => elements(reply).all(is_null),
+        _ => false,
     }
 }
 
@@ -193,6 +203,23 @@ mod tests {
             assert_eq!(stripped(rule, reply).as_deref(), Some(expected), "{rule:?} {reply:?}");
         }
         assert_eq!(stripped(Key, "$4\r\nv2:a\r\n"), None);
+    }
+
+    #[test]
+    fn absence_is_known_by_its_replies() {
+        let absent: [&[u8]; 7] = [
+            b":0\r\n",
+            b"+none\r\n",
+            b"$0\r\n\r\n",
+            b"*0\r\n",
+            b"%0\r\n",
+            b"~0\r\n",
+            b"*2\r\n$-1\r\n$-1\r\n",
+        ];
+        assert!(absent.into_iter().all(super::of_no_key));
+        let present: [&[u8]; 5] =
+            [b":1\r\n", b"+string\r\n", b"$1\r\n0\r\n", b"*1\r\n$1\r\n0\r\n", b"-ERR\r\n"];
+        assert!(!present.into_iter().any(super::of_no_key));
     }
 
     #[test]

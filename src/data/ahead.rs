@@ -12,6 +12,9 @@ use crate::wire::request::{Arg, Found, Limits, Malformed, Request, Scan};
 /// Longest run: what the processor can have on its way at once, and what its first cache holds.
 const RUN_MAX: usize = 16;
 
+/// Room for arguments that each place of a run keeps.
+const ARGS_KEPT: usize = 1024;
+
 /// A worker's scratch for one run.
 #[derive(Debug, Default)]
 pub struct Ahead {
@@ -74,9 +77,11 @@ impl Ahead {
             if unread.is_empty() {
                 break;
             }
-            match begun.take() {
-                Some(args) => cut.args = args,
-                None => cut.args.clear(),
+            if let Some(args) = begun.take() {
+                cut.args = args;
+            } else {
+                cut.args.clear();
+                cut.args.shrink_to(ARGS_KEPT);
             }
             match scan.next(unread, &mut cut.args, limits) {
                 Ok(Found::Request(length)) => cut.length = length,

@@ -3,10 +3,10 @@
 use crate::cache::{Entry, Extra, Lookup, Policy, Question, Reply, Token, stripe_bit};
 use crate::command::{CacheRule, ReplyShape, Spec};
 use crate::config::{Level, Mode};
-use crate::data::flights::{Asked, Flights};
+use crate::data::flights::Asked;
 use crate::data::output::SHARE_MIN;
-use crate::data::session::{Batch, Session};
-use crate::data::upstream::{Kind, Pipeline, Read, Ticket, Waiter, flight_name};
+use crate::data::session::{Batch, Flow, Session};
+use crate::data::upstream::{Kind, Read, Ticket, Waiter, flight_name};
 use crate::data::{Shared, forward};
 use crate::rules::Rule;
 use crate::stats::{Block, Counter};
@@ -23,16 +23,9 @@ pub fn read(
     request: &Request<'_>,
     hash: Option<u64>,
     batch: &mut Batch<'_>,
-) {
-    let key = request.arg(1);
-    let question = Question {
-        key,
-        hash: hash.unwrap_or_else(|| batch.shared.cache.hash(key)),
-        command: spec.index,
-        db: session.db,
-        proto: dialect(spec, session.proto),
-        extra: Extra::Asked(*request, 2),
-    };
+) -> Flow {
+    let hash = hash.unwrap_or_else(|| batch.shared.cache.hash(request.arg(1)));
+    let question = question(session, spec, request, hash);
     let mut refused = None;
     if batch.shared.limits.mode == Mode::Bypass {
         refused = Some(Counter::BypassMode);
@@ -43,13 +36,42 @@ pub fn read(
             Lookup::Hit => {
                 batch.hits += 1;
                 batch.block.command(spec.index, false, 1);
-                return;
+                return Flow::Next;
             }
             Lookup::Lease => refused = Some(Counter::BypassLease),
             Lookup::Miss => {}
         }
     }
-    ask(session, spec, request, &question, refused, batch);
+    if session.is_abroad {
+        return Flow::Barrier;
+    }
+    ask(session, &Miss::of(spec, request, &question, refused, batch), batch);
+    Flow::Next
+}
+
+/// Asks for a read whose reply is promised for `slot` already.
+pub fn again(
+    session: &mut Session,
+    spec: &'static Spec,
+    request: &Request<'_>,
+    slot: u32,
+    batch: &mut Batch<'_>,
+) {
+    let hash = batch.shared.cache.hash(request.arg(1));
+    let question = question(session, spec, request, hash);
+    send(session, &Miss::of(spec, request, &question, None, batch), slot, batch);
+}
+
+#[inline]
+fn question<'b>(session: &Session, spec: &Spec, request: &Request<'b>, hash: u64) -> Question<'b> {
+    Question {
+        key: request.arg(1),
+        hash,
+        command: spec.index,
+        db: session.db,
+        proto: dialect(spec, session.proto),
+        extra: Extra::Asked(*request, 2),
+    }
 }
 
 /// Appends a hit to the client's replies. Runs under the lock of the entry's place.
@@ -76,44 +98,79 @@ pub fn dialect(spec: &Spec, proto: Proto) -> u8 {
     }
 }
 
-/// Sends the read upstream, or joins one that is on its way.
-fn ask(
-    session: &mut Session,
+/// A read that the cache does not answer.
+struct Miss<'r> {
     spec: &'static Spec,
-    request: &Request<'_>,
-    question: &Question<'_>,
+    request: &'r Request<'r>,
+    question: &'r Question<'r>,
+    rule: Rule,
+    right: Result<Token, Counter>,
+    /// Why the cache did not even look, or would not answer.
     refused: Option<Counter>,
-    batch: &mut Batch<'_>,
-) {
-    let bit = stripe_bit(question.hash);
-    let rule = *batch.shared.rules.find(question.key);
-    let right = right_to_fill(batch.shared, spec, &rule, question.hash, batch.view.now);
-    let name = flight_name(question);
-    let link = batch.links.of(session);
+}
+
+impl<'r> Miss<'r> {
+    fn of(
+        spec: &'static Spec,
+        request: &'r Request<'r>,
+        question: &'r Question<'r>,
+        refused: Option<Counter>,
+        batch: &Batch<'_>,
+    ) -> Self {
+        let rule = *batch.shared.rules.find(question.key);
+        let right = right_to_fill(batch.shared, spec, &rule, question.hash, batch.view.now);
+        Self { spec, request, question, rule, right, refused }
+    }
+
+    fn asked(&self, worker: usize, link: Proto) -> Asked<'r> {
+        let name = flight_name(self.question);
+        Asked { worker, name, question: self.question, link }
+    }
+}
+
+/// Joins a read that is on its way, or sends this one upstream.
+fn ask(session: &mut Session, miss: &Miss<'_>, batch: &mut Batch<'_>) {
+    let bit = stripe_bit(miss.question.hash);
     // R5, corrected: a client with a request out on this stripe must not join, because the flight
     // may be older than its own write.
-    if session.out_mask & bit == 0 {
-        let (order, client) = (&mut session.order, batch.me);
-        let wait = || Waiter { client, slot: order.leave_hole() };
-        let asked = Asked { worker: batch.worker, name, question, link: link.proto };
-        if join(link, &batch.shared.flights, &asked, right.as_ref().ok(), wait) {
-            session.out_mask |= bit;
-            batch.block.add(Counter::LookupCoalesced, 1);
-            return;
-        }
+    if session.out_mask & bit == 0 && join(session, miss, batch) {
+        session.out_mask |= bit;
+        batch.block.add(Counter::LookupCoalesced, 1);
+        return;
     }
+    let slot = session.order.leave_hole();
+    session.out_mask |= bit;
+    send(session, miss, slot, batch);
+}
+
+/// Joins a flight of this worker's link or, with a token, of another worker.
+fn join(session: &mut Session, miss: &Miss<'_>, batch: &mut Batch<'_>) -> bool {
+    let asked = miss.asked(batch.worker, session.proto);
+    let token = miss.right.as_ref().ok();
+    let client = batch.me;
+    if let Some(flight) = batch.links.of(session).flight(&asked, token) {
+        flight.joined.push(Waiter { client, slot: session.order.leave_hole() });
+        return true;
+    }
+    let order = &mut session.order;
+    let wait = || Waiter { client, slot: order.leave_hole() };
+    session.is_abroad = token.is_some_and(|token| batch.shared.flights.join(&asked, token, wait));
+    session.is_abroad
+}
+
+/// Sends a read upstream, whose reply is promised for `slot`.
+fn send(session: &mut Session, miss: &Miss<'_>, slot: u32, batch: &mut Batch<'_>) {
+    let Miss { spec, request, question, rule, right, refused } = *miss;
     let (token, fills) = admit(right, refused, &rule, question.hash, batch.shared, batch.block);
+    let asked = miss.asked(batch.worker, session.proto);
+    let flights = &batch.shared.flights;
+    let is_published = token.as_ref().is_some_and(|token| flights.publish(&asked, token));
     let prefix = &batch.shared.prefix;
+    let link = batch.links.of(session);
     forward::write_read(&mut link.output, request, prefix, 1);
     if fills && rule.ttl_probe {
         forward::write_pttl(&mut link.output, question.key, prefix);
     }
-    let is_published = token.as_ref().is_some_and(|token| {
-        let asked = Asked { worker: batch.worker, name, question, link: link.proto };
-        batch.shared.flights.publish(&asked, token)
-    });
-    let slot = session.order.leave_hole();
-    session.out_mask |= bit;
     let read = Read {
         hash: question.hash,
         token,
@@ -122,7 +179,7 @@ fn ask(
         key_len: u32::try_from(question.key.len()).unwrap_or(u32::MAX),
         db: question.db,
         proto: question.proto,
-        flight: name,
+        flight: asked.name,
         is_published,
         unproved: None,
         is_answered: false,
@@ -137,23 +194,8 @@ fn ask(
         text_len: u32::try_from(text_len).unwrap_or(u32::MAX),
         kind: Kind::Read(read),
     };
-    link.push_read(ticket, question, name);
-    link.wake();
-}
-
-/// Joins a flight of this worker's link or, with a token, of another worker.
-fn join(
-    link: &mut Pipeline,
-    flights: &Flights,
-    asked: &Asked<'_>,
-    token: Option<&Token>,
-    wait: impl FnOnce() -> Waiter,
-) -> bool {
-    if let Some(flight) = link.flight(asked.name, asked.question, token) {
-        flight.joined.push(wait());
-        return true;
-    }
-    token.is_some_and(|token| flights.join(asked, token, wait))
+    link.push_read(ticket, question, asked.name);
+    session.waits_for_link = link.hand_over();
 }
 
 /// Counts a read that goes upstream; answers its token and whether its reply will be stored.

@@ -3,14 +3,18 @@
 //!
 //! The worker that asks publishes its read with what it was asked under (question and token);
 //! others leave a waiter there. When the answer has been stored or refused the flight lands: the
-//! owner sends each worker one letter with the bytes and its waiters. Only reads with a token are
-//! published: the token is what says that the flight is no older than the one who joins.
+//! owner sends each worker one letter with the bytes and its waiters; if its link is lost, they
+//! read for themselves. Only reads with a token are published: the token is what says that the
+//! flight is no older than the one who joins.
+//!
+//! Another worker's link keeps no order with the waiter's own: who has joined here asks nothing
+//! more of upstream until it has its answer (`Session::is_abroad`).
 
 use crate::cache::{Question, Token};
-use crate::data::settle::Lost;
+use crate::command;
 use crate::data::upstream::Waiter;
-use crate::wire::write::Proto;
-use bytes::Bytes;
+use crate::wire::write::{self, Proto};
+use bytes::{Bytes, BytesMut};
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
 use foldhash::fast::RandomState;
@@ -21,8 +25,8 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 pub enum News {
     /// Its answer.
     Reply(Bytes),
-    /// There will be none.
-    Lost(Lost),
+    /// There will be none: this read, as its client might have sent it, is to be asked again.
+    Lost(Bytes),
 }
 
 /// A letter from the worker whose flight it was to one whose clients wait.
@@ -82,6 +86,26 @@ impl Flight {
             && self.proto == question.proto
             && self.link == asked.link
     }
+
+    /// The read as a client sends it.
+    fn read(&self) -> Bytes {
+        let (key, mut extra) = self.text.split_at_checked(self.key_length).unwrap_or_default();
+        let row = command::all().get(usize::from(self.command));
+        let name = row.map_or_else(String::new, |row| row.name.to_ascii_uppercase());
+        let mut parts = vec![name.as_bytes(), key];
+        while let Some((length, rest)) = extra.split_first_chunk::<4>() {
+            let length = u32::from_le_bytes(*length) as usize;
+            let (argument, rest) = rest.split_at_checked(length).unwrap_or_default();
+            parts.push(argument);
+            extra = rest;
+        }
+        let mut bytes = BytesMut::new();
+        write::array(&mut bytes, parts.len());
+        for part in parts {
+            write::bulk(&mut bytes, part);
+        }
+        bytes.freeze()
+    }
 }
 
 impl Flights {
@@ -138,15 +162,24 @@ impl Flights {
         true
     }
 
-    /// Ends a published flight and sends the letters; answers how many clients had joined.
-    pub fn land(&self, name: u64, news: impl FnOnce() -> News) -> u64 {
+    /// A published flight has its answer; answers how many clients had joined.
+    pub fn land(&self, name: u64, reply: impl FnOnce() -> Bytes) -> u64 {
+        self.end(name, |_| News::Reply(reply()))
+    }
+
+    /// A published flight's link is lost.
+    pub fn crash(&self, name: u64) {
+        self.end(name, |flight| News::Lost(flight.read()));
+    }
+
+    fn end(&self, name: u64, news: impl FnOnce(&Flight) -> News) -> u64 {
         let Some((_, flight)) = self.table.remove(&name) else {
             return 0;
         };
         if flight.joined.is_empty() {
             return 0;
         }
-        let (count, news) = (flight.joined.len() as u64, news());
+        let (count, news) = (flight.joined.len() as u64, news(&flight));
         for (worker, letters) in self.letters.iter().enumerate() {
             let waiters: Vec<Waiter> = flight
                 .joined
@@ -168,7 +201,7 @@ impl Flights {
 
 #[cfg(test)]
 mod tests {
-    use super::{Asked, Flights, News};
+    use super::{Asked, Flights, Landing, News};
     use crate::cache::{Extra, Question, Token};
     use crate::data::upstream::{ClientId, Waiter};
     use crate::units::clock::Tick;
@@ -179,7 +212,7 @@ mod tests {
         Question { key: b"k", hash: 7, command: 3, db: 0, proto: 0, extra: Extra::Written(b"") };
 
     fn token(generation: u64) -> Token {
-        Token { generation, epoch: 1, tracked: true, asked_at: Tick(5) }
+        Token { generation, epoch: 1, tracked: true, asked_at: Tick(5), lease: 0 }
     }
 
     fn waiter(slot: u32) -> Waiter {
@@ -199,7 +232,7 @@ mod tests {
         for (worker, slot) in [(1, 10), (2, 20), (1, 11)] {
             assert!(flights.join(&asked(&QUESTION, worker), &token, || waiter(slot)));
         }
-        assert_eq!(flights.land(9, || News::Reply(Bytes::from_static(b"$-1\r\n"))), 3);
+        assert_eq!(flights.land(9, || Bytes::from_static(b"$-1\r\n")), 3);
         assert_eq!(flights.land(9, || panic!("it has landed")), 0);
         let mut slots = inboxes.iter_mut().map(|inbox| {
             let landing = inbox.try_recv().ok();
@@ -234,7 +267,25 @@ mod tests {
         ] {
             assert!(!flights.join(&Asked { question: &other, ..right }, &one, never), "{other:?}");
         }
+        let late = Token { asked_at: Tick(9), ..one };
+        assert!(!flights.join(&right, &late, never), "older than a hit may be stale");
         assert!(flights.join(&right, &one, || waiter(1)));
+    }
+
+    #[test]
+    fn who_waits_for_a_lost_flight_gets_the_read_back() {
+        let (flights, mut inboxes) = Flights::new(2);
+        let command = crate::command::by_name("getrange").unwrap().index;
+        let extra = Extra::Written(b"\x01\0\0\x002\x02\0\0\0-1");
+        let question = Question { command, extra, ..QUESTION };
+        assert!(flights.publish(&asked(&question, 0), &token(1)));
+        assert!(flights.join(&asked(&question, 1), &token(1), || waiter(4)));
+        flights.crash(9);
+        let Ok(Landing { waiters, news: News::Lost(read) }) = inboxes[1].try_recv() else {
+            panic!("no letter");
+        };
+        assert_eq!(waiters[0].slot, 4);
+        assert_eq!(&read[..], b"*4\r\n$8\r\nGETRANGE\r\n$1\r\nk\r\n$1\r\n2\r\n$2\r\n-1\r\n");
     }
 
     #[test]

@@ -56,7 +56,7 @@ pub fn command(
         text_len: 0,
         kind: Kind::Forward(effect(spec)),
     });
-    link.wake();
+    session.waits_for_link = link.hand_over();
 }
 
 /// What a command does to the cache beside the keys it names (R13).

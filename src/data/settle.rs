@@ -3,9 +3,8 @@
 //! The order is the point: once a client has seen a reply, no client may be served anything older
 //! from here. Every answer that names a key and does not fill it invalidates it.
 
-use crate::cache::{Extra, Filled, Question, Reply};
+use crate::cache::{Cache, Extra, Filled, Question, Reply};
 use crate::command::replies;
-use crate::data::flights::News;
 use crate::data::order::Frame;
 use crate::data::output::SHARE_MIN;
 use crate::data::upstream::{Effect, Kind, Parts, Pipeline, Ticket};
@@ -13,6 +12,7 @@ use crate::data::worker::Clients;
 use crate::data::{Shared, consult, split, walk};
 use crate::stats::{Block, Counter, Outcome};
 use crate::units::clock::Tick;
+use crate::units::mutant::{self, Mutant};
 use crate::wire::{reply, write};
 use bytes::{Buf, BytesMut};
 
@@ -112,7 +112,7 @@ fn forwarded(link: &mut Pipeline, frame: &Frame<'_>, desk: &mut Desk<'_>) {
     let cache = &desk.shared.cache;
     let Some(ticket) = link.pop(|hash| {
         named += 1;
-        removed += u64::from(cache.invalidate(hash));
+        removed += u64::from(forget(cache, hash));
     }) else {
         return;
     };
@@ -144,6 +144,12 @@ fn forwarded(link: &mut Pipeline, frame: &Frame<'_>, desk: &mut Desk<'_>) {
         stripped.clear();
         *desk.scratch = stripped;
     }
+}
+
+/// A reply that names this key and does not fill it is about to be seen (R4).
+#[inline]
+fn forget(cache: &Cache, hash: u64) -> bool {
+    !mutant::active(Mutant::NoAckInvalidate) && cache.invalidate(hash)
 }
 
 /// The value of a cacheable read: stored or not, then delivered to all who wait.
@@ -184,7 +190,7 @@ fn value(link: &mut Pipeline, frame: &Frame<'_>, desk: &mut Desk<'_>) -> Result<
                 desk.block.add(Counter::StoreErrorReply, 1);
             }
             if token.is_some() || rule.may_cache() {
-                shared.cache.invalidate(read.hash);
+                forget(&shared.cache, read.hash);
             }
         }
     }
@@ -196,8 +202,7 @@ fn value(link: &mut Pipeline, frame: &Frame<'_>, desk: &mut Desk<'_>) -> Result<
     if !expects_probe {
         link.pop(|_| {});
     }
-    let reply = || News::Reply(frame.own());
-    let abroad = if is_published { shared.flights.land(flight, reply) } else { 0 };
+    let abroad = if is_published { shared.flights.land(flight, || frame.own()) } else { 0 };
     let took = desk.now.0.saturating_sub(asked_at.0);
     desk.block.observe(Outcome::Miss, took, 1);
     let is_error = frame.bytes().first() == Some(&b'-');
@@ -222,7 +227,14 @@ fn proof(link: &mut Pipeline, frame: &Frame<'_>, desk: &Desk<'_>) -> Result<(), 
     let policy = consult::policy(desk.shared, spec, desk.shared.rules.get(read.rule));
     // An error (-LOADING, -BUSY, -NOPERM) proves nothing: as if the key had no time left.
     let pttl = reply::integer(frame.bytes()).unwrap_or(-2);
-    let proved = desk.shared.cache.prove(read.hash, entry, token, policy.ttl, pttl);
+    // "No such key", twice: of that a negative life is proved, as of nil.
+    let is_absence = frame.bytes() == b":-2\r\n" && replies::of_no_key(entry.as_ref());
+    let (ttl, pttl) = if is_absence && policy.negative_ttl > 0 {
+        (policy.negative_ttl, -1)
+    } else {
+        (policy.ttl, pttl)
+    };
+    let proved = desk.shared.cache.prove(read.hash, entry, token, ttl, pttl);
     let outcome = match (proved, pttl) {
         (true, _) => Counter::StoreStored,
         (false, -2 | 0) => Counter::StoreShortTtl,
@@ -386,7 +398,7 @@ pub fn fail_front(link: &mut Pipeline, lost: Lost, desk: &mut Desk<'_>) {
                 return;
             }
             if read.is_published {
-                desk.shared.flights.land(read.flight, || News::Lost(lost));
+                desk.shared.flights.crash(read.flight);
             }
         }
         Kind::Parts(parts) => {

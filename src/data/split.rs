@@ -7,7 +7,7 @@
 use crate::cache::{Extra, Question, Reply, stripe_bit};
 use crate::command::Spec;
 use crate::config::Mode;
-use crate::data::session::{Batch, Session};
+use crate::data::session::{Batch, Flow, Session};
 use crate::data::upstream::{Kind, Part, Parts, Ticket, Waiter};
 use crate::data::{consult, forward};
 use crate::wire::reply;
@@ -22,10 +22,13 @@ pub fn mget(
     spec: &'static Spec,
     request: &Request<'_>,
     batch: &mut Batch<'_>,
-) {
+) -> Flow {
+    if session.is_abroad {
+        return Flow::Barrier;
+    }
     if batch.shared.limits.mode == Mode::Bypass {
         forward::command(session, spec, request, batch);
-        return;
+        return Flow::Next;
     }
     for key in request.from(1) {
         batch.shared.cache.prefetch(batch.shared.cache.hash(key));
@@ -47,9 +50,10 @@ pub fn mget(
                 out.extend_from_slice(value);
             }
         });
-        return;
+        return Flow::Next;
     }
     ask(session, spec, request, values, batch);
+    Flow::Next
 }
 
 /// One key's value as it stands in MGET's reply, if it is stored.
@@ -126,7 +130,7 @@ fn ask(
         text_len: 0,
         kind: Kind::Parts(Box::new(Parts { values, asked, probes, is_answered: false })),
     });
-    link.wake();
+    session.waits_for_link = link.hand_over();
 }
 
 /// The whole reply: what was here and, in the gaps, what was fetched.

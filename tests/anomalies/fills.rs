@@ -2,6 +2,7 @@
 
 use crate::stage::{Client, Link, Stage, invalidation};
 use nearside::stats::Counter;
+use std::time::Duration;
 
 const OLD: &str = "$3\r\nold\r\n";
 const NEW: &str = "$3\r\nnew\r\n";
@@ -259,4 +260,28 @@ fn pushes_in_one_packet_are_all_applied() {
         data.reply(":-1\r\n");
         client.reads(NEW);
     }
+}
+
+/// "No such key" is remembered like nil, whatever its words; a value whose key went away meanwhile
+/// is not.
+#[test]
+fn absence_is_remembered_for_its_own_time() {
+    let mut stage = Stage::with("cache.negative_ttl=5s upstream.request_timeout=10h");
+    let (mut client, mut data) = stage.pair();
+    for (read, reply) in [("EXISTS a", ":0\r\n"), ("HGETALL b", "*0\r\n"), ("TYPE c", "+none\r\n")]
+    {
+        client.send(read);
+        let (command, key) = read.split_once(' ').unwrap();
+        data.answer(&format!("{command} v1:{key}"), reply);
+        data.answer(&format!("PTTL v1:{key}"), ":-2\r\n");
+        client.reads(reply);
+        stage.hit(&mut client, read, reply);
+    }
+    stage.hands.advance(Duration::from_secs(6));
+    client.send("EXISTS a");
+    data.answer("EXISTS v1:a", ":1\r\n");
+    data.answer("PTTL v1:a", ":-2\r\n");
+    client.reads(":1\r\n");
+    client.send("EXISTS a");
+    data.expect("EXISTS v1:a");
 }

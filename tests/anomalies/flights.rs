@@ -2,6 +2,7 @@
 
 use crate::stage::{Client, Stage};
 use nearside::stats::Counter;
+use std::time::Duration;
 
 const VALUE: &str = "$5\r\nvalue\r\n";
 const CLIENTS: u64 = 20;
@@ -234,9 +235,9 @@ fn a57_every_waiter_of_a_dead_flight_is_told() {
     }
 }
 
-/// The same for the waiters of other workers.
+/// Waiters of other workers have links of their own: a read is asked again there.
 #[test]
-fn a57_waiters_of_another_worker_are_told_too() {
+fn a57_waiters_of_another_worker_read_for_themselves() {
     let mut stage = Stage::with("server.workers=2");
     let (mut one, mut data_one) = stage.pair();
     let (mut two, mut data_two) = stage.pair();
@@ -246,8 +247,55 @@ fn a57_waiters_of_another_worker_are_told_too() {
     two.send("GET k");
     stage.counted(Counter::LookupCoalesced, 1);
     drop(data_one);
-    for client in [&mut one, &mut two] {
-        client.reads("-ERR proxy: outcome unknown: the upstream link broke\r\n");
-    }
-    Stage::quiet(&mut two, &mut data_two);
+    one.reads("-ERR proxy: outcome unknown: the upstream link broke\r\n");
+    data_two.expect("GET v1:k");
+    data_two.expect("PTTL v1:k");
+    data_two.reply(VALUE);
+    data_two.reply(":-1\r\n");
+    two.reads(VALUE);
+    two.asks("ECHO again", "$5\r\nagain\r\n");
+}
+
+/// Two links keep no order: a client's write would overtake the read that stands before it, and
+/// the read would see it.
+#[test]
+fn what_follows_a_read_of_another_worker_waits_for_it() {
+    let mut stage = Stage::with("server.workers=2");
+    let (mut one, mut data_one) = stage.pair();
+    let (mut two, mut data_two) = stage.pair();
+    let (_three, mut four) = (stage.client(), stage.client());
+    stage.fill(&mut two, &mut data_two, "GET hit", VALUE);
+    one.send("GET k");
+    data_one.expect("GET v1:k");
+    data_one.expect("PTTL v1:k");
+    two.send_all(&["GET k", "ECHO 1", "SET k new", "GET k"]);
+    stage.counted(Counter::LookupCoalesced, 1);
+    four.send("INCR n");
+    data_two.expect("INCR v1:n");
+    data_two.reply(":1\r\n");
+    four.reads(":1\r\n");
+    data_one.reply(VALUE);
+    data_one.reply(":-1\r\n");
+    two.reads(VALUE);
+    two.reads("$1\r\n1\r\n");
+    data_two.expect("SET v1:k new");
+    data_two.expect("GET v1:k");
+    data_two.expect("PTTL v1:k");
+    data_two.reply("+OK\r\n$3\r\nnew\r\n:-1\r\n");
+    two.reads("+OK\r\n");
+    two.reads("$3\r\nnew\r\n");
+}
+
+/// R5: a flight that hangs longer than a hit may be stale would hand its age on to whoever joins.
+#[test]
+fn a_flight_older_than_the_lease_is_not_joined() {
+    let mut stage = Stage::with("upstream.request_timeout=10h");
+    let (mut one, mut data) = stage.pair();
+    let mut two = stage.client();
+    one.send("GET k");
+    data.expect("GET v1:k");
+    data.expect("PTTL v1:k");
+    stage.hands.advance(Duration::from_secs(3601));
+    two.send("GET k");
+    data.expect("GET v1:k");
 }

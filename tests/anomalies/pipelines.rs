@@ -1,7 +1,8 @@
 //! Replies leave in the order of requests, and one client's appetite is its own affair.
 
-use crate::stage::Stage;
+use crate::stage::{Stage, request};
 use nearside::stats::Counter;
+use std::io::Write as _;
 
 const VALUE: &str = "$5\r\nvalue\r\n";
 
@@ -164,4 +165,35 @@ fn upstream_is_not_asked_for_replies_that_cannot_be_delivered() {
     for n in 0..100 {
         slow.reads(&format!(":{n}\r\n"));
     }
+}
+
+/// What was asked before the nonsense is answered before the error, as by Redis.
+#[test]
+fn a_protocol_error_waits_for_the_replies_before_it() {
+    let mut stage = Stage::new();
+    let (mut client, mut data) = stage.pair();
+    let bytes = b"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$1\r\nv\r\n*1\r\n:1\r\n";
+    client.stream.write_all(bytes).unwrap();
+    data.answer("SET v1:k v", "+OK\r\n");
+    client.reads("+OK\r\n");
+    client.reads("-ERR Protocol error: expected '$', got ':'\r\n");
+    client.is_closed();
+}
+
+/// An upstream that reads slowly holds its clients back, and lets them all go on.
+#[test]
+fn a_slow_upstream_holds_back_who_sends_much() {
+    let mut stage = Stage::new();
+    let (mut client, mut data) = stage.pair();
+    let value = "v".repeat(1 << 20);
+    let set = format!("SET k {value}");
+    let mut writer = client.stream.try_clone().unwrap();
+    let requests = request(&set).repeat(64);
+    let sender = std::thread::spawn(move || writer.write_all(&requests).unwrap());
+    let expected = format!("SET v1:k {value}");
+    for _ in 0..64 {
+        data.answer(&expected, "+OK\r\n");
+        client.reads("+OK\r\n");
+    }
+    sender.join().unwrap();
 }

@@ -17,6 +17,7 @@ use crate::cache::Cache;
 use crate::keys::Prefix;
 use crate::stats::{Block, Counter};
 use crate::units::clock::Tick;
+use crate::units::mutant::{self, Mutant};
 use crate::wire::{reply, write};
 use bytes::{Buf, BytesMut};
 use std::collections::VecDeque;
@@ -209,7 +210,8 @@ impl Listener {
             return;
         }
         self.took_ns = now.0.saturating_sub(round.sent_at.0);
-        if let Some(before) = self.before {
+        let begun = if mutant::active(Mutant::Pong1) { Some(round.sent_at) } else { self.before };
+        if let Some(before) = begun {
             self.is_synced = true;
             self.refusal = None;
             cache.tracking().synced(before);

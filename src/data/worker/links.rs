@@ -48,6 +48,14 @@ impl Worker {
             }
             link.reset();
         });
+        self.release_waiters(index);
+    }
+
+    /// Lets the clients go on that wait until a link has less to send, if it has.
+    fn release_waiters(&self, index: usize) {
+        if self.with_link(index, Pipeline::has_drained) == Some(true) {
+            self.link_drained(index);
+        }
     }
 
     /// A link could not be opened.
@@ -82,6 +90,7 @@ impl Worker {
                 link.drop_output();
             }
         });
+        self.release_waiters(index);
     }
 
     /// True if the oldest request has waited longer than its timeout.
@@ -124,7 +133,8 @@ impl Worker {
 
     /// Gives back what the socket did not take.
     pub fn put_back_writing(&self, index: usize, writing: BytesMut) {
-        self.with_link(index, |link| link.writing = writing);
+        self.with_link(index, |link| link.put_back_writing(writing));
+        self.release_waiters(index);
     }
 
     /// Takes the buffer of bytes read.
@@ -134,7 +144,7 @@ impl Worker {
 
     /// Gives the buffer of bytes read back.
     pub fn put_back_input(&self, index: usize, input: BytesMut) {
-        self.with_link(index, |link| link.input = input);
+        self.with_link(index, |link| link.put_back_input(input));
     }
 
     /// Settles every complete answer.

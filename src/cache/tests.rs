@@ -1,0 +1,389 @@
+//! The cache's rules, one by one. All interleavings of them: `model.rs` here and `tests/model`.
+
+use super::{Cache, Extra, Filled, Lookup, Policy, Question, Reply, Sweep, Token};
+use crate::units::clock::Tick;
+
+const SECOND: u64 = 1_000_000_000;
+
+/// When everything here is asked, unless it says otherwise.
+const NOW: Tick = Tick(100 * SECOND);
+
+pub(super) const POLICY: Policy = Policy {
+    ttl: 60 * SECOND,
+    negative_ttl: 5 * SECOND,
+    max_staleness: SECOND,
+    tracked: true,
+    value_max: 1 << 20,
+};
+
+/// A cache whose link is up and synced.
+pub(super) fn cache(max_bytes: u64) -> Cache {
+    let cache = Cache::new(max_bytes, 4);
+    cache.tracking_up();
+    cache.tracking().synced(NOW);
+    cache
+}
+
+pub(super) fn question<'b>(cache: &Cache, key: &'b [u8]) -> Question<'b> {
+    Question { key, hash: cache.hash(key), command: 1, db: 0, proto: 0, extra: Extra::Written(&[]) }
+}
+
+fn token(cache: &Cache, question: &Question<'_>) -> Token {
+    cache.token(question.hash, &POLICY, NOW).unwrap()
+}
+
+fn fill(cache: &Cache, question: &Question<'_>, token: &Token, value: &[u8]) -> Filled {
+    cache.fill(question, token, &POLICY, Reply::Bytes(value))
+}
+
+/// Stores and proves.
+fn store(cache: &Cache, question: &Question<'_>, value: &[u8]) {
+    let token = token(cache, question);
+    let Filled::Stored(entry) = fill(cache, question, &token, value) else {
+        panic!("not stored");
+    };
+    assert!(cache.prove(question.hash, &entry, &token, POLICY.ttl, -1));
+}
+
+fn get_at(cache: &Cache, question: &Question<'_>, now: Tick) -> Result<Vec<u8>, Lookup> {
+    let mut value = Vec::new();
+    let lookup = cache.get(question, &cache.view(now), |entry| value.extend(entry.as_ref()));
+    if lookup == Lookup::Hit { Ok(value) } else { Err(lookup) }
+}
+
+fn get(cache: &Cache, question: &Question<'_>) -> Result<Vec<u8>, Lookup> {
+    get_at(cache, question, NOW)
+}
+
+fn sweep_all(cache: &Cache, now: Tick) {
+    let mut sweep = Sweep::default();
+    while cache.sweep(&mut sweep, 100, now) {}
+}
+
+#[test]
+fn a_hit_needs_every_part_of_the_question() {
+    let cache = cache(1 << 20);
+    let asked = Question { extra: Extra::Written(b"field"), ..question(&cache, b"key") };
+    store(&cache, &asked, b"$1\r\n1\r\n");
+    assert_eq!(get(&cache, &asked).unwrap(), b"$1\r\n1\r\n");
+    for other in [
+        // As if the hashes of two keys were equal.
+        Question { key: b"kez", ..asked },
+        Question { key: b"ke", ..asked },
+        Question { command: 2, ..asked },
+        Question { db: 1, ..asked },
+        Question { proto: 3, ..asked },
+        Question { extra: Extra::Written(b"fielD"), ..asked },
+        Question { extra: Extra::Written(b""), ..asked },
+        question(&cache, b"another"),
+    ] {
+        assert_eq!(get(&cache, &other), Err(Lookup::Miss));
+    }
+    // Two keys of one hash: the second is not stored, the first stays.
+    let twin = Question { key: b"kez", ..asked };
+    assert!(matches!(fill(&cache, &twin, &token(&cache, &twin), b"2"), Filled::Full));
+    assert!(get(&cache, &asked).is_ok());
+}
+
+#[test]
+fn variants_are_one_chain_and_go_together() {
+    let cache = cache(1 << 20);
+    let key = question(&cache, b"hash");
+    let fields: [&[u8]; 5] = [b"a", b"b", b"c", b"d", b"e"];
+    let fields = fields.map(|field| Question { extra: Extra::Written(field), ..key });
+    for (place, field) in fields.iter().take(4).enumerate() {
+        store(&cache, field, place.to_string().as_bytes());
+    }
+    // The fifth is one too many; the others are untouched.
+    assert!(matches!(fill(&cache, &fields[4], &token(&cache, &fields[4]), b"4"), Filled::Full));
+    for (place, field) in fields.iter().take(4).enumerate() {
+        assert_eq!(get(&cache, field).unwrap(), place.to_string().as_bytes());
+    }
+    assert_eq!(cache.figures().entries, 1);
+    assert!(cache.invalidate(key.hash));
+    assert!(!cache.invalidate(key.hash));
+    for field in &fields {
+        assert_eq!(get(&cache, field), Err(Lookup::Miss));
+    }
+    assert_eq!((cache.figures().entries, cache.figures().used_bytes), (0, 0));
+}
+
+#[test]
+fn an_invalidation_after_the_question_refuses_the_fill() {
+    let cache = cache(1 << 20);
+    let key = question(&cache, b"key");
+    let old = token(&cache, &key);
+    cache.invalidate(key.hash);
+    assert!(matches!(fill(&cache, &key, &old, b"old"), Filled::Raced));
+    // Between value and proof, too.
+    let late = token(&cache, &key);
+    let Filled::Stored(entry) = fill(&cache, &key, &late, b"old") else { panic!() };
+    cache.invalidate(key.hash);
+    assert!(!cache.prove(key.hash, &entry, &late, POLICY.ttl, -1));
+    assert_eq!(get(&cache, &key), Err(Lookup::Miss));
+}
+
+#[test]
+fn two_replies_to_one_question_must_be_equal() {
+    let cache = cache(1 << 20);
+    let key = question(&cache, b"key");
+    let (first, second) = (token(&cache, &key), token(&cache, &key));
+    store(&cache, &key, b"new");
+    assert!(matches!(fill(&cache, &key, &first, b"new"), Filled::Stored(_)));
+    assert!(get(&cache, &key).is_ok());
+    assert!(matches!(fill(&cache, &key, &second, b"old"), Filled::Raced));
+    assert_eq!(get(&cache, &key), Err(Lookup::Miss));
+    // Nor is any other token of that time good any more.
+    assert!(matches!(fill(&cache, &key, &first, b"new"), Filled::Raced));
+}
+
+#[test]
+fn a_value_is_no_hit_before_its_proof() {
+    let cache = cache(1 << 20);
+    let key = question(&cache, b"key");
+    let asked = token(&cache, &key);
+    let Filled::Stored(entry) = fill(&cache, &key, &asked, b"1") else { panic!() };
+    assert_eq!(get(&cache, &key), Err(Lookup::Miss));
+    assert!(cache.prove(key.hash, &entry, &asked, POLICY.ttl, -1));
+    assert!(get(&cache, &key).is_ok());
+}
+
+#[test]
+fn the_proof_decides_how_long_it_lives() {
+    let day = 86_400_000;
+    for (pttl, life) in [
+        (-2, None),
+        (0, None),
+        (-1, Some(POLICY.ttl)),
+        (1, Some(1_000_000)),
+        (500, Some(500_000_000)),
+        (day, Some(POLICY.ttl)),
+        (i64::MAX, Some(POLICY.ttl)),
+        (-3, None),
+    ] {
+        let cache = cache(1 << 20);
+        let key = question(&cache, b"key");
+        let asked = token(&cache, &key);
+        let Filled::Stored(entry) = fill(&cache, &key, &asked, b"1") else { panic!() };
+        let proved = cache.prove(key.hash, &entry, &asked, POLICY.ttl, pttl);
+        assert_eq!(proved, life.is_some(), "{pttl}");
+        let Some(life) = life else {
+            assert_eq!(get(&cache, &key), Err(Lookup::Miss));
+            assert!(!cache.is_current(key.hash, &asked), "{pttl}");
+            continue;
+        };
+        // From the question on, not from the answer.
+        let end = Tick(NOW.0 + life);
+        cache.tracking().synced(end);
+        assert!(get_at(&cache, &key, Tick(end.0 - 1)).is_ok(), "{pttl}");
+        assert_eq!(get_at(&cache, &key, end), Err(Lookup::Miss));
+        // It expired, which is an event: an older reply must not come back.
+        assert!(!cache.is_current(key.hash, &asked), "{pttl}");
+        assert_eq!(cache.figures().expired, 1);
+        assert_eq!(cache.figures().used_bytes, 0);
+    }
+}
+
+#[test]
+fn of_two_proofs_the_shorter_holds() {
+    for pttls in [[1000, 20], [20, 1000]] {
+        let cache = cache(1 << 20);
+        let key = question(&cache, b"key");
+        for pttl in pttls {
+            let asked = token(&cache, &key);
+            let Filled::Stored(entry) = fill(&cache, &key, &asked, b"1") else { panic!() };
+            assert!(cache.prove(key.hash, &entry, &asked, POLICY.ttl, pttl));
+        }
+        assert!(get_at(&cache, &key, Tick(NOW.0 + 19_000_000)).is_ok());
+        assert!(get_at(&cache, &key, Tick(NOW.0 + 20_000_000)).is_err());
+    }
+}
+
+#[test]
+fn a_nil_has_its_own_life() {
+    let cache = cache(1 << 20);
+    let key = question(&cache, b"missing");
+    let nil = |policy| cache.fill(&key, &token(&cache, &key), policy, Reply::Nil);
+    assert!(matches!(nil(&POLICY), Filled::Stored(_)));
+    assert_eq!(get(&cache, &key).unwrap(), b"");
+    let end = Tick(NOW.0 + POLICY.negative_ttl);
+    cache.tracking().synced(end);
+    assert!(get_at(&cache, &key, Tick(end.0 - 1)).is_ok());
+    assert_eq!(get_at(&cache, &key, end), Err(Lookup::Miss));
+    // Not stored is invalidated: whoever waits for it sees it.
+    store(&cache, &key, b"1");
+    assert!(matches!(nil(&Policy { negative_ttl: 0, ..POLICY }), Filled::Nil));
+    assert_eq!(get(&cache, &key), Err(Lookup::Miss));
+}
+
+#[test]
+fn what_is_too_large_is_not_stored_and_what_was_stored_goes() {
+    let cache = cache(4096);
+    let key = question(&cache, b"key");
+    store(&cache, &key, b"1");
+    let small = Policy { value_max: 3, ..POLICY };
+    let asked = token(&cache, &key);
+    assert!(matches!(cache.fill(&key, &asked, &small, Reply::Bytes(b"1234")), Filled::TooLarge));
+    assert_eq!(get(&cache, &key), Err(Lookup::Miss));
+    // A quarter of the store is as much as one key may take, with all its variants.
+    assert!(matches!(fill(&cache, &key, &token(&cache, &key), &[7; 1100]), Filled::TooLarge));
+    store(&cache, &key, &[7; 600]);
+    let variant = Question { command: 2, ..key };
+    let asked = token(&cache, &variant);
+    assert!(matches!(fill(&cache, &variant, &asked, &[7; 600]), Filled::TooLarge));
+    assert_eq!(cache.figures().used_bytes, 0);
+}
+
+#[test]
+fn a_hit_needs_its_lease() {
+    let cache = cache(1 << 20);
+    let key = question(&cache, b"key");
+    store(&cache, &key, b"1");
+    let end = Tick(NOW.0 + POLICY.max_staleness);
+    assert!(get_at(&cache, &key, end).is_ok());
+    assert_eq!(get_at(&cache, &key, Tick(end.0 + 1)), Err(Lookup::Lease));
+    cache.tracking().synced(Tick(NOW.0 + 1));
+    assert!(get_at(&cache, &key, Tick(end.0 + 1)).is_ok());
+    // It never goes back.
+    cache.tracking().synced(NOW);
+    assert_eq!(cache.tracking().synced_at(), Tick(NOW.0 + 1));
+}
+
+#[test]
+fn a_lost_link_ends_what_it_guarded_and_nothing_else() {
+    let cache = cache(1 << 20);
+    let (key, free) = (question(&cache, b"tracked"), question(&cache, b"untracked"));
+    store(&cache, &key, b"1");
+    let untracked = Policy { tracked: false, max_staleness: u64::MAX, ..POLICY };
+    let loose = cache.token(free.hash, &untracked, NOW).unwrap();
+    let Filled::Stored(entry) = cache.fill(&free, &loose, &untracked, Reply::Bytes(b"2")) else {
+        panic!()
+    };
+    assert!(cache.prove(free.hash, &entry, &loose, POLICY.ttl, -1));
+    let flying = token(&cache, &key);
+
+    cache.tracking_lost();
+    assert_eq!(get(&cache, &key), Err(Lookup::Miss));
+    assert!(get(&cache, &free).is_ok());
+    assert_eq!(cache.token(key.hash, &POLICY, NOW), None);
+    assert!(cache.token(free.hash, &untracked, NOW).is_some());
+    cache.tracking_up();
+    assert_eq!(get(&cache, &key), Err(Lookup::Miss));
+    assert!(matches!(fill(&cache, &key, &flying, b"1"), Filled::Raced));
+
+    // A dead entry is in nobody's way.
+    store(&cache, &key, b"3");
+    assert_eq!(get(&cache, &key).unwrap(), b"3");
+    cache.clear();
+    assert_eq!(get(&cache, &key), Err(Lookup::Miss));
+    assert_eq!(get(&cache, &free), Err(Lookup::Miss));
+}
+
+#[test]
+fn a_flight_is_joined_while_it_is_young_and_nothing_has_happened() {
+    let cache = cache(1 << 20);
+    let key = question(&cache, b"key");
+    let flight = token(&cache, &key);
+    let at = |tick| cache.token(key.hash, &POLICY, Tick(tick)).unwrap();
+    assert!(flight.may_be_joined_by(&at(NOW.0 + POLICY.max_staleness)));
+    assert!(!flight.may_be_joined_by(&at(NOW.0 + POLICY.max_staleness + 1)));
+    cache.invalidate(key.hash);
+    assert!(!flight.may_be_joined_by(&at(NOW.0)));
+}
+
+#[test]
+fn a_sweep_gives_back_what_has_ended() {
+    let cache = cache(1 << 20);
+    let keys: Vec<String> = (0..500).map(|number| format!("key:{number}")).collect();
+    let mut tokens = Vec::new();
+    for (place, key) in keys.iter().enumerate() {
+        let key = question(&cache, key.as_bytes());
+        let asked = token(&cache, &key);
+        tokens.push((key.hash, asked));
+        let Filled::Stored(entry) = fill(&cache, &key, &asked, &[1; 100]) else { panic!() };
+        let pttl = if place % 2 == 0 { 1000 } else { -1 };
+        assert!(cache.prove(key.hash, &entry, &asked, POLICY.ttl, pttl));
+    }
+    let full = cache.figures().used_bytes;
+    assert!(full > 500 * 100);
+    sweep_all(&cache, NOW);
+    assert_eq!((cache.figures().entries, cache.figures().used_bytes), (500, full));
+    sweep_all(&cache, Tick(NOW.0 + SECOND));
+    let half = cache.figures();
+    assert_eq!((half.entries, half.expired), (250, 250));
+    assert!(half.used_bytes < full);
+    assert!(tokens.iter().step_by(2).all(|(hash, asked)| !cache.is_current(*hash, asked)));
+    cache.clear();
+    sweep_all(&cache, NOW);
+    let none = cache.figures();
+    // Dead, not expired.
+    assert_eq!((none.entries, none.used_bytes, none.expired), (0, 0, 250));
+}
+
+#[test]
+fn eviction_keeps_the_limit_and_voids_the_tokens() {
+    let max = 64 << 10;
+    let cache = cache(max);
+    let first = question(&cache, b"key:0");
+    store(&cache, &first, &[1; 64]);
+    let asked = token(&cache, &first);
+    for number in 1..2000 {
+        let key = format!("key:{number}");
+        store_or_lose(&cache, &question(&cache, key.as_bytes()));
+        assert!(cache.figures().used_bytes <= max);
+    }
+    let figures = cache.figures();
+    assert!(figures.evicted > 0 && figures.entries > 0);
+    assert_eq!(figures.entries + figures.evicted, 2000);
+    assert_eq!(get(&cache, &first), Err(Lookup::Miss));
+    assert!(matches!(fill(&cache, &first, &asked, &[1; 64]), Filled::Raced));
+}
+
+/// Stores; its own entry may be the one that makes room.
+fn store_or_lose(cache: &Cache, question: &Question<'_>) {
+    let asked = token(cache, question);
+    let Filled::Stored(entry) = fill(cache, question, &asked, &[1; 64]) else {
+        panic!("not stored");
+    };
+    cache.prove(question.hash, &entry, &asked, POLICY.ttl, -1);
+}
+
+#[test]
+fn the_hand_spares_what_is_used() {
+    let cache = cache(256 << 10);
+    let hot: Vec<String> = (0..20).map(|number| format!("hot:{number}")).collect();
+    for key in &hot {
+        let key = question(&cache, key.as_bytes());
+        store(&cache, &key, &[1; 64]);
+        for _ in 0..3 {
+            assert!(get(&cache, &key).is_ok());
+        }
+    }
+    let mut number = 0;
+    // Once round: as many are evicted as there is room for.
+    while cache.figures().evicted < cache.figures().entries {
+        let key = format!("cold:{number}");
+        store_or_lose(&cache, &question(&cache, key.as_bytes()));
+        number += 1;
+    }
+    assert!(hot.iter().all(|key| get(&cache, &question(&cache, key.as_bytes())).is_ok()));
+}
+
+#[test]
+fn a_prefetch_changes_nothing() {
+    let cache = cache(1 << 20);
+    let key = question(&cache, b"key");
+    cache.prefetch(key.hash);
+    assert_eq!(get(&cache, &key), Err(Lookup::Miss));
+    store(&cache, &key, b"1");
+    cache.prefetch(key.hash);
+    assert!(get(&cache, &key).is_ok());
+}
+
+#[test]
+fn the_doorkeeper_knows_a_key_the_second_time() {
+    let cache = cache(1 << 20);
+    let hash = cache.hash(b"key");
+    assert!(!cache.seen_before(hash));
+    assert!(cache.seen_before(hash));
+}

@@ -1,0 +1,217 @@
+//! What is played (steps, scenarios), and the parts of nearside that all paths share.
+
+use nearside::cache::{Cache, Extra, Policy, Question};
+use nearside::command;
+use nearside::config::{OnDown, Overrides, load};
+use nearside::data::flights::{Flights, Landing};
+use nearside::data::registry::{Client, Registry};
+use nearside::data::{Limits, Shared};
+use nearside::live::Live;
+use nearside::net::client::PeerAddress;
+use nearside::net::dialer::Dialer;
+use nearside::rules::Rules;
+use nearside::stats::{Block, Stats};
+use nearside::units::clock::{Clock, Tick};
+use nearside::wire::request;
+use std::cell::{Cell, RefCell};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::mpsc::UnboundedReceiver;
+
+/// The model's unit of time.
+pub(crate) const TICK_MS: u64 = 500;
+
+/// More than any scenario has.
+const WORKERS: usize = 4;
+
+/// X, in ticks.
+pub(crate) const STALENESS: u64 = 2;
+
+const KEY: &[u8] = b"k";
+
+/// What a client asks.
+#[derive(Clone, Copy, Debug, Hash, PartialEq, Eq)]
+pub(crate) enum Op {
+    /// GET.
+    Read,
+    /// MGET of this one key.
+    Many,
+    /// A read that is not cached: GETEX.
+    Reveal,
+    /// SET.
+    Write,
+}
+
+/// One step of somebody.
+#[derive(Clone, Copy, Debug, Hash, PartialEq, Eq)]
+pub(crate) enum Action {
+    /// A client's next packet is served.
+    Feed(usize),
+    /// What a client had to wait with is served.
+    Resume(usize),
+    /// A worker's link takes what was queued.
+    Seal(usize),
+    /// The server executes the next request of a worker's link.
+    Execute(usize),
+    /// A worker settles the next answer.
+    Deliver(usize),
+    /// A worker reads a letter: another's flight has landed.
+    Letter(usize),
+    /// The link dies; what is on it may be executed all the same.
+    Death(usize),
+    /// The server executes what was on a link that is dead.
+    Late,
+    /// Somebody else writes, and has his answer.
+    Direct,
+    /// The server ends a cycle: it tells of what was written.
+    Broadcast,
+    /// The listener takes the next message.
+    Listen,
+    /// The listener sends a barrier round.
+    Round,
+    /// The server executes it.
+    Ping,
+    /// The server's side of the tracking link is gone.
+    Cut,
+    /// nearside's side notices.
+    Drop,
+    /// The tracking link is up again.
+    Up,
+    /// Time passes.
+    Tick,
+}
+
+/// What is played, and how often.
+pub(crate) struct Scenario {
+    pub(crate) name: &'static str,
+    /// By client: its packets.
+    pub(crate) programs: &'static [&'static [&'static [Op]]],
+    /// By client: its worker.
+    pub(crate) workers: &'static [usize],
+    /// How often each of these may happen.
+    pub(crate) direct: u8,
+    pub(crate) ticks: u8,
+    pub(crate) rounds: u8,
+    pub(crate) cuts: u8,
+    pub(crate) drops: u8,
+    pub(crate) deaths: u8,
+    /// The first value's life, in ticks.
+    pub(crate) life: Option<u64>,
+    /// True if a link takes requests later than they are queued.
+    pub(crate) splits_seal: bool,
+    /// True if others may come between a GET and its PTTL.
+    pub(crate) splits_probe: bool,
+    /// True if no one writes elsewhere.
+    pub(crate) is_linear: bool,
+    /// How every path begins.
+    pub(crate) prelude: &'static [Action],
+}
+
+/// What all paths share: the cache, too, because a new one costs more than a path. A path begins
+/// an hour after the one before, with a new epoch, so nothing that was stored is left of it.
+pub(crate) struct Fixture {
+    pub(crate) shared: Shared,
+    pub(crate) block: Arc<Block>,
+    pub(crate) clients: Vec<Arc<Client>>,
+    pub(crate) hash: u64,
+    /// By worker: the answers of other workers' flights.
+    pub(crate) inboxes: RefCell<Vec<UnboundedReceiver<Landing>>>,
+    /// When the path that is played now begins.
+    pub(crate) begin: Cell<u64>,
+}
+
+impl Fixture {
+    /// `GET k`.
+    pub(crate) fn question(&self) -> Question<'static> {
+        Question {
+            key: KEY,
+            hash: self.hash,
+            command: self.shared.get.index,
+            db: 0,
+            proto: 0,
+            extra: Extra::Written(&[]),
+        }
+    }
+
+    pub(crate) fn new() -> Self {
+        let flags = [
+            ("upstream.url", "\"redis://127.0.0.1:1\""),
+            ("upstream.on_down", "\"error\""),
+            ("keys.version", "\"v1\""),
+            ("cache.admission", "\"always\""),
+            ("cache.max_staleness", "\"1s\""),
+            ("cache.ttl", "\"10m\""),
+            ("cache.negative_ttl", "\"1s\""),
+        ];
+        let flags = flags.map(|(key, value)| ("test".to_owned(), key.to_owned(), value.to_owned()));
+        let overrides = Overrides { flags: flags.to_vec(), ..Overrides::default() };
+        let settings = load(&overrides).unwrap().settings;
+        let cache = Arc::new(Cache::new(1 << 20, 4));
+        let hash = cache.hash(KEY);
+        let stats = Stats::new(command::all().len());
+        let (flights, inboxes) = Flights::new(WORKERS);
+        let shared = Shared {
+            cache,
+            rules: Rules::compile(&settings),
+            prefix: settings.prefix.clone(),
+            clock: Clock::system(),
+            live: Arc::new(Live::default()),
+            flights,
+            registry: Registry::default(),
+            dialer: Arc::new(Dialer {
+                target: settings.upstream.target.clone(),
+                tls: None,
+                embedded: None,
+                timeout: Duration::from_secs(1),
+                name: String::new(),
+            }),
+            get: command::by_name("get").unwrap(),
+            limits: Limits {
+                mode: settings.mode,
+                cached_commands: command::all().iter().map(command::Spec::cacheable).collect(),
+                request: request::Limits { args_max: 16, bulk_max: 1024, unauthenticated: false },
+                pipeline_max: 100,
+                output_max: 1 << 20,
+                clients_max: 10,
+                idle_timeout: Duration::ZERO,
+                read_timeout: Duration::from_secs(1),
+                write_timeout: Duration::from_secs(1),
+                reconnect_wait: Duration::from_secs(1),
+                on_down: OnDown::Error,
+                password: None,
+                database: 0,
+            },
+        };
+        let peer = || PeerAddress::Tcp(([127, 0, 0, 1], 1).into());
+        let enter = |_| shared.registry.enter(peer(), peer(), Tick(1));
+        let clients = (0..4).map(enter).collect();
+        Self {
+            inboxes: RefCell::new(inboxes),
+            block: stats.new_block(),
+            clients,
+            hash,
+            begin: Cell::new(0),
+            shared,
+        }
+    }
+}
+
+/// What the fixture's rule says, as far as a token asks for it.
+pub(crate) const POLICY: Policy = Policy {
+    ttl: 0,
+    negative_ttl: 0,
+    max_staleness: STALENESS * TICK_MS * 1_000_000,
+    tracked: true,
+    value_max: 0,
+};
+
+impl Op {
+    pub(crate) fn bytes(self) -> &'static [u8] {
+        match self {
+            Self::Read => b"*2\r\n$3\r\nGET\r\n$1\r\nk\r\n",
+            Self::Many => b"*2\r\n$4\r\nMGET\r\n$1\r\nk\r\n",
+            Self::Reveal => b"*2\r\n$5\r\nGETEX\r\n$1\r\nk\r\n",
+            Self::Write => b"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$1\r\nx\r\n",
+        }
+    }
+}
