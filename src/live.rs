@@ -34,6 +34,10 @@ pub struct Live {
     barrier_ns: AtomicU64,
     databases: AtomicU32,
     is_upstream_up: AtomicBool,
+    /// True if the server does not know HELLO.
+    lacks_hello: AtomicBool,
+    /// True while the server has acknowledged `CLIENT TRACKING ON`.
+    is_tracking_on: AtomicBool,
 }
 
 impl Default for Live {
@@ -47,6 +51,8 @@ impl Default for Live {
             // Redis' default, until the server says otherwise.
             databases: AtomicU32::new(16),
             is_upstream_up: AtomicBool::new(false),
+            lacks_hello: AtomicBool::new(false),
+            is_tracking_on: AtomicBool::new(false),
         }
     }
 }
@@ -65,6 +71,16 @@ impl Live {
         if is_new {
             *self.identity.write() = Some(identity);
         }
+    }
+
+    /// The server does not know HELLO (Redis before 6.0, or one whose HELLO was renamed).
+    pub fn set_lacks_hello(&self) {
+        self.lacks_hello.store(true, Ordering::Relaxed);
+    }
+
+    /// True if a HELLO is answered as the server would: it does not know it.
+    pub fn lacks_hello(&self) -> bool {
+        self.lacks_hello.load(Ordering::Relaxed)
     }
 
     /// True if single hash fields can expire there, which no PTTL shows.
@@ -109,6 +125,17 @@ impl Live {
     /// A link was opened, or could not be.
     pub fn set_upstream_up(&self, is_up: bool) {
         self.is_upstream_up.store(is_up, Ordering::Relaxed);
+    }
+
+    /// True while the server has promised to tell of every change. Barrier rounds must prove it
+    /// before anything is stored on it: `cache.tracking().is_up()`.
+    pub fn is_tracking_on(&self) -> bool {
+        self.is_tracking_on.load(Ordering::Relaxed)
+    }
+
+    /// The server promised it, or that link is over.
+    pub fn set_tracking_on(&self, is_on: bool) {
+        self.is_tracking_on.store(is_on, Ordering::Relaxed);
     }
 
     /// Data links that are up.

@@ -86,7 +86,7 @@ pub struct Tracking {
 }
 
 impl Tracking {
-    /// True from the acknowledgement of `CLIENT TRACKING ON` to the first doubt.
+    /// True from the link's first confirmed barrier to the first doubt.
     #[inline]
     pub fn is_up(&self) -> bool {
         self.up.load(Ordering::SeqCst)

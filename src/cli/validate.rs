@@ -79,8 +79,8 @@ fn reach(settings: &Settings) -> anyhow::Result<Option<Hidden>> {
         tracking: Some(&[]),
     };
     app::runtime()?.block_on(async {
-        dialer.open(&options).await?;
+        let (mut stream, _) = dialer.open(&options).await?;
         // A server that refuses the question is no reason not to start.
-        Ok(survey::hidden(&dialer, &settings.prefix).await.unwrap_or_default())
+        Ok(survey::hidden(&mut stream, &settings.prefix).await.unwrap_or_default())
     })
 }

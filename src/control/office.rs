@@ -91,7 +91,13 @@ pub fn checks(live: &Live, cache: &Cache, is_tracking: bool) -> Vec<Check> {
     ];
     if is_tracking {
         let up = cache.tracking().is_up();
-        checks.push(check("tracking", up, "up", "down: nothing is served from the cache"));
+        let bad = if live.is_tracking_on() {
+            "up, but no barrier round was confirmed: nothing is served from the cache (the \
+             upstream's user needs +ping and +role)"
+        } else {
+            "down: nothing is served from the cache"
+        };
+        checks.push(check("tracking", up, "up", bad));
     }
     checks
 }

@@ -1,13 +1,18 @@
-//! What the upstream holds already: keys that nobody behind nearside can see.
+//! What is asked of the upstream once, at the start: who it is, how many databases it has, and
+//! whether it holds keys that nobody behind nearside can see.
+//!
+//! Identity and databases are needed in every mode (HELLO, SELECT), and without tracking there may
+//! be no other link that asks.
 //!
 //! With a version prefix an existing database looks empty to every client. That is right after a
 //! new version, and a nasty surprise on the first day; so it is said once, at the start and by
 //! `nearside validate`. A few pages of SCAN are looked at, never the whole keyspace.
 
 use crate::keys::Prefix;
-use crate::net::dialer::Dialer;
+use crate::live::{Identity, Live};
+use crate::net::dialer::{Dialer, OpenError};
 use crate::net::stream::Stream;
-use crate::wire::handshake::Options;
+use crate::wire::handshake::{HandshakeError, Options};
 use crate::wire::reply::{self, Scan};
 use crate::wire::write::{self, Proto};
 use anyhow::Context;
@@ -18,6 +23,12 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 /// Pages of SCAN looked at, and the COUNT of each.
 const PAGES_MAX: u64 = 16;
 const PAGE: u64 = 1000;
+
+/// Databases that a server has if nobody has set another number.
+const DATABASES_DEFAULT: u32 = 16;
+
+/// No more are looked for.
+const DATABASES_MAX: u32 = 1 << 24;
 
 /// Keys of the upstream that lie outside the prefix in force, while none lies under it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,21 +53,90 @@ impl fmt::Display for Hidden {
     }
 }
 
-/// Looks at the upstream once, over a connection of its own.
-pub async fn hidden(dialer: &Dialer, prefix: &Prefix) -> anyhow::Result<Option<Hidden>> {
-    if prefix.is_empty() {
-        return Ok(None);
-    }
-    let options = Options {
-        proto: Proto::Resp2,
+/// Gets to know the upstream and publishes what it learns; answers a connection to ask more.
+pub async fn meet(dialer: &Dialer, live: &Live) -> anyhow::Result<Stream> {
+    let (mut stream, server) = match dialer.open(&options(dialer, Proto::Resp3)).await {
+        // What does not know HELLO is asked in the old way.
+        Err(OpenError::Handshake(HandshakeError::NoProto(_))) => {
+            let opened = dialer.open(&options(dialer, Proto::Resp2)).await?;
+            live.set_lacks_hello();
+            opened
+        }
+        opened => opened?,
+    };
+    let identity = match server {
+        Some(server) => server.into(),
+        None => by_info(&mut stream).await?,
+    };
+    live.set_identity(identity);
+    live.set_upstream_up(true);
+    live.set_databases(count_databases(&mut stream).await?);
+    let database = dialer.target.database.to_string();
+    ask(&mut stream, &[b"SELECT", database.as_bytes()]).await?;
+    Ok(stream)
+}
+
+fn options(dialer: &Dialer, proto: Proto) -> Options<'_> {
+    Options {
+        proto,
         username: dialer.username(),
         password: dialer.password(),
         database: dialer.target.database,
         name: Some(&dialer.name),
         tracking: None,
-    };
-    let (mut stream, _) = dialer.open(&options).await?;
-    let size = ask(&mut stream, &[b"DBSIZE"]).await?;
+    }
+}
+
+/// Who a server is that does not know HELLO.
+async fn by_info(stream: &mut Stream) -> anyhow::Result<Identity> {
+    let info = ask(stream, &[b"INFO", b"server"]).await?;
+    let info = String::from_utf8_lossy(reply::bulk(&info).unwrap_or_default()).into_owned();
+    let version = info.lines().find_map(|line| line.strip_prefix("redis_version:"));
+    Ok(Identity {
+        server: "redis".to_owned(),
+        version: version.unwrap_or("0.0.0").trim().to_owned(),
+        role: "master".to_owned(),
+    })
+}
+
+/// How many databases there are. CONFIG GET is often forbidden and says 16 of a cluster, so it is
+/// tried out on this connection: the first that SELECT refuses, by doubling and then halving.
+async fn count_databases(stream: &mut Stream) -> anyhow::Result<u32> {
+    // All below `known` can be selected, `refused` cannot.
+    let (mut known, mut refused) = (1, DATABASES_DEFAULT);
+    while is_selected(stream, refused).await? {
+        known = refused + 1;
+        refused = refused.saturating_mul(2);
+        if known > DATABASES_MAX {
+            return Ok(known);
+        }
+    }
+    // Nearly everywhere the first question was one too far.
+    if refused > known && is_selected(stream, refused - 1).await? {
+        return Ok(refused);
+    }
+    while known < refused {
+        let middle = known.midpoint(refused);
+        if is_selected(stream, middle).await? {
+            known = middle + 1;
+        } else {
+            refused = middle;
+        }
+    }
+    Ok(known)
+}
+
+async fn is_selected(stream: &mut Stream, database: u32) -> anyhow::Result<bool> {
+    let database = database.to_string();
+    Ok(&ask(stream, &[b"SELECT", database.as_bytes()]).await?[..] == b"+OK\r\n")
+}
+
+/// Looks for keys outside the prefix, over a connection that [`meet`] or the like has opened.
+pub async fn hidden(stream: &mut Stream, prefix: &Prefix) -> anyhow::Result<Option<Hidden>> {
+    if prefix.is_empty() {
+        return Ok(None);
+    }
+    let size = ask(stream, &[b"DBSIZE"]).await?;
     let keys = reply::integer(&size).context("DBSIZE was refused")?;
     if keys == 0 {
         return Ok(None);
@@ -67,7 +147,7 @@ pub async fn hidden(dialer: &Dialer, prefix: &Prefix) -> anyhow::Result<Option<H
     let mut cursor = b"0".to_vec();
     for _ in 0..PAGES_MAX {
         let scan: [&[u8]; 6] = [b"SCAN", &cursor, b"MATCH", &pattern, b"COUNT", count.as_bytes()];
-        let page = ask(&mut stream, &scan).await?;
+        let page = ask(stream, &scan).await?;
         let mut parts = reply::elements(&page);
         let next = parts.next().and_then(reply::bulk).context("SCAN was refused")?;
         if parts.next().is_some_and(|found| reply::elements(found).next().is_some()) {

@@ -172,6 +172,19 @@ impl Flights {
         self.end(name, |flight| News::Lost(flight.read()));
     }
 
+    /// Nobody can tell what became of this worker's flights.
+    pub fn crash_all(&self, worker: usize) {
+        let of_worker = |flight: &Flight| flight.owner == worker;
+        let names: Vec<u64> = self
+            .table
+            .iter()
+            .filter_map(|flight| of_worker(&flight).then_some(*flight.key()))
+            .collect();
+        for name in names {
+            self.crash(name);
+        }
+    }
+
     fn end(&self, name: u64, news: impl FnOnce(&Flight) -> News) -> u64 {
         let Some((_, flight)) = self.table.remove(&name) else {
             return 0;

@@ -178,6 +178,10 @@ fn hello(session: &mut Session, request: &Request<'_>, batch: &Batch<'_>) {
         None if !session.is_authenticated => return session.error(HELLO_NOAUTH),
         _ => {}
     }
+    if batch.shared.live.lacks_hello() {
+        // In the words of such a server, at which clients fall back to RESP2.
+        return session.error(b"ERR unknown command 'HELLO'");
+    }
     // Before the upstream was ever reached nothing true can be said of it. Clients know this
     // answer and come again.
     let Some(identity) = batch.shared.live.identity() else {

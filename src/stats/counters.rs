@@ -158,6 +158,9 @@ rows! {
         ConnectAuth [upstream = "*", result = "auth"]
         ConnectError [upstream = "*", result = "error"]
     }
+    "upstream_disconnects_total" "Open upstream connections that ended." {
+        UpstreamDisconnects [upstream = "*"]
+    }
     "upstream_sent_bytes_total" "Bytes written upstream." {
         UpstreamSentBytes [upstream = "*"]
     }

@@ -6,6 +6,9 @@
 //!   then         synced_at = when round n-1 was sent      (R8)
 //! ```
 //!
+//! A round whose PING or ROLE is refused proves nothing, though the link lives: a primary that
+//! became a replica keeps its connections and answers every PING, and only ROLE tells.
+//!
 //! Why the round before: a BCAST push is built at the end of the server's event-loop cycle, so the
 //! answer to a PING may overtake the push of a write that was executed before it. The answer to
 //! the next PING, sent after the first was answered, cannot (coherence F2, F6, F8).
@@ -37,6 +40,9 @@ pub enum Doubt {
     /// The link of a REDIRECT is broken; nearside sets none up.
     #[error("the server says that the tracking redirection is broken")]
     RedirectBroken,
+    /// Rounds counted once and cannot any more.
+    #[error("the server does not let this user PING or ask for its ROLE any more")]
+    Refused,
 }
 
 /// An answer the listener waits for.
@@ -45,7 +51,6 @@ enum Asked {
     Ping,
     Role,
     TrackingInfo,
-    Databases,
 }
 
 /// A barrier round that is out.
@@ -69,7 +74,8 @@ pub struct Listener {
     is_synced: bool,
     /// How long the last round took, in nanoseconds.
     took_ns: u64,
-    databases: Option<u32>,
+    /// The error that stands where PONG or a role should.
+    refusal: Option<String>,
 }
 
 impl Listener {
@@ -114,9 +120,14 @@ impl Listener {
         self.took_ns
     }
 
-    /// How many databases the server has, if it said so.
-    pub fn databases(&self) -> Option<u32> {
-        self.databases
+    /// True once a barrier was confirmed on this connection.
+    pub fn is_synced(&self) -> bool {
+        self.is_synced
+    }
+
+    /// Why no round can count, in the server's words, if it refuses PING or ROLE.
+    pub fn refusal(&self) -> Option<&str> {
+        self.refusal.as_deref()
     }
 
     /// Writes a barrier round.
@@ -133,16 +144,14 @@ impl Listener {
         self.asked.push_back(Asked::TrackingInfo);
     }
 
-    /// Asks how many databases there are.
-    pub fn ask_databases(&mut self, out: &mut BytesMut) {
-        command(out, &[b"CONFIG", b"GET", b"databases"]);
-        self.asked.push_back(Asked::Databases);
-    }
-
     fn answer(&mut self, frame: &[u8], now: Tick, cache: &Cache) -> Result<(), Doubt> {
         match self.asked.pop_front().ok_or(Doubt::Stray)? {
-            Asked::Ping => self.judge(frame == b"+PONG\r\n"),
+            Asked::Ping => {
+                self.hear_refusal(frame)?;
+                self.judge(frame == b"+PONG\r\n");
+            }
             Asked::Role => {
+                self.hear_refusal(frame)?;
                 let role = reply::elements(frame).next().and_then(reply::bulk);
                 if role == Some(b"slave") {
                     return Err(Doubt::Role);
@@ -151,12 +160,18 @@ impl Listener {
                 self.end_round(now, cache);
             }
             Asked::TrackingInfo => check_tracking(frame)?,
-            Asked::Databases => {
-                let value = reply::elements(frame).nth(1).and_then(reply::bulk);
-                self.databases = value
-                    .and_then(crate::wire::number::parse_i64)
-                    .and_then(|count| u32::try_from(count).ok());
+        }
+        Ok(())
+    }
+
+    /// Unlike -BUSY and -LOADING these do not pass by themselves.
+    fn hear_refusal(&mut self, frame: &[u8]) -> Result<(), Doubt> {
+        if frame.starts_with(b"-NOPERM") || frame.starts_with(b"-ERR unknown command") {
+            if self.is_synced {
+                return Err(Doubt::Refused);
             }
+            let text = String::from_utf8_lossy(frame.get(1..).unwrap_or_default());
+            self.refusal = Some(text.trim_end().to_owned());
         }
         Ok(())
     }
@@ -179,6 +194,7 @@ impl Listener {
         let begun = if mutant::active(Mutant::Pong1) { Some(round.sent_at) } else { self.before };
         if let Some(before) = begun {
             self.is_synced = true;
+            self.refusal = None;
             cache.tracking().synced(before);
         }
         self.before = Some(round.sent_at);

@@ -1,11 +1,12 @@
 //! The tracking link: one RESP3 connection with `CLIENT TRACKING ON BCAST`, on a thread of its
 //! own that does nothing but listen, so that no scrape, sweep or slow client delays it.
 //!
-//! Up means: what is stored under it is told of every change. On any loss or doubt everything
-//! stored under it is dead at once (R9), and misses go on working.
+//! Up means: what is stored under it is told of every change, and a barrier round has proved it. On
+//! any loss or doubt everything stored under it is dead at once (R9), and misses go on working. The
+//! log is told of a change of that state, not of each attempt.
 
 use crate::cache::Cache;
-use crate::control::invalidate::listener::Listener;
+use crate::control::invalidate::listener::{Doubt, Listener};
 use crate::keys::Prefix;
 use crate::live::Live;
 use crate::net::dialer::{Dialer, OpenError};
@@ -16,9 +17,10 @@ use crate::wire::handshake::{HandshakeError, Options};
 use crate::wire::write::Proto;
 use bytes::BytesMut;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::time::MissedTickBehavior;
+use tokio::time::{Interval, MissedTickBehavior};
 
 /// How often the server is asked whether it still tracks (R9).
 const INFO_EVERY: Duration = Duration::from_secs(30);
@@ -50,46 +52,74 @@ pub struct Tracking {
     pub block: Arc<Block>,
 }
 
+/// What the log was told last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Told {
+    Nothing,
+    Down,
+    /// The link is there, and the server lets no round count.
+    Refused,
+    Up,
+}
+
+/// What outlives a connection.
+#[derive(Debug)]
+struct Story {
+    /// Attempts since the last connection that proved itself.
+    attempt: u32,
+    told: Told,
+}
+
 impl Tracking {
     /// Keeps the link open for as long as the process lives.
     pub async fn run(self) {
-        let mut attempt = 0;
+        let mut story = Story { attempt: 0, told: Told::Nothing };
         loop {
-            let error = match self.session(&mut attempt).await {
+            let error = match self.session(&mut story).await {
                 Ok(never) => match never {},
                 Err(error) => error,
             };
-            self.live.set_upstream_up(false);
-            if self.cache.tracking().is_up() {
-                self.cache.tracking_lost();
-                self.block.add(Counter::InvalidationsReconnect, 1);
-                self.block.add(Counter::FlushesReconnect, 1);
-                tracing::warn!(
-                    event = "invalidation_channel_down",
-                    upstream = %self.dialer.target,
-                    error = %error,
-                    "tracking link lost: nothing it guarded is served any more"
-                );
-            } else if attempt == 0 {
-                tracing::warn!(
-                    event = "invalidation_channel_down",
-                    upstream = %self.dialer.target,
-                    error = %error,
-                    "no tracking link: nothing is served from the cache but `ttl` rules"
-                );
-            }
+            self.lost(&error, &mut story);
             let is_refused = matches!(
                 error.downcast_ref::<OpenError>(),
                 Some(OpenError::Handshake(HandshakeError::TrackingRefused(_)))
             );
-            let pause = if is_refused { REFUSED_PAUSE } else { crate::net::backoff(attempt) };
-            attempt += 1;
+            let pause = if is_refused { REFUSED_PAUSE } else { crate::net::backoff(story.attempt) };
+            story.attempt = story.attempt.saturating_add(1);
             tokio::time::sleep(pause).await;
         }
     }
 
+    /// The connection is over, or there was none: what it guarded is dead.
+    fn lost(&self, error: &anyhow::Error, story: &mut Story) {
+        self.live.set_tracking_on(false);
+        // A server that refuses, or is not what it should be, is there.
+        let is_there = error.is::<Doubt>()
+            || error.downcast_ref::<OpenError>().is_some_and(OpenError::is_refusal);
+        if !is_there {
+            self.live.set_upstream_up(false);
+        }
+        if self.cache.tracking().is_up() {
+            self.cache.tracking_lost();
+            self.block.add(Counter::InvalidationsReconnect, 1);
+            self.block.add(Counter::FlushesReconnect, 1);
+        }
+        let message = match story.told {
+            Told::Down | Told::Refused => return,
+            Told::Up => "tracking link lost: nothing it guarded is served any more",
+            Told::Nothing => "no tracking link: nothing is served from the cache but `ttl` rules",
+        };
+        story.told = Told::Down;
+        tracing::warn!(
+            event = "invalidation_channel_down",
+            upstream = %self.dialer.target,
+            error = %error,
+            "{message}"
+        );
+    }
+
     /// One connection, from its handshake to its end.
-    async fn session(&self, attempt: &mut u32) -> anyhow::Result<std::convert::Infallible> {
+    async fn session(&self, story: &mut Story) -> anyhow::Result<std::convert::Infallible> {
         let options = Options {
             proto: Proto::Resp3,
             username: self.dialer.username(),
@@ -102,61 +132,96 @@ impl Tracking {
         if let Some(server) = server {
             self.live.set_identity(server.into());
         }
-        *attempt = 0;
-        // Acknowledged: from here on every change is told. Only now may a read take a token (R1).
-        self.cache.tracking_up();
+        self.live.set_tracking_on(true);
         self.live.set_upstream_up(true);
-        tracing::info!(
-            event = "invalidation_channel_up",
-            upstream = %self.dialer.target,
-            "tracking link is up"
-        );
-        self.listen(&mut stream).await
+        self.listen(&mut stream, story).await
     }
 
-    async fn listen(&self, stream: &mut Stream) -> anyhow::Result<std::convert::Infallible> {
+    async fn listen(
+        &self,
+        stream: &mut Stream,
+        story: &mut Story,
+    ) -> anyhow::Result<std::convert::Infallible> {
         let mut listener = Listener::default();
-        let mut rounds = tokio::time::interval(self.round_every);
-        rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut infos = tokio::time::interval(INFO_EVERY);
-        infos.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut rounds = ticks(self.round_every);
+        let mut infos = ticks(INFO_EVERY);
         let mut input = BytesMut::with_capacity(64 * 1024);
         let mut out = BytesMut::new();
-        listener.ask_databases(&mut out);
         let mut heard_at = self.clock.now();
         loop {
             if !out.is_empty() {
                 stream.write_all_buf(&mut out).await?;
             }
-            tokio::select! { biased;
+            // Reading comes first: what lies in the socket after a pause of this process proves
+            // that the link lives.
+            let (is_round_due, is_info_due) = tokio::select! { biased;
                 read = stream.read_buf(&mut input) => {
                     if read? == 0 {
                         anyhow::bail!("the server closed the connection");
                     }
-                    let now = self.clock.now();
-                    heard_at = now;
-                    listener.feed(&input, now, &self.cache, &self.prefix, &self.block)?;
+                    heard_at = self.clock.now();
+                    listener.feed(&input, heard_at, &self.cache, &self.prefix, &self.block)?;
                     input.clear();
-                    self.live.set_barrier_ns(listener.round_trip_ns());
-                    if let Some(databases) = listener.databases() {
-                        self.live.set_databases(databases);
-                    }
-                    if listener.is_eager() {
-                        listener.ask_round(&mut out, now);
-                    }
+                    self.heard(&listener, story);
+                    // Under a flood of pushes there is always something to read: what is due is
+                    // done in between, or the lease would end.
+                    (listener.is_eager() || is_due(&mut rounds).await, is_due(&mut infos).await)
                 }
                 _ = rounds.tick() => {
-                    let now = self.clock.now();
-                    let silence = Duration::from_nanos(now.0.saturating_sub(heard_at.0));
+                    let silence = self.clock.now().since(heard_at);
                     if silence > self.silence_max {
                         anyhow::bail!("no answer for {:?}", self.silence_max);
                     }
-                    if listener.may_ask() {
-                        listener.ask_round(&mut out, now);
-                    }
+                    (true, false)
                 }
-                _ = infos.tick() => listener.ask_tracking_info(&mut out),
+                _ = infos.tick() => (false, true),
+            };
+            if is_round_due && listener.may_ask() {
+                listener.ask_round(&mut out, self.clock.now());
+            }
+            if is_info_due {
+                listener.ask_tracking_info(&mut out);
             }
         }
     }
+
+    /// Publishes what the link has said.
+    fn heard(&self, listener: &Listener, story: &mut Story) {
+        self.live.set_barrier_ns(listener.round_trip_ns());
+        if listener.is_synced() && !self.cache.tracking().is_up() {
+            // Every change is told since the acknowledgement, and a barrier has shown it: only
+            // now may a read take a token (R1).
+            self.cache.tracking_up();
+            story.attempt = 0;
+            story.told = Told::Up;
+            tracing::info!(
+                event = "invalidation_channel_up",
+                upstream = %self.dialer.target,
+                "tracking link is up"
+            );
+        }
+        if let Some(refusal) = listener.refusal()
+            && story.told != Told::Refused
+        {
+            story.told = Told::Refused;
+            tracing::warn!(
+                event = "invalidation_channel_unconfirmed",
+                upstream = %self.dialer.target,
+                error = refusal,
+                "nothing is served from the cache but `ttl` rules: the server refuses PING or \
+                 ROLE, without which no barrier round counts; its user needs `+ping +role`"
+            );
+        }
+    }
+}
+
+fn ticks(period: Duration) -> Interval {
+    let mut ticks = tokio::time::interval(period);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ticks
+}
+
+/// True if the next tick has come; does not wait for it.
+async fn is_due(ticks: &mut Interval) -> bool {
+    std::future::poll_fn(|cx| Poll::Ready(ticks.poll_tick(cx).is_ready())).await
 }

@@ -33,7 +33,7 @@ impl Worker {
     /// A link broke: what was sent has an unknown outcome, what was not waits for the next one.
     pub fn link_down(&self, index: usize, error: &LinkError) {
         self.block.shift(Gauge::UpstreamConnections, -1);
-        self.block.add(error.counter(), 1);
+        self.block.add(Counter::UpstreamDisconnects, 1);
         if matches!(error, LinkError::Fault(_)) {
             self.block.add(Counter::ProtocolErrorsUpstream, 1);
         }
@@ -45,12 +45,27 @@ impl Worker {
             "an upstream link broke"
         );
         self.with_desk(index, |link, desk| {
+            if matches!(error, LinkError::Panic) {
+                link.suspect();
+            }
             while link.front_is_sent() && !link.is_empty() {
+                desk.block.add(error.counter(), 1);
                 settle::fail_front(link, Lost::OutcomeUnknown("the upstream link broke"), desk);
             }
             link.reset();
         });
         self.release_waiters(index);
+    }
+
+    /// A panic while a client was served: any link may hold half of what it asked.
+    pub fn suspect_links(&self) {
+        self.state.borrow_mut().links.each(Pipeline::suspect);
+        self.shared.flights.crash_all(self.number);
+    }
+
+    /// True if the link may hold half a request.
+    pub fn is_suspect(&self, index: usize) -> bool {
+        self.with_link(index, |link: &mut Pipeline| link.is_suspect()).unwrap_or(false)
     }
 
     /// Lets the clients go on that wait until a link has less to send, if it has.
@@ -62,7 +77,10 @@ impl Worker {
 
     /// A link could not be opened.
     pub fn link_failed(&self, index: usize, error: &LinkError, attempt: u32) {
-        self.shared.live.set_upstream_up(false);
+        // One that refuses this link (a database that it does not have) is up for the others.
+        if !error.is_refusal() {
+            self.shared.live.set_upstream_up(false);
+        }
         self.block.add(error.connect_counter(), 1);
         // Once per outage, not 12 times a second.
         if attempt == 0 {

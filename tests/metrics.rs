@@ -1,0 +1,469 @@
+//! Every series of `/metrics` is moved by something real: the real binary in front of a real
+//! redis-server, through hits, writes, refusals, bad clients and outages. What cannot be brought
+//! about that way stands in [`UNMOVED`], with its reason. And what is served is valid Prometheus
+//! text.
+
+#![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test")]
+
+#[expect(dead_code, reason = "these tests need a part of it")]
+#[path = "real/harness.rs"]
+mod harness;
+
+use harness::{Conn, Kind, LONG, Proxy, Server, eventually, request};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::io::{Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
+
+/// Series that no act below surely moves: a prefix of the series, and why.
+const UNMOVED: &[(&str, &str)] = &[
+    ("nearside_cache_stores_total{result=\"raced\"}", "needs an order of events: tests/anomalies"),
+    ("nearside_cache_stores_total{result=\"short_ttl\"}", "likewise"),
+    (
+        "nearside_protocol_errors_total{side=\"upstream\"}",
+        "no real server does it: tests/anomalies",
+    ),
+];
+
+/// The error words that a plain redis-server is made to say here; the others are of clusters,
+/// replicas, scripts and full servers, and go through the same line of code.
+const SAID: &[&str] = &["ERR", "WRONGTYPE"];
+
+type Values = BTreeMap<String, f64>;
+
+/// The text of `/metrics`.
+fn text(proxy: &Proxy) -> String {
+    let config = fs::read_to_string(proxy.folder.path().join("proxy.toml")).unwrap();
+    let address = config.split("admin.listen = \"").nth(1).unwrap().split('"').next().unwrap();
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(LONG)).unwrap();
+    stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer.split_once("\r\n\r\n").unwrap().1.to_owned()
+}
+
+/// Every series with its value; fails if the text is not sound.
+fn parse(text: &str) -> Values {
+    let (mut values, mut kinds) = (Values::new(), BTreeMap::new());
+    let (mut helped, mut current) = (BTreeSet::new(), "");
+    assert!(text.ends_with('\n'), "the last line has no end");
+    for line in text.lines() {
+        if let Some(rest) = line.strip_prefix("# HELP ") {
+            let (name, help) = rest.split_once(' ').unwrap();
+            assert!(helped.insert(name) && !help.is_empty(), "HELP twice, or empty: {line}");
+            current = name;
+        } else if let Some(rest) = line.strip_prefix("# TYPE ") {
+            let (name, kind) = rest.split_once(' ').unwrap();
+            assert_eq!(name, current, "TYPE follows HELP: {line}");
+            assert!(["counter", "gauge", "histogram"].contains(&kind), "{line}");
+            assert_eq!(kind == "counter", name.ends_with("_total"), "{line}");
+            assert!(kinds.insert(name, kind).is_none(), "TYPE twice: {line}");
+        } else {
+            assert!(!line.starts_with('#') && !line.is_empty(), "{line:?}");
+            let (series, value) = line.rsplit_once(' ').unwrap();
+            let name = series.split('{').next().unwrap();
+            let family = match kinds.get(current) {
+                Some(&"histogram") => ["_bucket", "_sum", "_count"]
+                    .iter()
+                    .find_map(|suffix| name.strip_suffix(suffix))
+                    .unwrap_or(name),
+                _ => name,
+            };
+            assert_eq!(family, current, "a series stands with its family: {line}");
+            check_labels(series);
+            let value = value.parse().unwrap_or_else(|_| panic!("no number: {line}"));
+            assert!(values.insert(series.to_owned(), value).is_none(), "twice: {line}");
+        }
+    }
+    assert_eq!(helped, kinds.keys().copied().collect(), "each family has HELP and TYPE");
+    check_buckets(&values);
+    values
+}
+
+fn check_labels(series: &str) {
+    let word = |text: &str| text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+    let Some((name, labels)) = series.split_once('{') else {
+        assert!(word(series), "{series}");
+        return;
+    };
+    assert!(word(name), "{series}");
+    let mut seen = BTreeSet::new();
+    // No value here has a quote or a comma in it.
+    for pair in labels.strip_suffix('}').unwrap().split(',') {
+        let (label, value) = pair.split_once('=').unwrap();
+        assert!(word(label) && seen.insert(label), "{series}");
+        let value = value.strip_prefix('"').and_then(|value| value.strip_suffix('"')).unwrap();
+        assert!(!value.contains('"'), "{series}");
+    }
+}
+
+/// Buckets grow with their bound, and the last counts all.
+fn check_buckets(values: &Values) {
+    let mut series: BTreeMap<String, Vec<(f64, f64)>> = BTreeMap::new();
+    for (name, value) in values {
+        if let Some((head, rest)) = name.split_once("le=\"") {
+            let bound: f64 = rest.split('"').next().unwrap().parse().unwrap();
+            series.entry(head.to_owned()).or_default().push((bound, *value));
+        }
+    }
+    for (head, mut buckets) in series {
+        buckets.sort_by(|one, other| one.0.total_cmp(&other.0));
+        assert!(buckets.is_sorted_by(|one, other| one.1 <= other.1), "{head}: {buckets:?}");
+        let (name, labels) = head.split_once("_bucket{").unwrap();
+        let labels = labels.trim_end_matches(',');
+        let count = if labels.is_empty() {
+            format!("{name}_count")
+        } else {
+            format!("{name}_count{{{labels}}}")
+        };
+        assert_eq!(values.get(&count), buckets.last().map(|(_, value)| value), "{count}");
+    }
+}
+
+/// What all acts have seen: each series, and whether it ever had a value of its own.
+#[derive(Default)]
+struct Seen(BTreeMap<String, bool>);
+
+impl Seen {
+    /// Takes a look. A histogram is judged by its count; the upstream's address says nothing, and
+    /// the rows of commands and namespaces go through one line of code each.
+    fn look(&mut self, proxy: &Proxy) {
+        for (series, value) in parse(&text(proxy)) {
+            let name = series.split('{').next().unwrap();
+            if name.ends_with("_bucket") || name.ends_with("_sum") {
+                continue;
+            }
+            let free = ["upstream=\"", "cmd=\"", "namespace=\""];
+            let (before, rest) = match free.iter().find_map(|label| series.split_once(label)) {
+                Some((before, rest)) => (before, rest.split_once('"').unwrap().1),
+                None => (series.as_str(), ""),
+            };
+            let has_moved = value.is_finite() && value != 0.0;
+            *self.0.entry(format!("{before}{rest}")).or_default() |= has_moved;
+        }
+    }
+
+    /// Waits until a series has moved, then takes a look.
+    fn until(&mut self, proxy: &Proxy, series: &str) {
+        eventually(series, || (proxy.metric(series) > 0.0).then_some(()));
+        self.look(proxy);
+    }
+
+    /// The same for a series that has the upstream's address in its middle.
+    fn until_upstream(&mut self, proxy: &Proxy, what: &str, result: &str) {
+        let head = format!("nearside_upstream_{what}_total{{");
+        let word = format!("result=\"{result}\"");
+        eventually(&word, || {
+            let values = parse(&text(proxy));
+            let mut wanted =
+                values.iter().filter(|(s, _)| s.starts_with(&head) && s.contains(&word));
+            wanted.any(|(_, value)| *value > 0.0).then_some(())
+        });
+        self.look(proxy);
+    }
+}
+
+#[test]
+fn every_series_is_moved_by_something() {
+    let mut seen = Seen::default();
+    everyday(&mut seen);
+    rules(&mut seen);
+    shared_reads(&mut seen);
+    memory(&mut seen);
+    doors(&mut seen);
+    endings(&mut seen);
+    modes(&mut seen);
+    outage(&mut seen);
+    connects(&mut seen);
+    drain(&mut seen);
+
+    let said = |series: &str| SAID.iter().any(|word| series.contains(&format!("\"{word}\"")));
+    let is_other_error =
+        |series: &str| series.starts_with("nearside_upstream_errors_total") && !said(series);
+    let excuse = |series: &str| UNMOVED.iter().find(|(prefix, _)| series.starts_with(prefix));
+    let still: Vec<&str> = seen.0.iter().filter(|(_, moved)| !**moved).map(|(s, _)| &**s).collect();
+    let unexcused: Vec<_> =
+        still.iter().filter(|s| excuse(s).is_none() && !is_other_error(s)).collect();
+    assert!(unexcused.is_empty(), "nothing moves {unexcused:#?}");
+}
+
+/// Hits on every worker, misses, writes, foreign writes, flushes, errors, refusals.
+fn everyday(seen: &mut Seen) {
+    let server = Server::start(Kind::Redis);
+    let proxy =
+        Proxy::start(&server.url(), &["cache.admission = \"always\"", "server.workers = 2"]);
+    let (mut one, mut two) = (proxy.dial(), proxy.dial());
+    one.words("SET a 1");
+    for client in [&mut one, &mut two] {
+        eventually("a hit", || {
+            client.words("GET a");
+            (client.hits() > 0).then_some(())
+        });
+    }
+    // The push on the tracking link may be there first, and then the write finds nothing to drop.
+    eventually("a write drops an entry", || {
+        one.words("SET a 2");
+        one.words("GET a");
+        let series = "nearside_cache_invalidated_keys_total{source=\"write\"}";
+        (proxy.metric(series) > 0.0).then_some(())
+    });
+    one.words("SET a 2");
+    // In one packet: the second may not overtake the first.
+    one.send(&[request(&["SET", "a", "3"]), request(&["GET", "a"])].concat());
+    assert_eq!((one.reply(), one.reply()), (b"+OK\r\n".to_vec(), b"$1\r\n3\r\n".to_vec()));
+    let mut direct = server.dial();
+    eventually("a foreign write drops an entry", || {
+        one.words("GET a");
+        direct.words("SET a 4");
+        let series = "nearside_cache_invalidated_keys_total{source=\"tracking\"}";
+        (proxy.metric(series) > 0.0).then_some(())
+    });
+    direct.words("FLUSHALL");
+    seen.until(&proxy, "nearside_cache_flushes_total{reason=\"flushall\"}");
+    one.words("SET text no-number");
+    assert!(one.words("INCR text").starts_with(b"-ERR"));
+    one.words("HSET hash f v");
+    assert!(one.words("GET hash").starts_with(b"-WRONGTYPE"));
+    assert!(one.words("SUBSCRIBE channel").starts_with(b"-ERR"));
+    assert!(one.words("NOSUCHCOMMAND").starts_with(b"-ERR"));
+    one.words("PING");
+    seen.look(&proxy);
+}
+
+/// Why a reply is not stored, or not asked of the cache.
+fn rules(seen: &mut Seen) {
+    let server = Server::start(Kind::Redis);
+    let settings = [
+        "cache.admission = \"always\"",
+        "cache.commands = [\"GET\"]",
+        "rules = [{ match = \"nonil:*\", negative_ttl = \"0s\" }, \
+                  { match = \"small:*\", max_value_size = \"1kb\" }, \
+                  { match = \"twice:*\", admission = \"second_hit\" }, \
+                  { match = \"never:*\", level = \"bypass\" }, \
+                  { match = \"short:*\", ttl = \"1ms\" }]",
+    ];
+    let proxy = Proxy::start(&server.url(), &settings);
+    let mut client = proxy.dial();
+    client.ask(&["SET", "small:a", &"x".repeat(2000)]);
+    for key in ["twice:a", "never:a", "short:a"] {
+        client.ask(&["SET", key, "1"]);
+    }
+    for key in ["nonil:a", "small:a", "twice:a", "never:a"] {
+        client.ask(&["GET", key]);
+    }
+    client.words("STRLEN twice:a");
+    eventually("an entry expires", || {
+        client.words("GET short:a");
+        (proxy.metric("nearside_expired_keys_total") > 0.0).then_some(())
+    });
+    seen.look(&proxy);
+}
+
+/// Two clients wait for one read; and a lease that ends while upstream is silent.
+fn shared_reads(seen: &mut Seen) {
+    let server = Server::start(Kind::Redis);
+    let settings = ["cache.admission = \"always\"", "cache.max_staleness = \"100ms\""];
+    let proxy = Proxy::start(&server.url(), &settings);
+    let mut hot = proxy.dial();
+    hot.words("SET a 1");
+    eventually("a hit", || {
+        hot.words("GET a");
+        (hot.hits() > 0).then_some(())
+    });
+    let (mut one, mut two) = (proxy.dial(), proxy.dial());
+    server.freeze();
+    one.send(&request(&["GET", "b"]));
+    seen.until(&proxy, "nearside_cache_lookups_total{result=\"miss\"}");
+    two.send(&request(&["GET", "b"]));
+    // Whichever came first, the other has joined it.
+    seen.until(&proxy, "nearside_cache_lookups_total{result=\"coalesced\"}");
+    let mut asking = Vec::new();
+    eventually("a lease ends", || {
+        let mut client = proxy.dial();
+        client.send(&request(&["GET", "a"]));
+        asking.push(client);
+        (proxy.metric("nearside_cache_bypass_total{reason=\"lease\"}") > 0.0).then_some(())
+    });
+    server.thaw();
+    assert_eq!((one.reply(), two.reply()), (b"$-1\r\n".to_vec(), b"$-1\r\n".to_vec()));
+    seen.look(&proxy);
+}
+
+fn memory(seen: &mut Seen) {
+    let server = Server::start(Kind::Redis);
+    let settings = ["cache.admission = \"always\"", "cache.max_memory = \"1mb\""];
+    let proxy = Proxy::start(&server.url(), &settings);
+    let (mut client, value) = (proxy.dial(), "x".repeat(20_000));
+    for index in 0..100 {
+        let key = format!("k{index}");
+        client.ask(&["SET", &key, &value]);
+        client.ask(&["GET", &key]);
+    }
+    seen.until(&proxy, "nearside_evicted_keys_total");
+}
+
+/// A Unix socket, a password, a client too many.
+fn doors(seen: &mut Seen) {
+    let server = Server::start(Kind::Redis);
+    let settings = ["server.listen = [\"unix:{folder}/door\"]", "server.max_clients = 1"];
+    let proxy = Proxy::start(&server.url(), &settings);
+    let door = proxy.folder.path().join("door");
+    let mut first = Conn::unix(&door);
+    first.words("PING");
+    assert_eq!(Conn::unix(&door).rest(), b"-ERR max number of clients reached\r\n");
+    seen.look(&proxy);
+
+    let settings = ["auth.mode = \"static\"", "auth.password = \"right\""];
+    let proxy = Proxy::start(&server.url(), &settings);
+    let mut client = proxy.dial();
+    assert!(client.words("GET a").starts_with(b"-NOAUTH"));
+    assert!(client.words("AUTH wrong").starts_with(b"-WRONGPASS"));
+    seen.look(&proxy);
+}
+
+/// How connections end.
+fn endings(seen: &mut Seen) {
+    let server = Server::start(Kind::Redis);
+    let settings = ["server.idle_timeout = \"10ms\"", "server.client_output_limit = \"64kb\""];
+    let proxy = Proxy::start(&server.url(), &settings);
+    let closed = |reason| format!("nearside_client_disconnections_total{{reason=\"{reason}\"}}");
+    drop(proxy.dial());
+    seen.until(&proxy, &closed("client"));
+    let mut bad = proxy.dial();
+    bad.send(b"*1\r\n$x\r\n");
+    assert!(bad.rest().starts_with(b"-ERR Protocol error"));
+    seen.until(&proxy, &closed("protocol"));
+    let mut idle = proxy.dial();
+    assert_eq!(idle.rest(), b"");
+    seen.until(&proxy, &closed("idle"));
+    server.dial().ask(&["SET", "big", &"x".repeat(8 << 20)]);
+    let mut deaf = proxy.dial();
+    deaf.send(&request(&["GET", "big"]).repeat(4));
+    seen.until(&proxy, &closed("output_limit"));
+    // Closed with an answer unread, or a linger of nothing: the peer sees a reset.
+    let config = fs::read_to_string(proxy.folder.path().join("proxy.toml")).unwrap();
+    let address = config.split("server.listen = [\"").nth(1).unwrap().split('"').next().unwrap();
+    let rude = TcpStream::connect(address).unwrap();
+    socket2::SockRef::from(&rude).set_linger(Some(std::time::Duration::ZERO)).unwrap();
+    drop(rude);
+    seen.until(&proxy, &closed("error"));
+}
+
+/// A pure proxy; and no tracking.
+fn modes(seen: &mut Seen) {
+    let server = Server::start(Kind::Redis);
+    for (setting, reason) in
+        [("mode = \"bypass\"", "mode"), ("invalidation.tracking = \"off\"", "tracking_down")]
+    {
+        let proxy = Proxy::start(&server.url(), &[setting]);
+        proxy.dial().words("GET a");
+        seen.until(&proxy, &format!("nearside_cache_bypass_total{{reason=\"{reason}\"}}"));
+    }
+}
+
+/// Upstream is silent, breaks, and is gone.
+fn outage(seen: &mut Seen) {
+    let mut server = Server::start(Kind::Redis);
+    let proxy = Proxy::start(&server.url(), &["upstream.request_timeout = \"50ms\""]);
+    let mut client = proxy.dial();
+    client.words("GET a");
+    server.freeze();
+    client.send(&request(&["GET", "a"]));
+    seen.until_upstream(&proxy, "requests", "timeout");
+    server.thaw();
+
+    let proxy = Proxy::start(&server.url(), &["upstream.reconnect_wait = \"10ms\""]);
+    let mut client = proxy.dial();
+    client.words("GET a");
+    server.freeze();
+    let sent = proxy.metric("nearside_upstream_sent_bytes_total");
+    client.send(&request(&["SET", "a", "1"]));
+    eventually("it is sent", || {
+        (proxy.metric("nearside_upstream_sent_bytes_total") > sent).then_some(())
+    });
+    server.kill();
+    seen.until_upstream(&proxy, "requests", "disconnected");
+    assert_eq!(client.rest(), b"", "closed as by a dead Redis");
+    seen.until(&proxy, "nearside_client_disconnections_total{reason=\"upstream\"}");
+    seen.until(&proxy, "nearside_cache_flushes_total{reason=\"reconnect\"}");
+}
+
+/// How connecting fails.
+fn connects(seen: &mut Seen) {
+    let guarded = Server::with(Kind::Redis, &["--requirepass", "right"]);
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let silent = (silent.local_addr().unwrap(), silent);
+    let hasty = TcpListener::bind("127.0.0.1:0").unwrap();
+    let hasty_address = hasty.local_addr().unwrap();
+    // Ends with the process of the tests.
+    std::thread::spawn(move || {
+        while let Ok((mut stream, _)) = hasty.accept() {
+            stream.write_all(b"-ERR go away\r\n").ok();
+        }
+    });
+    let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    for (url, result) in [
+        (guarded.url().replace("//", "//:wrong@"), "auth"),
+        (format!("rediss://{hasty_address}"), "tls"),
+        (format!("redis://{}", silent.0), "timeout"),
+        (format!("redis://{hasty_address}"), "error"),
+        (format!("redis://{nobody}"), "refused"),
+    ] {
+        let proxy = Proxy::unready(&url, &["upstream.connect_timeout = \"100ms\""]);
+        let mut client = proxy.dial();
+        client.send(&request(&["GET", "a"]));
+        seen.until_upstream(&proxy, "connects", result);
+    }
+}
+
+/// An idle client is let go, while one that waits for an answer is not.
+fn drain(seen: &mut Seen) {
+    let server = Server::start(Kind::Redis);
+    let mut proxy = Proxy::start(&server.url(), &[]);
+    let (mut busy, mut idle) = (proxy.dial(), proxy.dial());
+    busy.words("GET a");
+    idle.words("GET a");
+    server.freeze();
+    busy.send(&request(&["GET", "b"]));
+    eventually("it waits", || (proxy.commands_taken() > 0).then_some(()));
+    proxy.terminate();
+    assert_eq!(idle.rest(), b"");
+    seen.until(&proxy, "nearside_client_disconnections_total{reason=\"drain\"}");
+    server.thaw();
+    assert_eq!(busy.rest(), b"$-1\r\n");
+    assert!(proxy.wait().success());
+}
+
+/// A password of the URL, one of the clients, keys and values: in no log and in no metric.
+#[test]
+fn secrets_and_data_stay_out_of_logs_and_metrics() {
+    let server = Server::with(Kind::Redis, &["--requirepass", "UpstreamPW"]);
+    let url = server.url().replace("//", "//:UpstreamPW@");
+    let settings =
+        ["log.level = \"trace\"", "auth.mode = \"static\"", "auth.password = \"ClientPW\""];
+    let mut proxy = Proxy::start(&url, &settings);
+    let mut client = proxy.dial();
+    client.words("AUTH WrongPW");
+    client.words("AUTH ClientPW");
+    client.words("SET SomeSpace:SomeKey SomeValue");
+    for _ in 0..64 {
+        client.words("GET SomeSpace:SomeKey");
+    }
+    client.words("INCR SomeSpace:SomeKey");
+    client.words("SUBSCRIBE SomeChannel");
+    client.words("NOSUCH SomeKey");
+    let mut bad = proxy.dial();
+    bad.send(b"GET SomeKey\r\n*1\r\n$SomeValue\r\n");
+    bad.rest();
+    let page = text(&proxy);
+    proxy.terminate();
+    assert!(proxy.wait().success());
+    let log = proxy.log();
+    assert!(log.contains(":***@"), "the upstream is named, masked: {log}");
+    let data = ["UpstreamPW", "ClientPW", "WrongPW", "SomeKey", "SomeValue", "SomeChannel"];
+    for secret in data {
+        assert!(!log.contains(secret), "{secret} is in the log:\n{log}");
+        assert!(!page.contains(secret), "{secret} is in the metrics:\n{page}");
+    }
+}
