@@ -201,6 +201,9 @@ fn everyday(seen: &mut Seen) {
             (client.hits() > 0).then_some(())
         });
     }
+    // Of lookups per namespace one in sixteen is counted.
+    one.send(&request(&["GET", "a"]).repeat(500));
+    (0..500).for_each(|_| drop(one.reply()));
     // The push on the tracking link may be there first, and then the write finds nothing to drop.
     eventually("a write drops an entry", || {
         one.words("SET a 2");
