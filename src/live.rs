@@ -1,9 +1,11 @@
 //! What changes while nearside runs and both wings look at: the upstream's identity and health,
-//! and whether the process is draining. Atomics and one short lock; nobody waits here.
+//! and whether the process is draining. Atomics and one short lock; nobody waits here but links
+//! for their turn to try an upstream that is down.
 
 use crate::wire::handshake::ServerInfo;
 use parking_lot::RwLock;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 /// What the upstream said of itself in its HELLO.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,6 +24,10 @@ impl From<ServerInfo> for Identity {
     }
 }
 
+const TOLD_NOTHING: u8 = 0;
+const TOLD_UP: u8 = 1;
+const TOLD_DOWN: u8 = 2;
+
 /// The state both wings share.
 #[derive(Debug)]
 pub struct Live {
@@ -34,12 +40,16 @@ pub struct Live {
     barrier_ns: AtomicU64,
     databases: AtomicU32,
     is_upstream_up: AtomicBool,
+    /// What the log was told last of the upstream.
+    told: AtomicU8,
     /// True if the server does not know HELLO.
     lacks_hello: AtomicBool,
     /// True while the server has acknowledged `CLIENT TRACKING ON`.
     is_tracking_on: AtomicBool,
-    /// True while somebody tries whether upstream is back.
-    is_probing: AtomicBool,
+    /// One permit: the right to try whether upstream is back.
+    turns: Semaphore,
+    /// Turns since upstream was up.
+    attempts: AtomicU32,
 }
 
 impl Default for Live {
@@ -53,9 +63,11 @@ impl Default for Live {
             // Redis' default, until the server says otherwise.
             databases: AtomicU32::new(16),
             is_upstream_up: AtomicBool::new(false),
+            told: AtomicU8::new(TOLD_NOTHING),
             lacks_hello: AtomicBool::new(false),
             is_tracking_on: AtomicBool::new(false),
-            is_probing: AtomicBool::new(false),
+            turns: Semaphore::new(1),
+            attempts: AtomicU32::new(0),
         }
     }
 }
@@ -66,19 +78,26 @@ impl Live {
         self.identity.read().clone()
     }
 
-    /// A link was opened to this server.
+    /// A link was opened to this server, by HELLO.
     pub fn set_identity(&self, identity: Identity) {
+        self.lacks_hello.store(false, Ordering::Relaxed);
+        self.learn(identity);
+    }
+
+    /// This server does not know HELLO, or not from this user (Redis before 6.0, one whose HELLO
+    /// was renamed, an ACL).
+    pub fn set_identity_without_hello(&self, identity: Identity) {
+        self.learn(identity);
+        self.lacks_hello.store(true, Ordering::Relaxed);
+    }
+
+    fn learn(&self, identity: Identity) {
         let has_field_ttls = has_field_ttls(&identity);
         self.has_field_ttls.store(has_field_ttls, Ordering::Relaxed);
         let is_new = self.identity.read().as_ref() != Some(&identity);
         if is_new {
             *self.identity.write() = Some(identity);
         }
-    }
-
-    /// The server does not know HELLO (Redis before 6.0, or one whose HELLO was renamed).
-    pub fn set_lacks_hello(&self) {
-        self.lacks_hello.store(true, Ordering::Relaxed);
     }
 
     /// True if a HELLO is answered as the server would: it does not know it.
@@ -127,12 +146,30 @@ impl Live {
 
     /// A link was opened, or could not be.
     pub fn set_upstream_up(&self, is_up: bool) {
+        if is_up {
+            self.attempts.store(0, Ordering::Relaxed);
+        }
         self.is_upstream_up.store(is_up, Ordering::Relaxed);
     }
 
-    /// The right to try whether upstream is back: one link has it at a time, the others wait.
-    pub fn probe(&self) -> Option<Probe<'_>> {
-        (!self.is_probing.swap(true, Ordering::Relaxed)).then_some(Probe(self))
+    /// Notes what the log is to be told; false if it was told just that before.
+    pub fn is_news(&self, is_up: bool) -> bool {
+        let tells = if is_up { TOLD_UP } else { TOLD_DOWN };
+        self.told.swap(tells, Ordering::Relaxed) != tells
+    }
+
+    /// Waits for the right to try an upstream that is down: one link has it at a time, in the
+    /// order of asking. `None` at once, and for all who wait once one has succeeded: upstream is
+    /// up, and nobody need take turns.
+    ///
+    /// Whoever is cancelled, fails or panics drops its turn, and the next one has it.
+    pub async fn turn(&self) -> Option<Turn<'_>> {
+        if self.is_upstream_up() {
+            return None;
+        }
+        // Never closed.
+        let permit = self.turns.acquire().await.ok()?;
+        (!self.is_upstream_up()).then_some(Turn { live: self, _permit: permit })
     }
 
     /// True while the server has promised to tell of every change. Barrier rounds must prove it
@@ -162,13 +199,19 @@ impl Live {
     }
 }
 
-/// Held by the one that tries whether upstream is back.
+/// The right to try whether upstream is back; dropping it passes it on.
 #[derive(Debug)]
-pub struct Probe<'l>(&'l Live);
+pub struct Turn<'l> {
+    live: &'l Live,
+    _permit: SemaphorePermit<'l>,
+}
 
-impl Drop for Probe<'_> {
-    fn drop(&mut self) {
-        self.0.is_probing.store(false, Ordering::Relaxed);
+impl Turn<'_> {
+    /// The try failed; answers how many have since upstream was up. All links count together, so
+    /// that many of them do not try more often than one.
+    pub fn count_failure(&self) -> u32 {
+        let add = |attempts: u32| Some(attempts.saturating_add(1));
+        self.live.attempts.fetch_update(Ordering::Relaxed, Ordering::Relaxed, add).unwrap_or(0)
     }
 }
 
@@ -186,15 +229,58 @@ fn has_field_ttls(identity: &Identity) -> bool {
 #[cfg(test)]
 mod tests {
     use super::{Identity, Live};
+    use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+    use std::pin::{Pin, pin};
+    use std::task::{Context, Poll, Waker};
+
+    /// What a future says when it is polled now.
+    fn now<F: Future>(future: Pin<&mut F>) -> Poll<F::Output> {
+        future.poll(&mut Context::from_waker(Waker::noop()))
+    }
 
     #[test]
-    fn one_probes_at_a_time() {
+    fn one_tries_at_a_time_and_the_next_may_however_it_ends() {
         let live = Live::default();
-        let probe = live.probe();
-        assert!(probe.is_some());
-        assert!(live.probe().is_none());
-        drop(probe);
-        assert!(live.probe().is_some());
+        let Poll::Ready(Some(turn)) = now(pin!(live.turn())) else { panic!("nobody else tries") };
+        assert_eq!((turn.count_failure(), turn.count_failure()), (0, 1));
+        let (mut second, mut third) = (Box::pin(live.turn()), Box::pin(live.turn()));
+        assert!(now(second.as_mut()).is_pending() && now(third.as_mut()).is_pending());
+        let unwound = catch_unwind(AssertUnwindSafe(|| {
+            let _held = turn;
+            resume_unwind(Box::new("a panic while trying"));
+        }));
+        assert!(unwound.is_err());
+        // Cancelled after it was given the turn and before it knew.
+        drop(second);
+        let Poll::Ready(Some(turn)) = now(third.as_mut()) else { panic!("the turn is lost") };
+        assert_eq!(turn.count_failure(), 2);
+    }
+
+    #[test]
+    fn one_success_lets_all_go() {
+        let live = Live::default();
+        let Poll::Ready(Some(turn)) = now(pin!(live.turn())) else { panic!("nobody else tries") };
+        turn.count_failure();
+        let (mut second, mut third) = (pin!(live.turn()), pin!(live.turn()));
+        assert!(now(second.as_mut()).is_pending() && now(third.as_mut()).is_pending());
+        live.set_upstream_up(true);
+        drop(turn);
+        assert!(matches!(now(second), Poll::Ready(None)));
+        assert!(matches!(now(third), Poll::Ready(None)));
+        assert!(matches!(now(pin!(live.turn())), Poll::Ready(None)));
+        // The next outage begins anew.
+        live.set_upstream_up(false);
+        let Poll::Ready(Some(turn)) = now(pin!(live.turn())) else { panic!("nobody else tries") };
+        assert_eq!(turn.count_failure(), 0);
+    }
+
+    #[test]
+    fn the_log_is_told_of_changes() {
+        for first in [true, false] {
+            let live = Live::default();
+            let told = [first, first, !first, !first, first].map(|is_up| live.is_news(is_up));
+            assert_eq!(told, [true, false, true, false, true]);
+        }
     }
 
     #[test]

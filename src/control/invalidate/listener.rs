@@ -6,8 +6,8 @@
 //!   then         synced_at = when round n-1 was sent      (R8)
 //! ```
 //!
-//! A round whose PING or ROLE is refused proves nothing, though the link lives: a primary that became
-//! a replica keeps its connections and answers every PING, and only ROLE tells.
+//! A round whose PING or ROLE is refused proves nothing, though the link lives: a primary that
+//! became a replica keeps its connections and answers every PING, and only ROLE tells.
 //!
 //! Why the round before: a BCAST push is built at the end of the server's event-loop cycle, so the
 //! answer to a PING may overtake the push of a write that was executed before it. The answer to
@@ -51,7 +51,6 @@ enum Asked {
     Ping,
     Role,
     TrackingInfo,
-    Databases,
 }
 
 /// A barrier round that is out.
@@ -75,7 +74,6 @@ pub struct Listener {
     is_synced: bool,
     /// How long the last round took, in nanoseconds.
     took_ns: u64,
-    databases: Option<u32>,
     /// The error that stands where PONG or a role should.
     refusal: Option<String>,
 }
@@ -132,11 +130,6 @@ impl Listener {
         self.refusal.as_deref()
     }
 
-    /// How many databases the server has, if it said so.
-    pub fn databases(&self) -> Option<u32> {
-        self.databases
-    }
-
     /// Writes a barrier round.
     pub fn ask_round(&mut self, out: &mut BytesMut, now: Tick) {
         command(out, &[b"PING"]);
@@ -149,12 +142,6 @@ impl Listener {
     pub fn ask_tracking_info(&mut self, out: &mut BytesMut) {
         command(out, &[b"CLIENT", b"TRACKINGINFO"]);
         self.asked.push_back(Asked::TrackingInfo);
-    }
-
-    /// Asks how many databases there are.
-    pub fn ask_databases(&mut self, out: &mut BytesMut) {
-        command(out, &[b"CONFIG", b"GET", b"databases"]);
-        self.asked.push_back(Asked::Databases);
     }
 
     fn answer(&mut self, frame: &[u8], now: Tick, cache: &Cache) -> Result<(), Doubt> {
@@ -173,12 +160,6 @@ impl Listener {
                 self.end_round(now, cache);
             }
             Asked::TrackingInfo => check_tracking(frame)?,
-            Asked::Databases => {
-                let value = reply::elements(frame).nth(1).and_then(reply::bulk);
-                self.databases = value
-                    .and_then(crate::wire::number::parse_i64)
-                    .and_then(|count| u32::try_from(count).ok());
-            }
         }
         Ok(())
     }
