@@ -248,6 +248,6 @@ fn measured_feed(worker: &Rc<Worker>, requests: &[u8]) {
 }
 
 #[inline(never)]
-fn measured_settle(worker: &Worker) {
+fn measured_settle(worker: &Rc<Worker>) {
     worker.settle(0).expect("answers that fit");
 }

@@ -25,7 +25,13 @@ const COMMANDS: [&str; 3] = ["GET", "SET", "CONFIG GET"];
 
 fn sources() -> Sources {
     Sources {
-        cache: Box::new(|| CacheFigures { entries: 7, used_bytes: 4_096, max_bytes: 1 << 28 }),
+        cache: Box::new(|| CacheFigures {
+            entries: 7,
+            used_bytes: 4_096,
+            max_bytes: 1 << 28,
+            evicted: 3,
+            expired: 5,
+        }),
         tracking: Some(Box::new(|| TrackingFigures {
             up: true,
             synced_age: Some(Duration::from_millis(250)),
@@ -139,14 +145,14 @@ async fn other_paths_and_methods_are_problems() {
 #[tokio::test]
 async fn metrics_say_what_was_counted() {
     let stats = Arc::new(Stats::new(COMMANDS.len()));
-    let (one, two) = (stats.new_block(), stats.new_block());
+    let (one, two) = (stats.new_worker_block(), stats.new_worker_block());
     one.add(Counter::LookupHit, 2);
     two.add(Counter::LookupHit, 1);
     one.shift(Gauge::ClientsUnix, 4);
     one.command(2, false, 5);
     one.command(9, true, 6);
-    one.observe(Outcome::Hit, 50_000, 2);
-    one.observe(Outcome::Hit, 60_000, 1);
+    one.observe(Outcome::Miss, 50_000, 2);
+    one.observe(Outcome::Miss, 60_000, 1);
     one.pipeline(3);
     served(admin(&stats, Vec::new), async |address| {
         let (head, body) = ask(address, "GET", "/metrics").await;
@@ -154,16 +160,20 @@ async fn metrics_say_what_was_counted() {
         for line in [
             "nearside_cache_lookups_total{result=\"hit\"} 3",
             "nearside_cache_lookups_total{result=\"miss\"} 0",
+            "nearside_worker_hits_total{worker=\"0\"} 2",
+            "nearside_worker_hits_total{worker=\"1\"} 1",
+            "nearside_evicted_keys_total 3",
+            "nearside_expired_keys_total 5",
             "nearside_connected_clients{listener=\"unix\"} 4",
             "nearside_connected_clients{listener=\"tcp\"} 0",
             "nearside_commands_total{cmd=\"config|get\",result=\"ok\"} 5",
             "nearside_commands_total{cmd=\"config|get\",result=\"error\"} 0",
             "nearside_commands_total{cmd=\"unknown\",result=\"error\"} 6",
             "nearside_upstream_requests_total{upstream=\"db:6379\",result=\"ok\"} 0",
-            "nearside_command_duration_seconds_bucket{outcome=\"hit\",le=\"0.00005\"} 2",
-            "nearside_command_duration_seconds_bucket{outcome=\"hit\",le=\"0.0001\"} 3",
-            "nearside_command_duration_seconds_sum{outcome=\"hit\"} 0.00016",
-            "nearside_command_duration_seconds_count{outcome=\"hit\"} 3",
+            "nearside_command_duration_seconds_bucket{outcome=\"miss\",le=\"0.00005\"} 2",
+            "nearside_command_duration_seconds_bucket{outcome=\"miss\",le=\"0.0001\"} 3",
+            "nearside_command_duration_seconds_sum{outcome=\"miss\"} 0.00016",
+            "nearside_command_duration_seconds_count{outcome=\"miss\"} 3",
             "nearside_command_duration_seconds_count{outcome=\"local\"} 0",
             "nearside_pipeline_commands_bucket{le=\"2\"} 0",
             "nearside_pipeline_commands_bucket{le=\"4\"} 1",

@@ -132,7 +132,7 @@ impl Server {
 }
 
 /// Name and nanoseconds on CPU of each thread of a process.
-pub fn threads_ns(pid: u32) -> Vec<(String, u64)> {
+fn threads_ns(pid: u32) -> Vec<(String, u64)> {
     let mut found = Vec::new();
     for task in fs::read_dir(format!("/proc/{pid}/task")).expect("/proc").flatten() {
         let read = |file: &str| fs::read_to_string(task.path().join(file)).unwrap_or_default();
@@ -266,6 +266,13 @@ impl Nearside {
             lines.map(|line| total(line, "nearside_cache_lookups_total")).sum::<f64>() as u64
         };
         (of("result=\"hit\""), of("result=\"miss\""))
+    }
+
+    /// Hits of each worker so far.
+    pub fn worker_hits(&self) -> Vec<u64> {
+        let text = self.metrics();
+        let lines = text.lines().filter(|line| line.starts_with("nearside_worker_hits_total{"));
+        lines.map(|line| total(line, "nearside_worker_hits_total") as u64).collect()
     }
 }
 

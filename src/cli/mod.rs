@@ -9,6 +9,7 @@ use crate::app;
 use crate::config::{self, Loaded, Overrides};
 use crate::control::observe::logs;
 use clap::{Args, Parser, Subcommand};
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -58,8 +59,8 @@ struct Options {
     #[arg(long, global = true, value_name = "FORMAT")]
     log_format: Option<String>,
     /// Any key of the configuration, e.g. --set cache.ttl=30s (repeatable)
-    #[arg(long, global = true, value_name = "KEY=VALUE")]
-    set: Vec<String>,
+    #[arg(long, global = true, value_name = "KEY=VALUE", value_parser = key_and_value)]
+    set: Vec<(String, String)>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -80,9 +81,9 @@ enum Command {
 /// Runs the program.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
-    let loaded = match overrides(&cli.options).and_then(|over| Ok(config::load(&over)?)) {
+    let loaded = match config::load(&overrides(&cli.options)) {
         Ok(loaded) => loaded,
-        Err(error) => return fail(BAD_CONFIG, &error),
+        Err(error) => return fail(BAD_CONFIG, &error.into()),
     };
     match cli.command.unwrap_or(Command::Run) {
         Command::Run => run(loaded),
@@ -114,14 +115,20 @@ fn fail(code: u8, error: &anyhow::Error) -> ExitCode {
     ExitCode::from(code)
 }
 
+/// The two sides of `--set`. The error is shown behind the whole argument, so it is clap's: usage.
+fn key_and_value(written: &str) -> Result<(String, String), &'static str> {
+    match written.split_once('=').map(|(key, value)| (key.trim(), value.trim())) {
+        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
+        _ => Err("write KEY=VALUE, such as --set cache.ttl=30s"),
+    }
+}
+
 /// Flags as values of the keys they stand for.
-fn overrides(options: &Options) -> anyhow::Result<Overrides> {
+fn overrides(options: &Options) -> Overrides {
     let mut flags = Vec::new();
-    for written in &options.set {
-        let Some((key, value)) = written.split_once('=') else {
-            anyhow::bail!("--set {written}: write KEY=VALUE, such as --set cache.ttl=30s");
-        };
-        flags.push((format!("--set {written}"), key.trim().to_owned(), value.trim().to_owned()));
+    // The value is not repeated in errors: it may be a password.
+    for (key, value) in &options.set {
+        flags.push((format!("--set {key}"), key.clone(), value.clone()));
     }
     if !options.listen.is_empty() {
         let list: Vec<String> = options.listen.iter().map(|one| format!("{one:?}")).collect();
@@ -141,5 +148,13 @@ fn overrides(options: &Options) -> anyhow::Result<Overrides> {
             flags.push((flag.to_owned(), key.to_owned(), value.clone()));
         }
     }
-    Ok(Overrides { file: options.config.clone(), environment: std::env::vars().collect(), flags })
+    Overrides { file: options.config.clone(), environment: environment(), flags }
+}
+
+/// The environment; what is not UTF-8 is none of ours.
+fn environment() -> Vec<(String, String)> {
+    let text = |(name, value): (OsString, OsString)| {
+        Some((name.into_string().ok()?, value.into_string().ok()?))
+    };
+    std::env::vars_os().filter_map(text).collect()
 }

@@ -2,6 +2,7 @@
 
 use crate::app;
 use crate::config::{Loaded, Settings};
+use crate::control::admin;
 use crate::control::survey::{self, Hidden};
 use crate::net::listen;
 use crate::wire::handshake::Options;
@@ -45,6 +46,11 @@ fn surroundings(settings: &Settings) -> (Vec<String>, Option<Hidden>) {
             problems.push(error.to_string());
         }
     }
+    if let Some(address) = &settings.admin_listen
+        && let Err(error) = try_admin(address)
+    {
+        problems.push(error.to_string());
+    }
     match reach(settings) {
         Ok(hidden) => (problems, hidden),
         Err(error) => {
@@ -52,6 +58,12 @@ fn surroundings(settings: &Settings) -> (Vec<String>, Option<Hidden>) {
             (problems, None)
         }
     }
+}
+
+/// Binds the admin port, as the proxy would, and lets it go.
+fn try_admin(address: &str) -> anyhow::Result<()> {
+    app::runtime()?.block_on(admin::bind(address))?;
+    Ok(())
 }
 
 /// Opens one link, as the proxy would, and looks at what is there.

@@ -78,10 +78,15 @@ pub const fn pack(name: &[u8]) -> Option<Packed> {
     if name.len() > NAME_MAX {
         return None;
     }
+    let length = (name.len() as u64) << 56;
     let (first, rest) = word(name);
+    // Nearly every name on the wire.
+    if rest.is_empty() {
+        return Some([first, 0, length]);
+    }
     let (second, rest) = word(rest);
     let (third, _) = word(rest);
-    Some([first, second, third | (name.len() as u64) << 56])
+    Some([first, second, third | length])
 }
 
 /// The slot of a name; distinct for all commands with the right multiplier.
@@ -93,6 +98,7 @@ pub const fn slot(name: Packed, multiplier: u64) -> usize {
 }
 
 /// The first eight bytes as a word in lower case, and the bytes behind them.
+#[inline]
 const fn word(bytes: &[u8]) -> (u64, &[u8]) {
     if let Some((chunk, rest)) = bytes.split_first_chunk::<8>() {
         return (fold(u64::from_le_bytes(*chunk)), rest);

@@ -19,6 +19,9 @@ use std::time::Duration;
 /// Largest default of `cache.max_memory`.
 const MEMORY_DEFAULT: u64 = 256 << 20;
 
+/// More replies of one key are not kept.
+const VARIANTS_MAX: usize = 1024;
+
 /// What was found wrong, or worth a word.
 #[derive(Debug, Default)]
 pub(super) struct Notes {
@@ -56,6 +59,12 @@ pub(super) fn settings(written: &Written, notes: &mut Notes) -> Option<Settings>
         rules.map(|(index, rule)| one_rule(index, rule, &inherited, notes)).collect();
     shadowed(&rules, notes);
     let admin_listen = admin_listen(written, notes);
+    let (cache, metrics_path) = (cache(&written.cache, notes), metrics_path(written, notes));
+    let log = Log {
+        level: log_level(written, notes),
+        format: written.log.format.unwrap_or(LogFormat::Auto),
+    };
+    // Everything has been looked at: from here on a fault may end it.
     let settings = Settings {
         mode: written.mode.unwrap_or(Mode::Cache),
         instance: written.instance.clone().unwrap_or_else(hostname),
@@ -64,16 +73,13 @@ pub(super) fn settings(written: &Written, notes: &mut Notes) -> Option<Settings>
         upstream: upstream?,
         prefix: prefix?,
         version,
-        cache: cache(&written.cache, notes),
+        cache,
         rules,
         default_rule: inherited,
         tracking: written.invalidation.tracking.unwrap_or(TrackingMode::Broadcast),
         admin_listen,
-        metrics_path: written.metrics.path.clone().unwrap_or_else(|| "/metrics".to_owned()),
-        log: Log {
-            level: written.log.level.clone().unwrap_or_else(|| "info".to_owned()),
-            format: written.log.format.unwrap_or(LogFormat::Auto),
-        },
+        metrics_path,
+        log,
         drain_delay: span(written.drain.delay, Duration::ZERO),
         drain_timeout: span(written.drain.timeout, Duration::from_secs(25)),
     };
@@ -105,6 +111,33 @@ fn whole(settings: &Settings, notes: &mut Notes) {
             );
         }
     }
+}
+
+fn metrics_path(written: &Written, notes: &mut Notes) -> String {
+    let path = written.metrics.path.clone().unwrap_or_else(|| "/metrics".to_owned());
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/-_.".contains(&byte);
+    if !path.starts_with('/') || !path.bytes().all(plain) {
+        notes.fault(format!(
+            "metrics.path: `{path}` is not `/` followed by letters, digits and `/-_.`"
+        ));
+    } else if ["/", "/livez", "/readyz"].contains(&path.as_str()) {
+        notes.fault(format!("metrics.path: `{path}` is already another page"));
+    }
+    path
+}
+
+/// A bare word that is no level would be taken for the name of a module, and nothing be logged.
+fn log_level(written: &Written, notes: &mut Notes) -> String {
+    const LEVELS: &[&str] = &["off", "error", "warn", "info", "debug", "trace"];
+    let level = written.log.level.clone().unwrap_or_else(|| "info".to_owned());
+    let is_level = |word: &str| LEVELS.iter().any(|level| level.eq_ignore_ascii_case(word));
+    for directive in level.split(',').map(str::trim) {
+        let word = directive.rsplit('=').next().unwrap_or_default();
+        if !is_level(word) {
+            notes.fault(format!("log.level: `{word}` is none of {}", LEVELS.join(", ")));
+        }
+    }
+    level
 }
 
 fn is_loopback(host: &str) -> bool {
@@ -341,8 +374,11 @@ fn cache(cache: &written::Cache, notes: &mut Notes) -> Cache {
         }
     }
     let max_variants = cache.max_variants.unwrap_or(16);
-    if max_variants == 0 {
-        notes.fault("cache.max_variants: at least 1");
+    // A hit walks the chain of its key's replies.
+    if !(1..=VARIANTS_MAX).contains(&max_variants) {
+        notes.fault(format!(
+            "cache.max_variants: {max_variants} is not between 1 and {VARIANTS_MAX}"
+        ));
     }
     let sweep_interval = span(cache.sweep_interval, Duration::from_secs(1));
     if sweep_interval.is_zero() {

@@ -1,5 +1,8 @@
 //! From text to settings: file, environment, `--set` and flags, each fault with its origin.
+//!
+//! Invariant: no error shows a password, wherever it was written and whatever is wrong with it.
 
+use crate::config::place::{self, Place};
 use crate::config::written::Written;
 use crate::config::{Settings, check};
 use serde::Deserialize;
@@ -40,8 +43,10 @@ impl fmt::Display for Source {
 /// One thing that is wrong.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault {
-    /// Where.
+    /// Who said it.
     pub source: Source,
+    /// Line and column in a file, from 1.
+    pub place: Option<(usize, usize)>,
     /// What, and what to write instead.
     pub text: String,
 }
@@ -56,7 +61,11 @@ impl fmt::Display for ConfigError {
             if index > 0 {
                 f.write_str("\n")?;
             }
-            write!(f, "{}: {}", fault.source, fault.text.trim_end())?;
+            fault.source.fmt(f)?;
+            if let Some((line, column)) = fault.place {
+                write!(f, ":{line}:{column}")?;
+            }
+            write!(f, ": {}", fault.text.trim_end())?;
         }
         Ok(())
     }
@@ -84,67 +93,116 @@ pub struct Loaded {
     pub file: Option<PathBuf>,
 }
 
+/// A file, read.
+#[derive(Debug, Default)]
+struct File {
+    path: Option<PathBuf>,
+    text: String,
+    table: Table,
+}
+
 /// Reads and checks the configuration.
 pub fn load(overrides: &Overrides) -> Result<Loaded, ConfigError> {
-    let file = find(overrides)?;
-    let mut table = match &file {
-        Some(path) => read(path)?,
-        None => Table::new(),
-    };
-    let mut faults = Vec::new();
+    let mut file = find(overrides).map_or_else(|| Ok(File::default()), |path| read(&path))?;
+    let (mut faults, mut origins) = (Vec::new(), Vec::new());
     for (name, value) in &overrides.environment {
-        let Some(path) = environment_path(name, &table) else {
+        let Some(path) = environment_path(name, &file.table) else {
             continue;
         };
         let source = Source::Environment(name.clone());
-        apply(&mut table, &path, value, source, &mut faults);
+        apply(&mut file.table, &path, value, &source, &mut faults);
+        origins.push((path, source));
     }
     for (flag, path, value) in &overrides.flags {
-        apply(&mut table, path, value, Source::Flag(flag.clone()), &mut faults);
+        let source = Source::Flag(flag.clone());
+        apply(&mut file.table, path, value, &source, &mut faults);
+        origins.push((path.clone(), source));
     }
     if !faults.is_empty() {
         return Err(ConfigError(faults));
     }
-    let origin = file.clone().map_or(Source::Settings, Source::File);
-    let written = Written::deserialize(table)
-        .map_err(|error| single(origin.clone(), with_hint(error.message())))?;
+    let written = Written::deserialize(std::mem::take(&mut file.table))
+        .map_err(|error| single(file.source(), None, with_hint(error.message())))?;
     let mut notes = check::Notes::default();
     let settings = check::settings(&written, &mut notes);
     match settings {
         Some(settings) if notes.faults.is_empty() => {
-            Ok(Loaded { settings, warnings: notes.warnings, file })
+            Ok(Loaded { settings, warnings: notes.warnings, file: file.path })
         }
         _ => {
-            let fault = |text| Fault { source: origin.clone(), text };
+            let fault = |text| file.blame(text, &origins);
             Err(ConfigError(notes.faults.into_iter().map(fault).collect()))
         }
     }
 }
 
-fn single(source: Source, text: String) -> ConfigError {
-    ConfigError(vec![Fault { source, text }])
-}
+impl File {
+    fn source(&self) -> Source {
+        self.path.clone().map_or(Source::Settings, Source::File)
+    }
 
-fn find(overrides: &Overrides) -> Result<Option<PathBuf>, ConfigError> {
-    match &overrides.file {
-        Some(path) if path.is_file() => Ok(Some(path.clone())),
-        Some(path) => {
-            let source = Source::Flag("--config".to_owned());
-            Err(single(source, format!("there is no file {}", path.display())))
+    /// A fault of the key that `text` begins with, laid to whoever wrote that key last.
+    fn blame(&self, text: String, origins: &[(String, Source)]) -> Fault {
+        let is_key = |c: char| c.is_ascii_alphanumeric() || "_.[]".contains(c);
+        let end = text.find(|c| !is_key(c)).unwrap_or(text.len());
+        let key = text.get(..end).unwrap_or_default();
+        let place = place::of_key(&self.text, key);
+        let is_under = |key: &str, table: &str| {
+            key.strip_prefix(table)
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+        };
+        let wrote = |(path, _): &&(String, Source)| {
+            is_under(key, path) || (place.is_none() && is_under(path, key))
+        };
+        match origins.iter().rev().find(wrote) {
+            Some((_, source)) => Fault { source: source.clone(), place: None, text },
+            None => Fault { source: self.source(), place, text },
         }
-        None => Ok(PLACES.iter().map(PathBuf::from).find(|path| path.is_file())),
     }
 }
 
-/// The file as a table. It is read into its type once for the sake of its errors, which show the
-/// line and a caret.
-fn read(path: &Path) -> Result<Table, ConfigError> {
+fn single(source: Source, place: Option<Place>, text: String) -> ConfigError {
+    ConfigError(vec![Fault { source, place, text }])
+}
+
+fn find(overrides: &Overrides) -> Option<PathBuf> {
+    overrides.file.clone().or_else(|| PLACES.iter().map(PathBuf::from).find(|path| path.exists()))
+}
+
+/// The file as a table. It is read into its type once for the sake of its errors, which know their
+/// place.
+fn read(path: &Path) -> Result<File, ConfigError> {
     let source = || Source::File(path.to_path_buf());
     let text = std::fs::read_to_string(path)
-        .map_err(|error| single(source(), format!("cannot be read: {error}")))?;
-    toml::from_str::<Written>(&text)
-        .map_err(|error| single(source(), with_hint(&error.to_string())))?;
-    text.parse().map_err(|error: toml::de::Error| single(source(), error.to_string()))
+        .map_err(|error| single(source(), None, format!("cannot be read: {error}")))?;
+    let explain = |error: &toml::de::Error| {
+        let span = error.span().unwrap_or_default();
+        let said = plain(error.message(), place::may_be_secret(&text, span.start));
+        let line = place::shown(&text, span.start, span.len());
+        single(source(), Some(place::of_byte(&text, span.start)), with_hint(&said) + &line)
+    };
+    toml::from_str::<Written>(&text).map_err(|error| explain(&error))?;
+    let table = text.parse().map_err(|error| explain(&error))?;
+    Ok(File { path: Some(path.to_path_buf()), text, table })
+}
+
+/// Serde's words in those of an operator, without the value if it `is_secret`.
+fn plain(message: &str, is_secret: bool) -> String {
+    let quotes_value = message.starts_with("invalid ") || message.starts_with("unknown variant ");
+    let message = match message.split_once(", expected ") {
+        Some((_, expected)) if is_secret && quotes_value => format!("expected {expected}"),
+        _ => message.to_owned(),
+    };
+    let Some((found, expected)) = message.rsplit_once("expected ") else {
+        return message;
+    };
+    let expected = match expected {
+        "usize" | "u32" => "a whole number",
+        "a sequence" => "a list",
+        _ if expected.starts_with("struct ") => "a table",
+        _ => expected,
+    };
+    format!("{found}expected {expected}")
 }
 
 /// The key that an environment variable names; `None` if it is not ours.
@@ -159,7 +217,7 @@ fn environment_path(name: &str, table: &Table) -> Option<String> {
 }
 
 /// Puts one value over what is there, if it fits.
-fn apply(table: &mut Table, path: &str, text: &str, source: Source, faults: &mut Vec<Fault>) {
+fn apply(table: &mut Table, path: &str, text: &str, source: &Source, faults: &mut Vec<Fault>) {
     let parsed = format!("value = {text}").parse::<Table>().ok();
     let typed = parsed.and_then(|mut table| table.remove("value"));
     // A bare word is a string: `mode=bypass` needs no quotes.
@@ -179,8 +237,18 @@ fn apply(table: &mut Table, path: &str, text: &str, source: Source, faults: &mut
             }
         }
     }
-    let text = format!("{path}: {}", with_hint(&problem.unwrap_or_default()));
-    faults.push(Fault { source, text });
+    let is_secret = place::is_secret(path) || place::is_secret(text);
+    let mut said = plain(&problem.unwrap_or_default(), is_secret);
+    if is_secret {
+        said = said.replace(text, "***");
+    }
+    let said = with_hint(&said);
+    // `--set` has named the key already.
+    let text = match source {
+        Source::Flag(flag) if flag.ends_with(path) => said,
+        _ => format!("{path}: {said}"),
+    };
+    faults.push(Fault { source: source.clone(), place: None, text });
 }
 
 fn insert(table: &mut Table, path: &str, value: Value) {

@@ -8,6 +8,7 @@
 
 mod check;
 mod load;
+mod place;
 pub mod written;
 
 pub use load::{ConfigError, Fault, Loaded, Overrides, Source, load};

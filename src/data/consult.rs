@@ -8,6 +8,7 @@ use crate::data::output::SHARE_MIN;
 use crate::data::session::{Batch, Flow, Session};
 use crate::data::upstream::{Kind, Read, Ticket, Waiter, flight_name};
 use crate::data::{Shared, forward};
+use crate::keys::namespace;
 use crate::rules::Rule;
 use crate::stats::{Block, Counter};
 use crate::units::clock::Tick;
@@ -36,6 +37,7 @@ pub fn read(
             Lookup::Hit => {
                 batch.hits += 1;
                 batch.block.command(spec.index, false, 1);
+                batch.block.namespace(true, || namespace(question.key));
                 return Flow::Next;
             }
             Lookup::Lease => refused = Some(Counter::BypassLease),
@@ -136,6 +138,7 @@ fn ask(session: &mut Session, miss: &Miss<'_>, batch: &mut Batch<'_>) {
     if session.out_mask & bit == 0 && join(session, miss, batch) {
         session.out_mask |= bit;
         batch.block.add(Counter::LookupCoalesced, 1);
+        batch.block.namespace(false, || namespace(miss.question.key));
         return;
     }
     let slot = session.order.leave_hole();
@@ -161,7 +164,7 @@ fn join(session: &mut Session, miss: &Miss<'_>, batch: &mut Batch<'_>) -> bool {
 /// Sends a read upstream, whose reply is promised for `slot`.
 fn send(session: &mut Session, miss: &Miss<'_>, slot: u32, batch: &mut Batch<'_>) {
     let Miss { spec, request, question, rule, right, refused } = *miss;
-    let (token, fills) = admit(right, refused, &rule, question.hash, batch.shared, batch.block);
+    let (token, fills) = admit(right, refused, &rule, question, batch.shared, batch.block);
     let asked = miss.asked(batch.worker, session.proto);
     let flights = &batch.shared.flights;
     let is_published = token.as_ref().is_some_and(|token| flights.publish(&asked, token));
@@ -203,17 +206,20 @@ pub fn admit(
     right: Result<Token, Counter>,
     refused: Option<Counter>,
     rule: &Rule,
-    hash: u64,
+    question: &Question<'_>,
     shared: &Shared,
     block: &Block,
 ) -> (Option<Token>, bool) {
     match (&right, refused) {
-        (Ok(_), None) => block.add(Counter::LookupMiss, 1),
+        (Ok(_), None) => {
+            block.add(Counter::LookupMiss, 1);
+            block.namespace(false, || namespace(question.key));
+        }
         (Ok(_), Some(reason)) => count_bypass(block, reason),
         (Err(reason), refused) => count_bypass(block, refused.unwrap_or(*reason)),
     }
     let token = right.ok();
-    let fills = token.is_some() && (!rule.second_hit || shared.cache.seen_before(hash));
+    let fills = token.is_some() && (!rule.second_hit || shared.cache.seen_before(question.hash));
     if token.is_some() && !fills {
         block.add(Counter::StoreNotAdmitted, 1);
     }

@@ -41,6 +41,8 @@ pub struct Desk<'w> {
     pub block: &'w Block,
     /// Scratch for rewritten replies.
     pub scratch: &'w mut BytesMut,
+    /// Walks that go on in another database, whose link this is not.
+    pub moved: Vec<(u32, Ticket)>,
     /// When the bytes were read.
     pub now: Tick,
 }
@@ -84,7 +86,10 @@ fn answer(link: &mut Pipeline, frame: &Frame<'_>, desk: &mut Desk<'_>) -> Result
         return Ok(());
     }
     if kind == Some(b'-') {
+        desk.block.add(Counter::UpstreamError, 1);
         count_error(frame.bytes(), desk);
+    } else {
+        desk.block.add(Counter::UpstreamOk, 1);
     }
     if !link.front_is_sent() {
         return Err(Fault::Stray);
@@ -382,9 +387,17 @@ pub enum Lost {
     OutcomeUnknown(&'static str),
 }
 
+impl Lost {
+    /// As it must be said of a command of which an earlier step was executed.
+    const fn in_part(self) -> Self {
+        let (Self::NotExecuted(why) | Self::OutcomeUnknown(why)) = self;
+        Self::OutcomeUnknown(why)
+    }
+}
+
 /// Fails the front ticket: what it names is invalidated (its outcome is unknown, A15), and its
 /// clients are told as `on_down` says.
-pub fn fail_front(link: &mut Pipeline, lost: Lost, desk: &mut Desk<'_>) {
+pub fn fail_front(link: &mut Pipeline, mut lost: Lost, desk: &mut Desk<'_>) {
     let cache = &desk.shared.cache;
     let Some(ticket) = link.pop(|hash| {
         cache.invalidate(hash);
@@ -409,8 +422,12 @@ pub fn fail_front(link: &mut Pipeline, lost: Lost, desk: &mut Desk<'_>) {
                 return;
             }
         }
-        Kind::Forward(Effect::Clear) | Kind::Walk(_) => cache.clear(),
-        Kind::Forward(Effect::None | Effect::Info) => {}
+        Kind::Forward(Effect::Clear) => cache.clear(),
+        Kind::Walk(walk) if walk.has_changed() => {
+            cache.clear();
+            lost = lost.in_part();
+        }
+        Kind::Walk(_) | Kind::Forward(Effect::None | Effect::Info) => {}
     }
     desk.block.command(ticket.spec.index, true, 1 + ticket.joined.len() as u64);
     for waiter in std::iter::once(ticket.owner).chain(ticket.joined) {

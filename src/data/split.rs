@@ -10,6 +10,7 @@ use crate::config::Mode;
 use crate::data::session::{Batch, Flow, Session};
 use crate::data::upstream::{Kind, Part, Parts, Ticket, Waiter};
 use crate::data::{consult, forward};
+use crate::keys::namespace;
 use crate::wire::reply;
 use crate::wire::request::Request;
 use crate::wire::write::{self, Proto, null_bytes};
@@ -34,10 +35,14 @@ pub fn mget(
         batch.shared.cache.prefetch(batch.shared.cache.hash(key));
     }
     let mut values = Vec::with_capacity(request.len() - 1);
-    let mut missing = 0;
+    let mut missing: usize = 0;
     for key in request.from(1) {
         let value = find(session, spec, key, batch);
-        missing += usize::from(value.is_none());
+        if value.is_some() {
+            batch.block.namespace(true, || namespace(key));
+        } else {
+            missing += 1;
+        }
         values.push(value);
     }
     let found = (values.len() - missing) as u64;
@@ -102,7 +107,8 @@ fn ask(
         session.out_mask |= stripe_bit(hash);
         let rule = shared.rules.find(key);
         let right = consult::right_to_fill(shared, spec, rule, hash, batch.view.now);
-        let (token, fills) = consult::admit(right, None, rule, hash, shared, batch.block);
+        let asks = question(key, hash, spec.index, session.db);
+        let (token, fills) = consult::admit(right, None, rule, &asks, shared, batch.block);
         if fills && rule.ttl_probe {
             probes.push_back(asked.len());
         }

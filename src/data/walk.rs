@@ -2,22 +2,28 @@
 //! more than this version's keys.
 //!
 //! ```text
-//!   RANDOMKEY        ask; a key of another version: ask again; after TRIES: SCAN for one
-//!   FLUSHDB/FLUSHALL SCAN MATCH prefix* -> UNLINK page -> next page ... -> +OK
+//!   RANDOMKEY   ask; a key of another version: ask again; after TRIES: SCAN for one
+//!   FLUSHDB     SCAN MATCH prefix* -> UNLINK page -> next page ... -> +OK
+//!   FLUSHALL    INFO keyspace -> as FLUSHDB in each database that has keys, on its own link
 //! ```
 //!
-//! Each step is a request behind the others of the same link, so other clients are not held up.
-//! Without a prefix nothing here is used: the commands are forwarded as they are.
+//! Each step is a request behind the others of its link, so other clients are not held up, and
+//! has a ticket and a timeout of its own. A step's answer is looked at while its ticket still
+//! stands at the front: one of an impossible shape closes the link, which fails the ticket like
+//! every other. Without a prefix nothing here is used: the commands are forwarded as they are.
 
 use crate::command::Spec;
 use crate::data::forward;
 use crate::data::order::Frame;
 use crate::data::session::{Batch, Session};
 use crate::data::settle::{self, Desk, Fault};
-use crate::data::upstream::{Kind, Pipeline, Ticket, Waiter, Walk};
+use crate::data::upstream::{Kind, Pipeline, Ticket, Waiter};
 use crate::keys::Prefix;
 use crate::stats::{Counter, Outcome};
+use crate::units::clock::Tick;
+use crate::wire::number::parse_i64;
 use crate::wire::request::Request;
+use crate::wire::write::Proto;
 use crate::wire::{reply, write};
 use bytes::BytesMut;
 
@@ -26,6 +32,64 @@ const TRIES: u32 = 16;
 
 /// Keys looked at per page: a page of UNLINK stays below a millisecond on the server.
 const PAGE: &[u8] = b"500";
+
+/// The cursor that a SCAN begins with and that its last page brings.
+const START: &[u8] = b"0";
+
+/// A command that nearside carries out in several steps; the ticket of each step holds it.
+#[derive(Debug)]
+pub struct Walk {
+    /// When the command was asked. Its ticket knows when the step was.
+    began_at: Tick,
+    /// The connection that its cursor is of.
+    connection: u64,
+    /// What was asked last.
+    step: Step,
+    /// Databases that FLUSHALL is still to go to, the next one last.
+    databases: Vec<u32>,
+    /// True once UNLINK was asked: keys may be gone, whatever becomes of the walk.
+    has_changed: bool,
+}
+
+#[derive(Debug)]
+enum Step {
+    /// RANDOMKEY, with so many attempts left.
+    Random(u32),
+    /// SCAN for RANDOMKEY, because other keys are by far more.
+    Find,
+    /// INFO keyspace: where are keys?
+    Keyspace,
+    /// SCAN for keys to unlink.
+    Page,
+    /// UNLINK of one page; the next one is at this cursor.
+    Unlink(Box<[u8]>),
+}
+
+/// What follows an answer.
+enum Next {
+    /// The next request was written.
+    Ask,
+    /// The walk goes on in this database.
+    Move(u32),
+    /// The client's answer was written.
+    Done,
+    /// The error that ends the walk was written.
+    Failed,
+}
+
+/// The link on which a walk is, and whose keys it looks for.
+struct Place<'p> {
+    db: u32,
+    proto: Proto,
+    connection: u64,
+    prefix: &'p Prefix,
+}
+
+impl<'p> Place<'p> {
+    const fn of(link: &Pipeline, prefix: &'p Prefix) -> Self {
+        Self { db: link.db, proto: link.proto, connection: link.connection(), prefix }
+    }
+}
 
 /// Starts a walk if this command needs one. False: forward it.
 pub fn begin(
@@ -43,24 +107,30 @@ pub fn begin(
         return true;
     }
     let link = batch.links.of(session);
-    let walk = match spec.name {
+    let step = match spec.name {
         "randomkey" => {
-            ask_random(&mut link.output);
-            Walk::RandomKey { tries: TRIES }
+            ask(&mut link.output, &[b"RANDOMKEY"]);
+            Step::Random(TRIES)
         }
-        "flushdb" | "flushall" => {
-            ask_page(&mut link.output, b"0", prefix);
-            Walk::FlushPage
+        "flushdb" => {
+            ask_page(&mut link.output, START, prefix);
+            Step::Page
+        }
+        "flushall" => {
+            ask(&mut link.output, &[b"INFO", b"keyspace"]);
+            Step::Keyspace
         }
         _ => return false,
     };
+    let (began_at, connection) = (batch.view.now, link.connection());
+    let walk = Walk { began_at, connection, step, databases: Vec::new(), has_changed: false };
     session.out_mask = u64::MAX;
     let slot = session.order.leave_hole();
     link.push(Ticket {
         owner: Waiter { client: batch.me, slot },
         joined: Vec::new(),
         spec,
-        asked_at: batch.view.now,
+        asked_at: began_at,
         keys: 0,
         text_len: 0,
         kind: Kind::Walk(Box::new(walk)),
@@ -83,127 +153,236 @@ fn is_flush(request: &Request<'_>) -> bool {
 
 /// The answer to one step: either the next step is asked, or the client has its answer.
 pub fn step(link: &mut Pipeline, answer: &[u8], desk: &mut Desk<'_>) -> Result<(), Fault> {
-    let Some(mut ticket) = link.pop(|_| {}) else {
+    let place = Place::of(link, &desk.shared.prefix);
+    let Some(Ticket { kind: Kind::Walk(walk), .. }) = link.front() else {
         return Err(Fault::Stray);
     };
-    let Kind::Walk(walk) = &mut ticket.kind else {
+    let mut out = BytesMut::new();
+    let next = walk.hear(answer, &place, &mut out)?;
+    let Some(ticket) = link.pop(|_| {}) else {
         return Err(Fault::Stray);
     };
-    if answer.first() == Some(&b'-') {
-        settle::deliver(&ticket, &Frame::Borrowed(answer), Outcome::Bypass, desk);
-        return Ok(());
-    }
-    let prefix = &desk.shared.prefix;
-    let done = match walk.as_mut() {
-        Walk::RandomKey { tries } => random(link, answer, tries, prefix),
-        Walk::ScanForOne => scan_for_one(link, answer, prefix)?,
-        Walk::FlushPage => flush_page(link, answer, prefix)?,
-        Walk::FlushUnlink(cursor) => unlinked(link, cursor, prefix),
-    };
-    match done {
-        Step::Done(text) => {
-            if ticket.spec.name != "randomkey" {
-                desk.shared.cache.clear();
-                desk.block.add(Counter::FlushesFlushall, 1);
-            }
-            settle::deliver(&ticket, &Frame::Borrowed(&text), Outcome::Bypass, desk);
-        }
-        Step::Ask(next) => {
-            if let Some(next) = next {
-                **walk = next;
-            }
-            link.push(ticket);
-            link.wake();
-        }
+    match next {
+        Next::Ask => ask_on(link, ticket, &out, desk.now),
+        Next::Move(db) => desk.moved.push((db, ticket)),
+        Next::Done => finish(ticket, &out, true, desk),
+        Next::Failed => finish(ticket, &out, false, desk),
     }
     Ok(())
 }
 
-enum Step {
-    /// The client's answer.
-    Done(BytesMut),
-    /// The next request was written; the walk goes on, perhaps in another state.
-    Ask(Option<Walk>),
-}
-
-fn random(link: &mut Pipeline, answer: &[u8], tries: &mut u32, prefix: &Prefix) -> Step {
-    let own = reply::bulk(answer).map(|key| prefix.strip(key));
-    match own {
-        // The database is empty.
-        None => Step::Done(BytesMut::from(answer)),
-        Some(Some(key)) => {
-            let mut out = BytesMut::new();
-            write::bulk(&mut out, key);
-            Step::Done(out)
-        }
-        Some(None) if *tries > 0 => {
-            *tries -= 1;
-            ask_random(&mut link.output);
-            Step::Ask(None)
-        }
-        Some(None) => {
-            ask_page(&mut link.output, b"0", prefix);
-            Step::Ask(Some(Walk::ScanForOne))
-        }
-    }
-}
-
-fn scan_for_one(link: &mut Pipeline, answer: &[u8], prefix: &Prefix) -> Result<Step, Fault> {
-    let (cursor, keys) = page(answer)?;
-    let found = reply::elements(keys).filter_map(reply::bulk).find_map(|key| prefix.strip(key));
+/// A FLUSHALL's walk comes to the link of its next database.
+pub fn enter(link: &mut Pipeline, mut ticket: Ticket, prefix: &Prefix, now: Tick) {
     let mut out = BytesMut::new();
-    match found {
-        Some(key) => write::bulk(&mut out, key),
-        None if cursor == b"0" => write::null(&mut out, link.proto),
-        None => {
-            ask_page(&mut link.output, cursor, prefix);
-            return Ok(Step::Ask(None));
+    if let Kind::Walk(walk) = &mut ticket.kind {
+        walk.first_page(Step::Page, &Place::of(link, prefix), &mut out);
+    }
+    ask_on(link, ticket, &out, now);
+}
+
+/// Asks for a walk's next step. Its time begins now: the link is as quick as each of its answers.
+fn ask_on(link: &mut Pipeline, mut ticket: Ticket, request: &[u8], now: Tick) {
+    ticket.asked_at = now;
+    link.output.extend_from_slice(request);
+    link.push(ticket);
+    link.wake();
+}
+
+/// The walk is over. What it unlinked must be gone from the cache before its client hears of it,
+/// even if that is not all that there was.
+fn finish(mut ticket: Ticket, answer: &[u8], is_whole: bool, desk: &mut Desk<'_>) {
+    if let Kind::Walk(walk) = &ticket.kind {
+        ticket.asked_at = walk.began_at;
+        if walk.has_changed || (is_whole && walk.is_flush()) {
+            desk.shared.cache.clear();
+            desk.block.add(Counter::FlushesFlushall, 1);
         }
     }
-    Ok(Step::Done(out))
+    settle::deliver(&ticket, &Frame::Borrowed(answer), Outcome::Bypass, desk);
 }
 
-fn flush_page(link: &mut Pipeline, answer: &[u8], prefix: &Prefix) -> Result<Step, Fault> {
-    let (cursor, keys) = page(answer)?;
-    let count = reply::elements(keys).count();
-    if count > 0 {
-        write::array(&mut link.output, count + 1);
-        write::bulk(&mut link.output, b"UNLINK");
-        for key in reply::elements(keys).filter_map(reply::bulk) {
-            write::bulk(&mut link.output, key);
+impl Walk {
+    /// True once keys may be gone.
+    pub const fn has_changed(&self) -> bool {
+        self.has_changed
+    }
+
+    const fn is_flush(&self) -> bool {
+        matches!(self.step, Step::Keyspace | Step::Page | Step::Unlink(_))
+    }
+
+    /// Takes the answer to the last step and writes what follows from it.
+    fn hear(
+        &mut self,
+        answer: &[u8],
+        place: &Place<'_>,
+        out: &mut BytesMut,
+    ) -> Result<Next, Fault> {
+        if matches!(answer.first(), Some(b'-' | b'!')) {
+            out.extend_from_slice(answer);
+            return Ok(Next::Failed);
         }
-        return Ok(Step::Ask(Some(Walk::FlushUnlink(cursor.into()))));
+        match &mut self.step {
+            Step::Random(_) => self.random(answer, place, out),
+            Step::Find => self.find(answer, place, out),
+            Step::Keyspace => {
+                self.databases = databases(answer).ok_or(Fault::Shape)?;
+                Ok(self.next_database(place, out))
+            }
+            Step::Page => self.page(answer, place, out),
+            Step::Unlink(cursor) => {
+                reply::integer(answer).ok_or(Fault::Shape)?;
+                let cursor = std::mem::take(cursor);
+                self.step = Step::Page;
+                Ok(self.behind_page(&cursor, place, out))
+            }
+        }
     }
-    Ok(next_page(link, cursor, prefix))
-}
 
-fn unlinked(link: &mut Pipeline, cursor: &[u8], prefix: &Prefix) -> Step {
-    match next_page(link, cursor, prefix) {
-        Step::Ask(None) => Step::Ask(Some(Walk::FlushPage)),
-        done => done,
+    fn random(
+        &mut self,
+        answer: &[u8],
+        place: &Place<'_>,
+        out: &mut BytesMut,
+    ) -> Result<Next, Fault> {
+        // The database is empty.
+        if reply::is_null(answer) {
+            out.extend_from_slice(answer);
+            return Ok(Next::Done);
+        }
+        let key = reply::bulk(answer).ok_or(Fault::Shape)?;
+        match (place.prefix.strip(key), &mut self.step) {
+            (Some(key), _) => {
+                write::bulk(out, key);
+                return Ok(Next::Done);
+            }
+            (None, Step::Random(tries @ 1..)) => {
+                *tries -= 1;
+                ask(out, &[b"RANDOMKEY"]);
+            }
+            _ => self.first_page(Step::Find, place, out),
+        }
+        Ok(Next::Ask)
+    }
+
+    fn find(
+        &mut self,
+        answer: &[u8],
+        place: &Place<'_>,
+        out: &mut BytesMut,
+    ) -> Result<Next, Fault> {
+        let page = Page::of(answer, place.prefix).ok_or(Fault::Shape)?;
+        if let Some(key) = page.keys().next().and_then(|key| place.prefix.strip(key)) {
+            write::bulk(out, key);
+        } else if self.next_page(page.cursor, place, out) {
+            return Ok(Next::Ask);
+        } else {
+            write::null(out, place.proto);
+        }
+        Ok(Next::Done)
+    }
+
+    fn page(
+        &mut self,
+        answer: &[u8],
+        place: &Place<'_>,
+        out: &mut BytesMut,
+    ) -> Result<Next, Fault> {
+        let page = Page::of(answer, place.prefix).ok_or(Fault::Shape)?;
+        let count = page.keys().count();
+        if count == 0 {
+            return Ok(self.behind_page(page.cursor, place, out));
+        }
+        write::array(out, count + 1);
+        write::bulk(out, b"UNLINK");
+        for key in page.keys() {
+            write::bulk(out, key);
+        }
+        self.step = Step::Unlink(page.cursor.into());
+        self.has_changed = true;
+        Ok(Next::Ask)
+    }
+
+    /// A page is done: the next one, or the next database, or all is.
+    fn behind_page(&mut self, cursor: &[u8], place: &Place<'_>, out: &mut BytesMut) -> Next {
+        if self.next_page(cursor, place, out) { Next::Ask } else { self.next_database(place, out) }
+    }
+
+    fn next_database(&mut self, place: &Place<'_>, out: &mut BytesMut) -> Next {
+        match self.databases.pop() {
+            None => {
+                write::simple(out, "OK");
+                Next::Done
+            }
+            Some(db) if db == place.db => {
+                self.first_page(Step::Page, place, out);
+                Next::Ask
+            }
+            Some(db) => Next::Move(db),
+        }
+    }
+
+    fn first_page(&mut self, step: Step, place: &Place<'_>, out: &mut BytesMut) {
+        self.step = step;
+        self.connection = place.connection;
+        ask_page(out, START, place.prefix);
+    }
+
+    /// Asks for the page at a cursor. False if the last one is done.
+    fn next_page(&mut self, cursor: &[u8], place: &Place<'_>, out: &mut BytesMut) -> bool {
+        // The link broke between two steps. Another server may answer it now, to which the old
+        // one's cursor means nothing: from the beginning.
+        let is_astray = self.connection != place.connection;
+        self.connection = place.connection;
+        if cursor == START && !is_astray {
+            return false;
+        }
+        ask_page(out, if is_astray { START } else { cursor }, place.prefix);
+        true
     }
 }
 
-fn next_page(link: &mut Pipeline, cursor: &[u8], prefix: &Prefix) -> Step {
-    if cursor == b"0" {
-        let mut out = BytesMut::new();
-        write::simple(&mut out, "OK");
-        return Step::Done(out);
+/// A reply to SCAN.
+struct Page<'a> {
+    cursor: &'a [u8],
+    keys: reply::Elements<'a>,
+}
+
+impl<'a> Page<'a> {
+    /// `None` if this is no answer to a SCAN that matched the prefix: what is not ours must never
+    /// be unlinked.
+    fn of(answer: &'a [u8], prefix: &Prefix) -> Option<Self> {
+        let mut elements = reply::elements(answer);
+        let cursor = elements.next().and_then(reply::bulk)?;
+        let list = elements.next().filter(|list| list.first() == Some(&b'*'))?;
+        let keys = reply::elements(list);
+        let is_own = |key| reply::bulk(key).is_some_and(|key| prefix.strip(key).is_some());
+        (elements.next().is_none() && keys.clone().all(is_own)).then_some(Self { cursor, keys })
     }
-    ask_page(&mut link.output, cursor, prefix);
-    Step::Ask(None)
+
+    fn keys(&self) -> impl Iterator<Item = &'a [u8]> {
+        self.keys.clone().filter_map(reply::bulk)
+    }
 }
 
-/// Cursor and keys of a SCAN reply.
-fn page(answer: &[u8]) -> Result<(&[u8], &[u8]), Fault> {
-    let mut elements = reply::elements(answer);
-    let cursor = elements.next().and_then(reply::bulk).ok_or(Fault::Shape)?;
-    Ok((cursor, elements.next().ok_or(Fault::Shape)?))
+/// The databases that have keys, by INFO keyspace, the first one last; `None` if it is not that.
+fn databases(answer: &[u8]) -> Option<Vec<u32>> {
+    let mut lines = reply::bulk(answer)?.split(|&byte| byte == b'\n').map(<[u8]>::trim_ascii);
+    lines.next().filter(|title| title.eq_ignore_ascii_case(b"# keyspace"))?;
+    let number = |line: &[u8]| {
+        let digits = line.strip_prefix(b"db")?.split(|&byte| byte == b':').next()?;
+        parse_i64(digits).and_then(|number| u32::try_from(number).ok())
+    };
+    let mut found: Vec<u32> = lines.filter_map(number).collect();
+    found.reverse();
+    Some(found)
 }
 
-fn ask_random(out: &mut BytesMut) {
-    write::array(out, 1);
-    write::bulk(out, b"RANDOMKEY");
+fn ask(out: &mut BytesMut, words: &[&[u8]]) {
+    write::array(out, words.len());
+    for word in words {
+        write::bulk(out, word);
+    }
 }
 
 fn ask_page(out: &mut BytesMut, cursor: &[u8], prefix: &Prefix) {

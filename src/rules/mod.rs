@@ -42,10 +42,35 @@ impl Rule {
     }
 }
 
+/// A pattern and its rule.
+#[derive(Clone, Debug)]
+struct Pattern {
+    glob: Box<[u8]>,
+    /// What every match begins with: most keys are told apart by it.
+    prefix: Box<[u8]>,
+    /// True for `prefix*`: the prefix says it all.
+    is_prefix: bool,
+    rule: u16,
+}
+
+impl Pattern {
+    fn new(glob: &[u8], rule: u16) -> Self {
+        let (prefix, _) = glob::literal_prefix(glob);
+        let before_star = glob.strip_suffix(b"*").map(glob::literal_prefix);
+        let is_prefix = before_star.is_some_and(|(before, all)| all && before == prefix);
+        Self { glob: glob.into(), prefix: prefix.into(), is_prefix, rule }
+    }
+
+    #[inline]
+    fn matches(&self, key: &[u8]) -> bool {
+        key.starts_with(&self.prefix) && (self.is_prefix || glob::matches(&self.glob, key))
+    }
+}
+
 /// All rules, compiled.
 #[derive(Clone, Debug)]
 pub struct Rules {
-    patterns: Vec<(Box<[u8]>, u16)>,
+    patterns: Vec<Pattern>,
     /// By index; the last applies where no pattern matches.
     compiled: Vec<Rule>,
     default: Rule,
@@ -59,7 +84,7 @@ impl Rules {
         for (place, written) in settings.rules.iter().enumerate() {
             let index = u16::try_from(place).unwrap_or(u16::MAX);
             for pattern in &written.patterns {
-                patterns.push((pattern.as_bytes().into(), index));
+                patterns.push(Pattern::new(pattern.as_bytes(), index));
             }
             compiled.push(rule(index, written));
         }
@@ -72,8 +97,8 @@ impl Rules {
     /// The rule of a client's key.
     #[inline]
     pub fn find(&self, key: &[u8]) -> &Rule {
-        let found = self.patterns.iter().find(|(pattern, _)| glob::matches(pattern, key));
-        found.map_or(&self.default, |(_, index)| self.get(*index))
+        let found = self.patterns.iter().find(|pattern| pattern.matches(key));
+        found.map_or(&self.default, |pattern| self.get(pattern.rule))
     }
 
     /// A rule by its index.
@@ -89,10 +114,10 @@ impl Rules {
         let mut prefixes: Vec<Vec<u8>> = self
             .patterns
             .iter()
-            .filter(|(_, index)| self.get(*index).is_tracked())
-            .map(|(pattern, _)| glob::literal_prefix(pattern).0)
+            .filter(|pattern| self.get(pattern.rule).is_tracked())
+            .map(|pattern| pattern.prefix.to_vec())
             .collect();
-        let rest_is_caught = self.patterns.iter().any(|(pattern, _)| &**pattern == b"*");
+        let rest_is_caught = self.patterns.iter().any(|pattern| &*pattern.glob == b"*");
         if self.default.is_tracked() && !rest_is_caught {
             prefixes.push(Vec::new());
         }
@@ -121,5 +146,23 @@ fn rule(index: u16, written: &config::Rule) -> Rule {
         max_value_size: written.max_value_size,
         ttl_probe: written.ttl_probe,
         second_hit: written.admission == Admission::SecondHit,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Pattern, glob};
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn the_short_way_says_what_the_glob_says(
+            glob in "[ab*?\\\\\\[\\]]{0,6}",
+            key in "[ab*\\\\]{0,6}",
+        ) {
+            let pattern = Pattern::new(glob.as_bytes(), 0);
+            let expected = glob::matches(glob.as_bytes(), key.as_bytes());
+            prop_assert_eq!(pattern.matches(key.as_bytes()), expected);
+        }
     }
 }

@@ -1,9 +1,9 @@
 //! One writer's counters, gauges and histograms.
 //!
 //! In: a worker counts what it does. Out: anyone reads, at any time, without disturbing it.
-//! Invariant: apart from [`Block::add_shared`], one thread writes, so a relaxed load and a relaxed
-//! store are enough: no lock, no read-modify-write, no allocation after creation. Every counter
-//! is only ever seen to grow; two counters read together may be of two moments.
+//! Invariant: one thread writes, so a relaxed load and a relaxed store are enough: no lock, no
+//! read-modify-write, no allocation after creation. Every counter is only ever seen to grow; two
+//! counters read together may be of two moments.
 
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
@@ -64,15 +64,6 @@ impl Block {
     pub fn add(&self, counter: Counter, count: u64) {
         if let Some(cell) = self.counters.get(counter as usize) {
             bump(cell, count);
-        }
-    }
-
-    /// Adds to a counter of a block that several threads write, none of which uses
-    /// [`Block::add`] on it.
-    #[inline]
-    pub fn add_shared(&self, counter: Counter, count: u64) {
-        if let Some(cell) = self.counters.get(counter as usize) {
-            cell.fetch_add(count, Ordering::Relaxed);
         }
     }
 

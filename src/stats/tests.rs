@@ -1,8 +1,5 @@
 //! Blocks, counted and summed.
 
-use std::sync::Arc;
-use std::thread;
-
 use super::{Block, Counter, Gauge, OTHER, Outcome, Stats};
 
 #[test]
@@ -11,9 +8,9 @@ fn blocks_are_summed() {
     let (one, two) = (stats.new_block(), stats.new_block());
     one.add(Counter::LookupHit, 2);
     two.add(Counter::LookupHit, 40);
-    two.add_shared(Counter::EvictedKeys, 7);
+    two.add(Counter::FlushesReconnect, 7);
     assert_eq!(stats.counter(Counter::LookupHit), 42);
-    assert_eq!(stats.counter(Counter::EvictedKeys), 7);
+    assert_eq!(stats.counter(Counter::FlushesReconnect), 7);
     assert_eq!(stats.counter(Counter::LookupMiss), 0);
     assert_eq!(one.counter(Counter::LookupHit), 2);
 
@@ -22,6 +19,17 @@ fn blocks_are_summed() {
     assert_eq!(stats.gauge(Gauge::ClientsTcp), 2);
     two.shift(Gauge::ClientsTcp, -5);
     assert_eq!(stats.gauge(Gauge::ClientsTcp), 0);
+}
+
+#[test]
+fn hits_are_told_by_worker() {
+    let stats = Stats::new(0);
+    let (one, other, two) = (stats.new_worker_block(), stats.new_block(), stats.new_worker_block());
+    one.add(Counter::LookupHit, 1);
+    other.add(Counter::LookupHit, 2);
+    two.add(Counter::LookupHit, 4);
+    assert_eq!(stats.worker_hits(), [1, 4]);
+    assert_eq!(stats.counter(Counter::LookupHit), 7);
 }
 
 #[test]
@@ -49,9 +57,9 @@ fn commands_by_row_and_the_unknown_last() {
 #[test]
 fn latency_by_outcome() {
     let stats = Stats::new(0);
-    stats.new_block().observe(Outcome::Hit, 1_000, 3);
-    stats.new_block().observe(Outcome::Hit, 2_000, 1);
-    let hits = stats.latency(Outcome::Hit);
+    stats.new_block().observe(Outcome::Local, 1_000, 3);
+    stats.new_block().observe(Outcome::Local, 2_000, 1);
+    let hits = stats.latency(Outcome::Local);
     assert_eq!((hits.count(), hits.sum()), (4, 5_000));
     assert_eq!(stats.latency(Outcome::Miss).count(), 0);
 }
@@ -86,23 +94,6 @@ fn namespaces_of_several_workers_are_one() {
     assert_eq!(names, ["orders", "users\u{fffd}", OTHER]);
     let [hits, misses] = found[0].1;
     assert!((6_000..10_000).contains(&hits) && (6_000..10_000).contains(&misses), "{found:?}");
-}
-
-#[test]
-fn many_threads_may_write_what_is_shared() {
-    let stats = Stats::new(0);
-    let block = stats.new_block();
-    thread::scope(|scope| {
-        for _ in 0..4 {
-            let block: Arc<Block> = Arc::clone(&block);
-            scope.spawn(move || {
-                for _ in 0..1_000 {
-                    block.add_shared(Counter::ExpiredKeys, 1);
-                }
-            });
-        }
-    });
-    assert_eq!(stats.counter(Counter::ExpiredKeys), 4_000);
 }
 
 #[test]

@@ -17,4 +17,5 @@ mod links;
 mod pipelines;
 mod stage;
 mod tracking;
+mod walks;
 mod writes;

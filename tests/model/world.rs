@@ -368,7 +368,9 @@ impl<'f> World<'f> {
         let waiting = link.len();
         link.input.extend_from_slice(frame);
         let (mut clients, mut scratch) = (Clients::default(), BytesMut::new());
-        let mut desk = Desk { clients: &mut clients, shared, block, scratch: &mut scratch, now };
+        let moved = Vec::new();
+        let mut desk =
+            Desk { clients: &mut clients, shared, block, scratch: &mut scratch, moved, now };
         settle(link, &mut desk).unwrap();
         if waiters.is_empty() {
             self.proofs.push((thread.tickets[0].asked_at, frame.to_vec()));
@@ -410,7 +412,9 @@ impl<'f> World<'f> {
         thread.down.clear();
         let link = thread.links.get(0).unwrap();
         let (mut clients, mut scratch) = (Clients::default(), BytesMut::new());
-        let mut desk = Desk { clients: &mut clients, shared, block, scratch: &mut scratch, now };
+        let moved = Vec::new();
+        let mut desk =
+            Desk { clients: &mut clients, shared, block, scratch: &mut scratch, moved, now };
         let mut failed = Vec::new();
         while link.front_is_sent() {
             let Some(ticket) = link.front() else { break };

@@ -290,6 +290,60 @@ fn scan_shows_this_version() {
     }
 }
 
+/// FLUSHDB empties the selected database and FLUSHALL all of them, but of this version only: what
+/// another proxy has written under its own stays.
+#[test]
+fn flushes_take_this_version_only() {
+    for (kind, hello) in KINDS.iter().flat_map(|kind| [(*kind, "HELLO 2"), (*kind, "HELLO 3")]) {
+        let server = Server::start(kind);
+        let [ours, other] = ["v1", "v2"].map(|version| {
+            Proxy::start(&server.url(), &[&format!("keys.version = \"{version}\"")])
+        });
+        let (mut ours, mut other) = (ours.dial(), other.dial());
+        ours.words(hello);
+        write_each_database(&mut other);
+        flush_each_way(&mut ours);
+        assert_eq!(keys_by_database(&mut other), [KEYS; 3]);
+    }
+    let embedded = Proxy::start("embedded:", &["keys.version = \"v1\""]);
+    flush_each_way(&mut embedded.dial());
+}
+
+/// More than a flush unlinks at once.
+const KEYS: usize = 1_200;
+
+const DATABASES: [u32; 3] = [0, 3, 15];
+
+fn flush_each_way(ours: &mut Conn) {
+    for (flush, selected, left) in [
+        ("FLUSHDB", 3, [KEYS, 0, KEYS]),
+        ("FLUSHALL", 3, [0; 3]),
+        ("FLUSHALL ASYNC", 0, [0; 3]),
+        ("FLUSHALL SYNC", 1, [0; 3]),
+    ] {
+        write_each_database(ours);
+        ours.words(&format!("SELECT {selected}"));
+        assert_eq!(ours.words(flush), b"+OK\r\n");
+        assert_eq!(keys_by_database(ours), left, "{flush} in {selected}");
+    }
+}
+
+fn write_each_database(conn: &mut Conn) {
+    let pairs: Vec<String> = (0..KEYS).map(|number| format!("key{number} x")).collect();
+    let write = format!("MSET {}", pairs.join(" "));
+    for database in DATABASES {
+        conn.words(&format!("SELECT {database}"));
+        assert_eq!(conn.words(&write), b"+OK\r\n");
+    }
+}
+
+fn keys_by_database(conn: &mut Conn) -> [usize; 3] {
+    DATABASES.map(|database| {
+        conn.words(&format!("SELECT {database}"));
+        reply::elements(&conn.words("KEYS *")).count()
+    })
+}
+
 /// What nearside refuses, it refuses by name and with the reason; the connection goes on.
 #[test]
 fn refusals_name_the_command() {

@@ -21,6 +21,7 @@ use super::{process, text};
 use crate::stats::block::PIPELINE_BOUNDS;
 use crate::stats::counters::{
     COMMANDS, Counter, DURATION, Family, Gauge, NAMESPACES, Outcome, PER_UPSTREAM, PIPELINE,
+    WORKER_HITS,
 };
 use crate::stats::histogram::BOUNDS;
 use crate::stats::{NAMESPACES_MAX, OTHER, Stats};
@@ -30,6 +31,18 @@ const COMMANDS_MAX: usize = 255;
 
 /// The values of `nearside_mode_info`.
 const MODES: [&str; 2] = ["cache", "bypass"];
+
+/// Counted by the store itself.
+const EVICTED: Family = Family {
+    name: "nearside_evicted_keys_total",
+    help: "Entries evicted to stay within the limit.",
+};
+
+/// Counted by the store itself.
+const EXPIRED: Family = Family {
+    name: "nearside_expired_keys_total",
+    help: "Entries removed because their TTL ended.",
+};
 
 const METADATA: Metadata<'static> = Metadata::new("nearside", Level::INFO, None);
 
@@ -56,6 +69,10 @@ pub struct CacheFigures {
     pub used_bytes: u64,
     /// The limit.
     pub max_bytes: u64,
+    /// Keys evicted to stay within the limit, since start.
+    pub evicted: u64,
+    /// Keys dropped because their time had come, since start.
+    pub expired: u64,
 }
 
 /// How the tracking link fares.
@@ -180,6 +197,7 @@ struct Series {
     counters: Vec<(Counter, metrics::Counter)>,
     gauges: Vec<(Gauge, metrics::Gauge)>,
     figures: Figures,
+    worker_hits: Vec<metrics::Counter>,
     names: Vec<String>,
     commands: Bounded,
     namespaces: Bounded,
@@ -199,12 +217,15 @@ impl Series {
             let row = gauge.row();
             (*gauge, registrar.gauge(row.family, &labels(row.labels)))
         };
+        let worker =
+            |number: usize| registrar.counter(WORKER_HITS, &[("worker", &number.to_string())]);
         // `redis_exporter`'s spelling: lower case, `config|get` for subcommands.
         let name = |name: &&str| name.to_ascii_lowercase().replace(' ', "|");
         Self {
             counters: Counter::ALL.iter().map(counter).collect(),
             gauges: Gauge::ALL.iter().map(gauge).collect(),
             figures: Figures::new(&registrar, me, tracking),
+            worker_hits: (0..me.workers).map(worker).collect(),
             names: commands.iter().map(name).collect(),
             commands: Bounded::new(COMMANDS, "cmd", ["ok", "error"], COMMANDS_MAX),
             namespaces: Bounded::new(NAMESPACES, "namespace", ["hit", "miss"], NAMESPACES_MAX),
@@ -218,6 +239,9 @@ impl Series {
         }
         for (gauge, handle) in &self.gauges {
             handle.set(float(stats.gauge(*gauge)));
+        }
+        for (handle, hits) in self.worker_hits.iter().zip(stats.worker_hits()) {
+            handle.absolute(hits);
         }
         self.figures.publish(sources);
         let names = self.names.iter().map(String::as_str).chain(std::iter::repeat("unknown"));
@@ -276,6 +300,8 @@ struct Figures {
     entries: metrics::Gauge,
     used_bytes: metrics::Gauge,
     max_bytes: metrics::Gauge,
+    evicted: metrics::Counter,
+    expired: metrics::Counter,
     upstream_up: metrics::Gauge,
     modes: [(&'static str, metrics::Gauge); MODES.len()],
     tracking: Option<Tracking>,
@@ -308,6 +334,8 @@ impl Figures {
                 "Configured limit.",
                 &[],
             ),
+            evicted: registrar.counter(EVICTED, &[]),
+            expired: registrar.counter(EXPIRED, &[]),
             upstream_up: registrar.figure(
                 "nearside_upstream_up",
                 "1 if the upstream node is usable.",
@@ -323,6 +351,8 @@ impl Figures {
         self.entries.set(float(cache.entries));
         self.used_bytes.set(float(cache.used_bytes));
         self.max_bytes.set(float(cache.max_bytes));
+        self.evicted.absolute(cache.evicted);
+        self.expired.absolute(cache.expired);
         self.upstream_up.set(f64::from((sources.upstream_up)()));
         let in_force = (sources.mode)();
         for (mode, gauge) in &self.modes {

@@ -3,11 +3,13 @@
 
 use crate::data::settle::{self, Desk, Fault, Lost};
 use crate::data::upstream::link::LinkError;
-use crate::data::upstream::{Pipeline, State as LinkState};
+use crate::data::upstream::{Pipeline, State as LinkState, Ticket};
+use crate::data::walk;
 use crate::data::worker::{State, Worker};
 use crate::stats::{Counter, Gauge};
 use crate::wire::write::Proto;
 use bytes::BytesMut;
+use std::rc::Rc;
 use std::task::Waker;
 
 impl Worker {
@@ -164,8 +166,30 @@ impl Worker {
     }
 
     /// Settles every complete answer.
-    pub fn settle(&self, index: usize) -> Result<(), Fault> {
-        self.with_desk(index, settle::settle).unwrap_or(Ok(()))
+    pub fn settle(self: &Rc<Self>, index: usize) -> Result<(), Fault> {
+        let settled = self.with_desk(index, |link, desk| {
+            let result = settle::settle(link, desk);
+            (result, link.proto, std::mem::take(&mut desk.moved))
+        });
+        let Some((result, proto, moved)) = settled else {
+            return Ok(());
+        };
+        if !moved.is_empty() {
+            self.move_walks(moved, proto);
+        }
+        result
+    }
+
+    /// Hands walks to the links of the databases where they go on.
+    #[cold]
+    fn move_walks(self: &Rc<Self>, moved: Vec<(u32, Ticket)>, proto: Proto) {
+        let now = self.shared.clock.now();
+        let mut state = self.state.borrow_mut();
+        for (db, ticket) in moved {
+            walk::enter(state.links.at(db, proto), ticket, &self.shared.prefix, now);
+        }
+        drop(state);
+        self.start_links();
     }
 
     fn with_link<T>(&self, index: usize, run: impl FnOnce(&mut Pipeline) -> T) -> Option<T> {
@@ -182,7 +206,8 @@ impl Worker {
         let State { clients, links, scratch, .. } = &mut *state;
         let link = links.get(index)?;
         let now = self.shared.clock.now();
-        let mut desk = Desk { clients, shared: &self.shared, block: &self.block, scratch, now };
+        let (shared, block) = (&*self.shared, &*self.block);
+        let mut desk = Desk { clients, shared, block, scratch, moved: Vec::new(), now };
         let result = run(link, &mut desk);
         self.flush_touched(clients);
         Some(result)

@@ -1,0 +1,239 @@
+//! The command line as a user meets it: the real binary, its words and its exit codes.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::expect_used,
+    clippy::print_stderr,
+    reason = "a test"
+)]
+
+mod support;
+
+use std::fs;
+use std::net::TcpListener;
+
+use support::{Client, Proxy, Redis, free_port, nearside};
+use tempfile::TempDir;
+
+/// Exit codes: wrong usage (clap's), something is not reachable, the configuration is wrong.
+const USAGE: i32 = 2;
+const UNREACHABLE: i32 = 69;
+const BAD_CONFIG: i32 = 78;
+
+/// Exit code, stdout, stderr.
+fn run(folder: &TempDir, args: &[&str]) -> (i32, String, String) {
+    let output = nearside(folder, args).output().unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
+}
+
+/// The binary ends with `code`, and each of `words` stands in what it says.
+#[track_caller]
+fn refused(folder: &TempDir, args: &[&str], code: i32, words: &[&str]) {
+    let (ended, out, err) = run(folder, args);
+    let said = out + &err;
+    assert_eq!(ended, code, "{args:?}: {said}");
+    for word in words {
+        assert!(said.contains(word), "{args:?}: no {word:?} in:\n{said}");
+    }
+}
+
+fn written(text: &str) -> TempDir {
+    let folder = TempDir::new().unwrap();
+    fs::write(folder.path().join("proxy.toml"), text).unwrap();
+    folder
+}
+
+#[test]
+fn help_and_version() {
+    let folder = TempDir::new().unwrap();
+    let (code, out, err) = run(&folder, &["--help"]);
+    assert_eq!((code, err.as_str()), (0, ""));
+    for flag in ["run", "validate", "--config", "--listen", "--upstream", "--admin-listen", "--set"]
+    {
+        assert!(out.contains(flag), "no {flag} in:\n{out}");
+    }
+    let version = concat!("nearside ", env!("CARGO_PKG_VERSION"), "\n").to_owned();
+    assert_eq!(run(&folder, &["--version"]), (0, version, String::new()));
+}
+
+#[test]
+fn wrong_usage() {
+    let folder = TempDir::new().unwrap();
+    refused(&folder, &["--lisen", "127.0.0.1:1"], USAGE, &["'--lisen'", "'--listen'"]);
+    refused(&folder, &["valdate"], USAGE, &["'valdate'", "'validate'"]);
+    let set = ["validate", "--set", "cache.ttl"];
+    refused(&folder, &set, USAGE, &["'cache.ttl' for '--set <KEY=VALUE>'", "write KEY=VALUE"]);
+}
+
+#[test]
+fn a_file_that_cannot_be_used_is_named() {
+    let folder = TempDir::new().unwrap();
+    let missing = ["validate", "--config", "none.toml"];
+    refused(&folder, &missing, BAD_CONFIG, &["none.toml: cannot be read: No such file"]);
+    // Not "permission denied", which root would not meet.
+    fs::write(folder.path().join("latin.toml"), b"# caf\xe9\n").unwrap();
+    let unreadable = ["validate", "--config", "latin.toml"];
+    refused(&folder, &unreadable, BAD_CONFIG, &["latin.toml: cannot be read", "UTF-8"]);
+    let folder = written("[cache\n");
+    refused(&folder, &[], BAD_CONFIG, &["proxy.toml:1:7: "]);
+}
+
+#[test]
+fn a_fault_of_the_file_is_shown_with_its_line() {
+    let folder = written("mode = \"cache\"\n\n[cache]\nmax_memroy = \"1mb\"\n");
+    let words = ["proxy.toml:4:1: ", "`max_memroy`", "did you mean `max_memory`?"];
+    refused(&folder, &[], BAD_CONFIG, &words);
+    refused(&folder, &["validate"], BAD_CONFIG, &words);
+    let folder = written("[cahce]\n");
+    refused(&folder, &[], BAD_CONFIG, &["proxy.toml:1:2: ", "`cahce`", "did you mean `cache`?"]);
+    let folder = written("[cache]\nttl = 5\n");
+    refused(&folder, &[], BAD_CONFIG, &["proxy.toml:2:7: ", "ttl = 5", "write \"5s\""]);
+    let folder = written("[server]\nworkers = \"two\"\n");
+    refused(
+        &folder,
+        &[],
+        BAD_CONFIG,
+        &["proxy.toml:2:11: ", "workers", "string \"two\"", "a whole number"],
+    );
+}
+
+#[test]
+fn a_fault_of_a_flag_is_shown_with_its_name() {
+    let folder = TempDir::new().unwrap();
+    let refused = |flag: &[&str], words: &[&str]| refused(&folder, flag, BAD_CONFIG, words);
+    refused(&["--set", "cache.tll=5s"], &["--set cache.tll: ", "did you mean `ttl`?"]);
+    refused(&["--set", "cache.ttl=5"], &["--set cache.ttl: ", "write \"5s\""]);
+    refused(&["--mode", "off"], &["--mode: ", "`cache` or `bypass`"]);
+    refused(&["--max-memory", "64m"], &["--max-memory: ", "64m"]);
+    refused(&["--log-level", "loud"], &["--log-level: log.level: `loud`", "error, warn, info"]);
+    refused(
+        &["--set", "metrics.path=metrics"],
+        &["--set metrics.path: metrics.path: `metrics` is not"],
+    );
+    refused(
+        &["--listen", "127.0.0.1:x"],
+        &["--listen: server.listen: `127.0.0.1:x`: `x` is not a port"],
+    );
+    refused(&["--upstream", "http://db"], &["--upstream: upstream.url: ", "begins with redis://"]);
+    refused(&["--upstream", "redis://:6379"], &["upstream.url: no host in the URL"]);
+}
+
+#[test]
+fn several_faults_are_told_at_once() {
+    let folder = written("[server]\nworkers = 0\nmax_clients = 0\n\n[[rules]]\nttl = \"1s\"\n");
+    let words = [
+        "proxy.toml:2:1: server.workers: 0",
+        "proxy.toml:3:1: server.max_clients: 0",
+        "rules[0]: match is missing",
+    ];
+    refused(&folder, &["validate"], BAD_CONFIG, &words);
+}
+
+#[test]
+fn validate_knows_good_from_bad() {
+    let mut redis = Redis::start(&[]);
+    let folder = written("[upstream]\non_down = \"error\"\n");
+    let (listen, admin) =
+        (format!("127.0.0.1:{}", free_port()), format!("127.0.0.1:{}", free_port()));
+    let url = redis.url();
+    let good = ["validate", "--listen", &listen, "--admin-listen", &admin, "--upstream", &url];
+    assert_eq!(run(&folder, &good), (0, "proxy.toml: ok\n".to_owned(), String::new()));
+
+    let embedded = [&good[..6], &["embedded:"]].concat();
+    refused(&folder, &embedded, 0, &["proxy.toml: ok"]);
+    redis.kill();
+    let words = ["error: upstream: cannot connect to", &url, "connection refused"];
+    refused(&folder, &good, UNREACHABLE, &words);
+    let alone = ["validate", "--no-environment", "--upstream", &url];
+    refused(&folder, &alone, 0, &["proxy.toml: ok"]);
+
+    let shadowed = ["--set", "rules=[{match=\"*\"},{match=\"a\"}]"];
+    let warned = [&alone[..], &shadowed].concat();
+    refused(&folder, &warned, 0, &["warning: rules[0] matches every key"]);
+    let denied = [&warned[..], &["--deny-warnings"]].concat();
+    refused(&folder, &denied, BAD_CONFIG, &["warning: rules[0] matches every key"]);
+}
+
+#[test]
+fn ports_in_use_are_named() {
+    let redis = Redis::start(&[]);
+    let folder = TempDir::new().unwrap();
+    let holder = TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = holder.local_addr().unwrap().to_string();
+    let (free, url) = (format!("127.0.0.1:{}", free_port()), redis.url());
+    let (clients, admin) = (format!("cannot listen on {taken} (server.listen)"), "admin.listen: ");
+    for (command, code) in [("validate", UNREACHABLE), ("run", 1)] {
+        let args = [command, "--upstream", &url, "--listen", &taken, "--admin-listen", &free];
+        refused(&folder, &args, code, &[&clients, "in use"]);
+        let args = [command, "--upstream", &url, "--listen", &free, "--admin-listen", &taken];
+        refused(&folder, &args, code, &[&format!("{admin}{taken} is in use")]);
+    }
+}
+
+#[test]
+fn existing_keys_that_nobody_would_see_are_told() {
+    let redis = Redis::start(&[]);
+    let folder = written("[keys]\nversion = \"v1\"\n");
+    let (listen, admin) = (format!("127.0.0.1:{}", free_port()), "off");
+    let url = redis.url();
+    let args = ["validate", "--listen", &listen, "--admin-listen", admin, "--upstream", &url];
+    let told = "warning: upstream has 2 keys, none under `v1:`";
+    assert!(!run(&folder, &args).1.contains("warning"), "an empty server hides nothing");
+    let mut direct = Client::dial(redis.port);
+    assert_eq!(direct.ask("MSET a 1 b 2"), "+OK");
+    refused(&folder, &args, 0, &[told, "keys.version = \"\" shows existing data"]);
+    refused(&folder, &[&args[..], &["--deny-warnings"]].concat(), BAD_CONFIG, &[told]);
+    let unversioned = [&args[..], &["--set", "keys.version="]].concat();
+    assert!(!run(&folder, &unversioned).1.contains("warning"), "nothing is hidden");
+    assert_eq!(direct.ask("SET v1:a 1"), "+OK");
+    assert!(!run(&folder, &args).1.contains("warning"), "the version is in use");
+}
+
+#[test]
+fn a_fault_in_a_secret_does_not_show_it() {
+    for line in [
+        "password = hunter2",
+        "password = 123456",
+        "password = [\"hunter2\"]",
+        "url = \"redis://:hunter2@db",
+    ] {
+        let folder = written(&format!("[upstream]\n{line}\n"));
+        let (code, out, err) = run(&folder, &["validate"]);
+        assert_eq!(code, BAD_CONFIG);
+        let shown =
+            ["hunter2", "123456"].iter().any(|secret| (out.clone() + &err).contains(secret));
+        assert!(!shown, "{err}");
+        assert!(err.contains("proxy.toml:2:"), "{err}");
+    }
+}
+
+#[test]
+fn a_password_is_never_said() {
+    let redis = Redis::start(&["--requirepass", "hunter2hunter2"]);
+    let url = format!("redis://:hunter2hunter2@127.0.0.1:{}", redis.port);
+    let proxy = Proxy::start(&url, &["log.level=trace", "instance=me"]);
+    let mut client = Client::dial(proxy.port);
+    assert_eq!(client.ask("SET a 1"), "+OK");
+    assert_eq!(client.ask("GET a"), "1");
+    let (log, metrics) = (proxy.log(), proxy.metrics());
+    assert!(log.contains(":***@127.0.0.1"), "the URL is shown, masked:\n{log}");
+    for said in [log, metrics] {
+        assert!(!said.contains("hunter2"), "{said}");
+    }
+
+    let folder = TempDir::new().unwrap();
+    let nobody = format!("redis://:hunter2hunter2@127.0.0.1:{}", free_port());
+    for args in [
+        ["validate", "--upstream", &nobody],
+        ["validate", "--upstream", "redis://:hunter2hunter2@h:99999"],
+        ["validate", "--upstream", "redis://u:hunter2hunter2"],
+        ["validate", "--set", "upstream.passwrod=hunter2hunter2"],
+        ["validate", "--set", "upstream.passwrod=[\"hunter2hunter2\"]"],
+    ] {
+        let (code, out, err) = run(&folder, &args);
+        assert_ne!(code, 0, "{args:?}");
+        assert!(!(out + &err).contains("hunter2"), "{args:?}");
+    }
+}

@@ -1,0 +1,344 @@
+//! The configuration through its front door: text, environment and flags in, settings or words out.
+
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test")]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use nearside::config::{
+    self, Admission, Level, Loaded, LogFormat, Mode, OnDown, Overrides, Settings, TrackingMode,
+};
+use proptest::prelude::*;
+use tempfile::TempDir;
+
+/// Loads `text` as the file, with environment and `--set`; the error as it is printed.
+fn load_over(
+    text: &str,
+    environment: &[(&str, &str)],
+    sets: &[(&str, &str)],
+) -> Result<Loaded, String> {
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("proxy.toml");
+    fs::write(&file, text).unwrap();
+    let owned = |text: &str| text.to_owned();
+    let overrides = Overrides {
+        file: Some(file.clone()),
+        environment: environment.iter().map(|(k, v)| (owned(k), owned(v))).collect(),
+        flags: sets.iter().map(|(k, v)| (owned("--set"), owned(k), owned(v))).collect(),
+    };
+    let shown = format!("{}:", file.display());
+    config::load(&overrides).map_err(|error| error.to_string().replace(&shown, ""))
+}
+
+fn load(text: &str) -> Result<Loaded, String> {
+    load_over(text, &[], &[])
+}
+
+#[track_caller]
+fn settings(text: &str) -> Settings {
+    load(text).unwrap_or_else(|error| panic!("{text}\n{error}")).settings
+}
+
+#[test]
+fn nothing_written_is_sound() {
+    let loaded = load("").unwrap();
+    assert!(loaded.warnings.is_empty(), "{:?}", loaded.warnings);
+    let settings = loaded.settings;
+    assert_eq!(settings.mode, Mode::Cache);
+    let listen: Vec<String> = settings.server.listen.iter().map(ToString::to_string).collect();
+    assert_eq!(listen, ["127.0.0.1:6380"]);
+    assert_eq!(settings.server.max_clients, 10_000);
+    assert_eq!(settings.server.idle_timeout, Duration::ZERO);
+    assert_eq!(settings.server.tcp_keepalive, Duration::from_mins(5));
+    assert_eq!(settings.server.tcp_backlog, 1024);
+    assert_eq!(settings.server.max_request_size, 512 << 20);
+    assert_eq!(settings.server.max_args, 1 << 20);
+    assert_eq!(settings.server.client_output_limit, 64 << 20);
+    assert_eq!(settings.server.max_pipeline, 1024);
+    assert_eq!(settings.server.unix_permissions, 0o770);
+    assert!(settings.password.is_none());
+    assert_eq!(settings.upstream.target.address.to_string(), "127.0.0.1:6379");
+    assert_eq!(settings.upstream.target.database, 0);
+    assert_eq!(settings.upstream.connect_timeout, Duration::from_secs(1));
+    assert_eq!(settings.upstream.request_timeout, Duration::from_secs(5));
+    assert_eq!(settings.upstream.write_timeout, Duration::from_secs(30));
+    assert_eq!(settings.upstream.reconnect_wait, Duration::from_millis(500));
+    assert_eq!(settings.upstream.on_down, OnDown::Close);
+    assert!(settings.prefix.is_empty());
+    assert_eq!(settings.cache.max_variants, 16);
+    assert_eq!(settings.cache.sweep_interval, Duration::from_secs(1));
+    assert_eq!(settings.cache.commands, None);
+    let rule = settings.default_rule;
+    assert_eq!(rule.level, Level::Coherent);
+    assert_eq!(rule.max_staleness, Duration::from_secs(1));
+    assert_eq!(rule.ttl, Duration::from_mins(1));
+    assert_eq!(rule.negative_ttl, Duration::from_secs(5));
+    assert_eq!(rule.hash_max_ttl, Duration::from_secs(1));
+    assert_eq!(rule.max_value_size, 1 << 20);
+    assert!(rule.ttl_probe);
+    assert_eq!(rule.admission, Admission::SecondHit);
+    assert_eq!(settings.tracking, TrackingMode::Broadcast);
+    assert_eq!(settings.admin_listen.as_deref(), Some("127.0.0.1:8380"));
+    assert_eq!(settings.metrics_path, "/metrics");
+    assert_eq!((settings.log.level.as_str(), settings.log.format), ("info", LogFormat::Auto));
+    assert_eq!(settings.drain_delay, Duration::ZERO);
+    assert_eq!(settings.drain_timeout, Duration::from_secs(25));
+}
+
+/// A file, and words of the error that it must give.
+const REFUSED: &[(&str, &str)] = &[
+    ("[cache\n", "1:7: "),
+    ("[cahce]", "did you mean `cache`?"),
+    ("[cache]\nmax_memroy = 1", "did you mean `max_memory`?"),
+    ("[[rules]]\nmatch = \"a\"\nlevl = \"ttl\"", "did you mean `level`?"),
+    ("mode = \"cahce\"", "did you mean `cache`?"),
+    ("[cache]\nlevel = \"strict\"", "unknown variant `strict`"),
+    ("[cache]\nttl = 5", "write \"5s\" for 5 seconds"),
+    ("[cache]\nmax_memory = \"64m\"", "64m"),
+    ("[cache]\nmax_memory = \"4kb\"", "cache.max_memory: at least 1mb"),
+    ("[cache]\ncommands = [\"SET\"]", "cache.commands: `set` is not a command that can be cached"),
+    ("[cache]\ncommands = \"some\"", "\"all\" or a list of commands"),
+    ("[cache]\nmax_variants = 0", "cache.max_variants: 0 is not between 1 and 1024"),
+    ("[cache]\nsweep_interval = \"0s\"", "cache.sweep_interval: 0 would never rest"),
+    ("[cache]\nmax_staleness = \"1ms\"", "cache.max_staleness: less than 20ms cannot be kept"),
+    ("[[rules]]\nttl = \"5s\"", "rules[0]: match is missing"),
+    ("[[rules]]\nmatch = 5", "expected a pattern such as \"session:*\""),
+    ("[[rules]]\nmatch = \"a\"\nmax_staleness = \"1ms\"", "rules[0].max_staleness: less than"),
+    ("[server]\nlisten = []", "server.listen: name at least one address"),
+    ("[server]\nlisten = [\"127.0.0.1\"]", "no port in `127.0.0.1`"),
+    ("[server]\nlisten = [\"embedded:\"]", "server.listen: `embedded:`"),
+    ("[server]\nworkers = 0", "server.workers: 0 is not between 1 and 256"),
+    ("[server]\nworkers = -1", "2:11: "),
+    ("[server]\nmax_clients = 0", "server.max_clients: 0 would let nobody in"),
+    ("[server]\nmax_pipeline = 0", "server.max_pipeline: 0 would answer nothing"),
+    ("[server]\nmax_args = 1", "server.max_args: must be between 2 and 1048576"),
+    ("[server]\nmax_request_size = \"1gb\"", "server.max_request_size: must be between 1 and"),
+    ("[server]\nunix_permissions = \"999\"", "server.unix_permissions: `999` is not octal"),
+    ("[auth]\nmode = \"static\"", "auth.mode is \"static\": set auth.password_file"),
+    ("[auth]\npassword = \"x\"", "auth.mode is \"none\": set it to \"static\""),
+    ("[auth]\npassword = \"x\"\npassword_file = \"y\"", "auth: write password or password_file"),
+    ("[auth]\npassword_file = \"/no/such\"", "auth.password_file: `/no/such` cannot be read"),
+    ("[upstream]\nurl = \"http://db\"", "upstream.url: an upstream URL begins with redis://"),
+    ("[upstream]\nurl = \"redis://db/x\"", "upstream.url: `x` is not a database number"),
+    ("[upstream.tls]\ncert_file = \"a\"", "upstream.tls: cert_file and key_file go together"),
+    ("[upstream]\nurl = \"redis://:x@db\"\n[server]\nlisten = [\"0.0.0.0:1\"]", "auth.mode"),
+    ("[keys]\nversion = \"a*\"", "keys: "),
+    ("[admin]\nlisten = \"8380\"", "admin.listen"),
+    ("[cache]\nmax_variants = 1025", "cache.max_variants: 1025 is not between 1 and 1024"),
+    ("[drain]\ntimeout = \"soon\"", "2:11: "),
+    ("[log]\nlevel = \"loud\"", "log.level: `loud` is none of off, error"),
+    ("[metrics]\npath = \"metrics\"", "metrics.path: `metrics` is not `/` followed by"),
+    ("[metrics]\npath = \"/livez\"", "metrics.path: `/livez` is already another page"),
+];
+
+#[test]
+fn each_refusal_says_what_and_where() {
+    for (text, words) in REFUSED {
+        let error = load(text).err().unwrap_or_else(|| panic!("accepted:\n{text}"));
+        assert!(error.contains(words), "no {words:?} for\n{text}\n in: {error}");
+    }
+}
+
+#[test]
+fn what_is_legal_and_not_meant_is_a_warning() {
+    for (text, words) in [
+        ("[[rules]]\nmatch = \"*\"\n[[rules]]\nmatch = \"a\"", "rules[0] matches every key"),
+        ("[[rules]]\nmatch = \"a\"\n[[rules]]\nmatch = [\"b\", \"a\"]", "stands in rules[0]"),
+        ("[invalidation]\ntracking = \"off\"", "rules of level coherent and relaxed cache nothing"),
+        ("[cache]\nttl = \"0s\"", "cache.ttl is 0: nothing is cached"),
+        ("[upstream.tls]\ninsecure_skip_verify = true", "insecure_skip_verify"),
+    ] {
+        let warnings = load(text).unwrap().warnings.join("\n");
+        assert!(warnings.contains(words), "no {words:?} for\n{text}\n in: {warnings}");
+    }
+}
+
+#[test]
+fn file_then_environment_then_flags() {
+    let file = "[cache]\nttl = \"1s\"\nnegative_ttl = \"1s\"\nhash_max_ttl = \"1s\"\n";
+    let environment = [
+        ("NEARSIDE_CACHE__NEGATIVE_TTL", "2s"),
+        ("NEARSIDE_CACHE__HASH_MAX_TTL", "2s"),
+        ("NEARSIDE_CACHE__MAX_VARIANTS", "3"),
+        ("HOME", "/root"),
+    ];
+    let sets = [("cache.hash_max_ttl", "3s")];
+    let settings = load_over(file, &environment, &sets).unwrap().settings;
+    let seconds = Duration::from_secs;
+    assert_eq!(settings.default_rule.ttl, seconds(1));
+    assert_eq!(settings.default_rule.negative_ttl, seconds(2));
+    assert_eq!(settings.default_rule.hash_max_ttl, seconds(3));
+    assert_eq!(settings.cache.max_variants, 3);
+
+    let error = load_over("", &[("NEARSIDE_CACHE__TLL", "1s")], &[]).unwrap_err();
+    assert!(error.starts_with("environment variable NEARSIDE_CACHE__TLL: "), "{error}");
+    assert!(error.ends_with("did you mean `ttl`?"), "{error}");
+}
+
+#[test]
+fn redis_url_is_used_where_nothing_else_says_where() {
+    let platform = [("REDIS_URL", "redis://platform:1")];
+    let address = |text, environment: &[_], sets: &[_]| {
+        load_over(text, environment, sets).unwrap().settings.upstream.target.address.to_string()
+    };
+    assert_eq!(address("", &platform, &[]), "platform:1");
+    assert_eq!(address("upstream.url = \"redis://file:1\"", &platform, &[]), "file:1");
+    assert_eq!(address("", &platform, &[("upstream.url", "redis://flag:1")]), "flag:1");
+    let both = [platform[0], ("NEARSIDE_UPSTREAM__URL", "redis://ours:1")];
+    assert_eq!(address("", &both, &[]), "ours:1");
+    let both = [both[1], both[0]];
+    assert_eq!(address("", &both, &[]), "ours:1");
+}
+
+#[test]
+fn a_value_may_be_toml_or_a_bare_word() {
+    let sets = [
+        ("mode", "bypass"),
+        ("server.listen", "[\"127.0.0.1:1\", \"unix:/s\"]"),
+        ("auth.mode", "\"static\""),
+        ("auth.password", "12345"),
+        ("rules", "[{match = \"a:*\", ttl = \"5s\"}]"),
+    ];
+    let settings = load_over("", &[], &sets).unwrap().settings;
+    assert_eq!(settings.mode, Mode::Bypass);
+    assert_eq!(settings.server.listen.len(), 2);
+    assert_eq!(settings.password.unwrap().reveal(), "12345");
+    assert_eq!(settings.rules[0].ttl, Duration::from_secs(5));
+}
+
+#[test]
+fn rules_inherit_what_they_do_not_say() {
+    let settings = settings(
+        "[cache]\nttl = \"9s\"\nlevel = \"ttl\"\n\
+         [[rules]]\nmatch = \"a:*\"\nlevel = \"relaxed\"\n\
+         [[rules]]\nmatch = [\"b:*\", \"c:*\"]\nttl = \"3s\"\nttl_probe = \"never\"\n",
+    );
+    let [first, second] = &settings.rules[..] else { panic!("two rules") };
+    assert_eq!((first.level, first.ttl), (Level::Relaxed, Duration::from_secs(9)));
+    assert_eq!((second.level, second.ttl), (Level::Ttl, Duration::from_secs(3)));
+    assert_eq!(second.patterns, ["b:*", "c:*"]);
+    assert!(first.ttl_probe && !second.ttl_probe);
+}
+
+#[test]
+fn secrets_come_from_files_and_are_not_shown() {
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("secret");
+    fs::write(&file, "hunter2\r\n").unwrap();
+    let text = format!(
+        "[auth]\nmode = \"static\"\npassword_file = {file:?}\n[upstream]\npassword_file = {file:?}\n"
+    );
+    let settings = settings(&text);
+    assert_eq!(settings.password.as_ref().unwrap().reveal(), "hunter2");
+    assert_eq!(settings.upstream.target.password.as_ref().unwrap().reveal(), "hunter2");
+    assert!(!format!("{settings:?}").contains("hunter2"));
+}
+
+fn root(file: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(file)
+}
+
+#[test]
+fn the_shipped_file_loads() {
+    let loaded = load(&fs::read_to_string(root("proxy.toml")).unwrap()).unwrap();
+    assert!(loaded.warnings.is_empty(), "{:?}", loaded.warnings);
+    assert_eq!(loaded.settings.version, "v1");
+    assert_eq!(loaded.settings.rules.len(), 3);
+}
+
+/// The keys of README's table of the configuration, written out in full.
+fn readme_keys() -> Vec<String> {
+    let readme = fs::read_to_string(root("README.md")).unwrap();
+    let section = readme.split("\n## Configuration\n").nth(1).unwrap();
+    let table =
+        section.split("\n## ").next().unwrap().lines().filter(|line| line.starts_with("| "));
+    let mut keys = Vec::new();
+    for row in table.skip(1) {
+        let mut cells = row.split('|').map(str::trim).skip(1);
+        let names = cells.next().unwrap();
+        if names == "`[[rules]]`" {
+            let words = cells.nth(1).unwrap().split('`').skip(1).step_by(2);
+            keys.extend(words.filter(|word| !word.contains(' ')).map(|key| format!("rules.{key}")));
+            continue;
+        }
+        let mut table = "";
+        for name in names.split('`').skip(1).step_by(2) {
+            match name.rsplit_once('.') {
+                Some((before, _)) => {
+                    table = before;
+                    keys.push(name.to_owned());
+                }
+                None if table.is_empty() => keys.push(name.to_owned()),
+                None => keys.push(format!("{table}.{name}")),
+            }
+        }
+    }
+    keys.sort();
+    keys
+}
+
+/// The keys that a table knows, from the words with which it refuses an unknown one.
+fn known(table: &str) -> Vec<String> {
+    let text = match table {
+        "" => "zz = 1".to_owned(),
+        "rules" => "[[rules]]\nzz = 1".to_owned(),
+        _ => format!("[{table}]\nzz = 1"),
+    };
+    let error = load(&text).unwrap_err();
+    let list = error.split_once("expected ").unwrap().1.lines().next().unwrap();
+    list.split('`').skip(1).step_by(2).map(str::to_owned).collect()
+}
+
+/// Every key of the schema, in full.
+fn schema_keys() -> Vec<String> {
+    let mut keys = Vec::new();
+    let mut tables = vec![String::new()];
+    while let Some(table) = tables.pop() {
+        for key in known(&table) {
+            let full = if table.is_empty() { key } else { format!("{table}.{key}") };
+            // A number is no table: it is refused by asking for one.
+            let text = if full == "rules" { "rules = [5]".into() } else { format!("{full} = 5") };
+            match load(&text) {
+                Err(error) if error.contains("expected a table") => tables.push(full),
+                _ => keys.push(full),
+            }
+        }
+    }
+    keys.sort();
+    keys
+}
+
+#[test]
+fn readme_lists_every_key_and_no_other() {
+    assert_eq!(readme_keys(), schema_keys());
+}
+
+proptest! {
+    #[test]
+    fn no_text_panics(text in "\\PC*") {
+        load(&text).ok();
+    }
+
+    #[test]
+    fn no_toml_panics(
+        table in prop::sample::select(vec!["", "server.", "auth.", "upstream.", "keys.", "cache.",
+            "admin.", "metrics.", "log.", "drain.", "invalidation.", "upstream.tls."]),
+        key in "[a-z_]{0,12}",
+        value in prop_oneof!["\"\\PC{0,20}\"", "-?[0-9]{1,20}", "\\[[0-9,\" a-z]{0,10}\\]",
+            "\\{[a-z]{0,3} ?=? ?[0-9]{0,3}\\}"],
+    ) {
+        load(&format!("{table}{key} = {value}")).ok();
+    }
+
+    #[test]
+    fn no_known_key_panics(
+        key in prop::sample::select(schema_keys()),
+        value in "\\PC{0,20}",
+    ) {
+        let key = key.replace("rules.", "rules.0.");
+        load_over("", &[], &[(&key, &value)]).ok();
+        let name = format!("NEARSIDE_{}", key.to_uppercase().replace('.', "__"));
+        load_over("", &[(&name, &value)], &[]).ok();
+    }
+}
