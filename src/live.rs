@@ -1,11 +1,11 @@
 //! What changes while nearside runs and both wings look at: the upstream's identity and health,
 //! and whether the process is draining. Atomics and one short lock; nobody waits here but links
-//! for their turn to try an upstream that is down.
+//! for their turn ([`Turns`]).
 
+use crate::net::dialer::{Turn, Turns};
 use crate::wire::handshake::ServerInfo;
 use parking_lot::RwLock;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
-use tokio::sync::{Semaphore, SemaphorePermit};
 
 /// What the upstream said of itself in its HELLO.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,17 +39,14 @@ pub struct Live {
     /// Round trip of the last barrier round, in nanoseconds.
     barrier_ns: AtomicU64,
     databases: AtomicU32,
-    is_upstream_up: AtomicBool,
+    /// Whether upstream is up, and who may try it if it is not.
+    turns: Turns,
     /// What the log was told last of the upstream.
     told: AtomicU8,
     /// True if the server does not know HELLO.
     lacks_hello: AtomicBool,
     /// True while the server has acknowledged `CLIENT TRACKING ON`.
     is_tracking_on: AtomicBool,
-    /// One permit: the right to try whether upstream is back.
-    turns: Semaphore,
-    /// Turns since upstream was up.
-    attempts: AtomicU32,
 }
 
 impl Default for Live {
@@ -62,12 +59,10 @@ impl Default for Live {
             barrier_ns: AtomicU64::new(0),
             // Redis' default, until the server says otherwise.
             databases: AtomicU32::new(16),
-            is_upstream_up: AtomicBool::new(false),
+            turns: Turns::default(),
             told: AtomicU8::new(TOLD_NOTHING),
             lacks_hello: AtomicBool::new(false),
             is_tracking_on: AtomicBool::new(false),
-            turns: Semaphore::new(1),
-            attempts: AtomicU32::new(0),
         }
     }
 }
@@ -141,15 +136,12 @@ impl Live {
 
     /// True if upstream could be used when a link was last tried.
     pub fn is_upstream_up(&self) -> bool {
-        self.is_upstream_up.load(Ordering::Relaxed)
+        self.turns.is_up()
     }
 
     /// A link was opened, or could not be.
     pub fn set_upstream_up(&self, is_up: bool) {
-        if is_up {
-            self.attempts.store(0, Ordering::Relaxed);
-        }
-        self.is_upstream_up.store(is_up, Ordering::Relaxed);
+        self.turns.set_up(is_up);
     }
 
     /// Notes what the log is to be told; false if it was told just that before.
@@ -158,18 +150,9 @@ impl Live {
         self.told.swap(tells, Ordering::Relaxed) != tells
     }
 
-    /// Waits for the right to try an upstream that is down: one link has it at a time, in the
-    /// order of asking. `None` at once, and for all who wait once one has succeeded: upstream is
-    /// up, and nobody need take turns.
-    ///
-    /// Whoever is cancelled, fails or panics drops its turn, and the next one has it.
+    /// Waits for the right to try an upstream that is down, see [`Turns::next`].
     pub async fn turn(&self) -> Option<Turn<'_>> {
-        if self.is_upstream_up() {
-            return None;
-        }
-        // Never closed.
-        let permit = self.turns.acquire().await.ok()?;
-        (!self.is_upstream_up()).then_some(Turn { live: self, _permit: permit })
+        self.turns.next().await
     }
 
     /// True while the server has promised to tell of every change. Barrier rounds must prove it
@@ -199,22 +182,6 @@ impl Live {
     }
 }
 
-/// The right to try whether upstream is back; dropping it passes it on.
-#[derive(Debug)]
-pub struct Turn<'l> {
-    live: &'l Live,
-    _permit: SemaphorePermit<'l>,
-}
-
-impl Turn<'_> {
-    /// The try failed; answers how many have since upstream was up. All links count together, so
-    /// that many of them do not try more often than one.
-    pub fn count_failure(&self) -> u32 {
-        let add = |attempts: u32| Some(attempts.saturating_add(1));
-        self.live.attempts.fetch_update(Ordering::Relaxed, Ordering::Relaxed, add).unwrap_or(0)
-    }
-}
-
 /// Redis from 7.4 on and Valkey from 9 on have HEXPIRE.
 fn has_field_ttls(identity: &Identity) -> bool {
     let mut numbers = identity.version.split('.').map(|part| part.parse::<u32>().unwrap_or(0));
@@ -229,50 +196,6 @@ fn has_field_ttls(identity: &Identity) -> bool {
 #[cfg(test)]
 mod tests {
     use super::{Identity, Live};
-    use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-    use std::pin::{Pin, pin};
-    use std::task::{Context, Poll, Waker};
-
-    /// What a future says when it is polled now.
-    fn now<F: Future>(future: Pin<&mut F>) -> Poll<F::Output> {
-        future.poll(&mut Context::from_waker(Waker::noop()))
-    }
-
-    #[test]
-    fn one_tries_at_a_time_and_the_next_may_however_it_ends() {
-        let live = Live::default();
-        let Poll::Ready(Some(turn)) = now(pin!(live.turn())) else { panic!("nobody else tries") };
-        assert_eq!((turn.count_failure(), turn.count_failure()), (0, 1));
-        let (mut second, mut third) = (Box::pin(live.turn()), Box::pin(live.turn()));
-        assert!(now(second.as_mut()).is_pending() && now(third.as_mut()).is_pending());
-        let unwound = catch_unwind(AssertUnwindSafe(|| {
-            let _held = turn;
-            resume_unwind(Box::new("a panic while trying"));
-        }));
-        assert!(unwound.is_err());
-        // Cancelled after it was given the turn and before it knew.
-        drop(second);
-        let Poll::Ready(Some(turn)) = now(third.as_mut()) else { panic!("the turn is lost") };
-        assert_eq!(turn.count_failure(), 2);
-    }
-
-    #[test]
-    fn one_success_lets_all_go() {
-        let live = Live::default();
-        let Poll::Ready(Some(turn)) = now(pin!(live.turn())) else { panic!("nobody else tries") };
-        turn.count_failure();
-        let (mut second, mut third) = (pin!(live.turn()), pin!(live.turn()));
-        assert!(now(second.as_mut()).is_pending() && now(third.as_mut()).is_pending());
-        live.set_upstream_up(true);
-        drop(turn);
-        assert!(matches!(now(second), Poll::Ready(None)));
-        assert!(matches!(now(third), Poll::Ready(None)));
-        assert!(matches!(now(pin!(live.turn())), Poll::Ready(None)));
-        // The next outage begins anew.
-        live.set_upstream_up(false);
-        let Poll::Ready(Some(turn)) = now(pin!(live.turn())) else { panic!("nobody else tries") };
-        assert_eq!(turn.count_failure(), 0);
-    }
 
     #[test]
     fn the_log_is_told_of_changes() {
