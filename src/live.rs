@@ -1,9 +1,11 @@
 //! What changes while nearside runs and both wings look at: the upstream's identity and health,
-//! and whether the process is draining. Atomics and one short lock; nobody waits here.
+//! and whether the process is draining. Atomics and one short lock; nobody waits here but links
+//! for their turn ([`Turns`]).
 
+use crate::net::dialer::{Turn, Turns};
 use crate::wire::handshake::ServerInfo;
 use parking_lot::RwLock;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 
 /// What the upstream said of itself in its HELLO.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,6 +24,10 @@ impl From<ServerInfo> for Identity {
     }
 }
 
+const TOLD_NOTHING: u8 = 0;
+const TOLD_UP: u8 = 1;
+const TOLD_DOWN: u8 = 2;
+
 /// The state both wings share.
 #[derive(Debug)]
 pub struct Live {
@@ -33,7 +39,10 @@ pub struct Live {
     /// Round trip of the last barrier round, in nanoseconds.
     barrier_ns: AtomicU64,
     databases: AtomicU32,
-    is_upstream_up: AtomicBool,
+    /// Whether upstream is up, and who may try it if it is not.
+    turns: Turns,
+    /// What the log was told last of the upstream.
+    told: AtomicU8,
     /// True if the server does not know HELLO.
     lacks_hello: AtomicBool,
     /// True while the server has acknowledged `CLIENT TRACKING ON`.
@@ -50,7 +59,8 @@ impl Default for Live {
             barrier_ns: AtomicU64::new(0),
             // Redis' default, until the server says otherwise.
             databases: AtomicU32::new(16),
-            is_upstream_up: AtomicBool::new(false),
+            turns: Turns::default(),
+            told: AtomicU8::new(TOLD_NOTHING),
             lacks_hello: AtomicBool::new(false),
             is_tracking_on: AtomicBool::new(false),
         }
@@ -63,19 +73,26 @@ impl Live {
         self.identity.read().clone()
     }
 
-    /// A link was opened to this server.
+    /// A link was opened to this server, by HELLO.
     pub fn set_identity(&self, identity: Identity) {
+        self.lacks_hello.store(false, Ordering::Relaxed);
+        self.learn(identity);
+    }
+
+    /// This server does not know HELLO, or not from this user (Redis before 6.0, one whose HELLO
+    /// was renamed, an ACL).
+    pub fn set_identity_without_hello(&self, identity: Identity) {
+        self.learn(identity);
+        self.lacks_hello.store(true, Ordering::Relaxed);
+    }
+
+    fn learn(&self, identity: Identity) {
         let has_field_ttls = has_field_ttls(&identity);
         self.has_field_ttls.store(has_field_ttls, Ordering::Relaxed);
         let is_new = self.identity.read().as_ref() != Some(&identity);
         if is_new {
             *self.identity.write() = Some(identity);
         }
-    }
-
-    /// The server does not know HELLO (Redis before 6.0, or one whose HELLO was renamed).
-    pub fn set_lacks_hello(&self) {
-        self.lacks_hello.store(true, Ordering::Relaxed);
     }
 
     /// True if a HELLO is answered as the server would: it does not know it.
@@ -119,12 +136,23 @@ impl Live {
 
     /// True if upstream could be used when a link was last tried.
     pub fn is_upstream_up(&self) -> bool {
-        self.is_upstream_up.load(Ordering::Relaxed)
+        self.turns.is_up()
     }
 
     /// A link was opened, or could not be.
     pub fn set_upstream_up(&self, is_up: bool) {
-        self.is_upstream_up.store(is_up, Ordering::Relaxed);
+        self.turns.set_up(is_up);
+    }
+
+    /// Notes what the log is to be told; false if it was told just that before.
+    pub fn is_news(&self, is_up: bool) -> bool {
+        let tells = if is_up { TOLD_UP } else { TOLD_DOWN };
+        self.told.swap(tells, Ordering::Relaxed) != tells
+    }
+
+    /// Waits for the right to try an upstream that is down, see [`Turns::next`].
+    pub async fn turn(&self) -> Option<Turn<'_>> {
+        self.turns.next().await
     }
 
     /// True while the server has promised to tell of every change. Barrier rounds must prove it
@@ -168,6 +196,15 @@ fn has_field_ttls(identity: &Identity) -> bool {
 #[cfg(test)]
 mod tests {
     use super::{Identity, Live};
+
+    #[test]
+    fn the_log_is_told_of_changes() {
+        for first in [true, false] {
+            let live = Live::default();
+            let told = [first, first, !first, !first, first].map(|is_up| live.is_news(is_up));
+            assert_eq!(told, [true, false, true, false, true]);
+        }
+    }
 
     #[test]
     fn field_ttls_by_server_and_version() {

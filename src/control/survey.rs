@@ -55,25 +55,32 @@ impl fmt::Display for Hidden {
 
 /// Gets to know the upstream and publishes what it learns; answers a connection to ask more.
 pub async fn meet(dialer: &Dialer, live: &Live) -> anyhow::Result<Stream> {
-    let (mut stream, server) = match dialer.open(&options(dialer, Proto::Resp3)).await {
-        // What does not know HELLO is asked in the old way.
-        Err(OpenError::Handshake(HandshakeError::NoProto(_))) => {
-            let opened = dialer.open(&options(dialer, Proto::Resp2)).await?;
-            live.set_lacks_hello();
-            opened
+    let mut stream = match dialer.open(&options(dialer, Proto::Resp3)).await {
+        Ok((stream, Some(server))) => {
+            live.set_identity(server.into());
+            stream
         }
-        opened => opened?,
+        // What does not know HELLO, or refuses it, is asked in the old way.
+        Ok((_, None)) | Err(OpenError::Handshake(HandshakeError::NoProto(_))) => {
+            by_info(dialer, live).await?
+        }
+        Err(error) if error.is_refusal() => by_info(dialer, live).await.map_err(|_| error)?,
+        Err(error) => return Err(error.into()),
     };
-    let identity = match server {
-        Some(server) => server.into(),
-        None => by_info(&mut stream).await?,
-    };
-    live.set_identity(identity);
     live.set_upstream_up(true);
-    live.set_databases(count_databases(&mut stream).await?);
-    let database = dialer.target.database.to_string();
-    ask(&mut stream, &[b"SELECT", database.as_bytes()]).await?;
+    let counting = count_databases(&mut stream, dialer.target.database);
+    live.set_databases(within(dialer, counting).await?);
     Ok(stream)
+}
+
+/// A server that takes questions may still leave one unanswered.
+async fn within<T>(
+    dialer: &Dialer,
+    work: impl Future<Output = anyhow::Result<T>>,
+) -> anyhow::Result<T> {
+    tokio::time::timeout(dialer.timeout, work)
+        .await
+        .unwrap_or_else(|_| Err(OpenError::Silent(dialer.timeout).into()))
 }
 
 fn options(dialer: &Dialer, proto: Proto) -> Options<'_> {
@@ -87,48 +94,62 @@ fn options(dialer: &Dialer, proto: Proto) -> Options<'_> {
     }
 }
 
-/// Who a server is that does not know HELLO.
-async fn by_info(stream: &mut Stream) -> anyhow::Result<Identity> {
-    let info = ask(stream, &[b"INFO", b"server"]).await?;
+/// Meets a server without HELLO: what INFO says must do.
+async fn by_info(dialer: &Dialer, live: &Live) -> anyhow::Result<Stream> {
+    let (mut stream, _) = dialer.open(&options(dialer, Proto::Resp2)).await?;
+    let info = within(dialer, ask(&mut stream, &[b"INFO", b"server"])).await?;
     let info = String::from_utf8_lossy(reply::bulk(&info).unwrap_or_default()).into_owned();
     let version = info.lines().find_map(|line| line.strip_prefix("redis_version:"));
-    Ok(Identity {
+    live.set_identity_without_hello(Identity {
         server: "redis".to_owned(),
         version: version.unwrap_or("0.0.0").trim().to_owned(),
         role: "master".to_owned(),
-    })
+    });
+    Ok(stream)
 }
 
-/// How many databases there are. CONFIG GET is often forbidden and says 16 of a cluster, so it is
-/// tried out on this connection: the first that SELECT refuses, by doubling and then halving.
-async fn count_databases(stream: &mut Stream) -> anyhow::Result<u32> {
-    // All below `known` can be selected, `refused` cannot.
+/// How many databases there are. CONFIG GET is often forbidden, and says 16 of a cluster, so it is
+/// tried out: the first number that SELECT refuses is looked for by doubling, then by halving.
+/// With the usual 16 that is three questions, one of them the way back to `home`.
+async fn count_databases(stream: &mut Stream, home: u32) -> anyhow::Result<u32> {
+    // All below `known` can be selected; `refused` cannot.
     let (mut known, mut refused) = (1, DATABASES_DEFAULT);
     while is_selected(stream, refused).await? {
         known = refused + 1;
-        refused = refused.saturating_mul(2);
         if known > DATABASES_MAX {
-            return Ok(known);
+            break;
         }
+        refused *= 2;
     }
     // Nearly everywhere the first question was one too far.
-    if refused > known && is_selected(stream, refused - 1).await? {
-        return Ok(refused);
-    }
+    let mut middle = refused - 1;
     while known < refused {
-        let middle = known.midpoint(refused);
         if is_selected(stream, middle).await? {
             known = middle + 1;
         } else {
             refused = middle;
         }
+        middle = known.midpoint(refused);
+    }
+    // Where every SELECT was refused, this connection is where it was.
+    if known > 1 {
+        anyhow::ensure!(is_selected(stream, home).await?, "the server refuses SELECT {home} now");
     }
     Ok(known)
 }
 
+/// True if this database is there. A server that is busy or loading says nothing about that.
 async fn is_selected(stream: &mut Stream, database: u32) -> anyhow::Result<bool> {
-    let database = database.to_string();
-    Ok(&ask(stream, &[b"SELECT", database.as_bytes()]).await?[..] == b"+OK\r\n")
+    let digits = database.to_string();
+    let answer = ask(stream, &[b"SELECT", digits.as_bytes()]).await?;
+    let is_refused = answer.starts_with(b"-ERR ") || answer.starts_with(b"-NOPERM ");
+    let is_there = &answer[..] == b"+OK\r\n";
+    anyhow::ensure!(
+        is_there || is_refused,
+        "the server answers SELECT with \"{}\"",
+        answer.trim_ascii().escape_ascii()
+    );
+    Ok(is_there)
 }
 
 /// Looks for keys outside the prefix, over a connection that [`meet`] or the like has opened.

@@ -1,5 +1,6 @@
 //! Opens upstream links: connect, then the handshake, within one time limit. Both wings use it:
-//! the workers for data links, the tracking thread for its own.
+//! the workers for data links, the tracking thread for its own. While upstream is down, the
+//! workers' links take turns to try it.
 
 use crate::net::stream::{self, ConnectError, ConnectErrorKind, Stream};
 use crate::net::target::{Password, Target};
@@ -11,8 +12,10 @@ use bytes::BytesMut;
 use std::fmt;
 use std::io;
 use std::os::unix::net::UnixStream;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 /// Opens a connection to the embedded upstream.
 pub type Door = Box<dyn Fn() -> io::Result<UnixStream> + Send + Sync>;
@@ -137,5 +140,116 @@ async fn shake_hands(
             }
         };
         progress = handshake.reply(&input.split_to(length))?;
+    }
+}
+
+/// Whether upstream is up, and whose turn it is to try it if it is not.
+#[derive(Debug)]
+pub struct Turns {
+    is_up: AtomicBool,
+    /// One permit: the right to try whether upstream is back.
+    right: Semaphore,
+    /// Failed turns since upstream was up.
+    failures: AtomicU32,
+}
+
+impl Default for Turns {
+    fn default() -> Self {
+        let (is_up, failures) = (AtomicBool::new(false), AtomicU32::new(0));
+        Self { is_up, right: Semaphore::new(1), failures }
+    }
+}
+
+impl Turns {
+    /// True if upstream could be used when it was last tried.
+    pub fn is_up(&self) -> bool {
+        self.is_up.load(Ordering::Relaxed)
+    }
+
+    /// It could be used, or could not.
+    pub fn set_up(&self, is_up: bool) {
+        if is_up {
+            self.failures.store(0, Ordering::Relaxed);
+        }
+        self.is_up.store(is_up, Ordering::Relaxed);
+    }
+
+    /// Waits for the right to try an upstream that is down: one link has it at a time, in the
+    /// order of asking. `None` at once, and for all who wait once one has succeeded: upstream is
+    /// up, and nobody need take turns.
+    ///
+    /// Whoever is cancelled, fails or panics drops its turn, and the next one has it.
+    pub async fn next(&self) -> Option<Turn<'_>> {
+        if self.is_up() {
+            return None;
+        }
+        // Never closed.
+        let permit = self.right.acquire().await.ok()?;
+        (!self.is_up()).then_some(Turn { turns: self, _permit: permit })
+    }
+}
+
+/// The right to try whether upstream is back; dropping it passes it on.
+#[derive(Debug)]
+pub struct Turn<'t> {
+    turns: &'t Turns,
+    _permit: SemaphorePermit<'t>,
+}
+
+impl Turn<'_> {
+    /// The try failed; answers how many had before, since upstream was up. All links count
+    /// together, so that many of them do not try more often than one.
+    pub fn count_failure(&self) -> u32 {
+        let add = |failures: u32| Some(failures.saturating_add(1));
+        self.turns.failures.fetch_update(Ordering::Relaxed, Ordering::Relaxed, add).unwrap_or(0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Turns;
+    use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+    use std::pin::{Pin, pin};
+    use std::task::{Context, Poll, Waker};
+
+    /// What a future says when it is polled now.
+    fn now<F: Future>(future: Pin<&mut F>) -> Poll<F::Output> {
+        future.poll(&mut Context::from_waker(Waker::noop()))
+    }
+
+    #[test]
+    fn one_tries_at_a_time_and_the_next_may_however_it_ends() {
+        let turns = Turns::default();
+        let Poll::Ready(Some(turn)) = now(pin!(turns.next())) else { panic!("nobody else tries") };
+        assert_eq!((turn.count_failure(), turn.count_failure()), (0, 1));
+        let (mut second, mut third) = (Box::pin(turns.next()), Box::pin(turns.next()));
+        assert!(now(second.as_mut()).is_pending() && now(third.as_mut()).is_pending());
+        let unwound = catch_unwind(AssertUnwindSafe(|| {
+            let _held = turn;
+            resume_unwind(Box::new("a panic while trying"));
+        }));
+        assert!(unwound.is_err());
+        // Cancelled after it was given the turn and before it knew.
+        drop(second);
+        let Poll::Ready(Some(turn)) = now(third.as_mut()) else { panic!("the turn is lost") };
+        assert_eq!(turn.count_failure(), 2);
+    }
+
+    #[test]
+    fn one_success_lets_all_go() {
+        let turns = Turns::default();
+        let Poll::Ready(Some(turn)) = now(pin!(turns.next())) else { panic!("nobody else tries") };
+        turn.count_failure();
+        let (mut second, mut third) = (pin!(turns.next()), pin!(turns.next()));
+        assert!(now(second.as_mut()).is_pending() && now(third.as_mut()).is_pending());
+        turns.set_up(true);
+        drop(turn);
+        assert!(matches!(now(second), Poll::Ready(None)));
+        assert!(matches!(now(third), Poll::Ready(None)));
+        assert!(matches!(now(pin!(turns.next())), Poll::Ready(None)));
+        // The next outage begins anew.
+        turns.set_up(false);
+        let Poll::Ready(Some(turn)) = now(pin!(turns.next())) else { panic!("nobody else tries") };
+        assert_eq!(turn.count_failure(), 0);
     }
 }

@@ -108,8 +108,8 @@ impl Rules {
     }
 
     /// The prefixes of the client's keys that must be tracked, none overlapping another; a single
-    /// empty one stands for every key, and none at all means that no rule needs tracking. More
-    /// than `max` are not worth their cost on the server.
+    /// empty one stands for every key, none at all means that no rule needs tracking. More than
+    /// `max` are not worth their cost on the server.
     pub fn tracked_prefixes(&self, max: usize) -> Vec<Vec<u8>> {
         let mut prefixes: Vec<Vec<u8>> = self
             .patterns

@@ -36,7 +36,7 @@ fn all_is_well(stage: &mut Stage, clients: &mut [Client]) {
 
 /// A plain proxy: without PTTLs the scripts are shorter. What is cached is elsewhere.
 fn plain() -> Stage {
-    Stage::untracked("cache.level=bypass")
+    Stage::with("cache.level=bypass")
 }
 
 /// Requests on a link that closes: each client is told once, and nobody gets another's answer.
@@ -179,14 +179,13 @@ fn an_mget_with_too_few_values_discards_the_link() {
 /// Pushes on a data link are nobody's answer.
 #[test]
 fn a_push_on_a_data_link_is_no_reply() {
-    // HELLO is answered once the tracking link has met the server.
-    let mut stage = Stage::new();
+    let mut stage = plain();
     let mut client = stage.client();
     client.send("HELLO 3");
     assert_eq!(client.next().first(), Some(&b'%'));
-    client.send("INCR k");
+    client.send("GET k");
     let mut data = stage.data();
-    data.expect("INCR v1:k");
+    data.expect("GET v1:k");
     data.reply(">2\r\n$7\r\nmessage\r\n$1\r\nx\r\n+mine\r\n>1\r\n$1\r\ny\r\n");
     client.reads("+mine\r\n");
     Stage::quiet(&mut client, &mut data);
@@ -211,7 +210,7 @@ fn a_timeout_discards_the_link_so_that_late_replies_go_nowhere() {
 /// As a dead Redis does: the connection ends, behind the replies that did come.
 #[test]
 fn on_down_close_ends_the_connection_behind_what_was_answered() {
-    let mut stage = Stage::untracked("cache.level=bypass upstream.on_down=close");
+    let mut stage = Stage::with("cache.level=bypass upstream.on_down=close");
     let (mut client, mut data) = stage.pair();
     let mut idle = stage.client();
     idle.asks("ECHO idle", "$4\r\nidle\r\n");

@@ -13,6 +13,7 @@ mod faults;
 mod fills;
 mod flights;
 mod keys;
+mod links;
 mod pipelines;
 mod stage;
 mod tracking;

@@ -143,7 +143,7 @@ fn a_client_that_does_not_read_is_bounded_and_stops_nobody() {
 /// The same where the replies come from upstream: it is not asked for what cannot be delivered.
 #[test]
 fn upstream_is_not_asked_for_replies_that_cannot_be_delivered() {
-    let mut stage = Stage::untracked("cache.level=bypass");
+    let mut stage = Stage::with("cache.level=bypass");
     let (mut other, mut data) = stage.pair();
     let mut slow = stage.client();
     slow.send_all(&["GET k"; 100]);

@@ -7,6 +7,7 @@ use bytes::BytesMut;
 use nearside::app::App;
 use nearside::cache::stripe_bit;
 use nearside::config::{Overrides, load};
+use nearside::live::Identity;
 use nearside::stats::Counter;
 use nearside::units::clock::{Clock, Hands, Tick};
 use nearside::wire::{reply, request, write};
@@ -51,7 +52,7 @@ pub(crate) struct Stage {
 }
 
 impl Stage {
-    /// A proxy with one worker whose tracking link is up and synced.
+    /// A proxy with one worker whose tracking link is up and synced, if it has one.
     pub(crate) fn new() -> Self {
         Self::with("")
     }
@@ -59,13 +60,16 @@ impl Stage {
     /// The same, with settings (`key=value`, by spaces) and rules changed.
     pub(crate) fn with(settings: &str) -> Self {
         let mut stage = Self::silent(settings, "");
-        stage.track();
+        if stage.app.shared().rules.tracked_prefixes(1).is_empty() {
+            stage.app.shared().live.set_identity(Identity {
+                server: "redis".to_owned(),
+                version: "7.0.15".to_owned(),
+                role: "master".to_owned(),
+            });
+        } else {
+            stage.track();
+        }
         stage
-    }
-
-    /// A proxy with one worker whose rules need no tracking, so that there is no such link.
-    pub(crate) fn untracked(settings: &str) -> Self {
-        Self::silent(settings, "")
     }
 
     /// A proxy whose upstream has not answered anything yet. `rules` is TOML.
@@ -154,6 +158,12 @@ impl Stage {
             }
         });
         accepted.unwrap()
+    }
+
+    /// Asserts that the proxy tries to open no link beside those that a test has taken.
+    pub(crate) fn tries_nothing_more(&self) {
+        let more = self.upstream.as_ref().unwrap().accept();
+        assert!(self.aside.is_empty() && more.is_err(), "another link");
     }
 
     /// From now on connecting upstream is refused.
@@ -429,6 +439,11 @@ impl Link {
     /// Sends bytes.
     pub(crate) fn reply(&mut self, bytes: &str) {
         self.write(bytes.as_bytes());
+    }
+
+    /// A second writer of this link, for another thread.
+    pub(crate) fn split(&self) -> UnixStream {
+        self.stream.try_clone().unwrap()
     }
 
     /// Sends bytes. What the proxy has closed takes none, and is found out by who reads next.

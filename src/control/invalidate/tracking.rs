@@ -1,9 +1,9 @@
 //! The tracking link: one RESP3 connection with `CLIENT TRACKING ON BCAST`, on a thread of its
 //! own that does nothing but listen, so that no scrape, sweep or slow client delays it.
 //!
-//! Up means: what is stored under it is told of every change, and a barrier round has proved it. On
-//! any loss or doubt everything stored under it is dead at once (R9), and misses go on working. The
-//! log is told of a change of that state, not of each attempt.
+//! Up means: what is stored under it is told of every change, and a barrier round has proved it.
+//! On any loss or doubt everything stored under it is dead at once (R9), and misses go on working.
+//! The log is told of a change of that state, not of each attempt.
 
 use crate::cache::Cache;
 use crate::control::invalidate::listener::{Doubt, Listener};
@@ -70,23 +70,42 @@ struct Story {
     told: Told,
 }
 
+impl Story {
+    fn new() -> Self {
+        Self { attempt: 0, told: Told::Nothing }
+    }
+
+    /// How long to wait before the next attempt. A connection that was only let in, and not
+    /// confirmed by a barrier, does not count as a success: else a replica would be asked
+    /// without end.
+    fn pause(&mut self, error: &anyhow::Error) -> Duration {
+        let is_refused = matches!(
+            error.downcast_ref::<OpenError>(),
+            Some(OpenError::Handshake(HandshakeError::TrackingRefused(_)))
+        );
+        let attempt = self.attempt;
+        self.attempt = attempt.saturating_add(1);
+        if is_refused { REFUSED_PAUSE } else { crate::net::backoff(attempt) }
+    }
+
+    /// A barrier was confirmed.
+    fn proved(&mut self) {
+        self.attempt = 0;
+        self.told = Told::Up;
+    }
+}
+
 impl Tracking {
     /// Keeps the link open for as long as the process lives.
     pub async fn run(self) {
-        let mut story = Story { attempt: 0, told: Told::Nothing };
+        let mut story = Story::new();
         loop {
             let error = match self.session(&mut story).await {
                 Ok(never) => match never {},
                 Err(error) => error,
             };
             self.lost(&error, &mut story);
-            let is_refused = matches!(
-                error.downcast_ref::<OpenError>(),
-                Some(OpenError::Handshake(HandshakeError::TrackingRefused(_)))
-            );
-            let pause = if is_refused { REFUSED_PAUSE } else { crate::net::backoff(story.attempt) };
-            story.attempt = story.attempt.saturating_add(1);
-            tokio::time::sleep(pause).await;
+            tokio::time::sleep(story.pause(&error)).await;
         }
     }
 
@@ -105,7 +124,10 @@ impl Tracking {
             self.block.add(Counter::FlushesReconnect, 1);
         }
         let message = match story.told {
-            Told::Down | Told::Refused => return,
+            Told::Down | Told::Refused => {
+                tracing::debug!(error = %error, "still no tracking link");
+                return;
+            }
             Told::Up => "tracking link lost: nothing it guarded is served any more",
             Told::Nothing => "no tracking link: nothing is served from the cache but `ttl` rules",
         };
@@ -148,18 +170,21 @@ impl Tracking {
         let mut input = BytesMut::with_capacity(64 * 1024);
         let mut out = BytesMut::new();
         let mut heard_at = self.clock.now();
+        let mut was_silent = false;
         loop {
             if !out.is_empty() {
                 stream.write_all_buf(&mut out).await?;
+                stream.flush().await?;
             }
             // Reading comes first: what lies in the socket after a pause of this process proves
-            // that the link lives.
+            // that the link lives. And silence must be seen twice, because the first look may come
+            // before the system has said what there is to read.
             let (is_round_due, is_info_due) = tokio::select! { biased;
                 read = stream.read_buf(&mut input) => {
                     if read? == 0 {
                         anyhow::bail!("the server closed the connection");
                     }
-                    heard_at = self.clock.now();
+                    (heard_at, was_silent) = (self.clock.now(), false);
                     listener.feed(&input, heard_at, &self.cache, &self.prefix, &self.block)?;
                     input.clear();
                     self.heard(&listener, story);
@@ -168,10 +193,11 @@ impl Tracking {
                     (listener.is_eager() || is_due(&mut rounds).await, is_due(&mut infos).await)
                 }
                 _ = rounds.tick() => {
-                    let silence = self.clock.now().since(heard_at);
-                    if silence > self.silence_max {
+                    let is_silent = self.clock.now().since(heard_at) > self.silence_max;
+                    if is_silent && was_silent {
                         anyhow::bail!("no answer for {:?}", self.silence_max);
                     }
+                    was_silent = is_silent;
                     (true, false)
                 }
                 _ = infos.tick() => (false, true),
@@ -192,8 +218,7 @@ impl Tracking {
             // Every change is told since the acknowledgement, and a barrier has shown it: only
             // now may a read take a token (R1).
             self.cache.tracking_up();
-            story.attempt = 0;
-            story.told = Told::Up;
+            story.proved();
             tracing::info!(
                 event = "invalidation_channel_up",
                 upstream = %self.dialer.target,
@@ -224,4 +249,26 @@ fn ticks(period: Duration) -> Interval {
 /// True if the next tick has come; does not wait for it.
 async fn is_due(ticks: &mut Interval) -> bool {
     std::future::poll_fn(|cx| Poll::Ready(ticks.poll_tick(cx).is_ready())).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{REFUSED_PAUSE, Story};
+    use crate::control::invalidate::listener::Doubt;
+    use crate::net::backoff;
+    use crate::net::dialer::OpenError;
+    use crate::wire::handshake::HandshakeError;
+
+    #[test]
+    fn only_a_confirmed_barrier_makes_the_next_pause_short() {
+        let mut story = Story::new();
+        let replica = anyhow::Error::from(Doubt::Role);
+        for attempt in 0..6 {
+            assert_eq!(story.pause(&replica), backoff(attempt));
+        }
+        story.proved();
+        assert_eq!(story.pause(&replica), backoff(0));
+        let refused = OpenError::from(HandshakeError::TrackingRefused("NOPERM".to_owned()));
+        assert_eq!(story.pause(&refused.into()), REFUSED_PAUSE);
+    }
 }

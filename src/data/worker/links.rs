@@ -22,12 +22,22 @@ impl Worker {
     pub fn link_up(&self, index: usize) {
         self.with_link(index, |link| link.state = LinkState::Up);
         self.shared.live.set_upstream_up(true);
+        self.shared.live.count_link(true);
         self.block.add(Counter::ConnectOk, 1);
         self.block.shift(Gauge::UpstreamConnections, 1);
-        if self.shared.live.count_link(true) == 1 {
+    }
+
+    /// A link has shown that it is more than a handshake.
+    pub fn link_proved(&self) {
+        if self.shared.live.is_news(true) {
             let upstream = &self.shared.dialer.target;
             tracing::info!(event = "upstream_up", upstream = %upstream, "upstream is up");
         }
+    }
+
+    /// Answers that a link has taken, over all its connections.
+    pub fn answered(&self, index: usize) -> u64 {
+        self.with_link(index, |link| link.answered()).unwrap_or_default()
     }
 
     /// A link broke: what was sent has an unknown outcome, what was not waits for the next one.
@@ -37,13 +47,17 @@ impl Worker {
         if matches!(error, LinkError::Fault(_)) {
             self.block.add(Counter::ProtocolErrorsUpstream, 1);
         }
-        tracing::warn!(
-            event = "upstream_down",
-            upstream = %self.shared.dialer.target,
-            error = %error,
-            links_left = self.shared.live.count_link(false),
-            "an upstream link broke"
-        );
+        let links_left = self.shared.live.count_link(false);
+        // Once per outage: an upstream that lets links in only to close them says nothing new.
+        if self.shared.live.is_news(false) {
+            tracing::warn!(
+                event = "upstream_down",
+                upstream = %self.shared.dialer.target,
+                error = %error,
+                links_left,
+                "an upstream link broke"
+            );
+        }
         self.with_desk(index, |link, desk| {
             if matches!(error, LinkError::Panic) {
                 link.suspect();
@@ -76,19 +90,18 @@ impl Worker {
     }
 
     /// A link could not be opened.
-    pub fn link_failed(&self, index: usize, error: &LinkError, attempt: u32) {
-        // One that refuses this link (a database that it does not have) is up for the others.
+    pub fn link_failed(&self, index: usize, error: &LinkError) {
         if !error.is_refusal() {
             self.shared.live.set_upstream_up(false);
         }
         self.block.add(error.connect_counter(), 1);
         // Once per outage, not 12 times a second.
-        if attempt == 0 {
+        if self.shared.live.is_news(false) {
             tracing::warn!(
                 event = "upstream_down",
                 upstream = %self.shared.dialer.target,
                 error = %error,
-                "upstream cannot be reached; trying again"
+                "upstream cannot be used; trying again"
             );
         }
         self.fail_waiting(index);
