@@ -5,14 +5,13 @@
 //! waits overlap: a hit among 100,000 keys at random costs half, among a million a third
 //! (`benches/store.rs`).
 
-/// Asks for the lines at `address` that hold an entry's header, its key and a short reply. A long
-/// reply is read in order, which the processor sees by itself.
+/// Asks for so many lines at `address`.
 #[cfg(target_arch = "x86_64")]
 #[expect(unsafe_code, reason = "the prefetch instruction has no safe form")]
 #[inline]
-pub(super) fn prefetch(address: *const u8) {
+pub(super) fn prefetch(address: *const u8, lines: usize) {
     use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-    for line in 0..3 {
+    for line in 0..lines {
         // SAFETY: a prefetch is a hint. It gives the program nothing to read and never faults,
         // whatever the address (Intel SDM, PREFETCHh).
         unsafe { _mm_prefetch::<_MM_HINT_T0>(address.wrapping_add(line * 64).cast()) };
@@ -22,4 +21,4 @@ pub(super) fn prefetch(address: *const u8) {
 /// Elsewhere the processor's own guess has to do.
 #[cfg(not(target_arch = "x86_64"))]
 #[inline]
-pub(super) fn prefetch(_: *const u8) {}
+pub(super) fn prefetch(_: *const u8, _: usize) {}

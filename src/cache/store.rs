@@ -16,12 +16,11 @@
 
 use crate::cache::Entry;
 use crate::cache::prefetch::prefetch;
+use crate::cache::table::{self, Table};
 use crate::cache::token::Generations;
-use hashbrown::HashTable;
-use hashbrown::hash_table;
 use parking_lot::Mutex;
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicPtr, AtomicU64, AtomicUsize, Ordering};
 
 /// Shards: a growing shard of a table of a million entries moves a thousand of them under its
 /// lock.
@@ -29,6 +28,10 @@ const SHARDS: usize = 1 << 10;
 
 /// Slots that a shard may keep although nothing lies in them.
 const SLOTS_KEPT: usize = 64;
+
+/// What an entry's header, its key and a short reply take. A long reply is read in order, which
+/// the processor sees by itself.
+const ENTRY_LINES: usize = 3;
 
 /// What [`Store::fill`] does with a place.
 pub(super) enum Change {
@@ -52,13 +55,28 @@ pub(super) struct Store {
 /// On a cache line of its own: workers meet only where their keys do.
 #[derive(Default)]
 #[repr(align(64))]
-struct Shard(Mutex<HashTable<Entry>>);
+struct Shard {
+    table: Mutex<Table<Entry>>,
+    /// Where the table's buckets are, and how many, for who has no lock: good for a prefetch, and
+    /// for nothing else.
+    ground: AtomicPtr<u8>,
+    buckets: AtomicUsize,
+}
+
+impl Shard {
+    /// The table's buckets have moved.
+    fn note(&self, table: &Table<Entry>) {
+        let (ground, buckets) = table.ground();
+        self.ground.store(ground.cast_mut(), Ordering::Relaxed);
+        self.buckets.store(buckets, Ordering::Relaxed);
+    }
+}
 
 /// A place in the store: where the hand or a sweep stands.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Place {
     shard: usize,
-    bucket: usize,
+    slot: usize,
 }
 
 impl fmt::Debug for Store {
@@ -92,26 +110,36 @@ impl Store {
     /// must not come back here.
     #[inline]
     pub(super) fn look<R>(&self, hash: u64, see: impl FnOnce(&Entry) -> R) -> Option<R> {
-        let table = self.shard(hash)?.0.lock();
+        let table = self.shard(hash)?.table.lock();
         let is_wanted = |entry: &Entry| {
             // All its lines at once, not one after the other.
-            prefetch(entry.address());
+            prefetch(entry.address(), ENTRY_LINES);
             entry.hash() == hash
         };
         table.find(hash, is_wanted).map(see)
     }
 
+    /// Has the processor fetch the bucket of `hash`: a hint to be given some tens of nanoseconds
+    /// before [`Store::fetch_entry`].
+    #[inline]
+    pub(super) fn fetch_bucket(&self, hash: u64) {
+        if let Some(shard) = self.shard(hash) {
+            let bucket = table::home(hash, shard.buckets.load(Ordering::Relaxed));
+            prefetch(shard.ground.load(Ordering::Relaxed).wrapping_add(bucket * 64), 1);
+        }
+    }
+
     /// Has the processor fetch what lies under `hash`, if anything does: a hint to be given some
     /// tens of nanoseconds before [`Store::look`].
     #[inline]
-    pub(super) fn fetch(&self, hash: u64) {
+    pub(super) fn fetch_entry(&self, hash: u64) {
         let Some(shard) = self.shard(hash) else {
             return;
         };
         // The first entry with the hash's tag is the right one 127 times in 128; to compare the
         // whole hash would be to wait for the very line that is to be fetched.
-        if let Some(entry) = shard.0.lock().find(hash, |_| true) {
-            prefetch(entry.address());
+        if let Some(entry) = shard.table.lock().find(hash, |_| true) {
+            prefetch(entry.address(), ENTRY_LINES);
         }
     }
 
@@ -122,18 +150,20 @@ impl Store {
         hash: u64,
         decide: impl FnOnce(Option<&Entry>) -> (Change, R),
     ) -> Option<R> {
-        let mut table = self.shard(hash)?.0.lock();
-        let place = table.entry(hash, |entry| entry.hash() == hash, Entry::hash);
-        let held = match &place {
-            hash_table::Entry::Occupied(held) => Some(held.get()),
-            hash_table::Entry::Vacant(_) => None,
-        };
+        let shard = self.shard(hash)?;
+        let mut table = shard.table.lock();
+        let place = table.place(hash, |entry| entry.hash() == hash);
+        let held = place.and_then(|place| table.get(place));
         let (change, result) = decide(held);
         if let Change::Put(entry) = change {
             let before = held.map_or(0, Entry::weight);
             self.used.fetch_add(entry.weight(), Ordering::Relaxed);
             self.used.fetch_sub(before, Ordering::Relaxed);
-            place.insert(entry);
+            match place {
+                Some(place) => drop(table.replace(place, entry)),
+                None if table.insert(hash, entry, Entry::hash) => shard.note(&table),
+                None => {}
+            }
             drop(table);
             self.make_room();
         }
@@ -154,18 +184,18 @@ impl Store {
         let Some(shard) = self.shard(hash) else {
             return false;
         };
-        let mut table = shard.0.lock();
-        let Ok(found) = table.find_entry(hash, |entry| entry.hash() == hash) else {
+        let mut table = shard.table.lock();
+        let place = table.place(hash, |entry| entry.hash() == hash);
+        let Some(entry) = place.and_then(|place| table.take(place, Entry::hash)) else {
             return false;
         };
-        let (entry, _) = found.remove();
         // Counted before the lock is released, else the hand evicts for room that is there already.
         self.used.fetch_sub(entry.weight(), Ordering::Relaxed);
         drop(table);
         true
     }
 
-    /// Looks at the entries of up to `count` buckets from `place` on and removes those that `dead`
+    /// Looks at the entries of up to `count` slots from `place` on and removes those that `dead`
     /// says. False when it has come to the end.
     pub(super) fn sweep(
         &self,
@@ -177,34 +207,31 @@ impl Store {
             let Some(shard) = self.shards.get(place.shard) else {
                 return false;
             };
-            self.sweep_one(&mut shard.0.lock(), place, &mut dead);
+            self.sweep_one(shard, place, &mut dead);
         }
         true
     }
 
-    fn sweep_one(
-        &self,
-        table: &mut HashTable<Entry>,
-        place: &mut Place,
-        dead: impl FnMut(&Entry) -> bool,
-    ) {
-        if place.bucket >= table.num_buckets() {
+    fn sweep_one(&self, shard: &Shard, place: &mut Place, dead: impl FnMut(&Entry) -> bool) {
+        let table = &mut *shard.table.lock();
+        if place.slot >= table.places() {
             // Slots of what has left long ago.
-            if table.capacity() > SLOTS_KEPT && table.len() < table.capacity() / 4 {
-                table.shrink_to_fit(Entry::hash);
+            let is_empty = table.places() > SLOTS_KEPT && table.len() < table.places() / 4;
+            if is_empty && table.shrink(Entry::hash) {
+                shard.note(table);
             }
-            *place = Place { shard: place.shard + 1, bucket: 0 };
+            *place = Place { shard: place.shard + 1, slot: 0 };
             return;
         }
-        if table.get_bucket(place.bucket).is_some_and(dead) {
-            self.drop_bucket(table, place.bucket);
+        if table.get(place.slot).is_some_and(dead) {
+            self.clear_slot(table, place.slot);
         }
-        place.bucket += 1;
+        place.slot += 1;
     }
 
     /// Keys held.
     pub(super) fn len(&self) -> usize {
-        self.shards.iter().map(|shard| shard.0.lock().len()).sum()
+        self.shards.iter().map(|shard| shard.table.lock().len()).sum()
     }
 
     /// Accounted bytes held.
@@ -230,36 +257,37 @@ impl Store {
         let mut hand = self.hand.lock();
         while self.used() > self.max {
             match self.shards.get(hand.shard) {
-                Some(shard) => self.evict(&mut shard.0.lock(), &mut hand),
+                Some(shard) => self.evict(&mut shard.table.lock(), &mut hand),
                 None => hand.shard = 0,
             }
         }
     }
 
     /// Moves the hand on in one shard until there is room or the shard ends.
-    fn evict(&self, table: &mut HashTable<Entry>, hand: &mut Place) {
+    fn evict(&self, table: &mut Table<Entry>, hand: &mut Place) {
         while self.used() > self.max {
-            if hand.bucket >= table.num_buckets() {
-                *hand = Place { shard: hand.shard + 1, bucket: 0 };
+            if hand.slot >= table.places() {
+                *hand = Place { shard: hand.shard + 1, slot: 0 };
                 return;
             }
-            if table.get_bucket(hand.bucket).is_some_and(|entry| !entry.spend_use()) {
-                self.drop_bucket(table, hand.bucket);
+            if table.get(hand.slot).is_some_and(|entry| !entry.spend_use()) {
+                self.clear_slot(table, hand.slot);
                 self.evicted.fetch_add(1, Ordering::Relaxed);
             }
-            hand.bucket += 1;
+            hand.slot += 1;
         }
     }
 
-    fn drop_bucket(&self, table: &mut HashTable<Entry>, bucket: usize) {
-        if let Ok(found) = table.get_bucket_entry(bucket) {
-            self.generations.bump(found.get().hash());
-            let (entry, _) = found.remove();
+    fn clear_slot(&self, table: &mut Table<Entry>, slot: usize) {
+        if let Some(entry) = table.get(slot) {
+            self.generations.bump(entry.hash());
+        }
+        if let Some(entry) = table.take(slot, Entry::hash) {
             self.used.fetch_sub(entry.weight(), Ordering::Relaxed);
         }
     }
 
-    /// Bits that neither the stripes nor a shard's table use.
+    /// By bits that neither the stripes nor a shard's table use.
     #[inline]
     fn shard(&self, hash: u64) -> Option<&Shard> {
         self.shards.get(usize::try_from(hash >> 40).unwrap_or(0) % SHARDS)

@@ -373,10 +373,12 @@ fn the_hand_spares_what_is_used() {
 fn a_prefetch_changes_nothing() {
     let cache = cache(1 << 20);
     let key = question(&cache, b"key");
-    cache.prefetch(key.hash);
+    cache.prefetch_place(key.hash);
+    cache.prefetch_entry(key.hash);
     assert_eq!(get(&cache, &key), Err(Lookup::Miss));
     store(&cache, &key, b"1");
-    cache.prefetch(key.hash);
+    cache.prefetch_place(key.hash);
+    cache.prefetch_entry(key.hash);
     assert!(get(&cache, &key).is_ok());
 }
 

@@ -66,6 +66,21 @@ impl Ahead {
         limits: &Limits,
         cache: &Cache,
     ) -> Tail {
+        let tail = self.cut_run(bytes, begun, limits, cache);
+        for hash in self.run().iter().filter_map(|cut| cut.hash) {
+            cache.prefetch_entry(hash);
+        }
+        tail
+    }
+
+    #[inline]
+    fn cut_run(
+        &mut self,
+        bytes: &[u8],
+        begun: Option<(Scan, Vec<Arg>)>,
+        limits: &Limits,
+        cache: &Cache,
+    ) -> Tail {
         if self.requests.is_empty() {
             self.requests.resize_with(RUN_MAX, Cut::default);
         }
@@ -95,7 +110,7 @@ impl Ahead {
             let is_alone = self.count == 0 && cut.length == unread.len();
             cut.hash = key.filter(|_| !is_alone).map(|key| cache.hash(key));
             if let Some(hash) = cut.hash {
-                cache.prefetch(hash);
+                cache.prefetch_place(hash);
             }
             self.count += 1;
             if key.is_none() {

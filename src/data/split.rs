@@ -31,8 +31,12 @@ pub fn mget(
         forward::command(session, spec, request, batch);
         return Flow::Next;
     }
+    let cache = &batch.shared.cache;
     for key in request.from(1) {
-        batch.shared.cache.prefetch(batch.shared.cache.hash(key));
+        cache.prefetch_place(cache.hash(key));
+    }
+    for key in request.from(1) {
+        cache.prefetch_entry(cache.hash(key));
     }
     let mut values = Vec::with_capacity(request.len() - 1);
     let mut missing: usize = 0;
