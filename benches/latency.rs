@@ -168,12 +168,17 @@ fn run(path: &Path, keys: &Rc<Keys>, count: u64, seed: u64) -> Seen {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let seen = Rc::new(RefCell::new(Seen::default()));
     let local = tokio::task::LocalSet::new();
-    for number in 0..CLIENTS {
+    let start = |number: usize| {
         let (path, keys, seen) = (path.clone(), Rc::clone(keys), Rc::clone(&seen));
         let random = Random(seed.wrapping_mul(1_000).wrapping_add(number as u64));
-        local.spawn_local(client(path, keys, seen, number, count / CLIENTS as u64, random));
-    }
-    runtime.expect("a runtime").block_on(local);
+        local.spawn_local(client(path, keys, seen, number, count / CLIENTS as u64, random))
+    };
+    let clients: Vec<_> = (0..CLIENTS).map(start).collect();
+    runtime.expect("a runtime").block_on(local.run_until(async {
+        for client in clients {
+            client.await.expect("no client fails");
+        }
+    }));
     seen.take()
 }
 

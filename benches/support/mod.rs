@@ -76,12 +76,21 @@ pub struct Server {
     child: Child,
     pub port: u16,
     name: String,
+    log: PathBuf,
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
         self.child.kill().ok();
         self.child.wait().ok();
+        let said = fs::read_to_string(&self.log).unwrap_or_default();
+        fs::remove_file(&self.log).ok();
+        // What went wrong is likely to stand at the end.
+        if std::thread::panicking() {
+            let lines: Vec<&str> = said.lines().collect();
+            let end = lines.get(lines.len().saturating_sub(20)..).unwrap_or_default();
+            eprintln!("{} said at the end:\n{}", self.name, end.join("\n"));
+        }
     }
 }
 
@@ -103,8 +112,7 @@ impl Server {
             .unwrap_or_else(|error| panic!("cannot start taskset {name}: {error}"));
         for _ in 0..500 {
             if TcpStream::connect(("127.0.0.1", port)).is_ok() {
-                fs::remove_file(&log).ok();
-                return Self { child, port, name };
+                return Self { child, port, name, log };
             }
             if child.try_wait().is_ok_and(|ended| ended.is_some()) {
                 break;
