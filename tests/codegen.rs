@@ -33,8 +33,12 @@ use crate::command::{CacheRule, Flags, KeySpec, Refusal, ReplyRule, ReplyShape, 
 
 /// Answered by the proxy.
 const LOCAL: &str = "auth echo hello ping quit readonly readwrite reset select client|getname \
-    client|help client|id client|info client|list client|no-evict client|no-touch client|setinfo \
-    client|setname";
+    client|capa client|help client|id client|info client|kill client|list client|no-evict \
+    client|no-touch client|pause client|reply client|setinfo client|setname client|unpause \
+    acl|whoami config|rewrite";
+
+/// Forwarded, but for what of it is the proxy's, and answered with both.
+const EDITED: &str = "info config|get config|resetstat config|set";
 
 /// Kept in the near-cache, under the key at argument 1.
 const CACHED: &str = "get strlen getrange type sismember smembers scard lrange lindex llen zscore \
@@ -191,6 +195,7 @@ impl Row {
         let refuse = |why: &str| format!("Refuse(Refusal::{why})");
         match self.class {
             _ if self.is(LOCAL) => "Local".to_owned(),
+            _ if self.is(EDITED) => "Edited".to_owned(),
             _ if self.of("client") || self.is("script|debug") => refuse("SharedLink"),
             _ if self.of("cluster") || self.is("clusterscan asking") => refuse("Cluster"),
             _ if self.is(DANGEROUS) => refuse("Dangerous"),
@@ -266,7 +271,7 @@ impl Row {
 #[test]
 fn the_table_is_generated() {
     let (rows, generated) = (rows(), generate());
-    for list in [LOCAL, CACHED, CACHED_HASH, CACHED_MULTI, DANGEROUS, UNPREFIXED] {
+    for list in [LOCAL, EDITED, CACHED, CACHED_HASH, CACHED_MULTI, DANGEROUS, UNPREFIXED] {
         known(list, &rows);
     }
     known(SHOWN_AS_THEY_ARE, &rows);

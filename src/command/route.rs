@@ -14,6 +14,8 @@ pub enum Route {
     Cacheable,
     /// Forwarded on the shared connection.
     Forward,
+    /// Forwarded, and the answer edited: it tells of nearside as well (INFO, CONFIG).
+    Edited,
     /// Forwarded, unless its own arguments say BLOCK.
     ForwardUnlessBlocking,
     /// Forwarded, unless keys have a prefix: it names keys, or touches them, where they cannot be
@@ -39,6 +41,8 @@ pub enum Disposition {
     Cacheable,
     /// Forward it on the shared connection.
     Forward,
+    /// Forward what of it is upstream's, and edit the answer.
+    Edited,
     /// Answer an error; see [`refused`](crate::command::errors::refused).
     Refuse(Refusal),
 }
@@ -100,6 +104,7 @@ impl Spec {
         match self.route {
             Route::Local => Disposition::Local,
             Route::Cacheable => Disposition::Cacheable,
+            Route::Edited => Disposition::Edited,
             Route::ForwardUnlessBlocking if keys::streams_block(argc, arg) => {
                 Disposition::Refuse(Refusal::Blocking)
             }

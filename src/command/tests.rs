@@ -202,7 +202,7 @@ fn a_shared_connection_is_safe() {
         let safe = match spec.route {
             Route::Refuse(_) | Route::Local | Route::Cacheable => true,
             Route::ForwardUnlessBlocking => spec.keys == KeySpec::Streams,
-            Route::Forward | Route::ForwardUnlessPrefixed => {
+            Route::Forward | Route::Edited | Route::ForwardUnlessPrefixed => {
                 !matches!(spec.class, Class::Pinned | Class::Blocking | Class::Unsupported)
                     && !spec.flags.has(Flags::BLOCKING)
                     && spec.keys != KeySpec::Unread

@@ -21,6 +21,17 @@ pub fn command(
     request: &Request<'_>,
     batch: &mut Batch<'_>,
 ) {
+    with_effect(session, spec, request, effect(spec), batch);
+}
+
+/// As [`command`], where it is known what the command does beside its reply.
+pub fn with_effect(
+    session: &mut Session,
+    spec: &'static Spec,
+    request: &Request<'_>,
+    effect: Effect,
+    batch: &mut Batch<'_>,
+) {
     let shared = batch.shared;
     let link = batch.links.of(session);
     let is_exempt = spec.carries_no_value();
@@ -54,18 +65,14 @@ pub fn command(
         asked_at: batch.view.now,
         keys: named,
         text_len: 0,
-        kind: Kind::Forward(effect(spec)),
+        kind: Kind::Forward(effect),
     });
     session.waits_for_link = link.hand_over();
 }
 
 /// What a command does to the cache beside the keys it names (R13).
 fn effect(spec: &Spec) -> Effect {
-    match spec.name {
-        "info" => Effect::Info,
-        _ if spec.writes_everything() => Effect::Clear,
-        _ => Effect::None,
-    }
+    if spec.writes_everything() { Effect::Clear } else { Effect::None }
 }
 
 /// Writes `request` with `prefix` before each of its keys, and visits them.
