@@ -95,6 +95,7 @@ impl Stage {
             hands,
             clock,
             tracking: None,
+            asks_id: false,
             upstream: Some(upstream),
             aside: VecDeque::new(),
             folder,
