@@ -94,7 +94,7 @@ impl Refusal {
     /// The reason, as it ends the sentence of the error.
     pub fn reason(self) -> &'static str {
         match self {
-            Self::InTransaction => "not inside MULTI, where it would take effect halfway",
+            Self::InTransaction => "it cannot be queued in a transaction",
             Self::Script => "scripts may use keys that they do not name",
             Self::SharedLink => "it would change a connection that clients share",
             Self::Dangerous => "it would put the server out of service for all clients",

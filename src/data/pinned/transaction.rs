@@ -3,9 +3,7 @@
 //! in EXEC's reply its answer takes, and what nearside refuses makes the server refuse EXEC.
 
 use super::{Step, plain, settle};
-use crate::command::{self, Disposition, Need, Policy, Refusal, Spec, errors};
-use crate::data::order::Order;
-use crate::data::output::Output;
+use crate::command::{self, Disposition, Flags, Need, Policy, Refusal, Spec, errors};
 use crate::data::session::{Batch, Flow, Session};
 use crate::data::upstream::{Kind, Place};
 use crate::data::{forward, local};
@@ -122,8 +120,8 @@ fn place_own(
     request: &Request<'_>,
     batch: &mut Batch<'_>,
 ) {
-    let order = std::mem::replace(&mut session.order, Order::default());
-    let output = std::mem::replace(&mut session.output, Output::default());
+    let order = std::mem::take(&mut session.order);
+    let output = std::mem::take(&mut session.output);
     local::answer(session, spec, request, batch);
     session.order = order;
     let mut answered = std::mem::replace(&mut session.output, output);
@@ -134,6 +132,7 @@ fn place_own(
 
 fn refuse(session: &mut Session, spec: &'static Spec, why: Refusal, batch: &mut Batch<'_>) {
     batch.block.add(Counter::RejectedUnsupported, 1);
+    let why = if spec.flags.has(Flags::NO_MULTI) { Refusal::InTransaction } else { why };
     poison(session, spec, batch, |out| errors::refused(out, spec, why));
 }
 

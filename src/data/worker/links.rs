@@ -119,7 +119,7 @@ impl Worker {
 
     /// The owner task of a client's own link ends: nothing of it is left.
     pub fn retire(&self, index: usize) {
-        self.with_desk(index, |link, desk| lose_pin(link, desk));
+        self.with_desk(index, lose_pin);
         self.state.borrow_mut().links.remove(index);
         self.shared.dedicated.fetch_sub(1, Ordering::Relaxed);
     }
