@@ -95,7 +95,6 @@ impl Stage {
             hands,
             clock,
             tracking: None,
-            asks_id: false,
             upstream: Some(upstream),
             aside: VecDeque::new(),
             folder,
