@@ -8,7 +8,9 @@ use dashmap::DashMap;
 use parking_lot::Mutex;
 use std::fmt::Write as _;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI32, AtomicI64, AtomicU16, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{
+    AtomicBool, AtomicI32, AtomicI64, AtomicU16, AtomicU32, AtomicU64, Ordering,
+};
 
 /// What is known of one client.
 #[derive(Debug)]
@@ -43,6 +45,12 @@ pub struct Client {
     pub unsent: AtomicU64,
     /// What only some clients have.
     pub state: Special,
+    /// The server's number for its own link; 0 while it has none.
+    pub upstream_id: AtomicI64,
+    /// True while it waits in a command that may block.
+    pub is_blocked: AtomicBool,
+    /// True once other clients' invalidations were sent to it.
+    pub is_target: AtomicBool,
     /// What it calls itself.
     pub names: Mutex<Names>,
 }
@@ -61,7 +69,7 @@ pub struct Special {
     pub patterns: AtomicU32,
     /// Shard channels subscribed to.
     pub shard_channels: AtomicU32,
-    /// The client that its invalidations are sent to; -1 = it does not track, 0 = itself.
+    /// While it tracks: the client that its invalidations are sent to; 0 = itself.
     pub redirect: AtomicI64,
 }
 
@@ -74,7 +82,7 @@ impl Default for Special {
             channels: AtomicU32::new(0),
             patterns: AtomicU32::new(0),
             shard_channels: AtomicU32::new(0),
-            redirect: AtomicI64::new(-1),
+            redirect: AtomicI64::new(0),
         }
     }
 }
@@ -102,16 +110,10 @@ marks! {
     Subscriber = 'P',
     /// It is in a transaction.
     Multi = 'x',
-    /// It waits for its blocking command, or is held by CLIENT PAUSE.
-    Blocked = 'b',
+    /// It is held by CLIENT PAUSE.
+    Held = 'b',
     /// CLIENT TRACKING is on.
     Tracking = 't',
-    /// The client that its invalidations go to has gone.
-    RedirectBroken = 'R',
-    /// CLIENT TRACKING BCAST.
-    Broadcast = 'B',
-    /// A watched key has changed: EXEC will fail.
-    Dirty = 'd',
     /// CLIENT KILL has named it.
     Killed = 'A',
     /// CLIENT NO-EVICT.
@@ -164,6 +166,9 @@ impl Registry {
             unread: AtomicU64::new(0),
             unsent: AtomicU64::new(0),
             state: Special::default(),
+            upstream_id: AtomicI64::new(0),
+            is_blocked: AtomicBool::new(false),
+            is_target: AtomicBool::new(false),
             names: Mutex::default(),
         });
         self.clients.insert(id, Arc::clone(&client));
@@ -173,6 +178,12 @@ impl Registry {
     /// A client has gone.
     pub fn leave(&self, client: &Client) {
         self.clients.remove(&client.id);
+    }
+
+    /// The client that the server knows by this number.
+    pub fn by_upstream_id(&self, id: i64) -> Option<u64> {
+        let is = |client: &Arc<Client>| client.upstream_id.load(Ordering::Relaxed) == id;
+        self.clients.iter().find(|client| is(client)).map(|client| client.id)
     }
 
     /// How many there are.
@@ -206,6 +217,18 @@ impl Registry {
 }
 
 impl Client {
+    /// Nothing is left of what it had on a link of its own.
+    pub fn clear_own(&self) {
+        for mark in [Mark::Monitor, Mark::Subscriber, Mark::Multi, Mark::Tracking] {
+            self.mark(mark, false);
+        }
+        let state = &self.state;
+        state.queued.store(-1, Ordering::Relaxed);
+        for count in [&state.watched, &state.channels, &state.patterns, &state.shard_channels] {
+            count.store(0, Ordering::Relaxed);
+        }
+    }
+
     /// True if the client bears this mark.
     #[inline]
     pub fn has(&self, mark: Mark) -> bool {
@@ -234,6 +257,10 @@ impl Client {
             .filter(|(mark, _)| self.has(*mark))
             .map(|(_, letter)| letter)
             .collect();
+        if self.is_blocked.load(Ordering::Relaxed) && !letters.contains('b') {
+            let at = letters.find(|letter| !matches!(letter, 'O' | 'P' | 'x'));
+            letters.insert(at.unwrap_or(letters.len()), 'b');
+        }
         if matches!(self.address, PeerAddress::Unix(_)) {
             // Redis has it before `r`, `e` and `T`.
             let at = letters.find(['e', 'T']).unwrap_or(letters.len());
@@ -286,7 +313,7 @@ impl Client {
             u8::from(unsent > 0),
             size_of::<Self>() as u64 + unread + unsent,
             if unsent > 0 { "rw" } else { "r" },
-            state.redirect.load(Ordering::Relaxed),
+            if self.has(Mark::Tracking) { state.redirect.load(Ordering::Relaxed) } else { -1 },
             self.resp.load(Ordering::Relaxed),
             names.lib_name,
             names.lib_ver,
@@ -316,11 +343,11 @@ mod tests {
         let registry = Registry::default();
         let client = registry.enter(tcp(1), tcp(2), Tick(0));
         assert_eq!(client.flags(), "N");
-        for mark in [Mark::NoTouch, Mark::Multi, Mark::Tracking, Mark::NoEvict, Mark::Blocked] {
+        for mark in [Mark::NoTouch, Mark::Multi, Mark::Tracking, Mark::NoEvict, Mark::Held] {
             client.mark(mark, true);
         }
         assert_eq!(client.flags(), "xbteT");
-        client.mark(Mark::Blocked, false);
+        client.mark(Mark::Held, false);
         assert_eq!(client.flags(), "xteT");
         let path = PeerAddress::Unix(Arc::from(std::path::Path::new("/s")));
         let client = registry.enter(path.clone(), path, Tick(0));

@@ -5,15 +5,18 @@
 
 use crate::command::{Refusal, Spec, errors};
 use crate::data::Shared;
+use crate::data::forward;
 use crate::data::local::filter::{self, Dialect, Filter};
 use crate::data::local::{ok, reply};
 use crate::data::registry::{Client, Mark, Names};
-use crate::data::session::{Batch, Ending, Replies, Session};
+use crate::data::session::{Batch, Ending, Flow, Replies, Session};
+use crate::data::upstream::{Effect, Kind};
 use crate::units::clock::Tick;
 use crate::wire::number::parse_i64;
 use crate::wire::request::Request;
 use crate::wire::write;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 /// What is said of a name with bytes that would break a line of CLIENT LIST.
 pub const BAD_NAME: &[u8] =
@@ -183,6 +186,43 @@ fn dialect(shared: &Shared) -> Dialect {
         Some(identity) if identity.server == "valkey" => Dialect::Valkey,
         _ => Dialect::Redis,
     }
+}
+
+/// CLIENT UNBLOCK: the server ends what that client waits for on its own link.
+pub fn unblock(
+    session: &mut Session,
+    spec: &'static Spec,
+    request: &Request<'_>,
+    batch: &mut Batch<'_>,
+) -> Flow {
+    let reason = request.arg(3);
+    let is_known = reason.eq_ignore_ascii_case(b"timeout") || reason.eq_ignore_ascii_case(b"error");
+    let id = parse_i64(request.arg(2));
+    let upstream_id = id.and_then(|id| u64::try_from(id).ok()).and_then(|id| {
+        let client = batch.shared.registry.find(id)?;
+        let is_blocked = client.is_blocked.load(Ordering::Relaxed);
+        is_blocked.then(|| client.upstream_id.load(Ordering::Relaxed)).filter(|&id| id != 0)
+    });
+    match (request.len(), id, upstream_id) {
+        (3 | 4, _, _) if request.len() == 4 && !is_known => {
+            session.error(b"ERR CLIENT UNBLOCK reason should be TIMEOUT or ERROR");
+        }
+        (3 | 4, None, _) => session.error(b"ERR value is not an integer or out of range"),
+        (3 | 4, Some(_), None) => reply(session, |out, _| write::integer(out, 0)),
+        (3 | 4, Some(_), Some(upstream_id)) => {
+            let mut digits = itoa::Buffer::new();
+            let mut words: Vec<&[u8]> =
+                vec![b"CLIENT", b"UNBLOCK", digits.format(upstream_id).as_bytes()];
+            words.extend((request.len() == 4).then_some(reason));
+            forward::words(session, spec, &words, Kind::Forward(Effect::None), batch);
+            return Flow::Next;
+        }
+        _ => session.error(
+            b"ERR unknown subcommand or wrong number of arguments for 'UNBLOCK'. Try CLIENT HELP.",
+        ),
+    }
+    batch.block.command(spec.index, session.take_error(), 1);
+    Flow::Next
 }
 
 fn list(session: &mut Session, request: &Request<'_>, batch: &Batch<'_>) {

@@ -1,5 +1,6 @@
 //! HELLO and AUTH: who the client is, and which protocol it speaks.
 
+use crate::command::Spec;
 use crate::data::local::client::{BAD_NAME, is_plain};
 use crate::data::local::{ok, reply, use_link};
 use crate::data::session::{Batch, Session};
@@ -54,7 +55,12 @@ fn is_equal_in_constant_time(expected: &[u8], given: &[u8]) -> bool {
 }
 
 /// HELLO.
-pub fn hello(session: &mut Session, request: &Request<'_>, batch: &Batch<'_>) {
+pub fn hello(
+    session: &mut Session,
+    spec: &'static Spec,
+    request: &Request<'_>,
+    batch: &mut Batch<'_>,
+) {
     let proto = match (request.len(), parse_i64(request.arg(1))) {
         (1, _) => session.proto,
         (_, Some(2)) => Proto::Resp2,
@@ -99,7 +105,7 @@ pub fn hello(session: &mut Session, request: &Request<'_>, batch: &Batch<'_>) {
     if let Some(name) = name {
         session.client.names.lock().name = String::from_utf8_lossy(name).into_owned();
     }
-    use_link(session, session.db, proto);
+    use_link(session, spec, session.db, proto, batch);
     let id = i64::try_from(session.client.id).unwrap_or(i64::MAX);
     reply(session, |out, proto| {
         write::map(out, proto, 7);

@@ -173,7 +173,7 @@ fn own(shared: &Shared) -> Own {
             ("Errorstats", error_stats(&totals)),
         ],
         sums: vec![
-            ("blocked_clients", shared.registry.count(Mark::Blocked) as u64),
+            ("blocked_clients", shared.registry.count(Mark::Held) as u64),
             ("keyspace_hits", totals.get(Counter::LookupHit)),
         ],
         ..Own::default()

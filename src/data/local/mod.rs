@@ -24,13 +24,14 @@ pub use ledger::{Ledger, Profile};
 use crate::command::Spec;
 use crate::data::Shared;
 use crate::data::forward;
+use crate::data::pinned;
 use crate::data::registry::Mark;
 use crate::data::session::{Batch, Ending, Flow, Replies, Session};
-use crate::data::upstream::Effect;
+use crate::data::upstream::{Effect, Kind};
 use crate::stats::Outcome;
 use crate::wire::number::parse_i64;
 use crate::wire::reply as parse;
-use crate::wire::request::{Request, Scan};
+use crate::wire::request::Request;
 use crate::wire::write::{self, Proto};
 use bytes::BytesMut;
 use info::Wanted;
@@ -56,10 +57,10 @@ pub fn answer(
         }
         "ping" => ping(session, request),
         "echo" => reply(session, |out, _| write::bulk(out, request.arg(1))),
-        "select" => select(session, request, batch),
-        "hello" => hello::hello(session, request, batch),
+        "select" => select(session, spec, request, batch),
+        "hello" => hello::hello(session, spec, request, batch),
         "auth" => hello::auth(session, request, batch),
-        "reset" => reset(session, batch),
+        "reset" => reset(session, spec, batch),
         "quit" => {
             ok(session);
             session.ending = Some(Ending::Quit);
@@ -67,6 +68,7 @@ pub fn answer(
         "asking" | "readonly" | "readwrite" => {
             session.error(b"ERR This instance has cluster support disabled");
         }
+        "client|unblock" => return client::unblock(session, spec, request, batch),
         "acl|whoami" => reply(session, |out, _| write::bulk(out, b"default")),
         "config|rewrite" => session.error(b"ERR The proxy does not write its config file"),
         _ => client::answer(session, spec, request, batch),
@@ -88,78 +90,75 @@ pub enum Edit {
     ResetStat,
 }
 
-/// Forwards a command of which a part is nearside's; answers it if that is all of it.
+/// What becomes of a command of which a part is nearside's.
+#[derive(Debug)]
+pub enum Plan {
+    /// It is forwarded, and its answer edited.
+    Edit(Edit),
+    /// It is forwarded as any other.
+    Pass,
+    /// Of it, only so many arguments of its beginning and these others are forwarded.
+    Part(usize, Vec<usize>),
+    /// This is the answer.
+    Own(BytesMut),
+}
+
+/// Divides a command of which a part is nearside's.
+pub fn plan(proto: Proto, spec: &Spec, request: &Request<'_>, shared: &Shared) -> Plan {
+    let mut out = BytesMut::new();
+    match spec.name {
+        "info" if request.arg(1).eq_ignore_ascii_case(b"upstream") => {
+            return Plan::Part(1, (2..request.len()).collect());
+        }
+        "info" => {
+            let wanted = Wanted::of(request);
+            if !wanted.is_own() {
+                return Plan::Edit(Edit::Info(wanted));
+            }
+            let text = info::remembered(&wanted, shared).unwrap_or_default();
+            write::verbatim(&mut out, proto, text.as_bytes());
+        }
+        "config|get" => {
+            let asked = config::asked(request, shared);
+            if !asked.is_own {
+                return Plan::Edit(Edit::ConfigGet(asked.own));
+            }
+            config::write_own(&asked.own, proto, &mut out);
+        }
+        "config|set" => match config::setting(request, shared) {
+            config::Setting::Theirs => return Plan::Pass,
+            config::Setting::Rest(rest) if !rest.is_empty() => return Plan::Part(2, rest),
+            config::Setting::Rest(_) => write::simple(&mut out, "OK"),
+            config::Setting::Refused(error) => write::error(&mut out, &error),
+        },
+        _ => return Plan::Edit(Edit::ResetStat),
+    }
+    Plan::Own(out)
+}
+
+/// Forwards a command of which a part is nearside's, or answers it.
 pub fn edited(
     session: &mut Session,
     spec: &'static Spec,
     request: &Request<'_>,
     batch: &mut Batch<'_>,
 ) {
-    let shared = batch.shared;
-    session.take_error();
-    let edit = match spec.name {
-        "info" if request.arg(1).eq_ignore_ascii_case(b"upstream") => {
-            let sections: Vec<usize> = (2..request.len()).collect();
-            return part(session, spec, request, 1, &sections, batch);
+    match plan(session.proto, spec, request, batch.shared) {
+        Plan::Edit(edit) => {
+            let kind = Kind::Forward(Effect::Edit(Box::new(edit)));
+            forward::command_as(session, spec, request, kind, batch);
         }
-        "info" => Edit::Info(Wanted::of(request)),
-        "config|get" => {
-            let asked = config::asked(request, shared);
-            if asked.is_own {
-                reply(session, |out, proto| config::write_own(&asked.own, proto, out));
-                return answered(session, spec, batch);
-            }
-            Edit::ConfigGet(asked.own)
+        Plan::Pass => forward::command(session, spec, request, batch),
+        Plan::Part(head, others) => {
+            let all = (0..head).chain(others);
+            let words: Vec<&[u8]> = all.map(|index| request.arg(index)).collect();
+            forward::words(session, spec, &words, Kind::Forward(Effect::None), batch);
         }
-        "config|set" => match config::setting(request, shared) {
-            config::Setting::Theirs => return forward::command(session, spec, request, batch),
-            config::Setting::Rest(rest) if rest.is_empty() => {
-                ok(session);
-                return answered(session, spec, batch);
-            }
-            config::Setting::Rest(rest) => {
-                return part(session, spec, request, 2, &rest, batch);
-            }
-            config::Setting::Refused(error) => {
-                session.error(&error);
-                return answered(session, spec, batch);
-            }
-        },
-        _ => Edit::ResetStat,
-    };
-    if let Edit::Info(wanted) = &edit
-        && wanted.is_own()
-    {
-        let text = info::remembered(wanted, shared).unwrap_or_default();
-        reply(session, |out, proto| write::verbatim(out, proto, text.as_bytes()));
-        return answered(session, spec, batch);
-    }
-    forward::with_effect(session, spec, request, Effect::Edit(Box::new(edit)), batch);
-}
-
-fn answered(session: &mut Session, spec: &'static Spec, batch: &Batch<'_>) {
-    batch.block.command(spec.index, session.take_error(), 1);
-    batch.block.observe(Outcome::Local, 0, 1);
-}
-
-/// Forwards the first `head` arguments of a request, and of the others only these.
-fn part(
-    session: &mut Session,
-    spec: &'static Spec,
-    request: &Request<'_>,
-    head: usize,
-    others: &[usize],
-    batch: &mut Batch<'_>,
-) {
-    let (mut bytes, mut args) = (BytesMut::new(), Vec::new());
-    write::array(&mut bytes, head + others.len());
-    for at in (0..head).chain(others.iter().copied()) {
-        write::bulk(&mut bytes, request.arg(at));
-    }
-    // It is a part of what was parsed before.
-    if Scan::default().next(&bytes, &mut args, &batch.shared.limits.request).is_ok() {
-        let request = Request::new(&bytes, &args);
-        forward::with_effect(session, spec, &request, Effect::None, batch);
+        Plan::Own(answer) => {
+            batch.block.command(spec.index, answer.first() == Some(&b'-'), 1);
+            batch.block.observe(Outcome::Local, 0, 1);
+            reply(session, |out, _| out.extend_from_slice(&answer));
+        }
     }
 }
 
@@ -213,31 +212,44 @@ fn ping(session: &mut Session, request: &Request<'_>) {
     }
 }
 
-fn select(session: &mut Session, request: &Request<'_>, batch: &Batch<'_>) {
+fn select(
+    session: &mut Session,
+    spec: &'static Spec,
+    request: &Request<'_>,
+    batch: &mut Batch<'_>,
+) {
     let Some(index) = parse_i64(request.arg(1)).and_then(|index| i32::try_from(index).ok()) else {
         session.error(b"ERR value is not an integer or out of range");
         return;
     };
     match u32::try_from(index) {
         Ok(db) if db < batch.shared.live.databases() => {
-            use_link(session, db, session.proto);
+            use_link(session, spec, db, session.proto, batch);
             ok(session);
         }
         _ => session.error(b"ERR DB index is out of range"),
     }
 }
 
-/// From here on the session uses another link (nothing is out: R7 holds).
-fn use_link(session: &mut Session, db: u32, proto: Proto) {
+/// From here on the session uses another link, or its own in another way (nothing is out: R7
+/// holds).
+fn use_link(
+    session: &mut Session,
+    spec: &'static Spec,
+    db: u32,
+    proto: Proto,
+    batch: &mut Batch<'_>,
+) {
+    pinned::switch(session, spec, db, proto, batch);
     session.db = db;
     session.proto = proto;
-    session.link = None;
     session.client.db.store(db, Ordering::Relaxed);
     session.client.resp.store(if proto == Proto::Resp2 { 2 } else { 3 }, Ordering::Relaxed);
 }
 
-fn reset(session: &mut Session, batch: &Batch<'_>) {
-    use_link(session, batch.shared.limits.database, Proto::Resp2);
+fn reset(session: &mut Session, spec: &'static Spec, batch: &mut Batch<'_>) {
+    pinned::drop_link(session, batch);
+    use_link(session, spec, batch.shared.limits.database, Proto::Resp2, batch);
     session.is_authenticated = batch.shared.limits.password.is_none();
     session.client.names.lock().name.clear();
     session.client.mark(Mark::NoTouch, false);
