@@ -5,6 +5,8 @@
 //!   differential   the same commands direct and through nearside: the same bytes
 //!   foreign        writes past nearside are seen through it
 //!   clients        redis-cli, redis-py, ioredis, node-redis; handshakes of others as transcripts
+//!   introspection  CLIENT, INFO, CONFIG: nearside's own answers
+//!   tools          redis-cli's modes; what RedisInsight and redis_exporter ask
 //!   hostile        what is not RESP, or too much of it
 //!   outage         upstream gone, frozen, or refusing; drain
 //!   doors          passwords, TLS to upstream, Unix sockets
@@ -20,4 +22,6 @@ mod doors;
 mod foreign;
 mod harness;
 mod hostile;
+mod introspection;
 mod outage;
+mod tools;

@@ -11,7 +11,7 @@ use crate::data::local::{ok, reply};
 use crate::data::registry::{Client, Mark, Names};
 use crate::data::session::{Batch, Ending, Flow, Replies, Session};
 use crate::data::upstream::{Effect, Kind};
-use crate::units::clock::Tick;
+use crate::units::clock::{Tick, unix_millis};
 use crate::wire::number::parse_i64;
 use crate::wire::request::Request;
 use crate::wire::write;
@@ -321,10 +321,11 @@ fn pause(session: &mut Session, request: &Request<'_>, batch: &mut Batch<'_>) {
         (3, _) | (4, b"all") => true,
         (4, b"write") => false,
         (4, _) => return session.error(b"ERR CLIENT PAUSE mode must be WRITE or ALL"),
+        (_, mode) if dialect(batch.shared) == Dialect::Valkey => mode != b"write",
         _ => {
-            let text = b"ERR unknown subcommand or wrong number of arguments for 'pause'. \
-                Try CLIENT HELP.";
-            return session.error(text);
+            let before = b"ERR unknown subcommand or wrong number of arguments for '".as_slice();
+            let text = [before, request.arg(1), b"'. Try CLIENT HELP."].concat();
+            return session.error(&text);
         }
     };
     let Some(millis) = parse_i64(request.arg(2)) else {
@@ -333,6 +334,10 @@ fn pause(session: &mut Session, request: &Request<'_>, batch: &mut Batch<'_>) {
     let Ok(millis) = u64::try_from(millis) else {
         return session.error(b"ERR timeout is negative");
     };
+    let latest = i64::MAX.unsigned_abs() - unix_millis();
+    if dialect(batch.shared) == Dialect::Valkey && millis > latest {
+        return session.error(b"ERR timeout is out of range");
+    }
     let now = batch.view.now;
     let end = Tick(now.0.saturating_add(millis.saturating_mul(1_000_000)));
     batch.shared.pause.begin(now, end, is_all);
