@@ -69,7 +69,7 @@ const UNPREFIXED: &str = "acl|dryrun flushall flushdb ts.info ts.mget ts.mrange 
 
 /// They name keys as the server knows them, to operators or in answer to the same names. On purpose.
 const SHOWN_AS_THEY_ARE: &str = "acl|getuser acl|list acl|log acl|setuser command|getkeys \
-    command|getkeysandflags commandlog|get hotkeys|get pubsub|channels pubsub|numsub slowlog|get";
+    command|getkeysandflags hotkeys|get pubsub|channels pubsub|numsub";
 
 /// Their replies say nothing of a key's value (rule R4).
 const VALUELESS: &str = "ttl pttl expiretime pexpiretime memory|usage object|encoding object|freq \
@@ -196,6 +196,7 @@ impl Row {
             "[0]" => "First",
             text if text.starts_with("error NOGROUP") => "Error",
             text if text.starts_with("RESP2 [*][0]") && self.is("xread xreadgroup") => "Streams",
+            _ if self.is("slowlog|get commandlog|get") => "Log",
             _ => "AsIs",
         }
     }

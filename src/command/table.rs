@@ -263,7 +263,8 @@ pub(super) static TABLE: [Spec; COUNT] = [
     Spec::new(154, "command|info", "2.8.13", -2, LOADING | STALE, Local),
     Spec::new(155, "command|list", "7.0.0", -2, LOADING | STALE, Local),
     Spec::new(156, "commandlog", "valkey 8.1.0", -2, 0, Local).container(4),
-    Spec::new(157, "commandlog|get", "valkey 8.1.0", 4, ADMIN | LOADING | STALE, Admin),
+    Spec::new(157, "commandlog|get", "valkey 8.1.0", 4, ADMIN | LOADING | STALE, Admin)
+        .reply(ReplyRule::Log),
     Spec::new(158, "commandlog|help", "valkey 8.1.0", 2, LOADING | STALE, Local),
     Spec::new(159, "commandlog|len", "valkey 8.1.0", 3, ADMIN | LOADING | STALE, Admin),
     Spec::new(160, "commandlog|reset", "valkey 8.1.0", 3, ADMIN | LOADING | STALE, Dangerous),
@@ -661,7 +662,8 @@ pub(super) static TABLE: [Spec; COUNT] = [
     Spec::new(447, "slaveof", "1.0.0", 3, ADMIN | NOSCRIPT | STALE | NO_ASYNC_LOADING, Unsupported)
         .refuse(Refusal::Dangerous),
     Spec::new(448, "slowlog", "2.2.12", -2, 0, Local).container(4),
-    Spec::new(449, "slowlog|get", "2.2.12", -2, ADMIN | LOADING | STALE, Admin),
+    Spec::new(449, "slowlog|get", "2.2.12", -2, ADMIN | LOADING | STALE, Admin)
+        .reply(ReplyRule::Log),
     Spec::new(450, "slowlog|help", "6.2.0", 2, LOADING | STALE, Local),
     Spec::new(451, "slowlog|len", "2.2.12", 2, ADMIN | LOADING | STALE, Admin),
     Spec::new(452, "slowlog|reset", "2.2.12", 2, ADMIN | LOADING | STALE, Dangerous),

@@ -26,7 +26,9 @@ fn said(port: u16, arguments: &[&str]) -> String {
 
 /// The first lines of a mode that never ends.
 fn first_lines(port: u16, arguments: &[&str], count: usize) -> Vec<String> {
-    let mut child = cli(port, arguments).stdout(Stdio::piped()).spawn().unwrap();
+    let mut command = Command::new("redis-cli");
+    command.args(["-p", &port.to_string()]).args(arguments);
+    let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
     let lines = BufReader::new(child.stdout.take().unwrap()).lines();
     let lines: Vec<String> = lines.take(count).map(Result::unwrap).collect();
     child.kill().unwrap();
@@ -167,5 +169,23 @@ fn an_exporter_scrapes_it() {
         for line in String::from_utf8_lossy(reply::bulk(&list).unwrap()).lines() {
             assert!(line.split(' ').all(|part| part.contains('=')), "{line}");
         }
+    }
+}
+
+/// The server's log is shown with the names that its clients use.
+#[test]
+fn the_slow_log_has_the_clients_names() {
+    for kind in KINDS {
+        let (server, proxy) = filled(kind);
+        let mut conn = proxy.dial();
+        server.dial().words("CONFIG SET slowlog-log-slower-than 0");
+        conn.words("SET seen 1");
+        let log = conn.words("SLOWLOG GET 100");
+        let has = |words: &[&str]| {
+            let bytes: String =
+                words.iter().map(|word| format!("${}\r\n{word}\r\n", word.len())).collect();
+            log.windows(bytes.len()).any(|part| part == bytes.as_bytes())
+        };
+        assert!(has(&["SET", "seen", "1"]) && !has(&["v1:seen"]), "{kind:?}: {}", show(&log));
     }
 }
