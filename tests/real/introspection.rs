@@ -91,7 +91,7 @@ CONFIG SET foo bar
 CONFIG SET databases 3
 CONFIG SET maxmemory 0 maxmemory 0
 CONFIG SET maxmemory 0
-CONFIG GET maxmemory hz
+CONFIG GET maxmemory
 CONFIG RESETSTAT x
 CONFIG RESETSTAT
 DEBUG
