@@ -301,7 +301,7 @@ impl Side {
             let text = named.fold(text.to_owned(), |text, (name, id)| text.replace(name, id));
             text.split(' ').map(ToOwned::to_owned).collect()
         };
-        match &line[1..] {
+        match line.split_at(1).1 {
             "?" => Some(self.conns[at].reply()),
             "? until blocked" => {
                 eventually("a client is blocked", || {
@@ -509,13 +509,13 @@ fn no_link_is_left_of_sessions_that_end_anywhere() {
     }
     let series = "nearside_upstream_dedicated_connections";
     eventually("every link of a client's own is closed", || {
-        (proxy.metric(series) == 0.0).then_some(())
+        (proxy.metric(series) < 1.0).then_some(())
     });
     let list = String::from_utf8(server.dial().words("CLIENT LIST")).unwrap();
     for line in list.lines().filter(|line| line.contains("nearside")) {
         assert!(line.contains(" multi=-1 ") && line.contains(" sub=0 psub=0 "), "{line}");
     }
-    assert_eq!(proxy.metric("nearside_blocked_clients"), 0.0);
+    assert!(proxy.metric("nearside_blocked_clients") < 1.0);
 }
 
 /// xorshift: the same sessions each time.

@@ -167,7 +167,7 @@ pub fn translate(frame: &[u8], prefix: &Prefix, registry: &Registry, out: &mut B
     }
 }
 
-/// Prefixes without the key prefix. The one that stands for all keys is empty, as the server has it.
+/// Prefixes without the key prefix. The one that stands for all keys is empty, as on the server.
 fn cut(list: &[u8], prefix: &Prefix, out: &mut BytesMut) {
     let own = |element| reply::bulk(element).and_then(|full| prefix.strip(full));
     let shown: Vec<&[u8]> = reply::elements(list).filter_map(own).collect();
