@@ -32,8 +32,7 @@ TAGS = ["debug", "repl", "pfdebug", "save", "config-maxmemory", "config-resetsta
 SLOW = {"unit/geo", "unit/hyperloglog", "unit/type/list-3", "unit/type/list-2", "unit/type/stream",
         "unit/type/zset"}
 LISTS = {"": ("differences.txt", 40), "v1": ("differences-v1.txt", 60)}
-# Rounds per unit; a round that a hanging test has ended does not count, up to HANGS of them.
-ROUNDS = 5
+# A round that a hanging test has ended is run again without it, up to so many times.
 HANGS = 12
 # No unit takes as long; the suite's own limit, without progress, is `--hang`.
 UNIT_SECONDS = 1800
@@ -43,6 +42,40 @@ STATUS = re.compile(r"^\[(\w+)\]: (.*)$")
 OK = re.compile(r"^(.*) \(\d+ ms\)$")
 ERR = re.compile(r"^(.*) in tests/\S+\.tcl$")
 DONE = re.compile(r"^\[\d+/\d+ done\]: ")
+
+
+# What runs now, and what is on disk, so that it ends with this program.
+LIVE = set()
+BENCHES = []
+
+
+def spawn(command, **how):
+    """A process in a session of its own, with what it starts itself."""
+    process = subprocess.Popen(
+        command, stdin=subprocess.DEVNULL, stderr=subprocess.STDOUT, start_new_session=True, **how)
+    LIVE.add(process)
+    return process
+
+
+def reap(process):
+    """Ends it and its children."""
+    try:
+        os.killpg(process.pid, signal.SIGKILL)
+    except ProcessLookupError:
+        pass
+    process.wait()
+    LIVE.discard(process)
+
+
+def interrupted(number, _frame):
+    for process in list(LIVE):
+        try:
+            os.killpg(process.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+    for bench in list(BENCHES):
+        bench.drop()
+    os._exit(128 + number)
 
 
 def say(text):
@@ -61,8 +94,7 @@ class Process:
     def __init__(self, command, folder, name, env=None):
         self.log_path = folder / f"{name}.log"
         with open(self.log_path, "wb") as log:
-            self.process = subprocess.Popen(
-                command, cwd=folder, env=env, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+            self.process = spawn(command, cwd=folder, env=env, stdout=log)
 
     def log(self):
         return self.log_path.read_text(errors="replace")
@@ -82,9 +114,7 @@ class Process:
         return False
 
     def end(self):
-        if self.process.poll() is None:
-            self.process.kill()
-        self.process.wait()
+        reap(self.process)
 
 
 def started(make, is_up):
@@ -193,6 +223,7 @@ class Bench:
     """A copy of the suite and a range of ports, for one unit at a time."""
 
     def __init__(self, options, number):
+        BENCHES.append(self)
         self.options = options
         self.suite = options.home / f"bench-{os.getpid()}-{number}"
         self.base_port = 20_000 + (os.getpid() * 4 + number) % 500 * 50
@@ -204,6 +235,7 @@ class Bench:
 
     def drop(self):
         shutil.rmtree(self.suite, ignore_errors=True)
+        BENCHES.remove(self)
 
     def round(self, unit, mode, version, skip):
         """One run of a unit on servers of its own; `version` None is direct."""
@@ -249,20 +281,13 @@ class Bench:
             command.append("--singledb")
         env = dict(os.environ, TERM="dumb", LC_ALL="C")
         with open(folder / "out", "w+b") as out:
-            process = subprocess.Popen(
-                command, cwd=self.suite, env=env, stdin=subprocess.DEVNULL, stdout=out, stderr=out,
-                start_new_session=True)
+            process = spawn(command, cwd=self.suite, env=env, stdout=out)
             try:
                 process.wait(UNIT_SECONDS)
             except subprocess.TimeoutExpired:
                 pass
             finally:
-                # The suite's own children stay in its session; it is ours alone.
-                try:
-                    os.killpg(process.pid, signal.SIGKILL)
-                except ProcessLookupError:
-                    pass
-                process.wait()
+                reap(process)
             out.seek(0)
             return out.read().decode("latin-1")
 
@@ -310,7 +335,7 @@ def run_unit(bench, unit, mode, version, wanted, listed):
     skip = set(listed)
     # Passed first of all: what is listed counts as it does when nothing is left out.
     outcome.first = outcome.passed.copy()
-    for number in range(1, ROUNDS if wanted is not None else 1):
+    for number in range(1, bench.options.rounds if wanted is not None else 1):
         missing = differing(wanted, outcome.passed) - set(listed)
         if not missing:
             break
@@ -399,7 +424,10 @@ def direct(options, mode, units):
 
 
 def one_line(text):
+    """The first line of a failure; the suite cuts an error's first ten letters, and repeats it."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
+    if len(lines) > 1 and lines[1].endswith(lines[0]):
+        return lines[1][:160]
     return lines[0][:160] if lines else ""
 
 
@@ -460,8 +488,8 @@ def judge(options, version, results, listed, is_whole):
         mark = "listed" if key in listed else "NOT LISTED"
         reason = listed.get(key) or one_line(found[key])
         print(f"  {mark}: {key[0]}: {key[1]}: {reason}")
-    for key in sorted(set(found) - set(listed)):
-        wrong.append(f"differs, and is not in {file}: {key[0]}: {key[1]}")
+    if unlisted := len(set(found) - set(listed)):
+        wrong.append(f"{unlisted} of these are not in {file}")
     equal = set().union(*(result.equal for result in results)) - set(found)
     ran = {unit for unit, _ in equal} | {unit for unit, _ in found}
     for key in sorted(set(listed) - set(found)):
@@ -490,6 +518,7 @@ def arguments():
     parser.add_argument("--reuse-direct", action="store_true",
                         help="take the last direct run's results where there are any")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="units at a time")
+    parser.add_argument("--rounds", type=int, default=5, help="of a unit, at most")
     parser.add_argument("--hang", type=int, default=120,
                         help="seconds without progress after which a test hangs")
     parser.add_argument("--log", type=pathlib.Path, help="a new folder for all that was said")
@@ -519,6 +548,8 @@ def arguments():
 
 def main():
     options = arguments()
+    signal.signal(signal.SIGINT, interrupted)
+    signal.signal(signal.SIGTERM, interrupted)
     begun = time.monotonic()
     lists = {version: read_list(pathlib.Path(__file__).with_name(LISTS[version][0]))
              for version in options.versions}
