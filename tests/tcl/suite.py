@@ -14,6 +14,7 @@ import json
 import os
 import pathlib
 import queue
+import random
 import re
 import shutil
 import signal
@@ -41,7 +42,9 @@ START_SECONDS = 30
 STATUS = re.compile(r"^\[(\w+)\]: (.*)$")
 OK = re.compile(r"^(.*) \(\d+ ms\)$")
 ERR = re.compile(r"^(.*) in tests/\S+\.tcl$")
-DONE = re.compile(r"^\[\d+/\d+ done\]: ")
+RAN = re.compile(r"^\[(ok|err|skip|ignore|\d+/\d+ done)\]: |IN PROGRESS", re.M)
+HANGS_AT = re.compile(r"^\S+ => \(IN PROGRESS\) (.*)$")
+DONE = re.compile(r"^\[\d+/\d+ done\]: ", re.M)
 
 
 # What runs now, and what is on disk, so that it ends with this program.
@@ -86,6 +89,21 @@ def free_port():
     with socket.socket() as one:
         one.bind(("127.0.0.1", 0))
         return one.getsockname()[1]
+
+
+def base_port():
+    """The first of 50 free ports, with 32 before it, below those that connections take."""
+    slots = list(range(10_100, 22_600, 100))
+    random.shuffle(slots)
+    for base in slots:
+        try:
+            for port in range(base - 32, base + 50):
+                with socket.socket() as one:
+                    one.bind(("127.0.0.1", port))
+            return base
+        except OSError:
+            continue
+    sys.exit("tests/tcl/run: FAILED: no 82 ports in a row are free")
 
 
 class Process:
@@ -186,7 +204,7 @@ class Round:
         self.passed = collections.Counter()
         self.failed = {}
         self.is_done = False
-        self.running = None
+        self.hung = None
         open_failure = None
         for line in text.splitlines():
             status = STATUS.match(line)
@@ -195,24 +213,24 @@ class Round:
                 open_failure = None
             elif status:
                 open_failure = self.note(status[1], status[2])
+            elif hangs := HANGS_AT.match(line):
+                self.hung = hangs[1]
+                self.failed.setdefault(hangs[1], "hangs")
+                open_failure = None
             elif line.strip() == "The End":
                 break
             elif open_failure:
                 self.failed[open_failure] += "\n" + line
             # An exception outside every test, or a crash of the suite itself.
             if status and status[1] == "exception":
-                self.failed.setdefault(self.running or "(outside every test)", status[2])
+                self.failed.setdefault("(outside every test)", status[2])
 
     def note(self, status, rest):
         """One line of the suite. Answers the failure to which the next lines belong."""
-        if status == "testing":
-            self.running = rest
-        elif status == "ok" and (name := OK.match(rest)):
+        if status == "ok" and (name := OK.match(rest)):
             self.passed[name[1]] += 1
-            self.running = None
         elif status == "err":
             name = ERR.match(rest)
-            self.running = None
             key = name[1] if name else "(outside every test)"
             self.failed[key] = self.failed.get(key, "") + ("" if name else rest)
             return key
@@ -226,7 +244,7 @@ class Bench:
         BENCHES.append(self)
         self.options = options
         self.suite = options.home / f"bench-{os.getpid()}-{number}"
-        self.base_port = 20_000 + (os.getpid() * 4 + number) % 500 * 50
+        self.base_port = base_port()
         shutil.copytree(options.suite / "tests", self.suite / "tests")
         (self.suite / "src").mkdir()
         for tool in ("redis-server", "redis-cli", "redis-benchmark"):
@@ -248,6 +266,8 @@ class Bench:
                     near, port, admin = start_nearside(
                         self.options.binary, version, port, folder)
                 text = self.suite_run(unit, mode, port, skip, folder)
+                if not RAN.search(text):
+                    trouble = "the suite does not start:\n" + text
                 if near:
                     if near.process.poll() is not None:
                         trouble = f"nearside ended with {near.process.returncode}"
@@ -319,12 +339,10 @@ def whole_round(bench, outcome, mode, version, skip):
     hung = set()
     while True:
         result, hits, trouble = bench.round(outcome.name, mode, version, skip | hung)
-        if not result.is_done and result.running:
-            result.failed.setdefault(result.running, "hangs")
         outcome.take(result, hits, trouble)
-        if result.is_done or not result.running or len(hung) >= HANGS:
+        if not result.hung or len(hung) >= HANGS:
             return result, hung
-        hung.add(result.running)
+        hung.add(result.hung)
 
 
 def run_unit(bench, unit, mode, version, wanted, listed):
