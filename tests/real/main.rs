@@ -7,6 +7,8 @@
 //!   clients        redis-cli, redis-py, ioredis, node-redis; handshakes of others as transcripts
 //!   hostile        what is not RESP, or too much of it
 //!   outage         upstream gone, frozen, or refusing; drain
+//!   users          what is built on clients: queues of jobs, locks, sessions, rooms; with a version
+//!                  of keys and without
 //!   doors          passwords, TLS to upstream, Unix sockets
 //! ```
 //!
@@ -21,3 +23,4 @@ mod foreign;
 mod harness;
 mod hostile;
 mod outage;
+mod users;
