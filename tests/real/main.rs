@@ -6,8 +6,10 @@
 //!   foreign        writes past nearside are seen through it
 //!   clients        redis-cli, redis-py, ioredis, node-redis; handshakes of others as transcripts
 //!   hostile        what is not RESP, or too much of it
-//!   own_links      transactions, blocking, subscriptions, tracking: the same plays direct and through it
+//!   own_links      transactions, blocking, subscriptions, tracking: the same plays on both ways
 //!   outage         upstream gone, frozen, or refusing; drain
+//!   users          what is built on clients: queues of jobs, locks, sessions, rooms; with a version
+//!                  of keys and without
 //!   doors          passwords, TLS to upstream, Unix sockets
 //! ```
 //!
@@ -23,3 +25,4 @@ mod harness;
 mod hostile;
 mod outage;
 mod own_links;
+mod users;
