@@ -12,6 +12,8 @@ pub enum Route {
     Local,
     /// Asked of the cache, forwarded on a miss.
     Cacheable,
+    /// As `Cacheable`, if its arguments ask for nothing beyond its key; else forwarded.
+    CacheableByKey,
     /// Forwarded on the shared connection.
     Forward,
     /// Forwarded, unless its own arguments say BLOCK.
@@ -100,15 +102,19 @@ impl Spec {
         match self.route {
             Route::Local => Disposition::Local,
             Route::Cacheable => Disposition::Cacheable,
+            Route::CacheableByKey if keys::asks_for_its_key_only(self, argc, &arg) => {
+                Disposition::Cacheable
+            }
             Route::ForwardUnlessBlocking if keys::streams_block(argc, arg) => {
                 Disposition::Refuse(Refusal::Blocking)
             }
             Route::ForwardUnlessPrefixed if policy.prefixed => {
                 Disposition::Refuse(Refusal::OtherVersions)
             }
-            Route::Forward | Route::ForwardUnlessBlocking | Route::ForwardUnlessPrefixed => {
-                Disposition::Forward
-            }
+            Route::Forward
+            | Route::CacheableByKey
+            | Route::ForwardUnlessBlocking
+            | Route::ForwardUnlessPrefixed => Disposition::Forward,
             Route::Refuse(refusal) => Disposition::Refuse(refusal),
         }
     }
