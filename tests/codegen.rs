@@ -203,6 +203,8 @@ impl Row {
         match self.class {
             _ if self.is(LOCAL) => "Local".to_owned(),
             _ if self.of("client") || self.is("script|debug") => refuse("SharedLink"),
+            // Valkey answers it without a cluster.
+            _ if self.is("cluster|keyslot") => "Forward".to_owned(),
             _ if self.of("cluster") || self.is("clusterscan asking") => refuse("Cluster"),
             _ if self.is(DANGEROUS) => refuse("Dangerous"),
             _ if self.is(UNPREFIXED) => "ForwardUnlessPrefixed".to_owned(),

@@ -220,7 +220,7 @@ pub(super) static TABLE: [Spec; COUNT] = [
         .refuse(Refusal::Cluster),
     Spec::new(120, "cluster|help", "5.0.0", 2, LOADING | STALE, Local).refuse(Refusal::Cluster),
     Spec::new(121, "cluster|info", "3.0.0", 2, LOADING | STALE, Local).refuse(Refusal::Cluster),
-    Spec::new(122, "cluster|keyslot", "3.0.0", 3, STALE, Local).key(2).refuse(Refusal::Cluster),
+    Spec::new(122, "cluster|keyslot", "3.0.0", 3, STALE, Local).key(2),
     Spec::new(123, "cluster|links", "7.0.0", 2, STALE, Local).refuse(Refusal::Cluster),
     Spec::new(124, "cluster|meet", "3.0.0", -4, ADMIN | STALE | NO_ASYNC_LOADING, Unsupported)
         .refuse(Refusal::Cluster),

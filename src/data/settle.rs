@@ -97,16 +97,39 @@ fn answer(link: &mut Pipeline, frame: &Frame<'_>, desk: &mut Desk<'_>) -> Result
     let Some(ticket) = link.front() else {
         return Err(Fault::Stray);
     };
-    match &ticket.kind {
-        Kind::Forward(_) => {
+    let is_read = matches!(ticket.kind, Kind::Read(_) | Kind::Parts(_));
+    if is_read && kind == Some(b'-') && !desk.shared.prefix.is_empty() {
+        let error = without_prefix(ticket.spec, frame.bytes(), desk.shared);
+        return pair(link, &Frame::Borrowed(&error), desk);
+    }
+    pair(link, frame, desk)
+}
+
+/// An error to a cached read: a server older than the table quotes the arguments of a command that
+/// it does not know.
+#[cold]
+fn without_prefix(spec: &Spec, error: &[u8], shared: &Shared) -> BytesMut {
+    let mut clean = BytesMut::new();
+    if !replies::strip(spec.reply, shared.prefix.as_bytes(), error, &mut clean) {
+        clean.extend_from_slice(error);
+    }
+    clean
+}
+
+/// An answer and the ticket at the front.
+#[inline]
+fn pair(link: &mut Pipeline, frame: &Frame<'_>, desk: &mut Desk<'_>) -> Result<(), Fault> {
+    match link.front().map(|ticket| &ticket.kind) {
+        None => Err(Fault::Stray),
+        Some(Kind::Forward(_)) => {
             forwarded(link, frame, desk);
             Ok(())
         }
-        Kind::Read(read) if read.is_answered => proof(link, frame, desk),
-        Kind::Read(_) => value(link, frame, desk),
-        Kind::Parts(parts) if parts.is_answered => part_proof(link, frame, desk),
-        Kind::Parts(_) => part_values(link, frame, desk),
-        Kind::Walk(_) => walk::step(link, frame.bytes(), desk),
+        Some(Kind::Read(read)) if read.is_answered => proof(link, frame, desk),
+        Some(Kind::Read(_)) => value(link, frame, desk),
+        Some(Kind::Parts(parts)) if parts.is_answered => part_proof(link, frame, desk),
+        Some(Kind::Parts(_)) => part_values(link, frame, desk),
+        Some(Kind::Walk(_)) => walk::step(link, frame.bytes(), desk),
     }
 }
 
