@@ -12,6 +12,8 @@ pub enum Route {
     Local,
     /// Asked of the cache, forwarded on a miss.
     Cacheable,
+    /// As `Cacheable`, if its arguments ask for nothing beyond its key; else forwarded.
+    CacheableByKey,
     /// Forwarded on the shared connection.
     Forward,
     /// Forwarded, or on a connection of its own if its arguments say BLOCK.
@@ -117,14 +119,18 @@ impl Spec {
         match self.route {
             Route::Local => Disposition::Local,
             Route::Cacheable => Disposition::Cacheable,
+            Route::CacheableByKey if keys::asks_for_its_key_only(self, argc, &arg) => {
+                Disposition::Cacheable
+            }
             Route::OwnIfBlocking if keys::streams_block(argc, arg) => Disposition::Own(Need::Block),
             Route::Own(need) => Disposition::Own(need),
             Route::ForwardUnlessPrefixed if policy.prefixed => {
                 Disposition::Refuse(Refusal::OtherVersions)
             }
-            Route::Forward | Route::OwnIfBlocking | Route::ForwardUnlessPrefixed => {
-                Disposition::Forward
-            }
+            Route::Forward
+            | Route::CacheableByKey
+            | Route::OwnIfBlocking
+            | Route::ForwardUnlessPrefixed => Disposition::Forward,
             Route::Refuse(refusal) => Disposition::Refuse(refusal),
         }
     }

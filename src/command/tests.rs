@@ -101,31 +101,34 @@ fn arity() {
 
 #[test]
 fn what_is_cached() {
-    let mut cached: Vec<&str> =
-        all().iter().filter(|spec| spec.cacheable()).map(|spec| spec.name).collect();
-    cached.sort_unstable();
-    let expected = "exists get getrange hexists hget hgetall hlen hmget lindex llen lrange mget \
-                    scard sismember smembers strlen type zcard zrange zscore";
-    assert_eq!(cached.join(" "), expected);
+    assert_eq!(all().iter().filter(|spec| spec.cacheable()).count(), 76 + 2);
     for spec in all() {
-        assert_eq!(spec.cacheable(), spec.route == Route::Cacheable, "{}", spec.name);
+        let is_routed = matches!(spec.route, Route::Cacheable | Route::CacheableByKey);
+        assert_eq!(spec.cacheable(), is_routed, "{}", spec.name);
         if spec.cacheable() {
             assert!(!spec.writes() && !spec.carries_no_value(), "{}", spec.name);
             assert_eq!((spec.class, spec.reply), (Class::CacheableRead, ReplyRule::AsIs));
-            let single = spec.keys.single() == Some(1);
-            assert_eq!(single, spec.cache != CacheRule::Multi, "{}", spec.name);
+            let of_one_key = spec.keys.single() == Some(1) || spec.keys == KeySpec::Sort;
+            assert_eq!(of_one_key, spec.cache != CacheRule::Multi, "{}", spec.name);
+        } else if spec.class == Class::CacheableRead {
+            assert_eq!((spec.keys.single(), spec.route), (None, Route::Forward), "{}", spec.name);
         }
     }
     let shape = |name| spec(name).shape;
     assert_eq!((shape("get"), shape("mget")), (ReplyShape::SameButNull, ReplyShape::SameButNull));
     assert_eq!((shape("exists"), shape("lrange")), (ReplyShape::Same, ReplyShape::Same));
     assert_eq!((shape("hmget"), shape("zscore")), (ReplyShape::Differs, ReplyShape::Differs));
+    assert_eq!(
+        (shape("georadius_ro"), shape("lpos")),
+        (ReplyShape::Differs, ReplyShape::SameButNull)
+    );
     let by_field: Vec<&str> = all()
         .iter()
         .filter(|spec| spec.cache == CacheRule::HashField)
         .map(|spec| spec.name)
         .collect();
-    assert_eq!(by_field.join(" "), "hexists hget hgetall hlen hmget");
+    let expected = "hexists hexpiretime hget hgetall hkeys hlen hmget hpexpiretime hstrlen hvals";
+    assert_eq!(by_field.join(" "), expected);
 }
 
 #[test]
@@ -147,10 +150,10 @@ fn what_writes() {
         .filter(|spec| spec.carries_no_value() && spec.keys != KeySpec::None)
         .map(|spec| spec.name)
         .collect();
-    let expected = "expiretime memory|usage object|encoding object|freq object|idletime \
-                    object|refcount pexpiretime pttl ttl";
+    let expected = "memory|usage object|encoding object|freq object|idletime object|refcount";
     assert_eq!(silent.join(" "), expected);
-    assert!(spec("ping").carries_no_value() && !spec("type").carries_no_value());
+    assert!(spec("ping").carries_no_value());
+    assert!(["type", "ttl", "expiretime"].iter().all(|name| !spec(name).carries_no_value()));
 }
 
 #[test]
@@ -161,6 +164,8 @@ fn dispositions() {
         ("exists a b", Cacheable, Cacheable),
         ("set a 1", Forward, Forward),
         ("sinter a b", Forward, Forward),
+        ("sort_ro a get #", Cacheable, Cacheable),
+        ("sort_ro a get b_*", Forward, Forward),
         ("publish a b", Forward, Forward),
         ("config get a", Forward, Forward),
         ("command", Forward, Forward),
@@ -200,7 +205,11 @@ fn dispositions() {
 fn a_shared_connection_is_safe() {
     for spec in all() {
         let safe = match spec.route {
-            Route::Refuse(_) | Route::Local | Route::Cacheable | Route::Own(_) => true,
+            Route::Refuse(_)
+            | Route::Local
+            | Route::Cacheable
+            | Route::CacheableByKey
+            | Route::Own(_) => true,
             Route::OwnIfBlocking => spec.keys == KeySpec::Streams,
             Route::Forward | Route::ForwardUnlessPrefixed => {
                 !matches!(spec.class, Class::Pinned | Class::Blocking | Class::Unsupported)

@@ -3,6 +3,8 @@
 //! ```text
 //!   harness        servers, proxies and raw connections; each ends with the test that made it
 //!   differential   the same commands direct and through nearside: the same bytes
+//!   every_row      every row of the table: vectors of all kinds, direct and through nearside
+//!   sweep          each cached read and every write that can change its reply
 //!   foreign        writes past nearside are seen through it
 //!   clients        redis-cli, redis-py, ioredis, node-redis; handshakes of others as transcripts
 //!   hostile        what is not RESP, or too much of it
@@ -20,9 +22,11 @@
 mod clients;
 mod differential;
 mod doors;
+mod every_row;
 mod foreign;
 mod harness;
 mod hostile;
 mod outage;
 mod own_links;
+mod sweep;
 mod users;
