@@ -14,6 +14,7 @@
 pub mod errors;
 pub mod find;
 pub mod keys;
+pub mod lua;
 pub mod replies;
 pub mod route;
 mod table;
