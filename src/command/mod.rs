@@ -194,10 +194,11 @@ impl Spec {
                 && !self.flags.has(Flags::READONLY))
     }
 
-    /// True if it may change data that none of its arguments names (FLUSHALL, SWAPDB).
+    /// True if it may change data that none of its arguments names (FLUSHALL, SWAPDB). Functions
+    /// are no data.
     #[inline]
     pub fn writes_everything(&self) -> bool {
-        self.writes() && self.keys == KeySpec::None
+        self.writes() && self.keys == KeySpec::None && !self.name.starts_with("function|")
     }
 
     /// True if its reply tells no value, so that a reply which filled no entry need not invalidate
