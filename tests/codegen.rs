@@ -72,6 +72,12 @@ const DANGEROUS: &str = "shutdown debug module|load module|loadex module|unload 
 const UNPREFIXED: &str = "acl|dryrun flushall flushdb ts.info ts.mget ts.mrange ts.mrevrange \
     ts.querylabels xidmprecord";
 
+/// They run scripts, load them or forget them.
+const SCRIPTS: &str = "eval eval_ro evalsha evalsha_ro fcall fcall_ro script|flush script|load";
+
+/// Asked while a script keeps the server busy: never on the connection that this script is of.
+const WHILE_BUSY: &str = "function|kill function|stats script|kill";
+
 /// They name keys as the server knows them, to operators or in answer to the same names. On purpose.
 const SHOWN_AS_THEY_ARE: &str = "acl|getuser acl|list acl|log acl|setuser command|getkeys \
     command|getkeysandflags commandlog|get hotkeys|get pubsub|channels pubsub|numsub slowlog|get";
@@ -218,6 +224,8 @@ impl Row {
             _ if self.is(TRANSACTION) => own("Transaction"),
             _ if self.is("wait waitaof") => own("Wait"),
             _ if self.is("monitor") => own("Monitor"),
+            _ if self.is(WHILE_BUSY) => own("Block"),
+            _ if self.is(SCRIPTS) => "Script".to_owned(),
             _ if self.of("himport") && self.name.contains('|') => own("Fieldset"),
             _ if self.of("client") || self.is("script|debug") => refuse("SharedLink"),
             // Valkey answers it without a cluster.
@@ -232,7 +240,7 @@ impl Row {
             _ if self.is("ts.read") => own("Block"),
             "PubSub" if self.of("pubsub") || self.is("publish spublish") => "Forward".to_owned(),
             "PubSub" => own("Subscribe"),
-            "Scripting" => refuse("Script"),
+            "Scripting" => "Forward".to_owned(),
             "Unsupported" => refuse("Internal"),
             // Indexes see the keys of every version.
             _ if self.name.starts_with("ft.") && self.key_spec == "none" => {
@@ -305,7 +313,9 @@ fn the_table_is_generated() {
         let is_listed = cached.iter().any(|list| row.is(list));
         assert!(!is_listed || row.class == "CacheableRead", "{} is not cached", row.name);
     }
-    known(SHOWN_AS_THEY_ARE, &rows);
+    for list in [SHOWN_AS_THEY_ARE, SCRIPTS, WHILE_BUSY] {
+        known(list, &rows);
+    }
     known(VALUELESS, &rows);
     if std::env::var_os("UPDATE").is_some() {
         fs::write(TABLE, &generated).unwrap();

@@ -298,16 +298,16 @@ pub(super) static TABLE: [Spec; COUNT] = [
     Spec::new(178, "echo", "1.0.0", 2, LOADING | STALE | FAST, Local).route(Route::Local),
     Spec::new(179, "eval", "2.6.0", -3,
         NOSCRIPT | STALE | SKIP_MONITOR | NO_MANDATORY_KEYS | MOVABLEKEYS, Scripting)
-        .counted(2, 1).refuse(Refusal::Script),
+        .counted(2, 1).route(Route::Script),
     Spec::new(180, "evalsha", "2.6.0", -3,
         NOSCRIPT | STALE | SKIP_MONITOR | NO_MANDATORY_KEYS | MOVABLEKEYS, Scripting)
-        .counted(2, 1).refuse(Refusal::Script),
+        .counted(2, 1).route(Route::Script),
     Spec::new(181, "evalsha_ro", "7.0.0", -3,
         READONLY | NOSCRIPT | STALE | SKIP_MONITOR | NO_MANDATORY_KEYS | MOVABLEKEYS, Scripting)
-        .counted(2, 1).refuse(Refusal::Script),
+        .counted(2, 1).route(Route::Script),
     Spec::new(182, "eval_ro", "7.0.0", -3,
         READONLY | NOSCRIPT | STALE | SKIP_MONITOR | NO_MANDATORY_KEYS | MOVABLEKEYS, Scripting)
-        .counted(2, 1).refuse(Refusal::Script),
+        .counted(2, 1).route(Route::Script),
     Spec::new(183, "exec", "1.2.0", 1, NOSCRIPT | LOADING | STALE | SKIP_COMMANDLOG, Pinned)
         .own(Need::Transaction),
     Spec::new(184, "exists", "1.0.0", -2, READONLY | FAST, CacheableRead)
@@ -320,10 +320,10 @@ pub(super) static TABLE: [Spec; COUNT] = [
         .refuse(Refusal::Dangerous),
     Spec::new(189, "fcall", "7.0.0", -3,
         NOSCRIPT | STALE | SKIP_MONITOR | NO_MANDATORY_KEYS | MOVABLEKEYS, Scripting)
-        .counted(2, 1).refuse(Refusal::Script),
+        .counted(2, 1).route(Route::Script),
     Spec::new(190, "fcall_ro", "7.0.0", -3,
         READONLY | NOSCRIPT | STALE | SKIP_MONITOR | NO_MANDATORY_KEYS | MOVABLEKEYS, Scripting)
-        .counted(2, 1).refuse(Refusal::Script),
+        .counted(2, 1).route(Route::Script),
     Spec::new(191, "flushall", "1.0.0", -1, WRITE, Dangerous).route(Route::ForwardUnlessPrefixed),
     Spec::new(192, "flushdb", "1.0.0", -1, WRITE, Dangerous).route(Route::ForwardUnlessPrefixed),
     Spec::new(193, "ft.add", "", -1, WRITE | DENYOOM | MODULE, Unsupported)
@@ -400,16 +400,16 @@ pub(super) static TABLE: [Spec; COUNT] = [
         .route(Route::ForwardUnlessPrefixed),
     Spec::new(233, "function", "7.0.0", -2, 0, Local).container(9),
     Spec::new(234, "function|delete", "7.0.0", 3, WRITE | NOSCRIPT, Dangerous),
-    Spec::new(235, "function|dump", "7.0.0", 2, NOSCRIPT, Scripting).refuse(Refusal::Script),
+    Spec::new(235, "function|dump", "7.0.0", 2, NOSCRIPT, Scripting).route(Route::Script),
     Spec::new(236, "function|flush", "7.0.0", -2, WRITE | NOSCRIPT, Dangerous),
     Spec::new(237, "function|help", "7.0.0", 2, LOADING | STALE, Local),
     Spec::new(238, "function|kill", "7.0.0", 2, NOSCRIPT | ALLOW_BUSY, Dangerous),
-    Spec::new(239, "function|list", "7.0.0", -2, NOSCRIPT, Scripting).refuse(Refusal::Script),
+    Spec::new(239, "function|list", "7.0.0", -2, NOSCRIPT, Scripting).route(Route::Script),
     Spec::new(240, "function|load", "7.0.0", -3, WRITE | DENYOOM | NOSCRIPT, Scripting)
-        .refuse(Refusal::Script),
+        .route(Route::Script),
     Spec::new(241, "function|restore", "7.0.0", -3, WRITE | DENYOOM | NOSCRIPT, Dangerous),
     Spec::new(242, "function|stats", "7.0.0", 2, NOSCRIPT | ALLOW_BUSY, Scripting)
-        .refuse(Refusal::Script),
+        .route(Route::Script),
     Spec::new(243, "geoadd", "3.2.0", -5, WRITE | DENYOOM, Write).key(1),
     Spec::new(244, "geodist", "3.2.0", -4, READONLY, CacheableRead)
         .key(1).cached(CacheRule::Yes, ReplyShape::SameButNull),
@@ -659,13 +659,13 @@ pub(super) static TABLE: [Spec; COUNT] = [
     Spec::new(425, "script", "2.6.0", -2, 0, Local).container(7),
     Spec::new(426, "script|debug", "3.2.0", -3, NOSCRIPT, Dangerous).refuse(Refusal::SharedLink),
     Spec::new(427, "script|exists", "2.6.0", -3, NOSCRIPT | STALE, Scripting)
-        .refuse(Refusal::Script),
+        .route(Route::Script),
     Spec::new(428, "script|flush", "2.6.0", -2, NOSCRIPT | STALE, Dangerous),
     Spec::new(429, "script|help", "5.0.0", 2, LOADING | STALE, Local),
     Spec::new(430, "script|kill", "2.6.0", 2, NOSCRIPT | ALLOW_BUSY, Dangerous),
-    Spec::new(431, "script|load", "2.6.0", 3, NOSCRIPT | STALE, Scripting).refuse(Refusal::Script),
+    Spec::new(431, "script|load", "2.6.0", 3, NOSCRIPT | STALE, Scripting).route(Route::Script),
     Spec::new(432, "script|show", "valkey 8.0.0", 3, NOSCRIPT | STALE, Scripting)
-        .refuse(Refusal::Script),
+        .route(Route::Script),
     Spec::new(433, "sdiff", "1.0.0", -2, READONLY, CacheableRead).range(1, -1, 1),
     Spec::new(434, "sdiffcard", "8.10.0", -3, READONLY | MOVABLEKEYS, Read).counted(1, 1),
     Spec::new(435, "sdiffstore", "1.0.0", -3, WRITE | DENYOOM, MultiKeyWrite).range(1, -1, 1),

@@ -158,7 +158,7 @@ fn what_writes() {
 
 #[test]
 fn dispositions() {
-    use Disposition::{Cacheable, Forward, Local, Own, Refuse};
+    use Disposition::{Cacheable, Forward, Local, Own, Refuse, Script};
     for (request, plain, prefixed) in [
         ("get a", Cacheable, Cacheable),
         ("exists a b", Cacheable, Cacheable),
@@ -178,7 +178,15 @@ fn dispositions() {
         ("multi", Own(Need::Transaction), Own(Need::Transaction)),
         ("blpop a 0", Own(Need::Block), Own(Need::Block)),
         ("subscribe a", Own(Need::Subscribe), Own(Need::Subscribe)),
-        ("eval s 0", Refuse(Refusal::Script), Refuse(Refusal::Script)),
+        ("eval s 0", Script, Script),
+        ("fcall f 0", Script, Script),
+        ("script load s", Script, Script),
+        ("script flush", Script, Script),
+        ("script exists s", Forward, Forward),
+        ("script kill", Own(Need::Block), Own(Need::Block)),
+        ("function load s", Forward, Forward),
+        ("function delete l", Forward, Forward),
+        ("script debug yes", Refuse(Refusal::SharedLink), Refuse(Refusal::SharedLink)),
         ("shutdown", Refuse(Refusal::Dangerous), Refuse(Refusal::Dangerous)),
         ("module list", Forward, Forward),
         ("restore-asking a 0 b", Refuse(Refusal::Internal), Refuse(Refusal::Internal)),
@@ -211,7 +219,7 @@ fn a_shared_connection_is_safe() {
             | Route::CacheableByKey
             | Route::Own(_) => true,
             Route::OwnIfBlocking => spec.keys == KeySpec::Streams,
-            Route::Forward | Route::ForwardUnlessPrefixed => {
+            Route::Forward | Route::ForwardUnlessPrefixed | Route::Script => {
                 !matches!(spec.class, Class::Pinned | Class::Blocking | Class::Unsupported)
                     && !spec.flags.has(Flags::BLOCKING)
                     && spec.keys != KeySpec::Unread

@@ -10,7 +10,7 @@ use crate::data::output::SHARE_MIN;
 use crate::data::pinned::{Step, answer, notice};
 use crate::data::upstream::{Effect, Kind, Parts, Pipeline, Ticket};
 use crate::data::worker::Clients;
-use crate::data::{Shared, consult, split, walk};
+use crate::data::{Shared, consult, script, split, walk};
 use crate::stats::{Block, Counter, Outcome};
 use crate::units::clock::Tick;
 use crate::units::mutant::{self, Mutant};
@@ -132,6 +132,7 @@ fn by_kind(link: &mut Pipeline, frame: &Frame<'_>, desk: &mut Desk<'_>) -> Resul
         Some(Kind::Parts(_)) => part_values(link, frame, desk),
         Some(Kind::Walk(_)) => walk::step(link, frame.bytes(), desk),
         Some(Kind::Own(_)) => answer::take(link, frame, desk),
+        Some(Kind::Script(_)) => script::answer(link, frame, desk),
     }
 }
 
@@ -477,7 +478,7 @@ pub fn fail_front(link: &mut Pipeline, mut lost: Lost, desk: &mut Desk<'_>) {
             Step::Block => answer::unblocked(ticket.owner.client, desk),
             _ => {}
         },
-        Kind::Walk(_) | Kind::Forward(Effect::None | Effect::Info) => {}
+        Kind::Walk(_) | Kind::Script(_) | Kind::Forward(Effect::None | Effect::Info) => {}
     }
     desk.block.command(ticket.spec.index, true, 1 + ticket.joined.len() as u64);
     for waiter in std::iter::once(ticket.owner).chain(ticket.joined) {

@@ -9,6 +9,7 @@
 //!   clients        redis-cli, redis-py, ioredis, node-redis; handshakes of others as transcripts
 //!   hostile        what is not RESP, or too much of it
 //!   own_links      transactions, blocking, subscriptions, tracking: the same plays on both ways
+//!   scripts        scripts and functions, with and without a version
 //!   outage         upstream gone, frozen, or refusing; drain
 //!   users          what is built on clients: queues of jobs, locks, sessions, rooms; with a version
 //!                  of keys and without
@@ -28,5 +29,6 @@ mod harness;
 mod hostile;
 mod outage;
 mod own_links;
+mod scripts;
 mod sweep;
 mod users;
