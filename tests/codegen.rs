@@ -35,8 +35,12 @@ use crate::command::{
 
 /// Answered by the proxy.
 const LOCAL: &str = "auth echo hello ping quit readonly readwrite reset select client|getname \
-    client|help client|id client|info client|list client|no-evict client|no-touch client|setinfo \
-    client|setname client|unblock";
+    client|capa client|help client|id client|info client|kill client|list client|no-evict \
+    client|no-touch client|pause client|reply client|setinfo client|setname client|unblock \
+    client|unpause acl|whoami config|rewrite";
+
+/// Forwarded, but for what of it is the proxy's, and answered with both.
+const EDITED: &str = "info config|get config|resetstat config|set";
 
 /// About the keys that the server tracks for this connection.
 const TRACKING: &str = "client|tracking client|caching client|trackinginfo client|getredir";
@@ -220,6 +224,7 @@ impl Row {
         let own = |need: &str| format!("Own(Need::{need})");
         match self.class {
             _ if self.is(LOCAL) => "Local".to_owned(),
+            _ if self.is(EDITED) => "Edited".to_owned(),
             _ if self.is(TRACKING) => own("Tracking"),
             _ if self.is(TRANSACTION) => own("Transaction"),
             _ if self.is("wait waitaof") => own("Wait"),
@@ -306,7 +311,9 @@ impl Row {
 fn the_table_is_generated() {
     let (rows, generated) = (rows(), generate());
     let cached = [CACHED_MULTI, NOT_CACHED, CACHED_BY_KEY, CACHED_HASH, DIFFER];
-    for list in [LOCAL, TRACKING, TRANSACTION, DANGEROUS, UNPREFIXED].into_iter().chain(cached) {
+    for list in
+        [LOCAL, EDITED, TRACKING, TRANSACTION, DANGEROUS, UNPREFIXED].into_iter().chain(cached)
+    {
         known(list, &rows);
     }
     for row in &rows {

@@ -16,6 +16,8 @@ pub enum Route {
     CacheableByKey,
     /// Forwarded on the shared connection.
     Forward,
+    /// Forwarded, and the answer edited: it tells of nearside as well (INFO, CONFIG).
+    Edited,
     /// Forwarded, or on a connection of its own if its arguments say BLOCK.
     OwnIfBlocking,
     /// Needs a connection of its own.
@@ -64,6 +66,8 @@ pub enum Disposition {
     Cacheable,
     /// Forward it on the shared connection.
     Forward,
+    /// Forward what of it is upstream's, and edit the answer.
+    Edited,
     /// Forward it on a connection of its own.
     Own(Need),
     /// Ask the scripts' room if it may run.
@@ -118,6 +122,7 @@ impl Spec {
             Route::CacheableByKey if keys::asks_for_its_key_only(self, argc, &arg) => {
                 Disposition::Cacheable
             }
+            Route::Edited => Disposition::Edited,
             Route::OwnIfBlocking if keys::streams_block(argc, arg) => Disposition::Own(Need::Block),
             Route::Own(need) => Disposition::Own(need),
             Route::Script => Disposition::Script,

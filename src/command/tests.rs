@@ -219,7 +219,7 @@ fn a_shared_connection_is_safe() {
             | Route::CacheableByKey
             | Route::Own(_) => true,
             Route::OwnIfBlocking => spec.keys == KeySpec::Streams,
-            Route::Forward | Route::ForwardUnlessPrefixed | Route::Script => {
+            Route::Forward | Route::Edited | Route::ForwardUnlessPrefixed | Route::Script => {
                 !matches!(spec.class, Class::Pinned | Class::Blocking | Class::Unsupported)
                     && !spec.flags.has(Flags::BLOCKING)
                     && spec.keys != KeySpec::Unread
