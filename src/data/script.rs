@@ -58,7 +58,10 @@ pub fn serve(
     batch: &mut Batch<'_>,
 ) {
     match batch.shared.scripts.judge(spec, |index| request.arg(index)) {
-        Verdict::Pass => pass(session, spec, request, batch),
+        Verdict::Pass(sha) => {
+            pass(session, spec, request, sha, batch);
+            session.out_mask = u64::MAX;
+        }
         Verdict::NoScript => refuse(session, spec, NO_SCRIPT, batch),
         Verdict::Refused(text) => refuse(session, spec, text.as_bytes(), batch),
     }
@@ -70,22 +73,22 @@ fn refuse(session: &mut Session, spec: &Spec, text: &[u8], batch: &Batch<'_>) {
     session.error(text);
 }
 
-fn pass(session: &mut Session, spec: &'static Spec, request: &Request<'_>, batch: &mut Batch<'_>) {
-    let scripts = &batch.shared.scripts;
-    match spec.name {
-        "evalsha" | "evalsha_ro" => match Sha::parse(request.arg(1)) {
-            Some(sha) if scripts.knows(sha) => by_name(session, spec, request, sha, batch),
-            _ => forward::command(session, spec, request, batch),
-        },
-        "eval" | "eval_ro" | "script|load" => {
-            let text = if spec.name == "script|load" { 2 } else { 1 };
-            let sha = Sha::of(request.arg(text));
+fn pass(
+    session: &mut Session,
+    spec: &'static Spec,
+    request: &Request<'_>,
+    sha: Option<Sha>,
+    batch: &mut Batch<'_>,
+) {
+    let is_name = matches!(spec.name, "evalsha" | "evalsha_ro");
+    match sha {
+        Some(sha) if !is_name => {
             forward::command_as(session, spec, request, Kind::Script(Script::Text(sha)), batch);
             give(&mut batch.links.of(session).given, sha, true);
         }
+        Some(sha) if batch.shared.scripts.knows(sha) => by_name(session, spec, request, sha, batch),
         _ => forward::command(session, spec, request, batch),
     }
-    session.out_mask = u64::MAX;
 }
 
 fn give(given: &mut Given, sha: Sha, is_there: bool) {

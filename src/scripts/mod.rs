@@ -68,8 +68,8 @@ impl std::fmt::Display for Sha {
 /// What becomes of a request of the scripting family.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// It goes upstream.
-    Pass,
+    /// It goes upstream. The script that it names, or whose text it has.
+    Pass(Option<Sha>),
     /// `-NOSCRIPT`: its text has not been seen, so that nobody can say if it keeps to its keys. The
     /// client sends the text then.
     NoScript,
@@ -126,39 +126,36 @@ impl Scripts {
             "eval" | "eval_ro" => self.judge_text(arg(1)),
             "evalsha" | "evalsha_ro" => self.judge_sha(arg(1)),
             "fcall" | "fcall_ro" => self.judge_function(arg(1)),
-            "script|load" => {
-                self.learn(arg(2));
-                Verdict::Pass
-            }
+            "script|load" => Verdict::Pass(Some(self.learn(arg(2)).0)),
             "script|flush" => {
                 self.clear();
-                Verdict::Pass
+                Verdict::Pass(None)
             }
-            _ => Verdict::Pass,
+            _ => Verdict::Pass(None),
         }
     }
 
     fn judge_text(&self, text: &[u8]) -> Verdict {
         match self.learn(text) {
             (sha, Some(fault)) => Verdict::Refused(refusal(sha, &fault)),
-            (_, None) => Verdict::Pass,
+            (sha, None) => Verdict::Pass(Some(sha)),
         }
     }
 
     fn judge_sha(&self, digits: &[u8]) -> Verdict {
-        if !self.is_strict {
-            return Verdict::Pass;
-        }
         // What is no SHA1 is the server's to refuse.
-        let Some(sha) = Sha::parse(digits).filter(|sha| !self.allowed.contains(sha)) else {
-            return Verdict::Pass;
+        let Some(sha) = Sha::parse(digits) else {
+            return Verdict::Pass(None);
         };
+        if !self.is_strict || self.allowed.contains(&sha) {
+            return Verdict::Pass(Some(sha));
+        }
         match self.texts.read().known.get(&sha) {
             None => Verdict::NoScript,
             Some(Known { fault: Some(fault), .. }) => Verdict::Refused(refusal(sha, fault)),
             Some(known) => {
                 known.was_asked.store(true, Ordering::Relaxed);
-                Verdict::Pass
+                Verdict::Pass(Some(sha))
             }
         }
     }
@@ -166,7 +163,7 @@ impl Scripts {
     fn judge_function(&self, name: &[u8]) -> Verdict {
         let is_allowed = self.functions.iter().any(|known| known.eq_ignore_ascii_case(name));
         if !self.is_strict || is_allowed {
-            return Verdict::Pass;
+            return Verdict::Pass(None);
         }
         let name = name.escape_ascii();
         Verdict::Refused(format!(
@@ -293,6 +290,10 @@ mod tests {
         scripts.judge(by_name(&name).unwrap(), |at| words[at])
     }
 
+    fn passes(scripts: &Scripts, words: &[&[u8]]) -> bool {
+        matches!(judge(scripts, words), Verdict::Pass(_))
+    }
+
     fn hex(text: &[u8]) -> Vec<u8> {
         Sha::of(text).to_string().into_bytes()
     }
@@ -310,11 +311,11 @@ mod tests {
     #[test]
     fn without_a_prefix_all_pass_and_texts_are_kept() {
         let scripts = scripts(1 << 20, &[], false);
-        assert_eq!(judge(&scripts, &[b"evalsha", &hex(BUILDS), b"0"]), Verdict::Pass);
-        assert_eq!(judge(&scripts, &[b"eval", BUILDS, b"0"]), Verdict::Pass);
-        assert_eq!(judge(&scripts, &[b"fcall", b"f", b"0"]), Verdict::Pass);
+        assert!(passes(&scripts, &[b"evalsha", &hex(BUILDS), b"0"]));
+        assert!(passes(&scripts, &[b"eval", BUILDS, b"0"]));
+        assert!(passes(&scripts, &[b"fcall", b"f", b"0"]));
         assert_eq!(scripts.text(Sha::of(BUILDS)).unwrap(), BUILDS);
-        assert_eq!(judge(&scripts, &[b"script|flush", b""]), Verdict::Pass);
+        assert!(passes(&scripts, &[b"script|flush", b""]));
         assert_eq!(scripts.text(Sha::of(BUILDS)), None);
     }
 
@@ -322,9 +323,9 @@ mod tests {
     fn under_a_prefix_what_cannot_be_followed_is_refused() {
         let scripts = scripts(1 << 20, &[], true);
         assert_eq!(judge(&scripts, &[b"evalsha", &hex(PONG), b"0"]), Verdict::NoScript);
-        assert_eq!(judge(&scripts, &[b"script|load", b"", PONG]), Verdict::Pass);
-        assert_eq!(judge(&scripts, &[b"evalsha", &hex(PONG), b"0"]), Verdict::Pass);
-        assert_eq!(judge(&scripts, &[b"evalsha", b"no sha", b"0"]), Verdict::Pass);
+        assert!(passes(&scripts, &[b"script|load", b"", PONG]));
+        assert!(passes(&scripts, &[b"evalsha", &hex(PONG), b"0"]));
+        assert!(passes(&scripts, &[b"evalsha", b"no sha", b"0"]));
         for words in [[&b"eval"[..], BUILDS, b"0"], [b"evalsha", &hex(BUILDS), b"0"]] {
             let Verdict::Refused(text) = judge(&scripts, &words) else {
                 panic!("passed");
@@ -343,9 +344,9 @@ mod tests {
     fn what_is_allowed_is_not_read() {
         let sha = Sha::of(BUILDS).to_string();
         let scripts = scripts(1 << 20, &[&sha, "function:f"], true);
-        assert_eq!(judge(&scripts, &[b"evalsha", &hex(BUILDS), b"0"]), Verdict::Pass);
-        assert_eq!(judge(&scripts, &[b"eval", BUILDS, b"0"]), Verdict::Pass);
-        assert_eq!(judge(&scripts, &[b"fcall_ro", b"F", b"0"]), Verdict::Pass);
+        assert!(passes(&scripts, &[b"evalsha", &hex(BUILDS), b"0"]));
+        assert!(passes(&scripts, &[b"eval", BUILDS, b"0"]));
+        assert!(passes(&scripts, &[b"fcall_ro", b"F", b"0"]));
         assert!(matches!(judge(&scripts, &[b"fcall", b"g", b"0"]), Verdict::Refused(_)));
     }
 

@@ -266,7 +266,9 @@ fn a_guarded_server_refuses_what_an_allowed_script_reaches_for() {
         let proxy = Proxy::start(&url, &["keys.version = \"v1\"", &allow]);
         let mut ours = proxy.dial();
         let answer = String::from_utf8(ours.ask(&["EVAL", script, "0"])).unwrap();
-        assert!(answer.starts_with('-') && answer.contains("ermission"), "{answer}");
+        // 7.0 has words of its own.
+        let is_theirs = answer.contains("ermission") || answer.contains("can't access at least");
+        assert!(answer.starts_with('-') && is_theirs, "{answer}");
         expect(&mut ours, &["EVAL", INCR, "1", "a"], ":1\r\n");
         expect(&mut ours, &["GET", "a"], "$1\r\n1\r\n");
         assert_eq!(direct.words("GET v1:a"), b"$1\r\n1\r\n");

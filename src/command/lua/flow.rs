@@ -61,6 +61,8 @@ struct Known<'s> {
     rest: Value<'s>,
     /// All that it returns.
     result: Value<'s>,
+    /// True if it returns several values, or none.
+    is_many: bool,
     /// True if somebody unknown may call it, who has only data.
     is_loose: bool,
 }
@@ -69,7 +71,7 @@ type Result<T> = std::result::Result<T, Fault>;
 
 /// Says if a script uses no key but those it is given.
 pub(super) fn check(chunk: &Chunk) -> Result<()> {
-    let known = Known { rest: Value::Never, result: Value::Never, is_loose: false };
+    let known = Known { rest: Value::Never, result: Value::Never, is_many: false, is_loose: false };
     let mut flow = Flow {
         chunk,
         locals: vec![Value::Never; chunk.locals],
@@ -186,8 +188,12 @@ impl<'s> Flow<'s> {
             self.all_data(&values)?;
         }
         let result = values.all().fold(Value::Nil, Value::or);
-        let place = self.functions.get_mut(function).map(|known| &mut known.result);
-        Self::grow(&mut self.has_changed, place, result);
+        if let Some(known) = self.functions.get_mut(function) {
+            Self::grow(&mut self.has_changed, Some(&mut known.result), result);
+            let is_many = known.is_many || values.fixed.len() != 1 || values.rest.is_some();
+            self.has_changed |= is_many != known.is_many;
+            known.is_many = is_many;
+        }
         Ok(())
     }
 
@@ -402,7 +408,7 @@ impl<'s> Flow<'s> {
                 Ok(()) => Ok((Value::Data, false)),
                 Err(why) => self.fault(why),
             },
-            Value::Function(function) => Ok((self.enter(function, args), true)),
+            Value::Function(function) => Ok(self.enter(function, args)),
             Value::Data | Value::Text(_) => {
                 self.all_data(args)?;
                 Ok((Value::Data, true))
@@ -411,8 +417,8 @@ impl<'s> Flow<'s> {
         }
     }
 
-    /// Hands arguments to a function; its result so far.
-    fn enter(&mut self, function: usize, args: &Arguments<'s>) -> Value<'s> {
+    /// Hands arguments to a function; its result so far, and whether that may be several values.
+    fn enter(&mut self, function: usize, args: &Arguments<'s>) -> (Value<'s>, bool) {
         let chunk = self.chunk;
         let params = chunk.functions.get(function).map_or(&[][..], |code| &*code.params);
         for (at, param) in params.iter().enumerate() {
@@ -421,10 +427,10 @@ impl<'s> Flow<'s> {
         let beyond = args.fixed.iter().skip(params.len()).copied().chain(args.rest);
         let rest = beyond.fold(Value::Nil, Value::or);
         let Some(known) = self.functions.get_mut(function) else {
-            return Value::Mixed;
+            return (Value::Mixed, true);
         };
         Self::grow(&mut self.has_changed, Some(&mut known.rest), rest);
-        known.result.or(Value::Nil)
+        (known.result.or(Value::Nil), known.is_many)
     }
 
     fn all_data(&mut self, values: &Arguments<'s>) -> Result<()> {

@@ -262,7 +262,7 @@ fn scripts_that_do_not_say_why() {
 #[test]
 fn no_script_exhausts_its_reader() {
     let deep = |open: &str, close: &str| {
-        let count = 20_000;
+        let count = 10_000;
         check(format!("return {}1{}", open.repeat(count), close.repeat(count)).as_bytes())
     };
     for (open, close) in [

@@ -123,7 +123,7 @@ fn script(
     batch: &mut Batch<'_>,
 ) {
     match batch.shared.scripts.judge(spec, |index| request.arg(index)) {
-        Verdict::Pass => queue(session, spec, request, Place::Theirs, batch),
+        Verdict::Pass(_) => queue(session, spec, request, Place::Theirs, batch),
         Verdict::NoScript => {
             let mut reply = BytesMut::new();
             write::error(&mut reply, NO_SCRIPT);
