@@ -158,7 +158,7 @@ fn what_writes() {
 
 #[test]
 fn dispositions() {
-    use Disposition::{Cacheable, Forward, Local, Own, Refuse, Script};
+    use Disposition::{Cacheable, Edited, Forward, Local, Own, Refuse, Script};
     for (request, plain, prefixed) in [
         ("get a", Cacheable, Cacheable),
         ("exists a b", Cacheable, Cacheable),
@@ -167,12 +167,12 @@ fn dispositions() {
         ("sort_ro a get #", Cacheable, Cacheable),
         ("sort_ro a get b_*", Forward, Forward),
         ("publish a b", Forward, Forward),
-        ("config get a", Forward, Forward),
+        ("config get a", Edited, Edited),
         ("command", Forward, Forward),
         ("command docs", Forward, Forward),
         ("client id", Local, Local),
         ("hello 3", Local, Local),
-        ("client kill a", Refuse(Refusal::SharedLink), Refuse(Refusal::SharedLink)),
+        ("client kill a", Local, Local),
         ("client tracking on", Own(Need::Tracking), Own(Need::Tracking)),
         ("cluster info", Refuse(Refusal::Cluster), Refuse(Refusal::Cluster)),
         ("multi", Own(Need::Transaction), Own(Need::Transaction)),
