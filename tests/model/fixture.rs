@@ -12,6 +12,7 @@ use nearside::live::Live;
 use nearside::net::client::PeerAddress;
 use nearside::net::dialer::Dialer;
 use nearside::rules::Rules;
+use nearside::scripts::Scripts;
 use nearside::stats::{Block, Stats};
 use nearside::units::clock::{Clock, Tick};
 use nearside::wire::request;
@@ -171,6 +172,7 @@ impl Fixture {
                 timeout: Duration::from_secs(1),
                 name: String::new(),
             }),
+            scripts: Scripts::new(&settings.scripts, true),
             get: command::by_name("get").unwrap(),
             limits: Limits {
                 mode: settings.mode,

@@ -65,6 +65,7 @@ pub fn answer(
             ok(session);
             session.ending = Some(Ending::Quit);
         }
+        "readonly" | "readwrite" if batch.shared.live.takes_readonly() => ok(session),
         "asking" | "readonly" | "readwrite" => {
             session.error(b"ERR This instance has cluster support disabled");
         }
@@ -248,7 +249,7 @@ fn use_link(
 }
 
 fn reset(session: &mut Session, spec: &'static Spec, batch: &mut Batch<'_>) {
-    pinned::drop_link(session, batch);
+    let is_theirs = pinned::reset(session, spec, batch);
     use_link(session, spec, batch.shared.limits.database, Proto::Resp2, batch);
     session.is_authenticated = batch.shared.limits.password.is_none();
     session.client.names.lock().name.clear();
@@ -257,5 +258,7 @@ fn reset(session: &mut Session, spec: &'static Spec, batch: &mut Batch<'_>) {
         Replies::Skip => Replies::Skip,
         _ => Replies::On,
     });
-    reply(session, |out, _| write::simple(out, "RESET"));
+    if !is_theirs {
+        reply(session, |out, _| write::simple(out, "RESET"));
+    }
 }

@@ -8,9 +8,11 @@ use crate::data::forward;
 use crate::data::local::{self, Plan};
 use crate::data::session::{Batch, Flow, Session};
 use crate::data::upstream::{Kind, Place};
+use crate::scripts::{NO_SCRIPT, Verdict};
 use crate::stats::Counter;
 use crate::wire::number::parse_i64;
 use crate::wire::request::Request;
+use crate::wire::write;
 use bytes::{Bytes, BytesMut};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -108,7 +110,30 @@ fn by_route(
         Disposition::Own(Need::Subscribe | Need::Tracking | Need::Monitor) => {
             refuse(session, spec, Refusal::InTransaction, batch);
         }
+        Disposition::Script => script(session, spec, request, batch),
         Disposition::Refuse(why) => refuse(session, spec, why, batch),
+    }
+}
+
+/// A script that may not run makes EXEC fail, and one that nobody knows fails as it is executed.
+fn script(
+    session: &mut Session,
+    spec: &'static Spec,
+    request: &Request<'_>,
+    batch: &mut Batch<'_>,
+) {
+    match batch.shared.scripts.judge(spec, |index| request.arg(index)) {
+        Verdict::Pass(_) => queue(session, spec, request, Place::Theirs, batch),
+        Verdict::NoScript => {
+            let mut reply = BytesMut::new();
+            write::error(&mut reply, NO_SCRIPT);
+            let kind = Kind::Own(Box::new(Step::Queue(Place::Ours(reply.freeze()))));
+            forward::words(session, spec, &[b"PING"], kind, batch);
+        }
+        Verdict::Refused(text) => {
+            batch.block.add(Counter::RejectedUnsupported, 1);
+            poison(session, spec, batch, |out| write::error(out, text.as_bytes()));
+        }
     }
 }
 
