@@ -48,11 +48,14 @@ fn arguments(prefix: &[u8], list: &[u8], out: &mut BytesMut) {
 mod tests {
     use super::strip;
     use bytes::BytesMut;
+    use std::fmt::Write as _;
 
     fn entry(words: &[&str]) -> String {
-        let list: String =
-            words.iter().map(|word| format!("${}\r\n{word}\r\n", word.len())).collect();
-        format!("*6\r\n:1\r\n:2\r\n:3\r\n*{}\r\n{list}$1\r\na\r\n$0\r\n\r\n", words.len())
+        let mut list = format!("*{}\r\n", words.len());
+        for word in words {
+            write!(list, "${}\r\n{word}\r\n", word.len()).unwrap();
+        }
+        format!("*6\r\n:1\r\n:2\r\n:3\r\n{list}$1\r\na\r\n$0\r\n\r\n")
     }
 
     #[test]

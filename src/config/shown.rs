@@ -67,7 +67,7 @@ impl Settings {
             ("cache.max_memory", Size(cache.max_memory).to_string()),
             ("cache.max_variants", cache.max_variants.to_string()),
             ("cache.sweep_interval", span(cache.sweep_interval)),
-            ("cache.commands", cache.commands.as_ref().map_or("all".into(), |list| list.join(" "))),
+            ("cache.commands", cache.commands.as_ref().map_or_else(all, |list| list.join(" "))),
         ]
     }
 }
@@ -84,6 +84,10 @@ fn shown_rule(rule: &Rule) -> [(&'static str, String); 8] {
         ("cache.ttl_probe", if rule.ttl_probe { "always" } else { "never" }.to_owned()),
         ("cache.admission", rule.admission.as_str().to_owned()),
     ]
+}
+
+fn all() -> String {
+    "all".to_owned()
 }
 
 fn span(duration: Duration) -> String {

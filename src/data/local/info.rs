@@ -287,18 +287,17 @@ fn error_stats(totals: &Totals) -> String {
 
 /// Nearside's own sections, as far as they are wanted.
 fn append_own(text: &mut String, wanted: &Wanted, shared: &Shared) {
-    let sections: [(&str, &str, fn(&Shared) -> String); 3] = [
-        ("proxy", "Proxy", proxy),
-        ("proxycache", "ProxyCache", proxy_cache),
-        ("proxyupstreams", "ProxyUpstreams", proxy_upstreams),
-    ];
-    for (name, title, body) in sections {
-        if wanted.has(name) {
+    for title in ["Proxy", "ProxyCache", "ProxyUpstreams"] {
+        if wanted.has(&title.to_ascii_lowercase()) {
             if !text.is_empty() {
                 text.push_str("\r\n");
             }
             push(text, &format!("# {title}"));
-            text.push_str(&body(shared));
+            text.push_str(&match title {
+                "Proxy" => proxy(shared),
+                "ProxyCache" => proxy_cache(shared),
+                _ => proxy_upstreams(shared),
+            });
         }
     }
 }
