@@ -1,5 +1,5 @@
-//! What operators use: the modes of the real redis-cli, and what browsers (RedisInsight) and
-//! exporters (redis_exporter) ask when they connect. All of it answers as a server does.
+//! What operators use: the modes of the real redis-cli, and what browsers (`RedisInsight`)
+//! and exporters (`redis_exporter`) ask when they connect. All of it answers as a server does.
 
 use crate::harness::{Conn, KINDS, Kind, Proxy, Server, request, show};
 use nearside::wire::reply;
@@ -158,9 +158,8 @@ fn an_exporter_scrapes_it() {
             assert!(line.unwrap().parse::<f64>().is_ok(), "{name}");
         }
         let config = is(&mut conn, "CONFIG GET *", b"*");
-        assert!(
-            reply::elements(&config).count() > 200 && reply::elements(&config).count() % 2 == 0
-        );
+        let count = reply::elements(&config).count();
+        assert!(count > 200 && count.is_multiple_of(2), "{count}");
         is(&mut conn, "SLOWLOG LEN", b":");
         is(&mut conn, "SLOWLOG GET 1", b"*");
         is(&mut conn, "LATENCY LATEST", b"*");
