@@ -19,14 +19,16 @@ pub mod hello;
 pub mod info;
 pub mod ledger;
 
-pub use ledger::{Ledger, Profile};
+pub use self::ledger::{Ledger, Profile};
 
+use self::info::Wanted;
 use crate::command::Spec;
 use crate::data::Shared;
 use crate::data::forward;
+use crate::data::order::Replies;
 use crate::data::pinned;
 use crate::data::registry::Mark;
-use crate::data::session::{Batch, Ending, Flow, Replies, Session};
+use crate::data::session::{Batch, Ending, Flow, Session};
 use crate::data::upstream::{Effect, Kind};
 use crate::stats::Outcome;
 use crate::wire::number::parse_i64;
@@ -34,7 +36,6 @@ use crate::wire::reply as parse;
 use crate::wire::request::Request;
 use crate::wire::write::{self, Proto};
 use bytes::BytesMut;
-use info::Wanted;
 use std::sync::atomic::Ordering;
 
 /// Answers a command of class `local`.
