@@ -19,7 +19,7 @@ pub mod hello;
 pub mod info;
 pub mod ledger;
 
-pub use ledger::{Ledger, Profile};
+pub use self::ledger::{Ledger, Profile};
 
 use crate::command::Spec;
 use crate::data::Shared;
@@ -34,7 +34,7 @@ use crate::wire::reply as parse;
 use crate::wire::request::Request;
 use crate::wire::write::{self, Proto};
 use bytes::BytesMut;
-use info::Wanted;
+use self::info::Wanted;
 use std::sync::atomic::Ordering;
 
 /// Answers a command of class `local`.
