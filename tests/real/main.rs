@@ -7,6 +7,7 @@
 //!   clients        redis-cli, redis-py, ioredis, node-redis; handshakes of others as transcripts
 //!   hostile        what is not RESP, or too much of it
 //!   scripts        scripts and functions, with and without a version
+//!   own_links      transactions, blocking, subscriptions, tracking: the same plays direct and through it
 //!   outage         upstream gone, frozen, or refusing; drain
 //!   doors          passwords, TLS to upstream, Unix sockets
 //! ```
@@ -22,4 +23,5 @@ mod foreign;
 mod harness;
 mod hostile;
 mod outage;
+mod own_links;
 mod scripts;
