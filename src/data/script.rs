@@ -108,7 +108,7 @@ fn by_name(
 ) {
     let shared = batch.shared;
     let link = batch.links.of(session);
-    let is_there = link.given.get(&sha).copied().unwrap_or(link.connection() == 0);
+    let is_there = link.given.get(&sha).copied().unwrap_or_else(|| link.connection() == 0);
     let text = if is_there { None } else { shared.scripts.text(sha) };
     let (mut named, mut behind_keys) = (0, 0);
     keys::for_each(
@@ -203,7 +203,9 @@ fn is_mended(link: &mut Pipeline, error: &[u8], desk: &mut Desk<'_>) -> Result<b
     write::bulk(&mut link.output, with_text(ticket.spec));
     write::bulk(&mut link.output, &text);
     link.output.extend_from_slice(&kept);
-    hashes.into_iter().for_each(|hash| link.name_key(hash));
+    for hash in hashes {
+        link.name_key(hash);
+    }
     ticket.kind = Kind::Script(Script::Text(sha));
     ticket.text_len = 0;
     ticket.asked_at = desk.now;

@@ -21,6 +21,7 @@ pub mod ledger;
 
 pub use self::ledger::{Ledger, Profile};
 
+use self::info::Wanted;
 use crate::command::Spec;
 use crate::data::Shared;
 use crate::data::forward;
@@ -34,7 +35,6 @@ use crate::wire::reply as parse;
 use crate::wire::request::Request;
 use crate::wire::write::{self, Proto};
 use bytes::BytesMut;
-use self::info::Wanted;
 use std::sync::atomic::Ordering;
 
 /// Answers a command of class `local`.
