@@ -541,7 +541,7 @@ pub(super) static TABLE: [Spec; COUNT] = [
     Spec::new(362, "mget", "1.0.0", -2, READONLY | FAST, CacheableRead)
         .range(1, -1, 1).cached(CacheRule::Multi, ReplyShape::SameButNull),
     Spec::new(363, "migrate", "2.6.0", -6, WRITE | MOVABLEKEYS, Dangerous)
-        .keys(KeySpec::Unread).refuse(Refusal::Dangerous),
+        .keys(KeySpec::Migrate).refuse(Refusal::Dangerous),
     Spec::new(364, "module", "4.0.0", -2, 0, Local).container(5),
     Spec::new(365, "module|help", "5.0.0", 2, LOADING | STALE, Local),
     Spec::new(366, "module|list", "4.0.0", 2, ADMIN | NOSCRIPT, Admin),

@@ -1,10 +1,11 @@
 //! The configuration as it is written: one field for one TOML key, nothing filled in yet.
 //! `Option` = not written. What a key means stands in `proxy.toml` and in [`super::Settings`].
 
-use crate::config::{Admission, AuthMode, Level, LogFormat, Mode, OnDown, TrackingMode};
+use crate::config::{Admission, AuthMode, Level, LogFormat, Mode, OnDown, Profile, TrackingMode};
 use crate::units::duration::Span;
 use crate::units::size::Size;
 use serde::Deserialize;
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 /// The whole file.
@@ -29,6 +30,8 @@ pub struct Written {
     pub rules: Vec<Rule>,
     /// `[invalidation]`.
     pub invalidation: Invalidation,
+    /// `[commands]`.
+    pub commands: CommandPolicy,
     /// `[admin]`.
     pub admin: Admin,
     /// `[metrics]`.
@@ -157,6 +160,17 @@ table! {
 }
 
 table! {
+    /// `[commands]`: what clients may ask for.
+    CommandPolicy {
+        profile: Profile,
+        allow: Vec<String>,
+        deny: Vec<String>,
+        unknown: Unknown,
+        specs: BTreeMap<String, String>,
+    }
+}
+
+table! {
     /// `[admin]`: metrics and health.
     Admin {
         listen: String,
@@ -184,6 +198,18 @@ table! {
         delay: Span,
         timeout: Span,
     }
+}
+
+/// What becomes of commands that the table does not have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Unknown {
+    /// Refused in the server's words.
+    Reject,
+    /// Forwarded, if upstream's COMMAND tells where their keys are.
+    Learn,
+    /// Forwarded as they are.
+    Pass,
 }
 
 /// Whether a fill asks upstream for the key's remaining life.

@@ -128,7 +128,7 @@ pub fn write_pttl(out: &mut BytesMut, key: &[u8], prefix: &Prefix) {
 }
 
 /// KEYS: the pattern is the client's, behind the prefix taken literally.
-fn write_keys(out: &mut BytesMut, request: &Request<'_>, prefix: &Prefix) {
+pub fn write_keys(out: &mut BytesMut, request: &Request<'_>, prefix: &Prefix) {
     write::array(out, request.len());
     for (index, argument) in request.from(0).enumerate() {
         if index == 1 {
@@ -140,7 +140,7 @@ fn write_keys(out: &mut BytesMut, request: &Request<'_>, prefix: &Prefix) {
 }
 
 /// SCAN: every MATCH is rewritten (the last one counts); without one, the prefix is matched.
-fn write_scan(out: &mut BytesMut, request: &Request<'_>, prefix: &Prefix) {
+pub fn write_scan(out: &mut BytesMut, request: &Request<'_>, prefix: &Prefix) {
     let is_match = |index: usize| {
         index >= 2 && index.is_multiple_of(2) && request.arg(index).eq_ignore_ascii_case(b"match")
     };

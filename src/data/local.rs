@@ -53,6 +53,7 @@ pub fn answer(
             ok(session);
             session.ending = Some(Ending::Quit);
         }
+        "readonly" | "readwrite" if batch.shared.live.takes_readonly() => ok(session),
         "asking" | "readonly" | "readwrite" => {
             session.error(b"ERR This instance has cluster support disabled");
         }

@@ -106,6 +106,7 @@ rows! {
     }
     "commands_rejected_total" "Commands refused by the proxy itself." {
         RejectedNoAuth [reason = "noauth"]
+        RejectedNoPerm [reason = "noperm"]
         RejectedUnsupported [reason = "unsupported"]
     }
     "cache_lookups_total" "Cache lookups for cacheable reads." {
