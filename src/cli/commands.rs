@@ -74,7 +74,7 @@ pub(super) fn print(settings: &Settings, choice: Choice, out: &mut impl Write) -
         writeln!(out, "{}", line.trim_end())?;
     }
     let count = |fate| rows.iter().filter(|row| row.fate == fate).count();
-    let fates = [Fate::Cached, Fate::Forwarded, Fate::Steps, Fate::Local, Fate::Refused];
+    let fates = [Fate::Cached, Fate::Forwarded, Fate::Own, Fate::Steps, Fate::Local, Fate::Refused];
     let sums = fates.map(|fate| (count(fate), fate.word()));
     let sums = sums.iter().filter(|(count, _)| *count > 0);
     let sums: Vec<String> = sums.map(|(count, word)| format!("{count} {word}")).collect();

@@ -90,12 +90,15 @@ fn known(settings: &Settings, spec: &'static Spec, request: &Request<'_>) -> Exp
         Fate::Cached if !keys.iter().any(|key| key.cached) => Fate::Forwarded,
         fate => fate,
     };
-    let is_sent = matches!(fate, Fate::Cached | Fate::Forwarded);
+    let is_sent = matches!(fate, Fate::Cached | Fate::Forwarded | Fate::Own);
     Explanation {
         command: shown_name(spec),
         class: Some(fate::class(spec.class)),
         fate,
-        happens: fate.sentence().to_owned(),
+        happens: match disposition {
+            Disposition::Own(need) => format!("{}: {}", fate.sentence(), need.reason()),
+            _ => fate.sentence().to_owned(),
+        },
         error: None,
         remedy: None,
         sent: is_sent.then(|| sent(settings, spec, request)),

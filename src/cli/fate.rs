@@ -14,6 +14,8 @@ pub(super) enum Fate {
     Cached,
     /// Upstream, on a connection that clients share.
     Forwarded,
+    /// Upstream, on a connection that only this client uses.
+    Own,
     /// Nearside, by several requests to upstream.
     Steps,
     /// Nearside.
@@ -36,6 +38,7 @@ impl Fate {
                 Self::Steps
             }
             Disposition::Forward => Self::Forwarded,
+            Disposition::Own(_) => Self::Own,
             Disposition::Refuse(_) => Self::Refused,
         }
     }
@@ -45,6 +48,7 @@ impl Fate {
         match self {
             Self::Cached => "cached",
             Self::Forwarded => "forwarded",
+            Self::Own => "own link",
             Self::Steps => "in steps",
             Self::Local => "local",
             Self::Refused => "refused",
@@ -58,6 +62,7 @@ impl Fate {
                 "answered from the cache; a miss goes upstream, on a connection that clients share"
             }
             Self::Forwarded => "forwarded to upstream, on a connection that clients share",
+            Self::Own => "forwarded to upstream, on a connection of this client's own",
             Self::Steps => "carried out by nearside, by several requests to upstream",
             Self::Local => "answered by nearside",
             Self::Refused => "refused",
@@ -82,7 +87,10 @@ pub(super) fn of_row(spec: &Spec, settings: &Settings) -> (Fate, String) {
         (_, Fate::Steps) => "this version's keys, page by page".to_owned(),
         (_, Fate::Cached) if spec.cache == CacheRule::Multi => "key by key".to_owned(),
         (Disposition::Cacheable, _) => why_not_cached(spec, settings).to_owned(),
-        _ if policy.route(spec) == Route::ForwardUnlessBlocking => "refused with BLOCK".to_owned(),
+        (Disposition::Own(need), _) => need.reason().to_owned(),
+        _ if policy.route(spec) == Route::OwnIfBlocking => {
+            "on a connection of its own with BLOCK".to_owned()
+        }
         _ => String::new(),
     };
     (fate, note)

@@ -48,12 +48,16 @@ pub enum KeySpec {
 
 impl KeySpec {
     /// Reads what `[commands.specs]` and this table's source write: `none`, `i1`, `i1..-2`,
-    /// `i1..-1/2`, `i2#n+1`, `i2#n+1/2`. `None` for anything else, and for what names the command
-    /// itself as a key.
+    /// `i1..-1/2`, `i2#n+1`, `i2#n+1/2`, or several with `;` between. `None` for anything else,
+    /// and for what names the command itself as a key.
     pub fn parse(text: &str) -> Option<Self> {
-        if text == "none" {
+        if text.trim() == "none" {
             return Some(Self::None);
         }
+        Self::join(text.split(';').map(|one| Self::parse_one(one.trim())).collect::<Option<_>>()?)
+    }
+
+    fn parse_one(text: &str) -> Option<Self> {
         let (spec, step) = text.split_once('/').unwrap_or((text, "1"));
         let step = step.parse().ok().filter(|step| *step > 0)?;
         let spec = spec.strip_prefix('i')?;
@@ -71,6 +75,34 @@ impl KeySpec {
                 is_sound.then_some(Self::Range { first, last, step })
             }
         }
+    }
+
+    /// Several specs as one. Only what stands side by side can be said, and what is open to the end
+    /// must come last: keys are visited in ascending order.
+    pub(super) fn join(mut keys: Vec<Self>) -> Option<Self> {
+        let ends = |spec: &Self| match *spec {
+            Self::One(at) => (at, i8::try_from(at).unwrap_or(-1)),
+            Self::Range { first, last, .. } => (first, last),
+            Self::Counted { count, .. } => (count, -1),
+            _ => (0, 0),
+        };
+        keys.sort_by_key(|spec| ends(spec).0);
+        let mut keys = keys.into_iter();
+        let Some(first) = keys.next() else { return Some(Self::None) };
+        keys.try_fold(first, |left, right| {
+            let ((first, end), (begin, last)) = (ends(&left), ends(&right));
+            let is_close = i16::from(end) + 1 == i16::from(begin);
+            match (left, right) {
+                (Self::One(1), Self::Counted { count: 2, step: 1 }) => {
+                    Some(Self::DestinationCounted)
+                }
+                (
+                    Self::One(_) | Self::Range { step: 1, .. },
+                    Self::One(_) | Self::Range { step: 1, .. },
+                ) if is_close => Some(Self::Range { first, last, step: 1 }),
+                _ => None,
+            }
+        })
     }
 
     /// The position of the only key, for the commonest shape.
@@ -276,6 +308,11 @@ mod tests {
             ("i2..4", range(2, 4, 1)),
             ("i1..-1/2", range(1, -1, 2)),
             ("i2#n+1", Some(KeySpec::Counted { count: 2, step: 1 })),
+            ("i1 ; i2", range(1, 2, 1)),
+            ("i1;i2..-1", range(1, -1, 1)),
+            ("i1 ; i2#n+1", Some(KeySpec::DestinationCounted)),
+            ("i1 ; i3", None),
+            ("i1 ;", None),
             ("i2#n+1/2", Some(KeySpec::Counted { count: 2, step: 2 })),
             ("", None),
             ("1", None),

@@ -22,7 +22,7 @@ mod table;
 pub use find::{Unknown, by_name, find, find_sub, resolve, unknown};
 pub use keys::KeySpec;
 pub use replies::ReplyRule;
-pub use route::{Choices, Disposition, HARDENED, Policy, Refusal, Route};
+pub use route::{Choices, Disposition, HARDENED, Need, Policy, Refusal, Route};
 pub use table::COUNT;
 
 /// All rows. A container stands directly before its subcommands.
@@ -284,6 +284,10 @@ impl Spec {
     const fn route(mut self, route: Route) -> Self {
         self.route = route;
         self
+    }
+
+    const fn own(self, need: Need) -> Self {
+        self.route(Route::Own(need))
     }
 
     const fn refuse(self, refusal: Refusal) -> Self {

@@ -99,9 +99,9 @@ fn specs(written: &CommandPolicy, unknown: Strangers, notes: &mut Notes) -> Vec<
         match KeySpec::parse(text) {
             Some(keys) => specs.push((row, keys)),
             None => notes.fault(format!(
-                "commands.specs: `{text}` of `{name}` is not \"none\", \"i1\" (one key, at argument \
+                "commands.specs: `{text}` of `{name}` is neither \"none\", \"i1\" (one key, at argument \
                  1), \"i1..-2\" (up to the last but one), \"i1..-1/2\" (every second), or \
-                 \"i2#n+1\" (their number at 2, and they follow)"
+                 \"i2#n+1\" (their number at 2, and they follow), nor several of these with `;` between"
             )),
         }
     }

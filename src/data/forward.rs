@@ -15,10 +15,23 @@ use crate::wire::write;
 use bytes::BytesMut;
 
 /// Sends a request whose reply is delivered as it comes (but for its prefix).
+#[inline]
 pub fn command(
     session: &mut Session,
     spec: &'static Spec,
     request: &Request<'_>,
+    batch: &mut Batch<'_>,
+) {
+    command_as(session, spec, request, Kind::Forward(effect(spec)), batch);
+}
+
+/// As [`command`], where the answer does more than to be delivered.
+#[inline]
+pub fn command_as(
+    session: &mut Session,
+    spec: &'static Spec,
+    request: &Request<'_>,
+    kind: Kind,
     batch: &mut Batch<'_>,
 ) {
     let shared = batch.shared;
@@ -54,9 +67,41 @@ pub fn command(
         asked_at: batch.view.now,
         keys: named,
         text_len: 0,
-        kind: Kind::Forward(effect(spec)),
+        kind,
     });
     session.waits_for_link = link.hand_over();
+}
+
+/// Sends a request of nearside's own making on a session's link. Its answer goes to the session.
+pub fn words(
+    session: &mut Session,
+    spec: &'static Spec,
+    words: &[&[u8]],
+    kind: Kind,
+    batch: &mut Batch<'_>,
+) {
+    session.out_mask = u64::MAX;
+    let link = batch.links.of(session);
+    write_words(&mut link.output, words);
+    let slot = session.order.leave_hole();
+    link.push(Ticket {
+        owner: Waiter { client: batch.me, slot },
+        joined: Vec::new(),
+        spec,
+        asked_at: batch.view.now,
+        keys: 0,
+        text_len: 0,
+        kind,
+    });
+    session.waits_for_link = link.hand_over();
+}
+
+/// Writes a request word by word.
+pub fn write_words(out: &mut BytesMut, words: &[&[u8]]) {
+    write::array(out, words.len());
+    for word in words {
+        write::bulk(out, word);
+    }
 }
 
 /// What a command does to the cache beside the keys it names (R13).

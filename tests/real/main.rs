@@ -8,6 +8,7 @@
 //!   hostile        what is not RESP, or too much of it
 //!   outage         upstream gone, frozen, or refusing; drain
 //!   doors          passwords, TLS to upstream, Unix sockets
+//!   table          COMMAND of both servers, profiles, lists, commands without a row
 //! ```
 //!
 //! `tests/run` installs what these tests need. What is missing fails them: nothing is skipped.
@@ -21,3 +22,4 @@ mod foreign;
 mod harness;
 mod hostile;
 mod outage;
+mod table;

@@ -7,7 +7,7 @@
 //! Invariants: a row of the table wins; a row is forwarded only if all its keys can be found, or
 //! if nothing is done to keys; no reply of such a row is ever kept.
 
-use crate::command::{Class, Flags, KeySpec, Refusal, Route, Spec, all, by_name};
+use crate::command::{Class, Flags, KeySpec, Need, Refusal, Route, Spec, all, by_name};
 use crate::wire::reply::{self, elements};
 
 /// Rows made in the life of a process at most: each stays in memory, because tickets refer to rows
@@ -25,7 +25,8 @@ pub enum Strangers {
     Reject,
     /// Forwarded with their keys rewritten, if COMMAND tells where they are.
     Learn,
-    /// Forwarded as they are.
+    /// Forwarded as they are, on a connection of their client's own: nobody knows what they do to
+    /// it.
     Pass,
 }
 
@@ -141,31 +142,37 @@ impl Learner {
     fn judge(&self, stranger: &Stranger) -> (KeySpec, Route) {
         let refuse = |why| (KeySpec::None, Route::Refuse(why));
         let flags = stranger.flags;
-        if flags.has(Flags::ADMIN) || flags.has(Flags::PUBSUB) {
+        // What it sends unasked could be taken for another's answer.
+        if flags.has(Flags::PUBSUB) {
             return refuse(Refusal::Stranger);
         }
-        if flags.has(Flags::BLOCKING) {
-            return refuse(Refusal::Blocking);
-        }
         if self.strangers == Strangers::Pass {
-            return (KeySpec::None, Route::Forward);
+            return (KeySpec::None, Route::Own(Need::Unknown));
         }
+        if flags.has(Flags::ADMIN) {
+            return refuse(Refusal::Stranger);
+        }
+        let forward = match flags.has(Flags::BLOCKING) {
+            true => Route::Own(Need::Block),
+            false => Route::Forward,
+        };
         let listed = self.listed.iter().find(|(name, _)| *name == stranger.name);
         if let Some((_, keys)) = listed {
-            return (*keys, Route::Forward);
+            return (*keys, forward);
         }
         if flags.has(Flags::MODULE) {
             return refuse(Refusal::Module);
         }
+        let is_of_data = flags.has(Flags::WRITE) || flags.has(Flags::READONLY);
         match stranger.keys {
             None => refuse(Refusal::KeysUntold),
-            // What touches no data may be about the connection, which clients share.
-            Some(KeySpec::None) if !flags.has(Flags::WRITE) && !flags.has(Flags::READONLY) => {
-                refuse(Refusal::Stranger)
-            }
             // It reads or writes what it does not name: every version's.
-            Some(KeySpec::None) => (KeySpec::None, Route::ForwardUnlessPrefixed),
-            Some(keys) => (keys, Route::Forward),
+            Some(KeySpec::None) if is_of_data && forward == Route::Forward => {
+                (KeySpec::None, Route::ForwardUnlessPrefixed)
+            }
+            // What touches no data may be about the connection, which clients share.
+            Some(KeySpec::None) => refuse(Refusal::Stranger),
+            Some(keys) => (keys, forward),
         }
     }
 }
@@ -276,7 +283,7 @@ fn key_spec(specs: &[u8]) -> Option<KeySpec> {
             keys.push(one_spec(spec)?);
         }
     }
-    join(keys)
+    KeySpec::join(keys)
 }
 
 fn one_spec(spec: &[u8]) -> Option<KeySpec> {
@@ -320,34 +327,6 @@ fn range(first: i64, last: i64, step: u8) -> Option<KeySpec> {
         _ if last > 0 && last < first => None,
         _ => Some(KeySpec::Range { first: from, last: to, step }),
     }
-}
-
-/// Several specs as one. Only what stands side by side can be said, and what is open to the end
-/// must come last: keys are visited in ascending order.
-fn join(mut keys: Vec<KeySpec>) -> Option<KeySpec> {
-    let ends = |spec: &KeySpec| match *spec {
-        KeySpec::One(at) => (at, i8::try_from(at).unwrap_or(-1)),
-        KeySpec::Range { first, last, .. } => (first, last),
-        KeySpec::Counted { count, .. } => (count, -1),
-        _ => (0, 0),
-    };
-    keys.sort_by_key(|spec| ends(spec).0);
-    let mut keys = keys.into_iter();
-    let Some(first) = keys.next() else { return Some(KeySpec::None) };
-    keys.try_fold(first, |left, right| {
-        let ((first, end), (begin, last)) = (ends(&left), ends(&right));
-        let is_close = i16::from(end) + 1 == i16::from(begin);
-        match (left, right) {
-            (KeySpec::One(1), KeySpec::Counted { count: 2, step: 1 }) => {
-                Some(KeySpec::DestinationCounted)
-            }
-            (
-                KeySpec::One(_) | KeySpec::Range { step: 1, .. },
-                KeySpec::One(_) | KeySpec::Range { step: 1, .. },
-            ) if is_close => Some(KeySpec::Range { first, last, step: 1 }),
-            _ => None,
-        }
-    })
 }
 
 #[cfg(test)]

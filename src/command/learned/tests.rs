@@ -1,7 +1,7 @@
 //! Descriptions as servers write them, and what becomes of them.
 
 use super::{Learned, Learner, ROWS_MAX, Strangers};
-use crate::command::{KeySpec, Refusal, Route, by_name};
+use crate::command::{KeySpec, Need, Refusal, Route, by_name};
 use std::fmt::Write as _;
 
 fn bulk(text: &str) -> String {
@@ -129,7 +129,8 @@ fn flags_decide_what_is_done() {
         ("loading", &[], "", refused(Refusal::Stranger)),
         ("admin readonly", key, "i1", refused(Refusal::Stranger)),
         ("pubsub", &[], "", refused(Refusal::Stranger)),
-        ("write blocking", key, "", refused(Refusal::Blocking)),
+        ("write blocking", key, "", (KeySpec::One(1), Route::Own(Need::Block))),
+        ("readonly blocking", &[], "", refused(Refusal::Stranger)),
     ] {
         let listed: &[(&str, &str)] = if listed.is_empty() { &[] } else { &[("a.new", listed)] };
         let learned = learn(Strangers::Learn, listed, &[row(true, "A.NEW", flags, specs, &[])]);
@@ -139,7 +140,7 @@ fn flags_decide_what_is_done() {
         assert!(!row.cacheable());
     }
     let passed = learn(Strangers::Pass, &[], &[row(true, "new", "write module", key, &[])]);
-    assert_eq!(found(&passed, "new x"), Some((none, Route::Forward)));
+    assert_eq!(found(&passed, "new x"), Some((none, Route::Own(Need::Unknown))));
     assert!(passed.rows()[0].writes_everything());
 }
 
