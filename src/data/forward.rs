@@ -6,6 +6,7 @@
 
 use crate::cache::stripe_bit;
 use crate::command::{KeySpec, ReplyRule, Spec, keys};
+use crate::data::pinned::Own;
 use crate::data::session::{Batch, Session};
 use crate::data::upstream::{Effect, Kind, Pipeline, Ticket, Waiter};
 use crate::keys::Prefix;
@@ -56,8 +57,10 @@ pub fn command_as(
     // Keyless and opaque requests may touch anything (R6).
     session.out_mask |= if mask == 0 { u64::MAX } else { mask };
     if spec.cacheable() {
+        let is_guarded = session.own.as_ref().is_some_and(Own::guards_reads);
+        let reason = if is_guarded { Counter::BypassWatch } else { Counter::BypassCommand };
         batch.block.add(Counter::LookupBypass, 1);
-        batch.block.add(Counter::BypassCommand, 1);
+        batch.block.add(reason, 1);
     }
     let slot = session.order.leave_hole();
     link.push(Ticket {

@@ -23,6 +23,7 @@ pub mod subscribe;
 pub mod tracking;
 pub mod transaction;
 
+use self::subscribe::Confirmations;
 use crate::command::{Need, Spec};
 use crate::data::forward;
 use crate::data::session::{Batch, Flow, Session};
@@ -32,7 +33,6 @@ use crate::wire::request::Request;
 use crate::wire::write::{self, Proto};
 use bytes::Bytes;
 use std::sync::atomic::Ordering;
-use subscribe::Confirmations;
 
 /// A session's own link, as its requests have left it: ahead of what the answers say.
 #[derive(Debug)]
@@ -47,6 +47,13 @@ pub struct Own {
     pub is_settling: bool,
     /// A command that may block is out.
     pub is_blocked: bool,
+}
+
+impl Own {
+    /// True if reads may not be answered from the cache.
+    pub const fn guards_reads(&self) -> bool {
+        self.in_multi || self.reads_upstream
+    }
 }
 
 /// What an answer on an own link does.
@@ -269,6 +276,7 @@ fn with_pin<T: Default>(
 
 /// Takes a link for this session, on which nothing is out. False, and the error is written, if
 /// there are as many as there may be.
+#[cold]
 fn take_link(session: &mut Session, batch: &mut Batch<'_>) -> bool {
     let shared = batch.shared;
     let most = shared.limits.dedicated_max;

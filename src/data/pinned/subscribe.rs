@@ -61,6 +61,7 @@ pub fn ask(
 }
 
 /// A channel or pattern as the server must know it.
+#[cold]
 fn with_prefix(channel: &[u8], prefix: &Prefix) -> Vec<u8> {
     let mut out = channel.to_vec();
     if let Some(at) = key_at(channel) {
@@ -76,6 +77,7 @@ fn key_at(channel: &[u8]) -> Option<usize> {
 }
 
 /// A channel as the client knows it; `None` if it is of a key of another version.
+#[cold]
 pub fn without_prefix(channel: &[u8], prefix: &Prefix) -> Option<Vec<u8>> {
     let Some((head, key)) = key_at(channel).and_then(|at| channel.split_at_checked(at)) else {
         return Some(channel.to_vec());

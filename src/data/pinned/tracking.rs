@@ -76,6 +76,7 @@ pub fn ask(
     }
 }
 
+#[cold]
 fn track(session: &mut Session, spec: &'static Spec, request: &Request<'_>, batch: &mut Batch<'_>) {
     let prefix = &batch.shared.prefix;
     let (mut words, mut is_broadcast, mut has_prefix) = (Vec::new(), false, false);
@@ -117,6 +118,7 @@ fn track(session: &mut Session, spec: &'static Spec, request: &Request<'_>, batc
 }
 
 /// The server's number for the client that is to receive invalidations.
+#[cold]
 fn target(id: &[u8], registry: &Registry) -> Result<Vec<u8>, &'static [u8]> {
     let Some(id) = parse_i64(id).and_then(|id| u64::try_from(id).ok()) else {
         // Not a number, or nobody's: for the server to say.
