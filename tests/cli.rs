@@ -294,7 +294,7 @@ fn the_table_of_commands_follows_the_configuration() {
         ),
         (
             "CLUSTER RESET",
-            "CLUSTER RESET | connection | refused | none | ERR This instance has cluster support \
+            "CLUSTER RESET | internal | refused | none | ERR This instance has cluster support \
              disabled",
         ),
     ] {

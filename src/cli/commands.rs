@@ -1,7 +1,7 @@
 //! `nearside commands`: the table of commands, as the settings in force leave it.
 
 use crate::cli::fate::{self, Fate};
-use crate::command::{self, Route, Spec};
+use crate::command::{self, Spec};
 use crate::config::Settings;
 use serde::Serialize;
 use std::io::{self, Write};
@@ -51,9 +51,7 @@ impl Row {
 /// Prints the table.
 pub(super) fn print(settings: &Settings, choice: Choice, out: &mut impl Write) -> io::Result<()> {
     // A container does nothing by itself, but COMMAND.
-    let is_shown = |spec: &&Spec| {
-        spec.subcommands == 0 || spec.route != Route::Local || spec.name == "command"
-    };
+    let is_shown = |spec: &&Spec| spec.subcommands == 0 || spec.name == "command";
     let rows: Vec<Row> = command::all()
         .iter()
         .filter(is_shown)

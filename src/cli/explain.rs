@@ -3,9 +3,7 @@
 
 use crate::cli::fate::{self, Fate};
 use crate::command::learned::Strangers;
-use crate::command::{
-    self, CacheRule, Disposition, KeySpec, Refusal, ReplyRule, Spec, errors, keys,
-};
+use crate::command::{self, CacheRule, Disposition, KeySpec, ReplyRule, Spec, errors, keys};
 use crate::config::{Level, Settings, TrackingMode};
 use crate::data::forward;
 use crate::rules::Rules;
@@ -55,8 +53,9 @@ pub(super) fn explain(settings: &Settings, words: &[Vec<u8>]) -> anyhow::Result<
     write::array(&mut bytes, words.len());
     words.iter().for_each(|word| write::bulk(&mut bytes, word));
     let (mut args, limits) = (Vec::new(), limits(settings));
-    let found = Scan::default().next(&bytes, &mut args, &limits)?;
-    anyhow::ensure!(matches!(found, Found::Request(_)), "no command");
+    let found = Scan::default().next(&bytes, &mut args, &limits);
+    let found = found.map_err(|why| anyhow::anyhow!("no client may send this: {why}"))?;
+    anyhow::ensure!(matches!(found, Found::Request(_)), "a request has at least one word");
     let request = Request::new(&bytes, &args);
     let arg = |index| request.arg(index);
     Ok(match command::resolve(request.len(), arg) {

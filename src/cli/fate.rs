@@ -1,7 +1,7 @@
 //! What becomes of a command, in words: the same row, the same policy and the same functions that
 //! a request meets, asked without a request.
 
-use crate::command::{CacheRule, Class, Disposition, KeySpec, Route, Spec, errors};
+use crate::command::{CacheRule, Class, Disposition, KeySpec, Refusal, Route, Spec, errors};
 use crate::config::{Mode, Settings};
 use crate::data::walk;
 use serde::Serialize;
@@ -32,9 +32,7 @@ impl Fate {
             Disposition::Cacheable if caches(spec, settings) => Self::Cached,
             Disposition::Cacheable => Self::Forwarded,
             Disposition::Local => Self::Local,
-            Disposition::Refuse(crate::command::Refusal::OtherVersions) | Disposition::Forward
-                if is_walk =>
-            {
+            Disposition::Refuse(Refusal::OtherVersions) | Disposition::Forward if is_walk => {
                 Self::Steps
             }
             Disposition::Forward => Self::Forwarded,

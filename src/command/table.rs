@@ -213,7 +213,7 @@ pub(super) static TABLE: [Spec; COUNT] = [
         .refuse(Refusal::Cluster),
     Spec::new(120, "cluster|help", "5.0.0", 2, LOADING | STALE, Local).refuse(Refusal::Cluster),
     Spec::new(121, "cluster|info", "3.0.0", 2, LOADING | STALE, Local).refuse(Refusal::Cluster),
-    Spec::new(122, "cluster|keyslot", "3.0.0", 3, STALE, Local).key(2).refuse(Refusal::Cluster),
+    Spec::new(122, "cluster|keyslot", "3.0.0", 3, STALE, Local),
     Spec::new(123, "cluster|links", "7.0.0", 2, STALE, Local).refuse(Refusal::Cluster),
     Spec::new(124, "cluster|meet", "3.0.0", -4, ADMIN | STALE | NO_ASYNC_LOADING, Unsupported)
         .refuse(Refusal::Cluster),
@@ -584,7 +584,7 @@ pub(super) static TABLE: [Spec; COUNT] = [
         .own(Need::Subscribe),
     Spec::new(394, "psync", "2.8.0", -3,
         ADMIN | NOSCRIPT | NO_ASYNC_LOADING | NO_MULTI, Unsupported)
-        .refuse(Refusal::Dangerous),
+        .refuse(Refusal::SharedLink),
     Spec::new(395, "pttl", "2.6.0", 2, READONLY | FAST | VALUELESS, Read).key(1),
     Spec::new(396, "publish", "2.0.0", 3, PUBSUB | LOADING | STALE | FAST, PubSub),
     Spec::new(397, "pubsub", "2.8.0", -2, 0, Local).container(6),
@@ -606,7 +606,7 @@ pub(super) static TABLE: [Spec; COUNT] = [
     Spec::new(410, "renamenx", "1.0.0", 3, WRITE | FAST, MultiKeyWrite).range(1, 2, 1),
     Spec::new(411, "replconf", "3.0.0", -1,
         ADMIN | NOSCRIPT | LOADING | STALE | ALLOW_BUSY, Unsupported)
-        .refuse(Refusal::Dangerous),
+        .refuse(Refusal::SharedLink),
     Spec::new(412, "replicaof", "5.0.0", 3,
         ADMIN | NOSCRIPT | STALE | NO_ASYNC_LOADING, Unsupported)
         .refuse(Refusal::Dangerous),
@@ -688,7 +688,7 @@ pub(super) static TABLE: [Spec; COUNT] = [
         .own(Need::Subscribe),
     Spec::new(471, "swapdb", "4.0.0", 3, WRITE | FAST, Dangerous),
     Spec::new(472, "sync", "1.0.0", 1, ADMIN | NOSCRIPT | NO_ASYNC_LOADING | NO_MULTI, Unsupported)
-        .refuse(Refusal::Dangerous),
+        .refuse(Refusal::SharedLink),
     Spec::new(473, "tdigest.add", "2.4.0", -1, WRITE | DENYOOM | MODULE, Write).key(1),
     Spec::new(474, "tdigest.byrank", "2.4.0", -1, READONLY | MODULE, Read).key(1),
     Spec::new(475, "tdigest.byrevrank", "2.4.0", -1, READONLY | MODULE, Read).key(1),

@@ -179,8 +179,8 @@ pub async fn learn(dialer: &Dialer, live: &Live, mut learner: Learner) {
 }
 
 async fn commands(dialer: &Dialer) -> anyhow::Result<BytesMut> {
-    let (mut stream, _) = dialer.open(&options(dialer, Proto::Resp2)).await?;
-    ask(&mut stream, &[b"COMMAND"]).await
+    let mut opened = dialer.open(&options(dialer, Proto::Resp2)).await?;
+    ask(&mut opened.stream, &[b"COMMAND"]).await
 }
 
 /// Publishes what was learned, and says what of it matters to an operator.

@@ -259,7 +259,7 @@ fn the_profile_and_the_lists_decide() {
     let hardened = [
         "commands.profile = \"hardened\"",
         "commands.allow = [\"CONFIG|SET\"]",
-        "commands.deny = [\"KEYS\", \"client setname\"]",
+        "commands.deny = [\"KEYS\", \"client setname\", \"SELECT\", \"GET\"]",
     ];
     let proxy = Proxy::start(&server.url(), &hardened);
     let mut client = proxy.dial();
@@ -282,6 +282,13 @@ fn the_profile_and_the_lists_decide() {
              [\"SWAPDB\"] permits it)\r\n",
         ),
         ("EXEC", "-EXECABORT Transaction discarded because of previous errors.\r\n"),
+        // What is denied is denied everywhere.
+        ("MULTI", "+OK\r\n"),
+        ("SELECT 1", "-NOPERM nearside refuses 'select': commands.deny names it\r\n"),
+        ("DISCARD", "+OK\r\n"),
+        ("WATCH a", "+OK\r\n"),
+        ("GET a", "-NOPERM nearside refuses 'get': commands.deny names it\r\n"),
+        ("UNWATCH", "+OK\r\n"),
         ("SET a 1", "+OK\r\n"),
     ] {
         assert_eq!(show(&client.words(line)), show(answer.as_bytes()), "{line}");

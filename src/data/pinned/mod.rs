@@ -24,7 +24,7 @@ pub mod tracking;
 pub mod transaction;
 
 use self::subscribe::Confirmations;
-use crate::command::{Need, Spec};
+use crate::command::{Need, Route, Spec};
 use crate::data::forward;
 use crate::data::session::{Batch, Flow, Session};
 use crate::data::upstream::{Kind, Pin, Place};
@@ -188,7 +188,10 @@ pub fn dispatch(
                 _ => return refuse_deaf(session, spec, batch),
             }
         }
-    } else if reads_upstream && spec.cacheable() && spec.accepts(request.len()) {
+    } else if reads_upstream
+        && batch.shared.limits.policy.route(spec) == Route::Cacheable
+        && spec.accepts(request.len())
+    {
         // A read after WATCH from the cache could be older than what WATCH guards (R6); the
         // server tracks only what it is asked on this connection.
         return plain(session, spec, request, batch);

@@ -3,7 +3,7 @@
 //! in EXEC's reply its answer takes, and what nearside refuses makes the server refuse EXEC.
 
 use super::{Step, plain, settle};
-use crate::command::{self, Disposition, Flags, Need, Refusal, Spec, errors};
+use crate::command::{self, Disposition, Flags, Need, Refusal, Route, Spec, errors};
 use crate::data::session::{Batch, Flow, Session};
 use crate::data::upstream::{Kind, Place};
 use crate::data::{forward, local};
@@ -57,6 +57,7 @@ pub fn inside(
         return Flow::Next;
     }
     match spec.name {
+        _ if is_denied(spec, batch) => refuse(session, spec, Refusal::Denied, batch),
         "exec" | "discard" => {
             let kind = Kind::Own(Box::new(Step::End));
             forward::command_as(session, spec, request, kind, batch);
@@ -78,6 +79,12 @@ pub fn inside(
         _ => by_route(session, spec, request, batch),
     }
     Flow::Next
+}
+
+/// True if `commands.deny` names it. A transaction that was begun may always be ended.
+fn is_denied(spec: &Spec, batch: &Batch<'_>) -> bool {
+    let route = batch.shared.limits.policy.route(spec);
+    route == Route::Refuse(Refusal::Denied) && !matches!(spec.name, "exec" | "discard")
 }
 
 fn by_route(
