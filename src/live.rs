@@ -121,7 +121,8 @@ impl Live {
         *self.learned.write() = Some(Arc::new(learned));
     }
 
-    /// Grows whenever upstream may have become another server.
+    /// Grows whenever upstream may have become another server: it came back or says so, or the
+    /// first link since a while was opened.
     pub fn meetings(&self) -> u64 {
         self.meetings.load(Ordering::Relaxed)
     }
@@ -149,7 +150,9 @@ impl Live {
     /// A data link came up or went down; answers how many are up now.
     pub fn count_link(&self, is_up: bool) -> u64 {
         if is_up {
-            self.links_up.fetch_add(1, Ordering::Relaxed) + 1
+            let others = self.links_up.fetch_add(1, Ordering::Relaxed);
+            self.meetings.fetch_add(u64::from(others == 0), Ordering::Relaxed);
+            others + 1
         } else {
             self.links_up.fetch_sub(1, Ordering::Relaxed) - 1
         }
@@ -196,6 +199,7 @@ impl Live {
 
     /// The server promised it, or that link is over.
     pub fn set_tracking_on(&self, is_on: bool) {
+        self.meetings.fetch_add(u64::from(is_on), Ordering::Relaxed);
         self.is_tracking_on.store(is_on, Ordering::Relaxed);
     }
 

@@ -51,7 +51,9 @@ struct Key {
 pub(super) fn explain(settings: &Settings, words: &[Vec<u8>]) -> anyhow::Result<Explanation> {
     let mut bytes = BytesMut::new();
     write::array(&mut bytes, words.len());
-    words.iter().for_each(|word| write::bulk(&mut bytes, word));
+    for word in words {
+        write::bulk(&mut bytes, word);
+    }
     let (mut args, limits) = (Vec::new(), limits(settings));
     let found = Scan::default().next(&bytes, &mut args, &limits);
     let found = found.map_err(|why| anyhow::anyhow!("no client may send this: {why}"))?;

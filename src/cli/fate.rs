@@ -30,12 +30,11 @@ impl Fate {
         let is_walk = !settings.prefix.is_empty() && walk::walks(spec);
         match disposition {
             Disposition::Cacheable if caches(spec, settings) => Self::Cached,
-            Disposition::Cacheable => Self::Forwarded,
             Disposition::Local => Self::Local,
             Disposition::Refuse(Refusal::OtherVersions) | Disposition::Forward if is_walk => {
                 Self::Steps
             }
-            Disposition::Forward => Self::Forwarded,
+            Disposition::Cacheable | Disposition::Forward => Self::Forwarded,
             Disposition::Own(_) => Self::Own,
             Disposition::Refuse(_) => Self::Refused,
         }
@@ -84,7 +83,7 @@ pub(super) fn of_row(spec: &Spec, settings: &Settings) -> (Fate, String) {
         (Disposition::Refuse(refusal), Fate::Refused) => errors::refusal_text(spec, refusal),
         (_, Fate::Steps) => "this version's keys, page by page".to_owned(),
         (_, Fate::Cached) if spec.cache == CacheRule::Multi => "key by key".to_owned(),
-        (Disposition::Cacheable, _) => why_not_cached(spec, settings).to_owned(),
+        (Disposition::Cacheable, Fate::Forwarded) => why_not_cached(spec, settings).to_owned(),
         (Disposition::Own(need), _) => need.reason().to_owned(),
         _ if policy.route(spec) == Route::OwnIfBlocking => {
             "on a connection of its own with BLOCK".to_owned()

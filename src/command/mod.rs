@@ -113,6 +113,7 @@ impl Flags {
     }
 
     /// The set with the flags of `other`.
+    #[must_use]
     pub const fn with(self, other: Self) -> Self {
         Self(self.0 | other.0)
     }

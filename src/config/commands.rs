@@ -20,8 +20,8 @@ pub(super) fn commands(written: &CommandPolicy, prefixed: bool, notes: &mut Note
     let deny = denied(written.deny.as_deref().unwrap_or_default(), notes);
     if unknown == Strangers::Pass && prefixed {
         notes.fault(
-            "commands.unknown: \"pass\" forwards keys as clients write them, past keys.version: use \
-             \"learn\", or keys.version = \"\" and keys.prefix = \"\"",
+            "commands.unknown: \"pass\" forwards keys as clients write them, past keys.version: \
+             use \"learn\", or keys.version = \"\" and keys.prefix = \"\"",
         );
     }
     let specs = specs(written, unknown, notes);
@@ -99,9 +99,10 @@ fn specs(written: &CommandPolicy, unknown: Strangers, notes: &mut Notes) -> Vec<
         match KeySpec::parse(text) {
             Some(keys) => specs.push((row, keys)),
             None => notes.fault(format!(
-                "commands.specs: `{text}` of `{name}` is neither \"none\", \"i1\" (one key, at argument \
-                 1), \"i1..-2\" (up to the last but one), \"i1..-1/2\" (every second), or \
-                 \"i2#n+1\" (their number at 2, and they follow), nor several of these with `;` between"
+                "commands.specs: `{text}` of `{name}` is neither \"none\", \"i1\" (one key, at \
+                 argument 1), \"i1..-2\" (up to the last but one), \"i1..-1/2\" (every second), \
+                 \"i2#n+1\" (their number at 2, and they follow), nor several of these with `;` \
+                 between"
             )),
         }
     }

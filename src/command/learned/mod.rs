@@ -152,10 +152,8 @@ impl Learner {
         if flags.has(Flags::ADMIN) {
             return refuse(Refusal::Stranger);
         }
-        let forward = match flags.has(Flags::BLOCKING) {
-            true => Route::Own(Need::Block),
-            false => Route::Forward,
-        };
+        let may_block = flags.has(Flags::BLOCKING);
+        let forward = if may_block { Route::Own(Need::Block) } else { Route::Forward };
         let listed = self.listed.iter().find(|(name, _)| *name == stranger.name);
         if let Some((_, keys)) = listed {
             return (*keys, forward);
