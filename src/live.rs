@@ -104,13 +104,6 @@ impl Live {
         }
     }
 
-    /// True if READONLY and READWRITE are answered `+OK` without a cluster, as Valkey does from
-    /// 8.0 on.
-    pub fn takes_readonly(&self) -> bool {
-        let identity = self.identity.read();
-        identity.as_ref().is_some_and(|it| it.server == "valkey" && version(it) >= (8, 0))
-    }
-
     /// What upstream's COMMAND told; `None` until it was asked.
     pub fn learned(&self) -> Option<Arc<Learned>> {
         self.learned.read().clone()
@@ -135,6 +128,14 @@ impl Live {
     /// True if single hash fields can expire there, which no PTTL shows.
     pub fn has_field_ttls(&self) -> bool {
         self.has_field_ttls.load(Ordering::Relaxed)
+    }
+
+    /// True if READONLY is no error there, though there is no cluster: Valkey 8 and later.
+    pub fn takes_readonly(&self) -> bool {
+        self.identity().is_some_and(|upstream| {
+            let major = upstream.version.split('.').next().and_then(|major| major.parse().ok());
+            upstream.server == "valkey" && major.is_some_and(|major: u32| major >= 8)
+        })
     }
 
     /// True from SIGTERM on.

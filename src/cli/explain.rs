@@ -98,6 +98,8 @@ fn known(settings: &Settings, spec: &'static Spec, request: &Request<'_>) -> Exp
         fate,
         happens: match disposition {
             Disposition::Own(need) => format!("{}: {}", fate.sentence(), need.reason()),
+            Disposition::Script => format!("{}: {}", fate.sentence(), fate::SCRIPT),
+            Disposition::Edited => format!("{}: {}", fate.sentence(), fate::EDITED),
             _ => fate.sentence().to_owned(),
         },
         error: None,
@@ -236,8 +238,8 @@ fn sent(settings: &Settings, spec: &'static Spec, request: &Request<'_>) -> Stri
     let mut out = BytesMut::new();
     match spec.reply {
         ReplyRule::Keys => forward::write_keys(&mut out, request, &settings.prefix),
-        ReplyRule::Scan if spec.keys == KeySpec::None => {
-            forward::write_scan(&mut out, request, &settings.prefix);
+        ReplyRule::Scan if !settings.prefix.is_empty() => {
+            forward::Scan::of(request, &settings.prefix).write(request.arg(1), &mut out);
         }
         _ => {
             let mut keys = Vec::new();

@@ -6,6 +6,12 @@ use crate::config::{Mode, Settings};
 use crate::data::walk;
 use serde::Serialize;
 
+/// What is to be said of scripts.
+pub(super) const SCRIPT: &str = "under a key version only if it uses no key beside its KEYS";
+
+/// What is to be said of answers that are edited.
+pub(super) const EDITED: &str = "the answer tells of nearside as well";
+
 /// Who answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -34,7 +40,10 @@ impl Fate {
             Disposition::Refuse(Refusal::OtherVersions) | Disposition::Forward if is_walk => {
                 Self::Steps
             }
-            Disposition::Cacheable | Disposition::Forward => Self::Forwarded,
+            Disposition::Cacheable
+            | Disposition::Forward
+            | Disposition::Edited
+            | Disposition::Script => Self::Forwarded,
             Disposition::Own(_) => Self::Own,
             Disposition::Refuse(_) => Self::Refused,
         }
@@ -85,6 +94,8 @@ pub(super) fn of_row(spec: &Spec, settings: &Settings) -> (Fate, String) {
         (_, Fate::Cached) if spec.cache == CacheRule::Multi => "key by key".to_owned(),
         (Disposition::Cacheable, Fate::Forwarded) => why_not_cached(spec, settings).to_owned(),
         (Disposition::Own(need), _) => need.reason().to_owned(),
+        (Disposition::Script, _) if policy.prefixed => SCRIPT.to_owned(),
+        (Disposition::Edited, _) => EDITED.to_owned(),
         _ if policy.route(spec) == Route::OwnIfBlocking => {
             "on a connection of its own with BLOCK".to_owned()
         }

@@ -15,6 +15,7 @@ pub mod errors;
 pub mod find;
 pub mod keys;
 pub mod learned;
+pub mod lua;
 pub mod replies;
 pub mod route;
 mod table;
@@ -201,15 +202,18 @@ impl Spec {
     }
 
     /// True if it may change data that none of its arguments names (FLUSHALL, SWAPDB; DEBUG,
-    /// where it is allowed).
+    /// where it is allowed). Functions are no data.
     #[inline]
     pub fn writes_everything(&self) -> bool {
         let is_drastic = self.route == Route::Refuse(Refusal::Dangerous);
-        self.keys == KeySpec::None && (self.writes() || is_drastic)
+        self.keys == KeySpec::None
+            && (self.writes() || is_drastic)
+            && !self.name.starts_with("function|")
     }
 
-    /// True if its reply tells no value, so that a reply which filled no entry need not invalidate
-    /// its keys (rule R4): the TTL family, OBJECT, MEMORY, and whatever names no key.
+    /// True if its reply tells nothing that a cached one tells too, so that it need not invalidate
+    /// its keys (rule R4): OBJECT, MEMORY, and whatever names no key. TTL is none of them: who has
+    /// seen a new one may not get an older EXPIRETIME.
     #[inline]
     pub fn carries_no_value(&self) -> bool {
         self.flags.has(Flags::VALUELESS) || self.keys == KeySpec::None

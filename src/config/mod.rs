@@ -10,6 +10,7 @@ mod check;
 mod commands;
 mod load;
 mod place;
+mod shown;
 pub mod written;
 
 pub use load::{ConfigError, Fault, Loaded, Overrides, Source, load};
@@ -118,6 +119,17 @@ word! {
 }
 
 word! {
+    /// `scripts.policy`: what becomes of a script, under a key prefix, that may use other keys than
+    /// those it is given.
+    ScriptPolicy {
+        /// It is refused.
+        Refuse = "refuse",
+        /// It runs: only its KEYS are rewritten.
+        Allow = "allow",
+    }
+}
+
+word! {
     /// `log.format`.
     LogFormat {
         /// Text on a terminal, else JSON.
@@ -156,6 +168,8 @@ pub struct Settings {
     pub tracking: TrackingMode,
     /// `[commands]`.
     pub commands: Commands,
+    /// `[scripts]`.
+    pub scripts: Scripts,
     /// `admin.listen`; `None` = off.
     pub admin_listen: Option<String>,
     /// `metrics.path`.
@@ -277,6 +291,19 @@ pub struct Rule {
     pub ttl_probe: bool,
     /// Which misses are stored.
     pub admission: Admission,
+}
+
+/// `[scripts]`.
+#[derive(Clone, Debug)]
+pub struct Scripts {
+    /// What becomes of a script, under a prefix, that may use other keys than it is given.
+    pub policy: ScriptPolicy,
+    /// Scripts that run unread: SHA1 in hexadecimal.
+    pub shas: Vec<String>,
+    /// Functions that may be called under a prefix.
+    pub functions: Vec<String>,
+    /// Bytes of texts remembered at most.
+    pub memory: usize,
 }
 
 /// `[log]`.

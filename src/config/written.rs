@@ -1,7 +1,9 @@
 //! The configuration as it is written: one field for one TOML key, nothing filled in yet.
 //! `Option` = not written. What a key means stands in `proxy.toml` and in [`super::Settings`].
 
-use crate::config::{Admission, AuthMode, Level, LogFormat, Mode, OnDown, Profile, TrackingMode};
+use crate::config::{
+    Admission, AuthMode, Level, LogFormat, Mode, OnDown, Profile, ScriptPolicy, TrackingMode,
+};
 use crate::units::duration::Span;
 use crate::units::size::Size;
 use serde::Deserialize;
@@ -32,6 +34,8 @@ pub struct Written {
     pub invalidation: Invalidation,
     /// `[commands]`.
     pub commands: CommandPolicy,
+    /// `[scripts]`.
+    pub scripts: Scripts,
     /// `[admin]`.
     pub admin: Admin,
     /// `[metrics]`.
@@ -168,6 +172,15 @@ table! {
         deny: Vec<String>,
         unknown: Unknown,
         specs: BTreeMap<String, String>,
+    }
+}
+
+table! {
+    /// `[scripts]`: what runs within the server.
+    Scripts {
+        policy: ScriptPolicy,
+        allow: Vec<String>,
+        memory: Size,
     }
 }
 

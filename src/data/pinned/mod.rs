@@ -125,7 +125,12 @@ pub fn serve(
             with_pin(session, batch, |pin| pin.is_sticky = true);
             block(session, spec, request, batch);
         }
-        Need::Subscribe => subscribe::ask(session, spec, request, batch),
+        Need::Subscribe => {
+            // What CLIENT REPLY silences are replies; this is told like a message.
+            let is_muted = std::mem::replace(&mut session.order.is_muted, false);
+            subscribe::ask(session, spec, request, batch);
+            session.order.is_muted = is_muted;
+        }
         Need::Tracking => tracking::ask(session, spec, request, batch),
         Need::Monitor => {
             let kind = Kind::Own(Box::new(Step::Monitor));
@@ -191,7 +196,8 @@ pub fn dispatch(
             }
         }
     } else if reads_upstream
-        && batch.shared.limits.policy.route(spec) == Route::Cacheable
+        && spec.cacheable()
+        && !matches!(batch.shared.limits.policy.route(spec), Route::Refuse(_))
         && spec.accepts(request.len())
     {
         // A read after WATCH from the cache could be older than what WATCH guards (R6); the
@@ -361,6 +367,7 @@ pub fn reset(session: &mut Session, spec: &'static Spec, batch: &mut Batch<'_>) 
     session.own = None;
     session.link = None;
     session.client.upstream_id.store(0, Ordering::Relaxed);
+    session.client.clear_own();
     session.wait();
     true
 }
