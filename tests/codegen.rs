@@ -205,7 +205,7 @@ impl Row {
             "[0]" => "First",
             "text names the key" => "Text",
             text if text.starts_with("error NOGROUP") => "Error",
-            // Prefixes that overlap are named. Its pushes are no replies.
+            // "Prefix 'a' overlaps with an existing prefix 'ab'." Its pushes are no replies.
             _ if self.is("client|tracking") => "Error",
             text if text.starts_with("RESP2 [*][0]") && self.is("xread xreadgroup") => "Streams",
             _ => "AsIs",
