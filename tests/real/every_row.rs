@@ -191,7 +191,9 @@ impl Vector {
         }
         let other = |name: &&str| {
             let mut args = self.args.clone();
-            at.iter().for_each(|&at| args[at] = name.as_bytes().to_vec());
+            for &at in &at {
+                args[at] = name.as_bytes().to_vec();
+            }
             (args != self.args).then(|| {
                 let text = args.iter().map(|arg| arg.escape_ascii().to_string());
                 Self::of(args.clone(), text.collect::<Vec<_>>().join(" "))
@@ -350,7 +352,9 @@ impl Stage {
             bytes.extend(request(&["SELECT", database]));
             bytes.extend(request(&del));
         }
-        FIXTURE.iter().for_each(|line| bytes.extend(request(&words(line))));
+        for line in FIXTURE {
+            bytes.extend(request(&words(line)));
+        }
         ends.direct.send(&bytes);
         ends.ours.send(&bytes);
         for _ in 0..4 + FIXTURE.len() {
@@ -509,6 +513,7 @@ impl Report {
     }
 }
 
+#[expect(clippy::print_stdout, reason = "what a run was worth")]
 fn every_row(kind: Kind, version: &str) {
     let stage = Stage::start(kind, version);
     let mut differences = String::new();
