@@ -35,8 +35,12 @@ use crate::command::{
 
 /// Answered by the proxy.
 const LOCAL: &str = "auth echo hello ping quit readonly readwrite reset select client|getname \
-    client|help client|id client|info client|list client|no-evict client|no-touch client|setinfo \
-    client|setname client|unblock";
+    client|capa client|help client|id client|info client|kill client|list client|no-evict \
+    client|no-touch client|pause client|reply client|setinfo client|setname client|unblock \
+    client|unpause acl|whoami config|rewrite";
+
+/// Forwarded, but for what of it is the proxy's, and answered with both.
+const EDITED: &str = "info config|get config|resetstat config|set";
 
 /// About the keys that the server tracks for this connection.
 const TRACKING: &str = "client|tracking client|caching client|trackinginfo client|getredir";
@@ -71,6 +75,12 @@ const DANGEROUS: &str = "shutdown debug module|load module|loadex module|unload 
 /// keys of every version.
 const UNPREFIXED: &str = "flushall flushdb ts.info ts.mget ts.mrange ts.mrevrange \
     ts.querylabels xidmprecord";
+
+/// They run scripts, load them or forget them.
+const SCRIPTS: &str = "eval eval_ro evalsha evalsha_ro fcall fcall_ro script|flush script|load";
+
+/// Asked while a script keeps the server busy: never on the connection that this script is of.
+const WHILE_BUSY: &str = "function|kill function|stats script|kill";
 
 /// They name keys as the server knows them, to operators or in answer to the same names. On purpose.
 const SHOWN_AS_THEY_ARE: &str = "acl|getuser acl|list acl|log acl|setuser command|getkeys \
@@ -205,7 +215,7 @@ impl Row {
             "[0]" => "First",
             "text names the key" => "Text",
             text if text.starts_with("error NOGROUP") => "Error",
-            // "Prefix 'a' overlaps with an existing prefix 'ab'." Its pushes are no replies.
+            // Prefixes that overlap are named. Its pushes are no replies.
             _ if self.is("client|tracking") => "Error",
             text if text.starts_with("RESP2 [*][0]") && self.is("xread xreadgroup") => "Streams",
             _ => "AsIs",
@@ -217,10 +227,13 @@ impl Row {
         let own = |need: &str| format!("Own(Need::{need})");
         match self.class {
             _ if self.is(LOCAL) => "Local".to_owned(),
+            _ if self.is(EDITED) => "Edited".to_owned(),
             _ if self.is(TRACKING) => own("Tracking"),
             _ if self.is(TRANSACTION) => own("Transaction"),
             _ if self.is("wait waitaof") => own("Wait"),
             _ if self.is("monitor") => own("Monitor"),
+            _ if self.is(WHILE_BUSY) => own("Block"),
+            _ if self.is(SCRIPTS) => "Script".to_owned(),
             _ if self.of("himport") && self.name.contains('|') => own("Fieldset"),
             _ if self.of("client") || self.is("script|debug") => refuse("SharedLink"),
             // Valkey answers it without a cluster.
@@ -235,7 +248,7 @@ impl Row {
             _ if self.is("ts.read") => own("Block"),
             "PubSub" if self.of("pubsub") || self.is("publish spublish") => "Forward".to_owned(),
             "PubSub" => own("Subscribe"),
-            "Scripting" => refuse("Script"),
+            "Scripting" => "Forward".to_owned(),
             "Unsupported" => refuse("Internal"),
             // Indexes see the keys of every version.
             _ if self.name.starts_with("ft.") && self.key_spec == "none" => {
@@ -302,14 +315,18 @@ impl Row {
 fn the_table_is_generated() {
     let (rows, generated) = (rows(), generate());
     let cached = [CACHED_MULTI, NOT_CACHED, CACHED_BY_KEY, CACHED_HASH, DIFFER];
-    for list in [LOCAL, TRACKING, TRANSACTION, DANGEROUS, UNPREFIXED].into_iter().chain(cached) {
+    for list in
+        [LOCAL, EDITED, TRACKING, TRANSACTION, DANGEROUS, UNPREFIXED].into_iter().chain(cached)
+    {
         known(list, &rows);
     }
     for row in &rows {
         let is_listed = cached.iter().any(|list| row.is(list));
         assert!(!is_listed || row.class == "CacheableRead", "{} is not cached", row.name);
     }
-    known(SHOWN_AS_THEY_ARE, &rows);
+    for list in [SHOWN_AS_THEY_ARE, SCRIPTS, WHILE_BUSY] {
+        known(list, &rows);
+    }
     known(VALUELESS, &rows);
     if std::env::var_os("UPDATE").is_some() {
         fs::write(TABLE, &generated).unwrap();

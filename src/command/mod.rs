@@ -14,6 +14,7 @@
 pub mod errors;
 pub mod find;
 pub mod keys;
+pub mod lua;
 pub mod replies;
 pub mod route;
 mod table;
@@ -193,10 +194,11 @@ impl Spec {
                 && !self.flags.has(Flags::READONLY))
     }
 
-    /// True if it may change data that none of its arguments names (FLUSHALL, SWAPDB).
+    /// True if it may change data that none of its arguments names (FLUSHALL, SWAPDB). Functions
+    /// are no data.
     #[inline]
     pub fn writes_everything(&self) -> bool {
-        self.writes() && self.keys == KeySpec::None
+        self.writes() && self.keys == KeySpec::None && !self.name.starts_with("function|")
     }
 
     /// True if its reply tells nothing that a cached one tells too, so that it need not invalidate

@@ -53,7 +53,7 @@ pub(super) static TABLE: [Spec; COUNT] = [
     Spec::new(10, "acl|save", "6.0.0", 2, ADMIN | NOSCRIPT | LOADING | STALE, Dangerous),
     Spec::new(11, "acl|setuser", "6.0.0", -3, ADMIN | NOSCRIPT | LOADING | STALE, Dangerous),
     Spec::new(12, "acl|users", "6.0.0", 2, ADMIN | NOSCRIPT | LOADING | STALE, Admin),
-    Spec::new(13, "acl|whoami", "6.0.0", 2, NOSCRIPT | LOADING | STALE, Local),
+    Spec::new(13, "acl|whoami", "6.0.0", 2, NOSCRIPT | LOADING | STALE, Local).route(Route::Local),
     Spec::new(14, "append", "2.0.0", 3, WRITE | DENYOOM | FAST, Write).key(1),
     Spec::new(15, "arcount", "8.8.0", 2, READONLY | FAST, Read).key(1),
     Spec::new(16, "ardel", "8.8.0", -3, WRITE | FAST, Write).key(1),
@@ -151,7 +151,7 @@ pub(super) static TABLE: [Spec; COUNT] = [
     Spec::new(85, "client|caching", "6.0.0", 3, NOSCRIPT | LOADING | STALE | ALLOW_BUSY, Local)
         .own(Need::Tracking),
     Spec::new(86, "client|capa", "valkey 8.0.0", -3, NOSCRIPT | LOADING | STALE | ALLOW_BUSY, Local)
-        .refuse(Refusal::SharedLink),
+        .route(Route::Local),
     Spec::new(87, "client|getname", "2.6.9", 2, NOSCRIPT | LOADING | STALE | ALLOW_BUSY, Local)
         .route(Route::Local),
     Spec::new(88, "client|getredir", "6.0.0", 2, NOSCRIPT | LOADING | STALE | ALLOW_BUSY, Local)
@@ -163,7 +163,7 @@ pub(super) static TABLE: [Spec; COUNT] = [
         .refuse(Refusal::SharedLink),
     Spec::new(92, "client|info", "6.2.0", 2, NOSCRIPT | LOADING | STALE, Local).route(Route::Local),
     Spec::new(93, "client|kill", "2.4.0", -3, ADMIN | NOSCRIPT | LOADING | STALE, Local)
-        .refuse(Refusal::SharedLink),
+        .route(Route::Local),
     Spec::new(94, "client|list", "2.4.0", -2, ADMIN | NOSCRIPT | LOADING | STALE, Local)
         .route(Route::Local),
     Spec::new(95, "client|no-evict", "7.0.0", 3,
@@ -172,10 +172,10 @@ pub(super) static TABLE: [Spec; COUNT] = [
     Spec::new(96, "client|no-touch", "7.2.0", 3, NOSCRIPT | LOADING | STALE | ALLOW_BUSY, Local)
         .route(Route::Local),
     Spec::new(97, "client|pause", "3.0.0", -3, ADMIN | NOSCRIPT | LOADING | STALE, Dangerous)
-        .refuse(Refusal::SharedLink),
+        .route(Route::Local),
     Spec::new(98, "client|reply", "3.2.0", 3,
         NOSCRIPT | LOADING | STALE | NO_MULTI | ALLOW_BUSY, Local)
-        .refuse(Refusal::SharedLink),
+        .route(Route::Local),
     Spec::new(99, "client|setinfo", "7.2.0", 4, NOSCRIPT | LOADING | STALE | ALLOW_BUSY, Local)
         .route(Route::Local),
     Spec::new(100, "client|setname", "2.6.9", 3, NOSCRIPT | LOADING | STALE | ALLOW_BUSY, Local)
@@ -187,7 +187,7 @@ pub(super) static TABLE: [Spec; COUNT] = [
     Spec::new(103, "client|unblock", "5.0.0", -3, ADMIN | NOSCRIPT | LOADING | STALE, Local)
         .route(Route::Local),
     Spec::new(104, "client|unpause", "6.2.0", 2, ADMIN | NOSCRIPT | LOADING | STALE, Dangerous)
-        .refuse(Refusal::SharedLink),
+        .route(Route::Local),
     Spec::new(105, "cluster", "3.0.0", -2, 0, Local).refuse(Refusal::Cluster).container(35),
     Spec::new(106, "cluster|addslots", "3.0.0", -3, ADMIN | STALE | NO_ASYNC_LOADING, Unsupported)
         .refuse(Refusal::Cluster),
@@ -277,11 +277,15 @@ pub(super) static TABLE: [Spec; COUNT] = [
     Spec::new(159, "commandlog|len", "valkey 8.1.0", 3, ADMIN | LOADING | STALE, Admin),
     Spec::new(160, "commandlog|reset", "valkey 8.1.0", 3, ADMIN | LOADING | STALE, Dangerous),
     Spec::new(161, "config", "2.0.0", -2, 0, Local).container(5),
-    Spec::new(162, "config|get", "2.0.0", -3, ADMIN | NOSCRIPT | LOADING | STALE, Admin),
+    Spec::new(162, "config|get", "2.0.0", -3, ADMIN | NOSCRIPT | LOADING | STALE, Admin)
+        .route(Route::Edited),
     Spec::new(163, "config|help", "5.0.0", 2, LOADING | STALE, Local),
-    Spec::new(164, "config|resetstat", "2.0.0", 2, ADMIN | NOSCRIPT | LOADING | STALE, Dangerous),
-    Spec::new(165, "config|rewrite", "2.8.0", 2, ADMIN | NOSCRIPT | LOADING | STALE, Dangerous),
-    Spec::new(166, "config|set", "2.0.0", -4, ADMIN | NOSCRIPT | LOADING | STALE, Dangerous),
+    Spec::new(164, "config|resetstat", "2.0.0", 2, ADMIN | NOSCRIPT | LOADING | STALE, Dangerous)
+        .route(Route::Edited),
+    Spec::new(165, "config|rewrite", "2.8.0", 2, ADMIN | NOSCRIPT | LOADING | STALE, Dangerous)
+        .route(Route::Local),
+    Spec::new(166, "config|set", "2.0.0", -4, ADMIN | NOSCRIPT | LOADING | STALE, Dangerous)
+        .route(Route::Edited),
     Spec::new(167, "copy", "6.2.0", -3, WRITE | DENYOOM, MultiKeyWrite).range(1, 2, 1),
     Spec::new(168, "dbsize", "1.0.0", 1, READONLY | FAST, Read),
     Spec::new(169, "debug", "1.0.0", -2, ADMIN | NOSCRIPT | LOADING | STALE, Dangerous)
@@ -298,16 +302,16 @@ pub(super) static TABLE: [Spec; COUNT] = [
     Spec::new(178, "echo", "1.0.0", 2, LOADING | STALE | FAST, Local).route(Route::Local),
     Spec::new(179, "eval", "2.6.0", -3,
         NOSCRIPT | STALE | SKIP_MONITOR | NO_MANDATORY_KEYS | MOVABLEKEYS, Scripting)
-        .counted(2, 1).refuse(Refusal::Script),
+        .counted(2, 1).route(Route::Script),
     Spec::new(180, "evalsha", "2.6.0", -3,
         NOSCRIPT | STALE | SKIP_MONITOR | NO_MANDATORY_KEYS | MOVABLEKEYS, Scripting)
-        .counted(2, 1).refuse(Refusal::Script),
+        .counted(2, 1).route(Route::Script),
     Spec::new(181, "evalsha_ro", "7.0.0", -3,
         READONLY | NOSCRIPT | STALE | SKIP_MONITOR | NO_MANDATORY_KEYS | MOVABLEKEYS, Scripting)
-        .counted(2, 1).refuse(Refusal::Script),
+        .counted(2, 1).route(Route::Script),
     Spec::new(182, "eval_ro", "7.0.0", -3,
         READONLY | NOSCRIPT | STALE | SKIP_MONITOR | NO_MANDATORY_KEYS | MOVABLEKEYS, Scripting)
-        .counted(2, 1).refuse(Refusal::Script),
+        .counted(2, 1).route(Route::Script),
     Spec::new(183, "exec", "1.2.0", 1, NOSCRIPT | LOADING | STALE | SKIP_COMMANDLOG, Pinned)
         .own(Need::Transaction),
     Spec::new(184, "exists", "1.0.0", -2, READONLY | FAST, CacheableRead)
@@ -320,10 +324,10 @@ pub(super) static TABLE: [Spec; COUNT] = [
         .refuse(Refusal::Dangerous),
     Spec::new(189, "fcall", "7.0.0", -3,
         NOSCRIPT | STALE | SKIP_MONITOR | NO_MANDATORY_KEYS | MOVABLEKEYS, Scripting)
-        .counted(2, 1).refuse(Refusal::Script),
+        .counted(2, 1).route(Route::Script),
     Spec::new(190, "fcall_ro", "7.0.0", -3,
         READONLY | NOSCRIPT | STALE | SKIP_MONITOR | NO_MANDATORY_KEYS | MOVABLEKEYS, Scripting)
-        .counted(2, 1).refuse(Refusal::Script),
+        .counted(2, 1).route(Route::Script),
     Spec::new(191, "flushall", "1.0.0", -1, WRITE, Dangerous).route(Route::ForwardUnlessPrefixed),
     Spec::new(192, "flushdb", "1.0.0", -1, WRITE, Dangerous).route(Route::ForwardUnlessPrefixed),
     Spec::new(193, "ft.add", "", -1, WRITE | DENYOOM | MODULE, Unsupported)
@@ -400,16 +404,14 @@ pub(super) static TABLE: [Spec; COUNT] = [
         .route(Route::ForwardUnlessPrefixed),
     Spec::new(233, "function", "7.0.0", -2, 0, Local).container(9),
     Spec::new(234, "function|delete", "7.0.0", 3, WRITE | NOSCRIPT, Dangerous),
-    Spec::new(235, "function|dump", "7.0.0", 2, NOSCRIPT, Scripting).refuse(Refusal::Script),
+    Spec::new(235, "function|dump", "7.0.0", 2, NOSCRIPT, Scripting),
     Spec::new(236, "function|flush", "7.0.0", -2, WRITE | NOSCRIPT, Dangerous),
     Spec::new(237, "function|help", "7.0.0", 2, LOADING | STALE, Local),
-    Spec::new(238, "function|kill", "7.0.0", 2, NOSCRIPT | ALLOW_BUSY, Dangerous),
-    Spec::new(239, "function|list", "7.0.0", -2, NOSCRIPT, Scripting).refuse(Refusal::Script),
-    Spec::new(240, "function|load", "7.0.0", -3, WRITE | DENYOOM | NOSCRIPT, Scripting)
-        .refuse(Refusal::Script),
+    Spec::new(238, "function|kill", "7.0.0", 2, NOSCRIPT | ALLOW_BUSY, Dangerous).own(Need::Block),
+    Spec::new(239, "function|list", "7.0.0", -2, NOSCRIPT, Scripting),
+    Spec::new(240, "function|load", "7.0.0", -3, WRITE | DENYOOM | NOSCRIPT, Scripting),
     Spec::new(241, "function|restore", "7.0.0", -3, WRITE | DENYOOM | NOSCRIPT, Dangerous),
-    Spec::new(242, "function|stats", "7.0.0", 2, NOSCRIPT | ALLOW_BUSY, Scripting)
-        .refuse(Refusal::Script),
+    Spec::new(242, "function|stats", "7.0.0", 2, NOSCRIPT | ALLOW_BUSY, Scripting).own(Need::Block),
     Spec::new(243, "geoadd", "3.2.0", -5, WRITE | DENYOOM, Write).key(1),
     Spec::new(244, "geodist", "3.2.0", -4, READONLY, CacheableRead)
         .key(1).cached(CacheRule::Yes, ReplyShape::SameButNull),
@@ -494,7 +496,7 @@ pub(super) static TABLE: [Spec; COUNT] = [
     Spec::new(300, "incrby", "1.0.0", 3, WRITE | DENYOOM | FAST, Write).key(1),
     Spec::new(301, "incrbyfloat", "2.6.0", 3, WRITE | DENYOOM | FAST, Write).key(1),
     Spec::new(302, "increx", "8.8.0", -2, WRITE | DENYOOM | FAST, Write).key(1),
-    Spec::new(303, "info", "1.0.0", -1, LOADING | STALE, Read),
+    Spec::new(303, "info", "1.0.0", -1, LOADING | STALE, Read).route(Route::Edited),
     Spec::new(304, "json.arrappend", "1.0.0", -1, WRITE | DENYOOM | MODULE, Write).key(1),
     Spec::new(305, "json.arrindex", "1.0.0", -1, READONLY | MODULE, CacheableRead)
         .key(1).cached(CacheRule::Yes, ReplyShape::Differs),
@@ -658,14 +660,12 @@ pub(super) static TABLE: [Spec; COUNT] = [
         .key(1).cached(CacheRule::Yes, ReplyShape::Same),
     Spec::new(425, "script", "2.6.0", -2, 0, Local).container(7),
     Spec::new(426, "script|debug", "3.2.0", -3, NOSCRIPT, Dangerous).refuse(Refusal::SharedLink),
-    Spec::new(427, "script|exists", "2.6.0", -3, NOSCRIPT | STALE, Scripting)
-        .refuse(Refusal::Script),
-    Spec::new(428, "script|flush", "2.6.0", -2, NOSCRIPT | STALE, Dangerous),
+    Spec::new(427, "script|exists", "2.6.0", -3, NOSCRIPT | STALE, Scripting),
+    Spec::new(428, "script|flush", "2.6.0", -2, NOSCRIPT | STALE, Dangerous).route(Route::Script),
     Spec::new(429, "script|help", "5.0.0", 2, LOADING | STALE, Local),
-    Spec::new(430, "script|kill", "2.6.0", 2, NOSCRIPT | ALLOW_BUSY, Dangerous),
-    Spec::new(431, "script|load", "2.6.0", 3, NOSCRIPT | STALE, Scripting).refuse(Refusal::Script),
-    Spec::new(432, "script|show", "valkey 8.0.0", 3, NOSCRIPT | STALE, Scripting)
-        .refuse(Refusal::Script),
+    Spec::new(430, "script|kill", "2.6.0", 2, NOSCRIPT | ALLOW_BUSY, Dangerous).own(Need::Block),
+    Spec::new(431, "script|load", "2.6.0", 3, NOSCRIPT | STALE, Scripting).route(Route::Script),
+    Spec::new(432, "script|show", "valkey 8.0.0", 3, NOSCRIPT | STALE, Scripting),
     Spec::new(433, "sdiff", "1.0.0", -2, READONLY, CacheableRead).range(1, -1, 1),
     Spec::new(434, "sdiffcard", "8.10.0", -3, READONLY | MOVABLEKEYS, Read).counted(1, 1),
     Spec::new(435, "sdiffstore", "1.0.0", -3, WRITE | DENYOOM, MultiKeyWrite).range(1, -1, 1),

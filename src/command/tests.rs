@@ -159,7 +159,7 @@ fn what_writes() {
 
 #[test]
 fn dispositions() {
-    use Disposition::{Cacheable, Forward, Local, Own, Refuse};
+    use Disposition::{Cacheable, Edited, Forward, Local, Own, Refuse, Script};
     for (request, plain, prefixed) in [
         ("get a", Cacheable, Cacheable),
         ("exists a b", Cacheable, Cacheable),
@@ -168,18 +168,26 @@ fn dispositions() {
         ("sort_ro a get #", Cacheable, Cacheable),
         ("sort_ro a get b_*", Forward, Forward),
         ("publish a b", Forward, Forward),
-        ("config get a", Forward, Forward),
+        ("config get a", Edited, Edited),
         ("command", Forward, Forward),
         ("command docs", Forward, Forward),
         ("client id", Local, Local),
         ("hello 3", Local, Local),
-        ("client kill a", Refuse(Refusal::SharedLink), Refuse(Refusal::SharedLink)),
+        ("client kill a", Local, Local),
         ("client tracking on", Own(Need::Tracking), Own(Need::Tracking)),
         ("cluster info", Refuse(Refusal::Cluster), Refuse(Refusal::Cluster)),
         ("multi", Own(Need::Transaction), Own(Need::Transaction)),
         ("blpop a 0", Own(Need::Block), Own(Need::Block)),
         ("subscribe a", Own(Need::Subscribe), Own(Need::Subscribe)),
-        ("eval s 0", Refuse(Refusal::Script), Refuse(Refusal::Script)),
+        ("eval s 0", Script, Script),
+        ("fcall f 0", Script, Script),
+        ("script load s", Script, Script),
+        ("script flush", Script, Script),
+        ("script exists s", Forward, Forward),
+        ("script kill", Own(Need::Block), Own(Need::Block)),
+        ("function load s", Forward, Forward),
+        ("function delete l", Forward, Forward),
+        ("script debug yes", Refuse(Refusal::SharedLink), Refuse(Refusal::SharedLink)),
         ("shutdown", Refuse(Refusal::Dangerous), Refuse(Refusal::Dangerous)),
         ("module list", Forward, Forward),
         ("restore-asking a 0 b", Refuse(Refusal::Internal), Refuse(Refusal::Internal)),
@@ -212,7 +220,7 @@ fn a_shared_connection_is_safe() {
             | Route::CacheableByKey
             | Route::Own(_) => true,
             Route::OwnIfBlocking => spec.keys == KeySpec::Streams,
-            Route::Forward | Route::ForwardUnlessPrefixed => {
+            Route::Forward | Route::Edited | Route::ForwardUnlessPrefixed | Route::Script => {
                 !matches!(spec.class, Class::Pinned | Class::Blocking | Class::Unsupported)
                     && !spec.flags.has(Flags::BLOCKING)
                     && spec.keys != KeySpec::Unread

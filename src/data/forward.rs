@@ -109,11 +109,7 @@ pub fn write_words(out: &mut BytesMut, words: &[&[u8]]) {
 
 /// What a command does to the cache beside the keys it names (R13).
 fn effect(spec: &Spec) -> Effect {
-    match spec.name {
-        "info" => Effect::Info,
-        _ if spec.writes_everything() => Effect::Clear,
-        _ => Effect::None,
-    }
+    if spec.writes_everything() { Effect::Clear } else { Effect::None }
 }
 
 /// Writes `request` with `prefix` before each of its keys, and visits them.

@@ -5,12 +5,13 @@
 
 use crate::cache::{Cache, Extra, Filled, Question, Reply};
 use crate::command::{Flags, ReplyShape, Spec, replies};
+use crate::config::OnDown;
 use crate::data::order::Frame;
 use crate::data::output::SHARE_MIN;
 use crate::data::pinned::{Step, answer, notice};
 use crate::data::upstream::{Effect, Kind, Parts, Pipeline, Ticket};
 use crate::data::worker::Clients;
-use crate::data::{Shared, consult, split, walk};
+use crate::data::{Shared, consult, script, split, walk};
 use crate::stats::{Block, Counter, Outcome};
 use crate::units::clock::Tick;
 use crate::units::mutant::{self, Mutant};
@@ -132,6 +133,7 @@ fn by_kind(link: &mut Pipeline, frame: &Frame<'_>, desk: &mut Desk<'_>) -> Resul
         Some(Kind::Parts(_)) => part_values(link, frame, desk),
         Some(Kind::Walk(_)) => walk::step(link, frame.bytes(), desk),
         Some(Kind::Own(_)) => answer::take(link, frame, desk),
+        Some(Kind::Script(_)) => script::answer(link, frame, desk),
     }
 }
 
@@ -156,9 +158,9 @@ pub fn forwarded(link: &mut Pipeline, frame: &Frame<'_>, desk: &mut Desk<'_>) {
     }
     let prefix = &desk.shared.prefix;
     let proto = link.proto;
-    if matches!(ticket.kind, Kind::Forward(Effect::Info)) {
+    if let Kind::Forward(Effect::Edit(edit)) = &ticket.kind {
         let mut text = std::mem::take(desk.scratch);
-        crate::data::local::append_info(frame.bytes(), proto, desk.shared, &mut text);
+        edit.answer(frame.bytes(), proto, desk.shared, &mut text);
         deliver(&ticket, &Frame::Borrowed(&text), Outcome::Bypass, desk);
         text.clear();
         *desk.scratch = text;
@@ -238,6 +240,7 @@ fn value(link: &mut Pipeline, frame: &Frame<'_>, desk: &mut Desk<'_>) -> Result<
     let is_error = frame.bytes().first() == Some(&b'-');
     let coalesced = joined.len() as u64 + abroad;
     desk.block.command(index, is_error, 1 + coalesced);
+    desk.block.took(index, took);
     desk.block.observe(Outcome::Coalesced, took, coalesced);
     desk.clients.deliver(owner, frame);
     for waiter in joined {
@@ -313,6 +316,7 @@ fn part_values(link: &mut Pipeline, frame: &Frame<'_>, desk: &mut Desk<'_>) -> R
     }
     desk.block.observe(Outcome::Miss, took, 1);
     desk.block.command(index, is_error, 1);
+    desk.block.took(index, took);
     desk.clients.deliver(owner, &Frame::Borrowed(&whole));
     Ok(())
 }
@@ -412,7 +416,9 @@ fn reason(filled: &Filled) -> Counter {
 pub fn deliver(ticket: &Ticket, frame: &Frame<'_>, outcome: Outcome, desk: &mut Desk<'_>) {
     let is_error = frame.bytes().first() == Some(&b'-');
     desk.block.command(ticket.spec.index, is_error, 1);
-    desk.block.observe(outcome, desk.now.0.saturating_sub(ticket.asked_at.0), 1);
+    let took = desk.now.0.saturating_sub(ticket.asked_at.0);
+    desk.block.took(ticket.spec.index, took);
+    desk.block.observe(outcome, took, 1);
     desk.clients.deliver(ticket.owner, frame);
 }
 
@@ -443,7 +449,7 @@ impl Lost {
 /// Fails the front ticket: what it names is invalidated (its outcome is unknown, A15), and its
 /// clients are told as `on_down` says.
 pub fn fail_front(link: &mut Pipeline, mut lost: Lost, desk: &mut Desk<'_>) {
-    let cache = &desk.shared.cache;
+    let (cache, proto) = (&desk.shared.cache, link.proto);
     let Some(ticket) = link.pop(|hash| {
         cache.invalidate(hash);
     }) else {
@@ -477,7 +483,13 @@ pub fn fail_front(link: &mut Pipeline, mut lost: Lost, desk: &mut Desk<'_>) {
             Step::Block => answer::unblocked(ticket.owner.client, desk),
             _ => {}
         },
-        Kind::Walk(_) | Kind::Forward(Effect::None | Effect::Info) => {}
+        Kind::Forward(Effect::Edit(edit)) if desk.shared.limits.on_down == OnDown::Error => {
+            let mut text = BytesMut::new();
+            if edit.answer_alone(proto, desk.shared, &mut text) {
+                return deliver(&ticket, &Frame::Borrowed(&text), Outcome::Local, desk);
+            }
+        }
+        Kind::Walk(_) | Kind::Script(_) | Kind::Forward(Effect::None | Effect::Edit(_)) => {}
     }
     desk.block.command(ticket.spec.index, true, 1 + ticket.joined.len() as u64);
     for waiter in std::iter::once(ticket.owner).chain(ticket.joined) {
