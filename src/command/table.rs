@@ -42,8 +42,8 @@ pub(super) static TABLE: [Spec; COUNT] = [
     Spec::new(0, "acl", "6.0.0", -2, 0, Local).container(13),
     Spec::new(1, "acl|cat", "6.0.0", -2, NOSCRIPT | LOADING | STALE, Read),
     Spec::new(2, "acl|deluser", "6.0.0", -3, ADMIN | NOSCRIPT | LOADING | STALE, Dangerous),
-    Spec::new(3, "acl|dryrun", "7.0.0", -4, ADMIN | NOSCRIPT | LOADING | STALE, Admin)
-        .route(Route::ForwardUnlessPrefixed),
+    Spec::new(3, "acl|dryrun", "7.0.0", -4, ADMIN | NOSCRIPT | LOADING | STALE | VALUELESS, Admin)
+        .keys(KeySpec::Dryrun).reply(ReplyRule::Text),
     Spec::new(4, "acl|genpass", "6.0.0", -2, NOSCRIPT | LOADING | STALE, Read),
     Spec::new(5, "acl|getuser", "6.0.0", 3, ADMIN | NOSCRIPT | LOADING | STALE, Admin),
     Spec::new(6, "acl|help", "6.0.0", 2, LOADING | STALE, Local),
