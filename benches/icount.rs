@@ -223,7 +223,7 @@ impl Stage {
     }
 
     fn answer(&mut self, each: &str, requests: &[u8]) {
-        self.worker.link_up(0);
+        self.worker.link_up(0, 0);
         let mut sent = self.worker.seal(0);
         assert!(!sent.is_empty(), "nothing was asked upstream");
         sent.clear();

@@ -27,14 +27,22 @@ use crate::command::Class::{
     Admin, Blocking, CacheableRead, Dangerous, Local, MultiKeyWrite, Pinned, PubSub, Read,
     Scripting, Unsupported, Write,
 };
-use crate::command::{CacheRule, Flags, KeySpec, Refusal, ReplyRule, ReplyShape, Route, Spec};
+use crate::command::{
+    CacheRule, Flags, KeySpec, Need, Refusal, ReplyRule, ReplyShape, Route, Spec,
+};
 
 ";
 
 /// Answered by the proxy.
 const LOCAL: &str = "auth echo hello ping quit readonly readwrite reset select client|getname \
     client|help client|id client|info client|list client|no-evict client|no-touch client|setinfo \
-    client|setname";
+    client|setname client|unblock";
+
+/// About the keys that the server tracks for this connection.
+const TRACKING: &str = "client|tracking client|caching client|trackinginfo client|getredir";
+
+/// Begin, end or guard a transaction.
+const TRANSACTION: &str = "multi exec discard watch unwatch";
 
 /// Kept in the near-cache, under the key at argument 1.
 const CACHED: &str = "get strlen getrange type sismember smembers scard lrange lindex llen zscore \
@@ -48,7 +56,7 @@ const CACHED_MULTI: &str = "mget exists";
 
 /// What no client of a shared server may do by default.
 const DANGEROUS: &str = "shutdown debug module|load module|loadex module|unload replicaof slaveof \
-    failover sync psync replconf migrate monitor";
+    failover sync psync replconf migrate";
 
 /// Their arguments or replies name keys where the prefix cannot be put or cut, or they reach the
 /// keys of every version.
@@ -129,9 +137,10 @@ impl Row {
         match self.route().as_str() {
             "Forward" => {}
             "Cacheable" => write!(tail, "{}", self.cached()).unwrap(),
-            route => match route.strip_prefix("Refuse") {
-                Some(refusal) => write!(tail, ".refuse{refusal}").unwrap(),
-                None => write!(tail, ".route(Route::{route})").unwrap(),
+            route => match (route.strip_prefix("Refuse"), route.strip_prefix("Own(")) {
+                (Some(refusal), _) => write!(tail, ".refuse{refusal}").unwrap(),
+                (_, Some(need)) => write!(tail, ".own({need}").unwrap(),
+                _ => write!(tail, ".route(Route::{route})").unwrap(),
             },
         }
         if subcommands > 0 {
@@ -182,6 +191,8 @@ impl Row {
             "the reply" => "Key",
             "[0]" => "First",
             text if text.starts_with("error NOGROUP") => "Error",
+            // "Prefix 'a' overlaps with an existing prefix 'ab'."
+            _ if self.is("client|tracking") => "Error",
             text if text.starts_with("RESP2 [*][0]") && self.is("xread xreadgroup") => "Streams",
             _ => "AsIs",
         }
@@ -189,19 +200,25 @@ impl Row {
 
     fn route(&self) -> String {
         let refuse = |why: &str| format!("Refuse(Refusal::{why})");
+        let own = |need: &str| format!("Own(Need::{need})");
         match self.class {
             _ if self.is(LOCAL) => "Local".to_owned(),
+            _ if self.is(TRACKING) => own("Tracking"),
+            _ if self.is(TRANSACTION) => own("Transaction"),
+            _ if self.is("wait waitaof") => own("Wait"),
+            _ if self.is("monitor") => own("Monitor"),
+            _ if self.of("himport") && self.name.contains('|') => own("Fieldset"),
             _ if self.of("client") || self.is("script|debug") => refuse("SharedLink"),
             _ if self.of("cluster") || self.is("clusterscan asking") => refuse("Cluster"),
             _ if self.is(DANGEROUS) => refuse("Dangerous"),
             _ if self.is(UNPREFIXED) => "ForwardUnlessPrefixed".to_owned(),
-            "Pinned" => refuse("Pinned"),
-            "Blocking" if self.is("xread xreadgroup") => "ForwardUnlessBlocking".to_owned(),
-            "Blocking" => refuse("Blocking"),
+            "Pinned" => panic!("{}: no list says why it needs a link of its own", self.name),
+            "Blocking" if self.is("xread xreadgroup") => "OwnIfBlocking".to_owned(),
+            "Blocking" => own("Block"),
             // Takes BLOCK, in a grammar of its own.
-            _ if self.is("ts.read") => refuse("Blocking"),
+            _ if self.is("ts.read") => own("Block"),
             "PubSub" if self.of("pubsub") || self.is("publish spublish") => "Forward".to_owned(),
-            "PubSub" => refuse("Subscription"),
+            "PubSub" => own("Subscribe"),
             "Scripting" => refuse("Script"),
             "Unsupported" => refuse("Internal"),
             // Indexes see the keys of every version.
@@ -266,7 +283,9 @@ impl Row {
 #[test]
 fn the_table_is_generated() {
     let (rows, generated) = (rows(), generate());
-    for list in [LOCAL, CACHED, CACHED_HASH, CACHED_MULTI, DANGEROUS, UNPREFIXED] {
+    for list in
+        [LOCAL, TRACKING, TRANSACTION, CACHED, CACHED_HASH, CACHED_MULTI, DANGEROUS, UNPREFIXED]
+    {
         known(list, &rows);
     }
     known(SHOWN_AS_THEY_ARE, &rows);

@@ -172,6 +172,7 @@ fn every_series_is_moved_by_something() {
     everyday(&mut seen);
     rules(&mut seen);
     shared_reads(&mut seen);
+    own_links(&mut seen);
     memory(&mut seen);
     doors(&mut seen);
     endings(&mut seen);
@@ -234,7 +235,7 @@ fn everyday(seen: &mut Seen) {
     assert!(one.words("INCR text").starts_with(b"-ERR"));
     one.words("HSET hash f v");
     assert!(one.words("GET hash").starts_with(b"-WRONGTYPE"));
-    assert!(one.words("SUBSCRIBE channel").starts_with(b"-ERR"));
+    assert!(one.words("DEBUG SLEEP 0").starts_with(b"-ERR"));
     assert!(one.words("NOSUCHCOMMAND").starts_with(b"-ERR"));
     one.words("PING");
     seen.look(&proxy);
@@ -302,6 +303,19 @@ fn shared_reads(seen: &mut Seen) {
     server.thaw();
     assert_eq!((one.reply(), two.reply()), (b"$-1\r\n".to_vec(), b"$-1\r\n".to_vec()));
     seen.look(&proxy);
+}
+
+/// Clients that need a link of their own, and one too many.
+fn own_links(seen: &mut Seen) {
+    let server = Server::start(Kind::Redis);
+    let proxy = Proxy::start(&server.url(), &["upstream.dedicated_max = 1"]);
+    let (mut one, mut two) = (proxy.dial(), proxy.dial());
+    one.words("WATCH a");
+    one.words("GET a");
+    assert!(two.words("BLPOP list 0").starts_with(b"-ERR proxy: all 1 dedicated"));
+    one.words("UNWATCH");
+    one.send(&request(&["BLPOP", "list", "0"]));
+    seen.until(&proxy, "nearside_blocked_clients");
 }
 
 fn memory(seen: &mut Seen) {

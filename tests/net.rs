@@ -91,6 +91,7 @@ async fn log_in(mut stream: Stream, target: &Target) -> Result<ServerInfo, Hands
         database: target.database,
         name: Some("nearside-test"),
         tracking: Some(&[b"v1:".to_vec()]),
+        asks_id: false,
     });
     let (mut out, mut input, mut scan) = (BytesMut::new(), BytesMut::new(), Scan::default());
     handshake.request(&mut out);

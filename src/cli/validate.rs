@@ -77,9 +77,10 @@ fn reach(settings: &Settings) -> anyhow::Result<Option<Hidden>> {
         database: dialer.target.database,
         name: Some(&dialer.name),
         tracking: Some(&[]),
+        asks_id: false,
     };
     app::runtime()?.block_on(async {
-        let (mut stream, _) = dialer.open(&options).await?;
+        let mut stream = dialer.open(&options).await?.stream;
         // A server that refuses the question is no reason not to start.
         Ok(survey::hidden(&mut stream, &settings.prefix).await.unwrap_or_default())
     })

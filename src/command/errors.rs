@@ -61,6 +61,8 @@ pub fn refused(out: &mut BytesMut, spec: &Spec, refusal: Refusal) {
     let (name, reason) = (spec.name.replace('|', " "), refusal.reason());
     let text = match refusal {
         Refusal::Cluster => format!("ERR {reason}"),
+        // Redis' words: some commands it does not queue either.
+        Refusal::InTransaction => "ERR Command not allowed inside a transaction".to_owned(),
         _ if refusal.is_for_now() => {
             format!("ERR nearside does not support '{name}' yet: {reason}")
         }
@@ -79,9 +81,10 @@ mod tests {
     fn refusals_name_the_command_and_the_reason() {
         for (name, refusal, text) in [
             (
-                "multi",
-                Refusal::Pinned,
-                "-ERR nearside does not support 'multi' yet: it needs a connection of its own\r\n",
+                "eval",
+                Refusal::Script,
+                "-ERR nearside does not support 'eval' yet: scripts may use keys that they do not \
+                 name\r\n",
             ),
             (
                 "client|kill",

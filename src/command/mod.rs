@@ -21,7 +21,7 @@ mod table;
 pub use find::{Unknown, by_name, find, find_sub, resolve};
 pub use keys::KeySpec;
 pub use replies::ReplyRule;
-pub use route::{Disposition, Policy, Refusal, Route};
+pub use route::{Disposition, Need, Policy, Refusal, Route};
 pub use table::COUNT;
 
 /// All rows. A container stands directly before its subcommands.
@@ -276,6 +276,10 @@ impl Spec {
     const fn route(mut self, route: Route) -> Self {
         self.route = route;
         self
+    }
+
+    const fn own(self, need: Need) -> Self {
+        self.route(Route::Own(need))
     }
 
     const fn refuse(self, refusal: Refusal) -> Self {

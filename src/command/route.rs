@@ -14,13 +14,34 @@ pub enum Route {
     Cacheable,
     /// Forwarded on the shared connection.
     Forward,
-    /// Forwarded, unless its own arguments say BLOCK.
-    ForwardUnlessBlocking,
+    /// Forwarded, or on a connection of its own if its arguments say BLOCK.
+    OwnIfBlocking,
+    /// Needs a connection of its own.
+    Own(Need),
     /// Forwarded, unless keys have a prefix: it names keys, or touches them, where they cannot be
     /// rewritten.
     ForwardUnlessPrefixed,
     /// Refused.
     Refuse(Refusal),
+}
+
+/// Why a command needs a connection that only its client uses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Need {
+    /// MULTI, WATCH and what ends them.
+    Transaction,
+    /// It may block.
+    Block,
+    /// WAIT, WAITAOF: of the connection that wrote.
+    Wait,
+    /// SUBSCRIBE and its family.
+    Subscribe,
+    /// CLIENT TRACKING and what belongs to it.
+    Tracking,
+    /// MONITOR.
+    Monitor,
+    /// HIMPORT: what it prepares belongs to the connection.
+    Fieldset,
 }
 
 /// What configuration says that matters here.
@@ -39,6 +60,8 @@ pub enum Disposition {
     Cacheable,
     /// Forward it on the shared connection.
     Forward,
+    /// Forward it on a connection of its own.
+    Own(Need),
     /// Answer an error; see [`refused`](crate::command::errors::refused).
     Refuse(Refusal),
 }
@@ -46,12 +69,8 @@ pub enum Disposition {
 /// Why a command is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Refusal {
-    /// Transactions and other state of a connection.
-    Pinned,
-    /// It may block.
-    Blocking,
-    /// A subscription.
-    Subscription,
+    /// It cannot be queued in a transaction.
+    InTransaction,
     /// A script or function.
     Script,
     /// It would change, or end, a connection that several clients share.
@@ -69,15 +88,13 @@ pub enum Refusal {
 impl Refusal {
     /// True if a later version of nearside is to support it.
     pub fn is_for_now(self) -> bool {
-        matches!(self, Self::Pinned | Self::Blocking | Self::Subscription | Self::Script)
+        matches!(self, Self::Script)
     }
 
     /// The reason, as it ends the sentence of the error.
     pub fn reason(self) -> &'static str {
         match self {
-            Self::Pinned => "it needs a connection of its own",
-            Self::Blocking => "it may block a connection that clients share",
-            Self::Subscription => "subscribers need a connection of their own",
+            Self::InTransaction => "it cannot be queued in a transaction",
             Self::Script => "scripts may use keys that they do not name",
             Self::SharedLink => "it would change a connection that clients share",
             Self::Dangerous => "it would put the server out of service for all clients",
@@ -100,13 +117,12 @@ impl Spec {
         match self.route {
             Route::Local => Disposition::Local,
             Route::Cacheable => Disposition::Cacheable,
-            Route::ForwardUnlessBlocking if keys::streams_block(argc, arg) => {
-                Disposition::Refuse(Refusal::Blocking)
-            }
+            Route::OwnIfBlocking if keys::streams_block(argc, arg) => Disposition::Own(Need::Block),
+            Route::Own(need) => Disposition::Own(need),
             Route::ForwardUnlessPrefixed if policy.prefixed => {
                 Disposition::Refuse(Refusal::OtherVersions)
             }
-            Route::Forward | Route::ForwardUnlessBlocking | Route::ForwardUnlessPrefixed => {
+            Route::Forward | Route::OwnIfBlocking | Route::ForwardUnlessPrefixed => {
                 Disposition::Forward
             }
             Route::Refuse(refusal) => Disposition::Refuse(refusal),

@@ -5,7 +5,9 @@ use crate::command::Class::{
     Admin, Blocking, CacheableRead, Dangerous, Local, MultiKeyWrite, Pinned, PubSub, Read,
     Scripting, Unsupported, Write,
 };
-use crate::command::{CacheRule, Flags, KeySpec, Refusal, ReplyRule, ReplyShape, Route, Spec};
+use crate::command::{
+    CacheRule, Flags, KeySpec, Need, Refusal, ReplyRule, ReplyShape, Route, Spec,
+};
 
 const ADMIN: u32 = Flags::ADMIN.bits();
 const ALLOW_BUSY: u32 = Flags::ALLOW_BUSY.bits();
@@ -103,23 +105,23 @@ pub(super) static TABLE: [Spec; COUNT] = [
     Spec::new(59, "bitop", "2.6.0", -4, WRITE | DENYOOM, MultiKeyWrite).range(2, -1, 1),
     Spec::new(60, "bitpos", "2.8.7", -3, READONLY, CacheableRead).key(1),
     Spec::new(61, "blmove", "6.2.0", 6, WRITE | DENYOOM | BLOCKING, Blocking)
-        .range(1, 2, 1).refuse(Refusal::Blocking),
+        .range(1, 2, 1).own(Need::Block),
     Spec::new(62, "blmovem", "8.10.0", -6, WRITE | DENYOOM | BLOCKING, Blocking)
-        .range(1, 2, 1).refuse(Refusal::Blocking),
+        .range(1, 2, 1).own(Need::Block),
     Spec::new(63, "blmpop", "7.0.0", -5, WRITE | BLOCKING | MOVABLEKEYS, Blocking)
-        .counted(2, 1).reply(ReplyRule::First).refuse(Refusal::Blocking),
+        .counted(2, 1).reply(ReplyRule::First).own(Need::Block),
     Spec::new(64, "blpop", "2.0.0", -3, WRITE | BLOCKING, Blocking)
-        .range(1, -2, 1).reply(ReplyRule::First).refuse(Refusal::Blocking),
+        .range(1, -2, 1).reply(ReplyRule::First).own(Need::Block),
     Spec::new(65, "brpop", "2.0.0", -3, WRITE | BLOCKING, Blocking)
-        .range(1, -2, 1).reply(ReplyRule::First).refuse(Refusal::Blocking),
+        .range(1, -2, 1).reply(ReplyRule::First).own(Need::Block),
     Spec::new(66, "brpoplpush", "2.2.0", 4, WRITE | DENYOOM | BLOCKING, Blocking)
-        .range(1, 2, 1).refuse(Refusal::Blocking),
+        .range(1, 2, 1).own(Need::Block),
     Spec::new(67, "bzmpop", "7.0.0", -5, WRITE | BLOCKING | MOVABLEKEYS, Blocking)
-        .counted(2, 1).reply(ReplyRule::First).refuse(Refusal::Blocking),
+        .counted(2, 1).reply(ReplyRule::First).own(Need::Block),
     Spec::new(68, "bzpopmax", "5.0.0", -3, WRITE | BLOCKING | FAST, Blocking)
-        .range(1, -2, 1).reply(ReplyRule::First).refuse(Refusal::Blocking),
+        .range(1, -2, 1).reply(ReplyRule::First).own(Need::Block),
     Spec::new(69, "bzpopmin", "5.0.0", -3, WRITE | BLOCKING | FAST, Blocking)
-        .range(1, -2, 1).reply(ReplyRule::First).refuse(Refusal::Blocking),
+        .range(1, -2, 1).reply(ReplyRule::First).own(Need::Block),
     Spec::new(70, "cf.add", "1.0.0", -1, WRITE | DENYOOM | MODULE, Write).key(1),
     Spec::new(71, "cf.addnx", "1.0.0", -1, WRITE | DENYOOM | MODULE, Write).key(1),
     Spec::new(72, "cf.compact", "", -1, READONLY | MODULE | FAST, Unsupported)
@@ -138,13 +140,13 @@ pub(super) static TABLE: [Spec; COUNT] = [
     Spec::new(83, "cf.scandump", "1.0.0", -1, READONLY | MODULE | FAST, Read).key(1),
     Spec::new(84, "client", "2.4.0", -2, 0, Local).refuse(Refusal::SharedLink).container(20),
     Spec::new(85, "client|caching", "6.0.0", 3, NOSCRIPT | LOADING | STALE | ALLOW_BUSY, Local)
-        .refuse(Refusal::SharedLink),
+        .own(Need::Tracking),
     Spec::new(86, "client|capa", "valkey 8.0.0", -3, NOSCRIPT | LOADING | STALE | ALLOW_BUSY, Local)
         .refuse(Refusal::SharedLink),
     Spec::new(87, "client|getname", "2.6.9", 2, NOSCRIPT | LOADING | STALE | ALLOW_BUSY, Local)
         .route(Route::Local),
     Spec::new(88, "client|getredir", "6.0.0", 2, NOSCRIPT | LOADING | STALE | ALLOW_BUSY, Local)
-        .refuse(Refusal::SharedLink),
+        .own(Need::Tracking),
     Spec::new(89, "client|help", "5.0.0", 2, LOADING | STALE, Local).route(Route::Local),
     Spec::new(90, "client|id", "5.0.0", 2, NOSCRIPT | LOADING | STALE | ALLOW_BUSY, Local)
         .route(Route::Local),
@@ -170,11 +172,11 @@ pub(super) static TABLE: [Spec; COUNT] = [
     Spec::new(100, "client|setname", "2.6.9", 3, NOSCRIPT | LOADING | STALE | ALLOW_BUSY, Local)
         .route(Route::Local),
     Spec::new(101, "client|tracking", "6.0.0", -3, NOSCRIPT | LOADING | STALE, Pinned)
-        .refuse(Refusal::SharedLink),
+        .reply(ReplyRule::Error).own(Need::Tracking),
     Spec::new(102, "client|trackinginfo", "6.2.0", 2, NOSCRIPT | LOADING | STALE, Local)
-        .refuse(Refusal::SharedLink),
+        .own(Need::Tracking),
     Spec::new(103, "client|unblock", "5.0.0", -3, ADMIN | NOSCRIPT | LOADING | STALE, Local)
-        .refuse(Refusal::SharedLink),
+        .route(Route::Local),
     Spec::new(104, "client|unpause", "6.2.0", 2, ADMIN | NOSCRIPT | LOADING | STALE, Dangerous)
         .refuse(Refusal::SharedLink),
     Spec::new(105, "cluster", "3.0.0", -2, 0, Local).refuse(Refusal::Cluster).container(35),
@@ -282,7 +284,7 @@ pub(super) static TABLE: [Spec; COUNT] = [
     Spec::new(174, "delifeq", "valkey 9.0.0", 3, WRITE | FAST, Write).key(1),
     Spec::new(175, "digest", "8.4.0", 2, READONLY | FAST, Read).key(1),
     Spec::new(176, "discard", "2.0.0", 1, NOSCRIPT | LOADING | STALE | FAST | ALLOW_BUSY, Pinned)
-        .refuse(Refusal::Pinned),
+        .own(Need::Transaction),
     Spec::new(177, "dump", "2.6.0", 2, READONLY, Read).key(1),
     Spec::new(178, "echo", "1.0.0", 2, LOADING | STALE | FAST, Local).route(Route::Local),
     Spec::new(179, "eval", "2.6.0", -3,
@@ -298,7 +300,7 @@ pub(super) static TABLE: [Spec; COUNT] = [
         READONLY | NOSCRIPT | STALE | SKIP_MONITOR | NO_MANDATORY_KEYS | MOVABLEKEYS, Scripting)
         .counted(2, 1).refuse(Refusal::Script),
     Spec::new(183, "exec", "1.2.0", 1, NOSCRIPT | LOADING | STALE | SKIP_COMMANDLOG, Pinned)
-        .refuse(Refusal::Pinned),
+        .own(Need::Transaction),
     Spec::new(184, "exists", "1.0.0", -2, READONLY | FAST, CacheableRead)
         .range(1, -1, 1).cached(CacheRule::Multi, ReplyShape::Same),
     Spec::new(185, "expire", "1.0.0", -3, WRITE | FAST, Write).key(1),
@@ -435,11 +437,10 @@ pub(super) static TABLE: [Spec; COUNT] = [
     Spec::new(267, "hgetdel", "redis 8.0.0 / valkey 9.1.0", -5, WRITE | FAST, Write).key(1),
     Spec::new(268, "hgetex", "redis 8.0.0 / valkey 9.0.0", -5, WRITE | FAST, Write).key(1),
     Spec::new(269, "himport", "8.10.0", -2, 0, Local).container(4),
-    Spec::new(270, "himport|discard", "8.10.0", 3, 0, Pinned).refuse(Refusal::Pinned),
-    Spec::new(271, "himport|discardall", "8.10.0", 2, 0, Pinned).refuse(Refusal::Pinned),
-    Spec::new(272, "himport|prepare", "8.10.0", -4, DENYOOM, Pinned).refuse(Refusal::Pinned),
-    Spec::new(273, "himport|set", "8.10.0", -5, WRITE | DENYOOM, Pinned)
-        .key(2).refuse(Refusal::Pinned),
+    Spec::new(270, "himport|discard", "8.10.0", 3, 0, Pinned).own(Need::Fieldset),
+    Spec::new(271, "himport|discardall", "8.10.0", 2, 0, Pinned).own(Need::Fieldset),
+    Spec::new(272, "himport|prepare", "8.10.0", -4, DENYOOM, Pinned).own(Need::Fieldset),
+    Spec::new(273, "himport|set", "8.10.0", -5, WRITE | DENYOOM, Pinned).key(2).own(Need::Fieldset),
     Spec::new(274, "hincrby", "2.0.0", 4, WRITE | DENYOOM | FAST, Write).key(1),
     Spec::new(275, "hincrbyfloat", "2.6.0", 4, WRITE | DENYOOM | FAST, Write).key(1),
     Spec::new(276, "hkeys", "2.0.0", 2, READONLY, CacheableRead).key(1),
@@ -552,7 +553,7 @@ pub(super) static TABLE: [Spec; COUNT] = [
     Spec::new(369, "module|unload", "4.0.0", 3, ADMIN | NOSCRIPT | NO_ASYNC_LOADING, Dangerous)
         .refuse(Refusal::Dangerous),
     Spec::new(370, "monitor", "1.0.0", 1, ADMIN | NOSCRIPT | LOADING | STALE, Dangerous)
-        .refuse(Refusal::Dangerous),
+        .own(Need::Monitor),
     Spec::new(371, "move", "1.0.0", 3, WRITE | FAST, Write).key(1),
     Spec::new(372, "mset", "1.0.1", -3, WRITE | DENYOOM, MultiKeyWrite).range(1, -1, 2),
     Spec::new(373, "msetex", "redis 8.4.0 / valkey 9.1.0", -4,
@@ -561,7 +562,7 @@ pub(super) static TABLE: [Spec; COUNT] = [
     Spec::new(374, "msetnx", "1.0.1", -3, WRITE | DENYOOM, MultiKeyWrite).range(1, -1, 2),
     Spec::new(375, "multi", "1.2.0", 1,
         NOSCRIPT | LOADING | STALE | FAST | NO_MULTI | ALLOW_BUSY, Pinned)
-        .refuse(Refusal::Pinned),
+        .own(Need::Transaction),
     Spec::new(376, "object", "2.2.3", -2, 0, Local).container(5),
     Spec::new(377, "object|encoding", "2.2.3", 3, READONLY | VALUELESS, Read).key(2),
     Spec::new(378, "object|freq", "4.0.0", 3, READONLY | VALUELESS, Read).key(2),
@@ -580,7 +581,7 @@ pub(super) static TABLE: [Spec; COUNT] = [
     Spec::new(391, "ping", "1.0.0", -1, FAST, Local).route(Route::Local),
     Spec::new(392, "psetex", "2.6.0", 4, WRITE | DENYOOM, Write).key(1),
     Spec::new(393, "psubscribe", "2.0.0", -2, PUBSUB | NOSCRIPT | LOADING | STALE, PubSub)
-        .refuse(Refusal::Subscription),
+        .own(Need::Subscribe),
     Spec::new(394, "psync", "2.8.0", -3,
         ADMIN | NOSCRIPT | NO_ASYNC_LOADING | NO_MULTI, Unsupported)
         .refuse(Refusal::Dangerous),
@@ -594,7 +595,7 @@ pub(super) static TABLE: [Spec; COUNT] = [
     Spec::new(402, "pubsub|shardchannels", "7.0.0", -2, PUBSUB | LOADING | STALE, PubSub),
     Spec::new(403, "pubsub|shardnumsub", "7.0.0", -2, PUBSUB | LOADING | STALE, PubSub),
     Spec::new(404, "punsubscribe", "2.0.0", -1, PUBSUB | NOSCRIPT | LOADING | STALE, PubSub)
-        .refuse(Refusal::Subscription),
+        .own(Need::Subscribe),
     Spec::new(405, "quit", "1.0.0", -1,
         NOSCRIPT | LOADING | STALE | FAST | NO_AUTH | ALLOW_BUSY, Local)
         .route(Route::Local),
@@ -674,17 +675,17 @@ pub(super) static TABLE: [Spec; COUNT] = [
     Spec::new(461, "srem", "1.0.0", -3, WRITE | FAST, Write).key(1),
     Spec::new(462, "sscan", "2.8.0", -3, READONLY, Read).key(1),
     Spec::new(463, "ssubscribe", "7.0.0", -2, PUBSUB | NOSCRIPT | LOADING | STALE, PubSub)
-        .refuse(Refusal::Subscription),
+        .own(Need::Subscribe),
     Spec::new(464, "strlen", "2.2.0", 2, READONLY | FAST, CacheableRead)
         .key(1).cached(CacheRule::Yes, ReplyShape::Same),
     Spec::new(465, "subscribe", "2.0.0", -2, PUBSUB | NOSCRIPT | LOADING | STALE, PubSub)
-        .refuse(Refusal::Subscription),
+        .own(Need::Subscribe),
     Spec::new(466, "substr", "1.0.0", 4, READONLY, CacheableRead).key(1),
     Spec::new(467, "sunion", "1.0.0", -2, READONLY, CacheableRead).range(1, -1, 1),
     Spec::new(468, "sunioncard", "8.10.0", -3, READONLY | MOVABLEKEYS, Read).counted(1, 1),
     Spec::new(469, "sunionstore", "1.0.0", -3, WRITE | DENYOOM, MultiKeyWrite).range(1, -1, 1),
     Spec::new(470, "sunsubscribe", "7.0.0", -1, PUBSUB | NOSCRIPT | LOADING | STALE, PubSub)
-        .refuse(Refusal::Subscription),
+        .own(Need::Subscribe),
     Spec::new(471, "swapdb", "4.0.0", 3, WRITE | FAST, Dangerous),
     Spec::new(472, "sync", "1.0.0", 1, ADMIN | NOSCRIPT | NO_ASYNC_LOADING | NO_MULTI, Unsupported)
         .refuse(Refusal::Dangerous),
@@ -739,17 +740,16 @@ pub(super) static TABLE: [Spec; COUNT] = [
     Spec::new(514, "ts.querylabels", "8.10.0", -2, READONLY | MODULE, Read)
         .route(Route::ForwardUnlessPrefixed),
     Spec::new(515, "ts.range", "1.0.0", -1, READONLY | MODULE, CacheableRead).key(1),
-    Spec::new(516, "ts.read", "8.10.0", -3, READONLY | MODULE, Read)
-        .key(1).refuse(Refusal::Blocking),
+    Spec::new(516, "ts.read", "8.10.0", -3, READONLY | MODULE, Read).key(1).own(Need::Block),
     Spec::new(517, "ts.revrange", "1.4.0", -1, READONLY | MODULE, CacheableRead).key(1),
     Spec::new(518, "ttl", "1.0.0", 2, READONLY | FAST | VALUELESS, Read).key(1),
     Spec::new(519, "type", "1.0.0", 2, READONLY | FAST, CacheableRead)
         .key(1).cached(CacheRule::Yes, ReplyShape::Same),
     Spec::new(520, "unlink", "4.0.0", -2, WRITE | FAST, MultiKeyWrite).range(1, -1, 1),
     Spec::new(521, "unsubscribe", "2.0.0", -1, PUBSUB | NOSCRIPT | LOADING | STALE, PubSub)
-        .refuse(Refusal::Subscription),
+        .own(Need::Subscribe),
     Spec::new(522, "unwatch", "2.2.0", 1, NOSCRIPT | LOADING | STALE | FAST | ALLOW_BUSY, Pinned)
-        .refuse(Refusal::Pinned),
+        .own(Need::Transaction),
     Spec::new(523, "vadd", "8.0.0", -1, WRITE | DENYOOM | MODULE, Write).key(1),
     Spec::new(524, "vcard", "8.0.0", -1, READONLY | MODULE | FAST, CacheableRead).key(1),
     Spec::new(525, "vdim", "8.0.0", -1, READONLY | MODULE | FAST, CacheableRead).key(1),
@@ -763,11 +763,11 @@ pub(super) static TABLE: [Spec; COUNT] = [
     Spec::new(533, "vrem", "8.0.0", -1, WRITE | MODULE, Write).key(1),
     Spec::new(534, "vsetattr", "8.0.0", -1, WRITE | MODULE | FAST, Write).key(1),
     Spec::new(535, "vsim", "8.0.0", -1, READONLY | MODULE, Read).key(1),
-    Spec::new(536, "wait", "3.0.0", 3, BLOCKING, Pinned).refuse(Refusal::Pinned),
-    Spec::new(537, "waitaof", "7.2.0", 4, BLOCKING, Pinned).refuse(Refusal::Pinned),
+    Spec::new(536, "wait", "3.0.0", 3, BLOCKING, Pinned).own(Need::Wait),
+    Spec::new(537, "waitaof", "7.2.0", 4, BLOCKING, Pinned).own(Need::Wait),
     Spec::new(538, "watch", "2.2.0", -2,
         NOSCRIPT | LOADING | STALE | FAST | NO_MULTI | ALLOW_BUSY, Pinned)
-        .range(1, -1, 1).refuse(Refusal::Pinned),
+        .range(1, -1, 1).own(Need::Transaction),
     Spec::new(539, "xack", "5.0.0", -4, WRITE | FAST, Write).key(1),
     Spec::new(540, "xackdel", "8.2.0", -6, WRITE | FAST, Write).key(1),
     Spec::new(541, "xadd", "5.0.0", -5, WRITE | DENYOOM | FAST, Write).key(1),
@@ -796,9 +796,9 @@ pub(super) static TABLE: [Spec; COUNT] = [
     Spec::new(562, "xpending", "5.0.0", -3, READONLY, Read).key(1).reply(ReplyRule::Error),
     Spec::new(563, "xrange", "5.0.0", -4, READONLY, CacheableRead).key(1),
     Spec::new(564, "xread", "5.0.0", -4, READONLY | BLOCKING | MOVABLEKEYS, Blocking)
-        .keys(KeySpec::Streams).reply(ReplyRule::Streams).route(Route::ForwardUnlessBlocking),
+        .keys(KeySpec::Streams).reply(ReplyRule::Streams).route(Route::OwnIfBlocking),
     Spec::new(565, "xreadgroup", "5.0.0", -7, WRITE | BLOCKING | MOVABLEKEYS, Blocking)
-        .keys(KeySpec::Streams).reply(ReplyRule::Streams).route(Route::ForwardUnlessBlocking),
+        .keys(KeySpec::Streams).reply(ReplyRule::Streams).route(Route::OwnIfBlocking),
     Spec::new(566, "xrevrange", "5.0.0", -4, READONLY, CacheableRead).key(1),
     Spec::new(567, "xsetid", "5.0.0", -3, WRITE | DENYOOM | FAST, Write).key(1),
     Spec::new(568, "xtrim", "5.0.0", -4, WRITE, Write).key(1),

@@ -1,8 +1,8 @@
 //! The table as a whole: every row found, every near miss not, and what must hold between columns.
 
 use super::{
-    CacheRule, Class, Disposition, Flags, KeySpec, Policy, Refusal, ReplyRule, ReplyShape, Route,
-    Spec, Unknown, all, by_name, find, find_sub, resolve,
+    CacheRule, Class, Disposition, Flags, KeySpec, Need, Policy, Refusal, ReplyRule, ReplyShape,
+    Route, Spec, Unknown, all, by_name, find, find_sub, resolve,
 };
 
 fn spec(name: &str) -> &'static Spec {
@@ -155,7 +155,7 @@ fn what_writes() {
 
 #[test]
 fn dispositions() {
-    use Disposition::{Cacheable, Forward, Local, Refuse};
+    use Disposition::{Cacheable, Forward, Local, Own, Refuse};
     for (request, plain, prefixed) in [
         ("get a", Cacheable, Cacheable),
         ("exists a b", Cacheable, Cacheable),
@@ -168,17 +168,17 @@ fn dispositions() {
         ("client id", Local, Local),
         ("hello 3", Local, Local),
         ("client kill a", Refuse(Refusal::SharedLink), Refuse(Refusal::SharedLink)),
-        ("client tracking on", Refuse(Refusal::SharedLink), Refuse(Refusal::SharedLink)),
+        ("client tracking on", Own(Need::Tracking), Own(Need::Tracking)),
         ("cluster info", Refuse(Refusal::Cluster), Refuse(Refusal::Cluster)),
-        ("multi", Refuse(Refusal::Pinned), Refuse(Refusal::Pinned)),
-        ("blpop a 0", Refuse(Refusal::Blocking), Refuse(Refusal::Blocking)),
-        ("subscribe a", Refuse(Refusal::Subscription), Refuse(Refusal::Subscription)),
+        ("multi", Own(Need::Transaction), Own(Need::Transaction)),
+        ("blpop a 0", Own(Need::Block), Own(Need::Block)),
+        ("subscribe a", Own(Need::Subscribe), Own(Need::Subscribe)),
         ("eval s 0", Refuse(Refusal::Script), Refuse(Refusal::Script)),
         ("shutdown", Refuse(Refusal::Dangerous), Refuse(Refusal::Dangerous)),
         ("module list", Forward, Forward),
         ("restore-asking a 0 b", Refuse(Refusal::Internal), Refuse(Refusal::Internal)),
         ("xread streams a 0", Forward, Forward),
-        ("xread block 0 streams a 0", Refuse(Refusal::Blocking), Refuse(Refusal::Blocking)),
+        ("xread block 0 streams a 0", Own(Need::Block), Own(Need::Block)),
         ("flushall", Forward, Refuse(Refusal::OtherVersions)),
         ("ft.search i *", Forward, Refuse(Refusal::OtherVersions)),
         ("swapdb 0 1", Forward, Forward),
@@ -200,8 +200,8 @@ fn dispositions() {
 fn a_shared_connection_is_safe() {
     for spec in all() {
         let safe = match spec.route {
-            Route::Refuse(_) | Route::Local | Route::Cacheable => true,
-            Route::ForwardUnlessBlocking => spec.keys == KeySpec::Streams,
+            Route::Refuse(_) | Route::Local | Route::Cacheable | Route::Own(_) => true,
+            Route::OwnIfBlocking => spec.keys == KeySpec::Streams,
             Route::Forward | Route::ForwardUnlessPrefixed => {
                 !matches!(spec.class, Class::Pinned | Class::Blocking | Class::Unsupported)
                     && !spec.flags.has(Flags::BLOCKING)

@@ -276,6 +276,7 @@ fn upstream(written: &Written, notes: &mut Notes) -> Option<Upstream> {
         request_timeout: span(upstream.request_timeout, Duration::from_secs(5)),
         write_timeout: span(upstream.write_timeout, Duration::from_secs(30)),
         reconnect_wait: span(upstream.reconnect_wait, Duration::from_millis(500)),
+        dedicated_max: upstream.dedicated_max.or(written.server.max_clients).unwrap_or(10_000),
         on_down: upstream.on_down.unwrap_or(OnDown::Close),
         tls: TlsOptions {
             ca_file: tls.ca_file,

@@ -193,6 +193,9 @@ pub struct Upstream {
     pub write_timeout: Duration,
     /// How long a request waits for a link.
     pub reconnect_wait: Duration,
+    /// `upstream.dedicated_max`: connections that one client has for itself; built in:
+    /// `server.max_clients`.
+    pub dedicated_max: usize,
     /// What clients see when upstream is gone.
     pub on_down: OnDown,
     /// `[upstream.tls]`.

@@ -90,6 +90,7 @@ table! {
         connect_timeout: Span,
         request_timeout: Span,
         write_timeout: Span,
+        dedicated_max: usize,
         reconnect_wait: Span,
         on_down: OnDown,
         tls: UpstreamTls,

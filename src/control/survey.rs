@@ -10,7 +10,7 @@
 
 use crate::keys::Prefix;
 use crate::live::{Identity, Live};
-use crate::net::dialer::{Dialer, OpenError};
+use crate::net::dialer::{Dialer, OpenError, Opened};
 use crate::net::stream::Stream;
 use crate::wire::handshake::{HandshakeError, Options};
 use crate::wire::reply::{self, Scan};
@@ -56,12 +56,12 @@ impl fmt::Display for Hidden {
 /// Gets to know the upstream and publishes what it learns; answers a connection to ask more.
 pub async fn meet(dialer: &Dialer, live: &Live) -> anyhow::Result<Stream> {
     let mut stream = match dialer.open(&options(dialer, Proto::Resp3)).await {
-        Ok((stream, Some(server))) => {
+        Ok(Opened { stream, server: Some(server), .. }) => {
             live.set_identity(server.into());
             stream
         }
         // What does not know HELLO, or refuses it, is asked in the old way.
-        Ok((_, None)) | Err(OpenError::Handshake(HandshakeError::NoProto(_))) => {
+        Ok(_) | Err(OpenError::Handshake(HandshakeError::NoProto(_))) => {
             by_info(dialer, live).await?
         }
         Err(error) if error.is_refusal() => by_info(dialer, live).await.map_err(|_| error)?,
@@ -91,12 +91,13 @@ fn options(dialer: &Dialer, proto: Proto) -> Options<'_> {
         database: dialer.target.database,
         name: Some(&dialer.name),
         tracking: None,
+        asks_id: false,
     }
 }
 
 /// Meets a server without HELLO: what INFO says must do.
 async fn by_info(dialer: &Dialer, live: &Live) -> anyhow::Result<Stream> {
-    let (mut stream, _) = dialer.open(&options(dialer, Proto::Resp2)).await?;
+    let mut stream = dialer.open(&options(dialer, Proto::Resp2)).await?.stream;
     let info = within(dialer, ask(&mut stream, &[b"INFO", b"server"])).await?;
     let info = String::from_utf8_lossy(reply::bulk(&info).unwrap_or_default()).into_owned();
     let version = info.lines().find_map(|line| line.strip_prefix("redis_version:"));

@@ -6,6 +6,7 @@
 
 use crate::cache::stripe_bit;
 use crate::command::{KeySpec, ReplyRule, Spec, keys};
+use crate::data::pinned::Own;
 use crate::data::session::{Batch, Session};
 use crate::data::upstream::{Effect, Kind, Pipeline, Ticket, Waiter};
 use crate::keys::Prefix;
@@ -15,10 +16,23 @@ use crate::wire::write;
 use bytes::BytesMut;
 
 /// Sends a request whose reply is delivered as it comes (but for its prefix).
+#[inline]
 pub fn command(
     session: &mut Session,
     spec: &'static Spec,
     request: &Request<'_>,
+    batch: &mut Batch<'_>,
+) {
+    command_as(session, spec, request, Kind::Forward(effect(spec)), batch);
+}
+
+/// As [`command`], where the answer does more than to be delivered.
+#[inline]
+pub fn command_as(
+    session: &mut Session,
+    spec: &'static Spec,
+    request: &Request<'_>,
+    kind: Kind,
     batch: &mut Batch<'_>,
 ) {
     let shared = batch.shared;
@@ -43,8 +57,10 @@ pub fn command(
     // Keyless and opaque requests may touch anything (R6).
     session.out_mask |= if mask == 0 { u64::MAX } else { mask };
     if spec.cacheable() {
+        let is_guarded = session.own.as_ref().is_some_and(Own::guards_reads);
+        let reason = if is_guarded { Counter::BypassWatch } else { Counter::BypassCommand };
         batch.block.add(Counter::LookupBypass, 1);
-        batch.block.add(Counter::BypassCommand, 1);
+        batch.block.add(reason, 1);
     }
     let slot = session.order.leave_hole();
     link.push(Ticket {
@@ -54,9 +70,41 @@ pub fn command(
         asked_at: batch.view.now,
         keys: named,
         text_len: 0,
-        kind: Kind::Forward(effect(spec)),
+        kind,
     });
     session.waits_for_link = link.hand_over();
+}
+
+/// Sends a request of nearside's own making on a session's link. Its answer goes to the session.
+pub fn words(
+    session: &mut Session,
+    spec: &'static Spec,
+    words: &[&[u8]],
+    kind: Kind,
+    batch: &mut Batch<'_>,
+) {
+    session.out_mask = u64::MAX;
+    let link = batch.links.of(session);
+    write_words(&mut link.output, words);
+    let slot = session.order.leave_hole();
+    link.push(Ticket {
+        owner: Waiter { client: batch.me, slot },
+        joined: Vec::new(),
+        spec,
+        asked_at: batch.view.now,
+        keys: 0,
+        text_len: 0,
+        kind,
+    });
+    session.waits_for_link = link.hand_over();
+}
+
+/// Writes a request word by word.
+pub fn write_words(out: &mut BytesMut, words: &[&[u8]]) {
+    write::array(out, words.len());
+    for word in words {
+        write::bulk(out, word);
+    }
 }
 
 /// What a command does to the cache beside the keys it names (R13).

@@ -6,8 +6,10 @@
 use crate::command::{Refusal, Spec, errors};
 use crate::data::Shared;
 use crate::data::forward;
+use crate::data::pinned;
 use crate::data::registry::{Client, Names};
 use crate::data::session::{Batch, Ending, Flow, Session};
+use crate::data::upstream::{Effect, Kind};
 use crate::stats::{Counter, Outcome};
 use crate::wire::number::parse_i64;
 use crate::wire::reply;
@@ -45,10 +47,10 @@ pub fn answer(
         }
         "ping" => ping(session, request),
         "echo" => reply(session, |out, _| write::bulk(out, request.arg(1))),
-        "select" => select(session, request, batch),
-        "hello" => hello(session, request, batch),
+        "select" => select(session, spec, request, batch),
+        "hello" => hello(session, spec, request, batch),
         "auth" => auth(session, request, batch),
-        "reset" => reset(session, batch),
+        "reset" => reset(session, spec, batch),
         "quit" => {
             ok(session);
             session.ending = Some(Ending::Quit);
@@ -56,6 +58,7 @@ pub fn answer(
         "asking" | "readonly" | "readwrite" => {
             session.error(b"ERR This instance has cluster support disabled");
         }
+        "client|unblock" => return unblock(session, spec, request, batch),
         _ => client(session, spec, request, batch),
     }
     batch.block.command(spec.index, false, 1);
@@ -80,34 +83,49 @@ fn ping(session: &mut Session, request: &Request<'_>) {
     }
 }
 
-fn select(session: &mut Session, request: &Request<'_>, batch: &Batch<'_>) {
+fn select(
+    session: &mut Session,
+    spec: &'static Spec,
+    request: &Request<'_>,
+    batch: &mut Batch<'_>,
+) {
     let Some(index) = parse_i64(request.arg(1)).and_then(|index| i32::try_from(index).ok()) else {
         session.error(b"ERR value is not an integer or out of range");
         return;
     };
     match u32::try_from(index) {
         Ok(db) if db < batch.shared.live.databases() => {
-            use_link(session, db, session.proto);
+            use_link(session, spec, db, session.proto, batch);
             ok(session);
         }
         _ => session.error(b"ERR DB index is out of range"),
     }
 }
 
-/// From here on the session uses another link (nothing is out: R7 holds).
-fn use_link(session: &mut Session, db: u32, proto: Proto) {
+/// From here on the session uses another link, or its own in another way (nothing is out: R7
+/// holds).
+fn use_link(
+    session: &mut Session,
+    spec: &'static Spec,
+    db: u32,
+    proto: Proto,
+    batch: &mut Batch<'_>,
+) {
+    pinned::switch(session, spec, db, proto, batch);
     session.db = db;
     session.proto = proto;
-    session.link = None;
     session.client.db.store(db, Ordering::Relaxed);
     session.client.resp.store(if proto == Proto::Resp2 { 2 } else { 3 }, Ordering::Relaxed);
 }
 
-fn reset(session: &mut Session, batch: &Batch<'_>) {
-    use_link(session, batch.shared.limits.database, Proto::Resp2);
+fn reset(session: &mut Session, spec: &'static Spec, batch: &mut Batch<'_>) {
+    let is_theirs = pinned::reset(session, spec, batch);
+    use_link(session, spec, batch.shared.limits.database, Proto::Resp2, batch);
     session.is_authenticated = batch.shared.limits.password.is_none();
     session.client.names.lock().name.clear();
-    reply(session, |out, _| write::simple(out, "RESET"));
+    if !is_theirs {
+        reply(session, |out, _| write::simple(out, "RESET"));
+    }
 }
 
 fn auth(session: &mut Session, request: &Request<'_>, batch: &Batch<'_>) {
@@ -145,7 +163,7 @@ fn is_equal_in_constant_time(expected: &[u8], given: &[u8]) -> bool {
     std::hint::black_box(differs) == 0 && expected.len() == given.len()
 }
 
-fn hello(session: &mut Session, request: &Request<'_>, batch: &Batch<'_>) {
+fn hello(session: &mut Session, spec: &'static Spec, request: &Request<'_>, batch: &mut Batch<'_>) {
     let proto = match (request.len(), parse_i64(request.arg(1))) {
         (1, _) => session.proto,
         (_, Some(2)) => Proto::Resp2,
@@ -190,7 +208,7 @@ fn hello(session: &mut Session, request: &Request<'_>, batch: &Batch<'_>) {
     if let Some(name) = name {
         session.client.names.lock().name = String::from_utf8_lossy(name).into_owned();
     }
-    use_link(session, session.db, proto);
+    use_link(session, spec, session.db, proto, batch);
     let id = i64::try_from(session.client.id).unwrap_or(i64::MAX);
     reply(session, |out, proto| {
         write::map(out, proto, 7);
@@ -304,6 +322,43 @@ fn set_info(session: &mut Session, request: &Request<'_>) {
         let shown = String::from_utf8_lossy(option);
         session.error(format!("ERR Unrecognized option '{shown}'").as_bytes());
     }
+}
+
+/// CLIENT UNBLOCK: the server ends what that client waits for on its own link.
+fn unblock(
+    session: &mut Session,
+    spec: &'static Spec,
+    request: &Request<'_>,
+    batch: &mut Batch<'_>,
+) -> Flow {
+    let reason = request.arg(3);
+    let is_known = reason.eq_ignore_ascii_case(b"timeout") || reason.eq_ignore_ascii_case(b"error");
+    let id = parse_i64(request.arg(2));
+    let upstream_id = id.and_then(|id| u64::try_from(id).ok()).and_then(|id| {
+        let client = batch.shared.registry.find(id)?;
+        let is_blocked = client.is_blocked.load(Ordering::Relaxed);
+        is_blocked.then(|| client.upstream_id.load(Ordering::Relaxed)).filter(|&id| id != 0)
+    });
+    match (request.len(), id, upstream_id) {
+        (3 | 4, _, _) if request.len() == 4 && !is_known => {
+            session.error(b"ERR CLIENT UNBLOCK reason should be TIMEOUT or ERROR");
+        }
+        (3 | 4, None, _) => session.error(b"ERR value is not an integer or out of range"),
+        (3 | 4, Some(_), None) => reply(session, |out, _| write::integer(out, 0)),
+        (3 | 4, Some(_), Some(upstream_id)) => {
+            let mut digits = itoa::Buffer::new();
+            let mut words: Vec<&[u8]> =
+                vec![b"CLIENT", b"UNBLOCK", digits.format(upstream_id).as_bytes()];
+            words.extend((request.len() == 4).then_some(reason));
+            forward::words(session, spec, &words, Kind::Forward(Effect::None), batch);
+            return Flow::Next;
+        }
+        _ => session.error(
+            b"ERR unknown subcommand or wrong number of arguments for 'UNBLOCK'. Try CLIENT HELP.",
+        ),
+    }
+    batch.block.command(spec.index, false, 1);
+    Flow::Next
 }
 
 fn client_list(session: &mut Session, request: &Request<'_>, batch: &Batch<'_>) {

@@ -7,7 +7,7 @@ use dashmap::DashMap;
 use parking_lot::Mutex;
 use std::fmt::Write as _;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU16, AtomicU32, AtomicU64, Ordering};
 
 /// What is known of one client.
 #[derive(Debug)]
@@ -32,6 +32,12 @@ pub struct Client {
     pub commands: AtomicU64,
     /// Of these, answered from the cache.
     pub hits: AtomicU64,
+    /// The server's number for its own link; 0 while it has none.
+    pub upstream_id: AtomicI64,
+    /// True while it waits in a command that may block.
+    pub is_blocked: AtomicBool,
+    /// True once other clients' invalidations were sent to it.
+    pub is_target: AtomicBool,
     /// What it calls itself.
     pub names: Mutex<Names>,
 }
@@ -69,6 +75,9 @@ impl Registry {
             resp: AtomicU16::new(2),
             commands: AtomicU64::new(0),
             hits: AtomicU64::new(0),
+            upstream_id: AtomicI64::new(0),
+            is_blocked: AtomicBool::new(false),
+            is_target: AtomicBool::new(false),
             names: Mutex::default(),
         });
         self.clients.insert(id, Arc::clone(&client));
@@ -78,6 +87,17 @@ impl Registry {
     /// A client has gone.
     pub fn leave(&self, client: &Client) {
         self.clients.remove(&client.id);
+    }
+
+    /// The client of this number.
+    pub fn find(&self, id: u64) -> Option<Arc<Client>> {
+        self.clients.get(&id).map(|client| Arc::clone(&client))
+    }
+
+    /// The client that the server knows by this number.
+    pub fn by_upstream_id(&self, id: i64) -> Option<u64> {
+        let is = |client: &Arc<Client>| client.upstream_id.load(Ordering::Relaxed) == id;
+        self.clients.iter().find(|client| is(client)).map(|client| client.id)
     }
 
     /// How many there are.

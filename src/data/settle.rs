@@ -7,6 +7,7 @@ use crate::cache::{Cache, Extra, Filled, Question, Reply};
 use crate::command::replies;
 use crate::data::order::Frame;
 use crate::data::output::SHARE_MIN;
+use crate::data::pinned::{Step, answer, notice};
 use crate::data::upstream::{Effect, Kind, Parts, Pipeline, Ticket};
 use crate::data::worker::Clients;
 use crate::data::{Shared, consult, split, walk};
@@ -58,13 +59,13 @@ pub fn settle(link: &mut Pipeline, desk: &mut Desk<'_>) -> Result<(), Fault> {
                 input.advance(at);
                 at = 0;
                 let frame = input.split_to(length).freeze();
-                if let Err(fault) = answer(link, &Frame::Shared(&frame), desk) {
+                if let Err(fault) = pair(link, &Frame::Shared(&frame), desk) {
                     break Err(fault);
                 }
             }
             Ok(Some(length)) => {
                 let frame = Frame::Borrowed(unread.get(..length).unwrap_or_default());
-                if let Err(fault) = answer(link, &frame, desk) {
+                if let Err(fault) = pair(link, &frame, desk) {
                     break Err(fault);
                 }
                 at += length;
@@ -79,10 +80,10 @@ pub fn settle(link: &mut Pipeline, desk: &mut Desk<'_>) -> Result<(), Fault> {
 }
 
 #[inline]
-fn answer(link: &mut Pipeline, frame: &Frame<'_>, desk: &mut Desk<'_>) -> Result<(), Fault> {
+fn pair(link: &mut Pipeline, frame: &Frame<'_>, desk: &mut Desk<'_>) -> Result<(), Fault> {
     let kind = frame.bytes().first().copied();
-    // A push is nobody's answer; data links ask for none.
-    if kind == Some(b'>') {
+    let is_odd = kind == Some(b'>') || link.pin.is_some();
+    if is_odd && notice::take(link, frame.bytes(), desk) {
         return Ok(());
     }
     if kind == Some(b'-') {
@@ -107,12 +108,13 @@ fn answer(link: &mut Pipeline, frame: &Frame<'_>, desk: &mut Desk<'_>) -> Result
         Kind::Parts(parts) if parts.is_answered => part_proof(link, frame, desk),
         Kind::Parts(_) => part_values(link, frame, desk),
         Kind::Walk(_) => walk::step(link, frame.bytes(), desk),
+        Kind::Own(_) => answer::take(link, frame, desk),
     }
 }
 
 /// A command's own reply: its keys are invalidated, then it is delivered without its prefix.
 #[inline]
-fn forwarded(link: &mut Pipeline, frame: &Frame<'_>, desk: &mut Desk<'_>) {
+pub fn forwarded(link: &mut Pipeline, frame: &Frame<'_>, desk: &mut Desk<'_>) {
     let (mut named, mut removed) = (0, 0);
     let cache = &desk.shared.cache;
     let Some(ticket) = link.pop(|hash| {
@@ -427,6 +429,11 @@ pub fn fail_front(link: &mut Pipeline, mut lost: Lost, desk: &mut Desk<'_>) {
             cache.clear();
             lost = lost.in_part();
         }
+        Kind::Own(step) => match **step {
+            Step::Silent(_) => return,
+            Step::Block => answer::unblocked(ticket.owner.client, desk),
+            _ => {}
+        },
         Kind::Walk(_) | Kind::Forward(Effect::None | Effect::Info) => {}
     }
     desk.block.command(ticket.spec.index, true, 1 + ticket.joined.len() as u64);

@@ -96,33 +96,41 @@ impl Dialer {
         self.target.password.as_ref().map(Password::reveal)
     }
 
-    /// A connection that has shaken hands, and what the server said of itself.
-    pub async fn open(
-        &self,
-        options: &Options<'_>,
-    ) -> Result<(Stream, Option<ServerInfo>), OpenError> {
+    /// A connection that has shaken hands.
+    pub async fn open(&self, options: &Options<'_>) -> Result<Opened, OpenError> {
         let embedded = self.embedded.as_deref();
         let mut stream =
             stream::connect(&self.target, self.timeout, self.tls.as_ref(), embedded).await?;
         let shaking = shake_hands(&mut stream, options);
-        let server = tokio::time::timeout(self.timeout, shaking)
+        let (server, id) = tokio::time::timeout(self.timeout, shaking)
             .await
             .map_err(|_| OpenError::Silent(self.timeout))??;
-        Ok((stream, server))
+        Ok(Opened { stream, server, id })
     }
+}
+
+/// A connection that has shaken hands.
+#[derive(Debug)]
+pub struct Opened {
+    /// The connection.
+    pub stream: Stream,
+    /// What the server said of itself; nothing on a RESP2 link, which does not ask.
+    pub server: Option<ServerInfo>,
+    /// The server's number of it; 0 if it was not asked or did not say.
+    pub id: i64,
 }
 
 /// Plays the handshake out on a fresh connection.
 async fn shake_hands(
     stream: &mut Stream,
     options: &Options<'_>,
-) -> Result<Option<ServerInfo>, OpenError> {
+) -> Result<(Option<ServerInfo>, i64), OpenError> {
     let mut handshake = Handshake::new(options);
     let (mut out, mut input, mut scan) = (BytesMut::new(), BytesMut::new(), Scan::default());
     let mut progress = Progress::Write;
     loop {
         match progress {
-            Progress::Ready => return Ok(handshake.server().cloned()),
+            Progress::Ready => return Ok((handshake.server().cloned(), handshake.id())),
             Progress::Write => {
                 out.clear();
                 handshake.request(&mut out);

@@ -107,6 +107,7 @@ rows! {
     "commands_rejected_total" "Commands refused by the proxy itself." {
         RejectedNoAuth [reason = "noauth"]
         RejectedUnsupported [reason = "unsupported"]
+        RejectedDedicatedMax [reason = "dedicated_max"]
     }
     "cache_lookups_total" "Cache lookups for cacheable reads." {
         LookupHit [result = "hit"]
@@ -121,6 +122,7 @@ rows! {
         BypassTrackingDown [reason = "tracking_down"]
         BypassLease [reason = "lease"]
         BypassPipeline [reason = "pipeline"]
+        BypassWatch [reason = "watch"]
     }
     "cache_stores_total" "Attempts to store an upstream reply." {
         StoreStored [result = "stored"]
@@ -202,8 +204,14 @@ rows! {
         ClientsTcp [listener = "tcp"]
         ClientsUnix [listener = "unix"]
     }
+    "blocked_clients" "Clients waiting in a blocking command." {
+        ClientsBlocked []
+    }
     "upstream_connections" "Open upstream connections." {
         UpstreamConnections [upstream = "*"]
+    }
+    "upstream_dedicated_connections" "Open upstream connections that one client has for itself." {
+        UpstreamDedicated [upstream = "*"]
     }
 }
 

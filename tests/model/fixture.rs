@@ -157,6 +157,7 @@ impl Fixture {
             clock: Clock::system(),
             live: Arc::new(Live::default()),
             flights,
+            dedicated: std::sync::atomic::AtomicUsize::new(0),
             registry: Registry::default(),
             dialer: Arc::new(Dialer {
                 target: settings.upstream.target.clone(),
@@ -176,6 +177,7 @@ impl Fixture {
                 idle_timeout: Duration::ZERO,
                 read_timeout: Duration::from_secs(1),
                 write_timeout: Duration::from_secs(1),
+                dedicated_max: 16,
                 reconnect_wait: Duration::from_secs(1),
                 on_down: OnDown::Error,
                 password: None,

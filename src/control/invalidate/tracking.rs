@@ -9,7 +9,7 @@ use crate::cache::Cache;
 use crate::control::invalidate::listener::{Doubt, Listener};
 use crate::keys::Prefix;
 use crate::live::Live;
-use crate::net::dialer::{Dialer, OpenError};
+use crate::net::dialer::{Dialer, OpenError, Opened};
 use crate::net::stream::Stream;
 use crate::stats::{Block, Counter};
 use crate::units::clock::Clock;
@@ -149,8 +149,9 @@ impl Tracking {
             database: 0,
             name: Some(&self.dialer.name),
             tracking: Some(&self.tracked),
+            asks_id: false,
         };
-        let (mut stream, server) = self.dialer.open(&options).await?;
+        let Opened { mut stream, server, .. } = self.dialer.open(&options).await?;
         if let Some(server) = server {
             self.live.set_identity(server.into());
         }

@@ -1,15 +1,19 @@
 //! What a worker's links need of it: their state, what they send and receive, and what becomes of
 //! their clients' requests when one breaks.
 
+use crate::command;
+use crate::data::pinned::answer;
+use crate::data::session::{Ending, Session, UNSENT_MAX};
 use crate::data::settle::{self, Desk, Fault, Lost};
 use crate::data::upstream::link::LinkError;
-use crate::data::upstream::{Pipeline, State as LinkState, Ticket};
+use crate::data::upstream::{Pipeline, Pipelines, State as LinkState, Ticket};
 use crate::data::walk;
 use crate::data::worker::{State, Worker};
 use crate::stats::{Counter, Gauge};
 use crate::wire::write::Proto;
 use bytes::BytesMut;
 use std::rc::Rc;
+use std::sync::atomic::Ordering;
 use std::task::Waker;
 
 impl Worker {
@@ -18,9 +22,22 @@ impl Worker {
         self.with_link(index, |link| (link.db, link.proto)).unwrap_or_default()
     }
 
-    /// A link can be used from now on.
-    pub fn link_up(&self, index: usize) {
-        self.with_link(index, |link| link.state = LinkState::Up);
+    /// A link can be used from now on; the server knows its connection by this number.
+    pub fn link_up(&self, index: usize, id: i64) {
+        let owner = self.with_link(index, |link| {
+            link.state = LinkState::Up;
+            let pin = link.pin.as_mut()?;
+            pin.upstream_id = id;
+            pin.client
+        });
+        if let Some(Some(client)) = owner
+            && let Some(session) = self.state.borrow_mut().clients.session(client)
+        {
+            session.client.upstream_id.store(id, Ordering::Relaxed);
+        }
+        if self.is_own(index) {
+            self.block.shift(Gauge::UpstreamDedicated, 1);
+        }
         self.shared.live.set_upstream_up(true);
         self.shared.live.count_link(true);
         self.block.add(Counter::ConnectOk, 1);
@@ -44,12 +61,15 @@ impl Worker {
     pub fn link_down(&self, index: usize, error: &LinkError) {
         self.block.shift(Gauge::UpstreamConnections, -1);
         self.block.add(Counter::UpstreamDisconnects, 1);
+        if self.is_own(index) {
+            self.block.shift(Gauge::UpstreamDedicated, -1);
+        }
         if matches!(error, LinkError::Fault(_)) {
             self.block.add(Counter::ProtocolErrorsUpstream, 1);
         }
         let links_left = self.shared.live.count_link(false);
         // Once per outage: an upstream that lets links in only to close them says nothing new.
-        if self.shared.live.is_news(false) {
+        if !matches!(error, LinkError::Released) && self.shared.live.is_news(false) {
             tracing::warn!(
                 event = "upstream_down",
                 upstream = %self.shared.dialer.target,
@@ -66,9 +86,96 @@ impl Worker {
                 desk.block.add(error.counter(), 1);
                 settle::fail_front(link, Lost::OutcomeUnknown("the upstream link broke"), desk);
             }
+            lose_pin(link, desk);
             link.reset();
         });
         self.release_waiters(index);
+    }
+
+    /// True if one client has this link for itself, or it is idle.
+    pub fn is_own(&self, index: usize) -> bool {
+        self.with_link(index, |link| link.pin.is_some()).unwrap_or(false)
+    }
+
+    /// True if this link is not to be used any more.
+    pub fn is_over(&self, index: usize) -> bool {
+        self.with_link(index, |link| link.is_over()).unwrap_or(true)
+    }
+
+    /// True if the client whose own link this is must first read what it has been sent; the task
+    /// is then woken when it has.
+    pub fn is_choked(&self, index: usize, waker: &Waker) -> bool {
+        let mut state = self.state.borrow_mut();
+        let client = state.links.pin(index).and_then(|pin| pin.client);
+        let Some(member) = client.and_then(|client| state.clients.get(client)) else {
+            return false;
+        };
+        let is_choked = member.session.output.len() >= UNSENT_MAX;
+        if is_choked {
+            member.choked = Some(waker.clone());
+        }
+        is_choked
+    }
+
+    /// The owner task of a client's own link ends: nothing of it is left.
+    pub fn retire(&self, index: usize) {
+        self.with_desk(index, lose_pin);
+        self.state.borrow_mut().links.remove(index);
+        self.shared.dedicated.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// A client has gone: its own link may be another's, if it holds nothing.
+    pub fn part(&self, links: &mut Pipelines, index: usize, session: &Session) {
+        if let Some(pin) = links.pin(index) {
+            if std::mem::take(&mut pin.is_blocked) {
+                self.block.shift(Gauge::ClientsBlocked, -1);
+            }
+            pin.is_over |= session.client.is_target.load(Ordering::Relaxed);
+        }
+        links.give_back(index, self.shared.clock.now());
+    }
+
+    /// Gives a client's own link back if it holds nothing of the client any more.
+    fn release(&self, index: usize) {
+        let mut state = self.state.borrow_mut();
+        let State { clients, links, .. } = &mut *state;
+        let is_free = links.get(index).is_some_and(|link| {
+            link.is_quiet() && link.pin.as_ref().is_some_and(|pin| pin.is_clean())
+        });
+        let client = links.pin(index).and_then(|pin| pin.client);
+        let Some(session) = client.filter(|_| is_free).and_then(|client| clients.session(client))
+        else {
+            return;
+        };
+        if session.order.is_clear() && !session.client.is_target.load(Ordering::Relaxed) {
+            session.own = None;
+            session.link = None;
+            session.client.upstream_id.store(0, Ordering::Relaxed);
+            links.give_back(index, self.shared.clock.now());
+        }
+    }
+
+    /// While draining: asks the server to end what clients wait for, so that each has its element
+    /// or nil before it is disconnected, and none is lost on the way.
+    pub fn unblock_all(self: &Rc<Self>) {
+        let Some(spec) = command::by_name("client|unblock") else {
+            return;
+        };
+        let now = self.shared.clock.now();
+        let mut state = self.state.borrow_mut();
+        let mut blocked = Vec::new();
+        state.links.each(|link| {
+            let pin = link.pin.as_ref().filter(|pin| pin.is_blocked && pin.upstream_id != 0);
+            blocked.extend(pin.map(|pin| (link.db, link.proto, pin.upstream_id)));
+        });
+        for (db, proto, id) in blocked {
+            let mut digits = itoa::Buffer::new();
+            let words: [&[u8]; 4] =
+                [b"CLIENT", b"UNBLOCK", digits.format(id).as_bytes(), b"TIMEOUT"];
+            state.links.at(db, proto).push_silent(spec, &words, false, now);
+        }
+        drop(state);
+        self.start_links();
     }
 
     /// A panic while a client was served: any link may hold half of what it asked.
@@ -121,6 +228,7 @@ impl Worker {
                     settle::fail_front(link, Lost::NotExecuted("upstream is down"), desk);
                 }
                 link.drop_output();
+                lose_pin(link, desk);
             }
         });
         self.release_waiters(index);
@@ -131,7 +239,9 @@ impl Worker {
         let now = self.shared.clock.now();
         let limits = &self.shared.limits;
         self.with_link(index, |link| {
-            link.front().is_some_and(|ticket| {
+            // What may block takes the time that it was given.
+            let is_patient = link.is_blocked();
+            link.front().filter(|_| !is_patient).is_some_and(|ticket| {
                 let limit =
                     if ticket.spec.writes() { limits.write_timeout } else { limits.read_timeout };
                 let limit = u64::try_from(limit.as_nanos()).unwrap_or(u64::MAX);
@@ -192,6 +302,9 @@ impl Worker {
         if !moved.is_empty() {
             self.move_walks(moved, proto);
         }
+        if self.is_own(index) {
+            self.release(index);
+        }
         result
     }
 
@@ -227,4 +340,36 @@ impl Worker {
         self.flush_touched(clients);
         Some(result)
     }
+}
+
+/// The connection of a client's own link is gone, and with it all that it held of the client. If
+/// that was anything (a transaction, subscriptions), the client's connection ends too, as it would
+/// with a Redis that died.
+fn lose_pin(link: &mut Pipeline, desk: &mut Desk<'_>) {
+    while link.pin.is_some() && !link.is_empty() {
+        settle::fail_front(link, Lost::NotExecuted("the upstream link broke"), desk);
+    }
+    let Some(pin) = &mut link.pin else {
+        return;
+    };
+    if let Some(transaction) = pin.transaction.take() {
+        answer::forget(&transaction, desk);
+        pin.is_watching = true;
+    }
+    let was_clean = pin.is_clean() || pin.is_over;
+    pin.is_over = true;
+    let Some(client) = pin.client.take() else {
+        return;
+    };
+    let Some(session) = desk.clients.session(client) else {
+        return;
+    };
+    session.own = None;
+    session.link = None;
+    session.client.upstream_id.store(0, Ordering::Relaxed);
+    session.client.is_blocked.store(false, Ordering::Relaxed);
+    if !was_clean || session.client.is_target.load(Ordering::Relaxed) {
+        session.ending = Some(Ending::Upstream);
+    }
+    desk.clients.touch(client);
 }

@@ -33,6 +33,8 @@ pub struct Options<'a> {
     pub name: Option<&'a str>,
     /// Broadcast tracking of keys with these prefixes; `Some(&[])` tracks the whole keyspace.
     pub tracking: Option<&'a [Vec<u8>]>,
+    /// True if the server is asked for its number of this connection.
+    pub asks_id: bool,
 }
 
 /// Shows neither user nor password.
@@ -110,6 +112,8 @@ enum Asked {
     Tracking,
     /// SETNAME, SETINFO: for the server's CLIENT LIST; refusal changes nothing.
     Label,
+    /// CLIENT ID; a server that does not say it is used all the same.
+    Id,
     Ping,
 }
 
@@ -123,6 +127,7 @@ pub struct Handshake {
     awaited: VecDeque<Asked>,
     awaited_next: VecDeque<Asked>,
     server: Option<ServerInfo>,
+    id: i64,
 }
 
 /// The bytes carry the password: they are not shown.
@@ -149,6 +154,7 @@ impl Handshake {
             awaited: first.asked,
             awaited_next: second.asked,
             server: None,
+            id: 0,
         };
         if handshake.awaited.is_empty() {
             handshake.advance();
@@ -191,6 +197,11 @@ impl Handshake {
         self.server.as_ref()
     }
 
+    /// The server's number of this connection; 0 if it was not asked or did not say.
+    pub const fn id(&self) -> i64 {
+        self.id
+    }
+
     fn advance(&mut self) {
         self.step = std::mem::take(&mut self.next);
         self.awaited = std::mem::take(&mut self.awaited_next);
@@ -204,6 +215,10 @@ impl Handshake {
             }
             Asked::Auth | Asked::Select | Asked::Tracking => frame == b"+OK\r\n",
             Asked::Label => true,
+            Asked::Id => {
+                self.id = reply::integer(frame).unwrap_or(0);
+                true
+            }
             Asked::Ping => frame == b"+PONG\r\n",
         };
         if fits {
@@ -223,6 +238,7 @@ impl Asked {
             Self::Select => "SELECT",
             Self::Tracking => "CLIENT TRACKING",
             Self::Label => "CLIENT SETNAME",
+            Self::Id => "CLIENT ID",
             Self::Ping => "PING",
         }
     }
@@ -284,6 +300,9 @@ fn settle(out: &mut Commands, options: &Options<'_>) {
     let version = env!("CARGO_PKG_VERSION").as_bytes();
     out.push(Asked::Label, &[b"CLIENT", b"SETINFO", b"lib-name", b"nearside"]);
     out.push(Asked::Label, &[b"CLIENT", b"SETINFO", b"lib-ver", version]);
+    if options.asks_id {
+        out.push(Asked::Id, &[b"CLIENT", b"ID"]);
+    }
     out.push(Asked::Ping, &[b"PING"]);
 }
 
@@ -300,7 +319,7 @@ fn refused(asked: Asked, text: &str) -> Result<(), HandshakeError> {
     }
     let text_owned = || text.to_owned();
     match (asked, kind) {
-        (Asked::Label, _) => Ok(()),
+        (Asked::Label | Asked::Id, _) => Ok(()),
         (_, "NOAUTH") => Err(E::NoAuth),
         (_, "LOADING") => Err(E::Loading),
         (_, "WRONGPASS") => Err(E::WrongPassword(text_owned())),

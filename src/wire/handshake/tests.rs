@@ -71,6 +71,7 @@ const RESP3: Options<'_> = Options {
     database: 0,
     name: None,
     tracking: None,
+    asks_id: false,
 };
 
 #[test]

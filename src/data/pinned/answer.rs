@@ -1,0 +1,285 @@
+//! What answers on an own link change: what the link holds, and in the end whose it is.
+
+use super::Step;
+use super::subscribe;
+use super::tracking;
+use crate::command::{ReplyRule, replies};
+use crate::data::local;
+use crate::data::order::Frame;
+use crate::data::settle::{self, Desk, Fault};
+use crate::data::upstream::{ClientId, Kind, Pipeline, Place, Queued, Ticket, Transaction};
+use crate::stats::{Gauge, Outcome};
+use crate::wire::{reply, write};
+use bytes::{Bytes, BytesMut};
+use std::sync::atomic::Ordering;
+
+/// Takes the answer to the front ticket, which is of an own link's kind.
+#[cold]
+pub fn take(link: &mut Pipeline, frame: &Frame<'_>, desk: &mut Desk<'_>) -> Result<(), Fault> {
+    let is_error = matches!(frame.bytes().first(), Some(b'-' | b'!'));
+    let Some(Ticket { owner, kind: Kind::Own(step), .. }) = link.front() else {
+        return Err(Fault::Stray);
+    };
+    let client = owner.client;
+    match &mut **step {
+        Step::Queue(_) => queued(link, frame, desk),
+        Step::End => return ended(link, frame, desk),
+        Step::Poison(text) => {
+            let text = std::mem::take(text);
+            // What is asked cannot succeed: else this is another's answer.
+            if !is_error {
+                return Err(Fault::Shape);
+            }
+            deliver(link, &text, desk);
+        }
+        Step::Subscribe(_) if !is_error => confirmed(link, frame, desk)?,
+        Step::Reset => {
+            if let Some(pin) = &mut link.pin {
+                pin.is_over = true;
+            }
+            // Also of a server that does not know it (before 6.2): the link is closed.
+            deliver(link, b"+RESET\r\n", desk);
+        }
+        Step::Silent(must) => {
+            if *must && is_error {
+                return Err(Fault::Shape);
+            }
+            link.pop(|_| {});
+        }
+        Step::Redirection if !is_error => {
+            let (prefix, registry) = (&desk.shared.prefix, &desk.shared.registry);
+            let mut text = BytesMut::new();
+            tracking::translate(frame.bytes(), prefix, registry, &mut text);
+            deliver(link, &text, desk);
+        }
+        step => {
+            let change = Change::of(step);
+            if let Some(pin) = &mut link.pin {
+                match change {
+                    Change::Unblocked => {
+                        pin.is_blocked = false;
+                        unblocked(client, desk);
+                    }
+                    _ if is_error => {}
+                    Change::Begun => pin.transaction = Some(Transaction::default()),
+                    Change::Watching(is) => pin.is_watching = is,
+                    Change::Tracking(is) => pin.is_tracking = is,
+                    Change::Monitoring => pin.is_monitor = true,
+                    Change::Fieldsets(is) => pin.has_fieldsets = is,
+                    Change::None => {}
+                }
+            }
+            settle::forwarded(link, frame, desk);
+        }
+    }
+    Ok(())
+}
+
+/// What the answer to a simple step changes.
+#[derive(Clone, Copy)]
+enum Change {
+    None,
+    Begun,
+    Watching(bool),
+    Tracking(bool),
+    Fieldsets(bool),
+    Monitoring,
+    Unblocked,
+}
+
+impl Change {
+    const fn of(step: &Step) -> Self {
+        match step {
+            Step::Begin => Self::Begun,
+            Step::Watch(is) => Self::Watching(*is),
+            Step::Track(is) => Self::Tracking(*is),
+            Step::Fieldset(is) => Self::Fieldsets(*is),
+            Step::Monitor => Self::Monitoring,
+            Step::Block => Self::Unblocked,
+            _ => Self::None,
+        }
+    }
+}
+
+/// A command that may block is out no more.
+pub fn unblocked(client: ClientId, desk: &mut Desk<'_>) {
+    desk.block.shift(Gauge::ClientsBlocked, -1);
+    if let Some(session) = desk.clients.session(client) {
+        session.client.is_blocked.store(false, Ordering::Relaxed);
+    }
+}
+
+fn deliver(link: &mut Pipeline, text: &[u8], desk: &mut Desk<'_>) {
+    if let Some(ticket) = link.pop(|_| {}) {
+        settle::deliver(&ticket, &Frame::Borrowed(text), Outcome::Bypass, desk);
+    }
+}
+
+/// The server has queued a command, or MULTI was refused and this is its own answer.
+fn queued(link: &mut Pipeline, frame: &Frame<'_>, desk: &mut Desk<'_>) {
+    let is_open = link.pin.as_ref().is_some_and(|pin| pin.transaction.is_some());
+    if frame.bytes() != b"+QUEUED\r\n" || !is_open {
+        let writes_everything = link.front().is_some_and(|ticket| ticket.spec.writes_everything());
+        settle::forwarded(link, frame, desk);
+        if writes_everything && !is_open {
+            desk.shared.cache.clear();
+        }
+        return;
+    }
+    let mut keys = Vec::new();
+    let Some(ticket) = link.pop(|key| keys.push(key)) else {
+        return;
+    };
+    let transaction = link.pin.as_mut().and_then(|pin| pin.transaction.as_mut());
+    if let (Some(transaction), Kind::Own(step)) = (transaction, &ticket.kind)
+        && let Step::Queue(place) = &**step
+    {
+        transaction.keys.append(&mut keys);
+        transaction.clears |= ticket.spec.writes_everything();
+        transaction.queued.push(Queued { spec: ticket.spec, place: place.clone() });
+    }
+    settle::deliver(&ticket, frame, Outcome::Bypass, desk);
+}
+
+/// EXEC or DISCARD. What EXEC may have changed is forgotten before its client hears of it (R4),
+/// also if it says nil.
+fn ended(link: &mut Pipeline, frame: &Frame<'_>, desk: &mut Desk<'_>) -> Result<(), Fault> {
+    let is_error = frame.bytes().first() == Some(&b'-');
+    let is_exec = link.front().is_some_and(|ticket| ticket.spec.name == "exec");
+    let Some(pin) = &mut link.pin else {
+        return Err(Fault::Stray);
+    };
+    // DISCARD that is refused leaves all as it was. EXEC ends it whatever it says.
+    let ended = if is_exec || !is_error { pin.transaction.take() } else { None };
+    let Some(transaction) = ended.filter(|_| is_exec) else {
+        pin.is_watching &= is_error;
+        settle::forwarded(link, frame, desk);
+        return Ok(());
+    };
+    pin.is_watching = false;
+    forget(&transaction, desk);
+    let is_executed = frame.bytes().first() == Some(&b'*') && !reply::is_null(frame.bytes());
+    if !is_executed {
+        settle::forwarded(link, frame, desk);
+        return Ok(());
+    }
+    let results = reply::elements(frame.bytes()).filter(|element| !is_push(element));
+    if results.clone().count() != transaction.queued.len() {
+        return Err(Fault::Shape);
+    }
+    select(link, &transaction, results, desk);
+    let text = executed(link, &transaction, frame, desk);
+    match text {
+        Some(text) => deliver(link, &text, desk),
+        None => settle::forwarded(link, frame, desk),
+    }
+    Ok(())
+}
+
+/// Everything that a transaction names is gone from the cache.
+pub fn forget(transaction: &Transaction, desk: &Desk<'_>) {
+    for &key in &transaction.keys {
+        desk.shared.cache.invalidate(key);
+    }
+    if transaction.clears {
+        desk.shared.cache.clear();
+    }
+}
+
+/// Redis 7.0 puts pushes between the elements of EXEC's reply; they are none of them.
+fn is_push(element: &[u8]) -> bool {
+    element.first() == Some(&b'>')
+}
+
+/// A SELECT inside the transaction was executed with it.
+fn select(
+    link: &mut Pipeline,
+    transaction: &Transaction,
+    results: impl Iterator<Item: AsRef<[u8]>>,
+    desk: &mut Desk<'_>,
+) {
+    let mut selected = None;
+    for (queued, result) in transaction.queued.iter().zip(results) {
+        if let (Place::Database(db), b"+OK\r\n") = (&queued.place, result.as_ref()) {
+            selected = Some(*db);
+        }
+    }
+    let client = link.pin.as_ref().and_then(|pin| pin.client);
+    if let (Some(db), Some(client)) = (selected, client) {
+        link.db = db;
+        if let Some(session) = desk.clients.session(client) {
+            session.db = db;
+            session.client.db.store(db, Ordering::Relaxed);
+        }
+    }
+}
+
+/// EXEC's reply as its client may see it; `None` if that is what the server said.
+fn executed(
+    link: &Pipeline,
+    transaction: &Transaction,
+    frame: &Frame<'_>,
+    desk: &Desk<'_>,
+) -> Option<Bytes> {
+    let prefix = &desk.shared.prefix;
+    let is_touched = |queued: &Queued| {
+        matches!(queued.place, Place::Ours(_))
+            || queued.spec.name == "info"
+            || (!prefix.is_empty() && queued.spec.reply != ReplyRule::AsIs)
+    };
+    // Errors may quote keys, whatever the command.
+    if prefix.is_empty() && !transaction.queued.iter().any(is_touched) {
+        return None;
+    }
+    let mut out = BytesMut::with_capacity(frame.bytes().len());
+    write::array(&mut out, transaction.queued.len());
+    let mut queue = transaction.queued.iter();
+    for element in reply::elements(frame.bytes()) {
+        if is_push(element) {
+            out.extend_from_slice(element);
+            continue;
+        }
+        let Some(Queued { spec, place }) = queue.next() else {
+            break;
+        };
+        match place {
+            Place::Ours(reply) => out.extend_from_slice(reply),
+            _ if spec.name == "info" => {
+                local::append_info(element, link.proto, desk.shared, &mut out);
+            }
+            _ if prefix.is_empty() || !spec.reply.concerns(element) => {
+                out.extend_from_slice(element);
+            }
+            _ => {
+                if !replies::strip(spec.reply, prefix.as_bytes(), element, &mut out) {
+                    write::null(&mut out, link.proto);
+                }
+            }
+        }
+    }
+    Some(out.freeze())
+}
+
+/// One channel's confirmation; the client has them when all of its request have come.
+fn confirmed(link: &mut Pipeline, frame: &Frame<'_>, desk: &mut Desk<'_>) -> Result<(), Fault> {
+    let word = reply::elements(frame.bytes()).next().and_then(reply::bulk);
+    let Some(sort) = word.and_then(subscribe::sort) else {
+        return Err(Fault::Shape);
+    };
+    if let Some(pin) = &mut link.pin {
+        subscribe::note(sort, frame.bytes(), pin);
+    }
+    let Some(Ticket { kind: Kind::Own(step), .. }) = link.front() else {
+        return Err(Fault::Stray);
+    };
+    let Step::Subscribe(confirmations) = &mut **step else {
+        return Err(Fault::Stray);
+    };
+    subscribe::confirm(frame.bytes(), &desk.shared.prefix, &mut confirmations.text);
+    confirmations.left = confirmations.left.saturating_sub(1);
+    if confirmations.left == 0 {
+        let text = std::mem::take(&mut confirmations.text);
+        deliver(link, &text, desk);
+    }
+    Ok(())
+}

@@ -1,0 +1,178 @@
+//! CLIENT TRACKING for clients that cache themselves: the server tracks the client's own link, so
+//! every mode of it (default, BCAST, OPTIN, OPTOUT, NOLOOP, REDIRECT) is the server's own. Prefixes
+//! are given behind the key prefix, clients are named to the server by its own numbers, and both
+//! are turned back in what it says.
+
+use super::{Step, plain, settle};
+use crate::command::Spec;
+use crate::data::forward;
+use crate::data::registry::Registry;
+use crate::data::session::{Batch, Session};
+use crate::data::upstream::Kind;
+use crate::keys::Prefix;
+use crate::wire::number::parse_i64;
+use crate::wire::request::Request;
+use crate::wire::{reply, write};
+use bytes::BytesMut;
+use std::sync::atomic::Ordering;
+
+/// What a client is told that is not tracking.
+const NOT_TRACKING: &[u8] =
+    b"ERR CLIENT CACHING can be called only when the client is in tracking \
+mode with OPTIN or OPTOUT mode enabled";
+
+/// Answers what needs no link of a session that has none: it is not tracking.
+pub fn answer_without_link(
+    session: &mut Session,
+    spec: &'static Spec,
+    request: &Request<'_>,
+    batch: &Batch<'_>,
+) -> bool {
+    let proto = session.proto;
+    let mut is_error = false;
+    match spec.name {
+        "client|getredir" => {
+            session.order.reply(&mut session.output, |out| write::integer(out, -1));
+        }
+        "client|trackinginfo" => session.order.reply(&mut session.output, |out| {
+            write::map(out, proto, 3);
+            write::bulk(out, b"flags");
+            write::set(out, proto, 1);
+            write::bulk(out, b"off");
+            write::bulk(out, b"redirect");
+            write::integer(out, -1);
+            write::bulk(out, b"prefixes");
+            write::array(out, 0);
+        }),
+        "client|caching" => {
+            session.error(NOT_TRACKING);
+            is_error = true;
+        }
+        "client|tracking" if request.len() == 3 && request.arg(2).eq_ignore_ascii_case(b"off") => {
+            session.order.reply(&mut session.output, |out| write::simple(out, "OK"));
+        }
+        _ => return false,
+    }
+    batch.block.command(spec.index, is_error, 1);
+    true
+}
+
+/// CLIENT TRACKING, CACHING, TRACKINGINFO and GETREDIR of a session that has a link of its own.
+pub fn ask(
+    session: &mut Session,
+    spec: &'static Spec,
+    request: &Request<'_>,
+    batch: &mut Batch<'_>,
+) {
+    match spec.name {
+        "client|tracking" => track(session, spec, request, batch),
+        "client|caching" => {
+            plain(session, spec, request, batch);
+        }
+        _ => {
+            let kind = Kind::Own(Box::new(Step::Redirection));
+            forward::command_as(session, spec, request, kind, batch);
+        }
+    }
+}
+
+#[cold]
+fn track(session: &mut Session, spec: &'static Spec, request: &Request<'_>, batch: &mut Batch<'_>) {
+    let prefix = &batch.shared.prefix;
+    let (mut words, mut is_broadcast, mut has_prefix) = (Vec::new(), false, false);
+    let mut at = 0;
+    while at < request.len() {
+        let (word, value) = (request.arg(at), request.arg(at + 1));
+        let is_option = at > 2;
+        let is = |name: &[u8]| is_option && word.eq_ignore_ascii_case(name);
+        words.push(word.to_owned());
+        at += 1;
+        is_broadcast |= is(b"bcast");
+        if is(b"prefix") && at < request.len() {
+            has_prefix = true;
+            words.push([prefix.as_bytes(), value].concat());
+            at += 1;
+        } else if is(b"redirect") && at < request.len() {
+            match target(value, &batch.shared.registry) {
+                Ok(id) => words.push(id),
+                Err(text) => {
+                    session.error(text);
+                    batch.block.command(spec.index, true, 1);
+                    return settle(session);
+                }
+            }
+            at += 1;
+        }
+    }
+    // All keys: all of this version.
+    if is_broadcast && !has_prefix && !prefix.is_empty() {
+        words.extend([b"PREFIX".to_vec(), prefix.as_bytes().to_vec()]);
+    }
+    let is_on = request.arg(2).eq_ignore_ascii_case(b"on");
+    let words: Vec<&[u8]> = words.iter().map(Vec::as_slice).collect();
+    forward::words(session, spec, &words, Kind::Own(Box::new(Step::Track(is_on))), batch);
+    if let Some(own) = &mut session.own {
+        own.reads_upstream |= is_on;
+    }
+    settle(session);
+}
+
+/// The server's number for the client that is to receive invalidations.
+#[cold]
+fn target(id: &[u8], registry: &Registry) -> Result<Vec<u8>, &'static [u8]> {
+    let Some(id) = parse_i64(id).and_then(|id| u64::try_from(id).ok()) else {
+        // Not a number, or nobody's: for the server to say.
+        return Ok(id.to_owned());
+    };
+    // Nobody has the number 0.
+    let Some(client) = (id > 0).then(|| registry.find(id)).flatten() else {
+        return Ok(b"9223372036854775807".to_vec());
+    };
+    client.is_target.store(true, Ordering::Relaxed);
+    match client.upstream_id.load(Ordering::Relaxed) {
+        0 => {
+            Err(b"ERR nearside redirects tracking only to a client that is subscribed (SUBSCRIBE \
+                   __redis__:invalidate) or tracking itself")
+        }
+        id => Ok(id.to_string().into_bytes()),
+    }
+}
+
+/// An answer that names a client by the server's number, or prefixes, as this client knows them.
+pub fn translate(frame: &[u8], prefix: &Prefix, registry: &Registry, out: &mut BytesMut) {
+    let number = |element: &[u8], out: &mut BytesMut| match reply::integer(element) {
+        Some(id) if id > 0 => {
+            let known = registry.by_upstream_id(id).and_then(|id| i64::try_from(id).ok());
+            write::integer(out, known.unwrap_or(id));
+        }
+        _ => out.extend_from_slice(element),
+    };
+    if !matches!(frame.first(), Some(b'*' | b'%')) {
+        return number(frame, out);
+    }
+    let header = memchr::memchr(b'\n', frame).unwrap_or(0);
+    out.extend_from_slice(frame.get(..=header).unwrap_or_default());
+    let mut name: Option<&[u8]> = None;
+    for (at, element) in reply::elements(frame).enumerate() {
+        match name {
+            Some(b"redirect") => number(element, out),
+            Some(b"prefixes") => cut(element, prefix, out),
+            _ => out.extend_from_slice(element),
+        }
+        name = reply::bulk(element).filter(|_| at.is_multiple_of(2)).and_then(|name| match name {
+            b"redirect" => Some(&b"redirect"[..]),
+            b"prefixes" => Some(b"prefixes"),
+            _ => None,
+        });
+    }
+}
+
+/// Prefixes without the key prefix. The one that stands for all keys is empty, as on the server.
+fn cut(list: &[u8], prefix: &Prefix, out: &mut BytesMut) {
+    let own = |element| reply::bulk(element).and_then(|full| prefix.strip(full));
+    let shown: Vec<&[u8]> = reply::elements(list).filter_map(own).collect();
+    write::array(out, shown.len());
+    for prefix in shown {
+        write::bulk(out, prefix);
+    }
+}

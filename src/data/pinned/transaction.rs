@@ -1,0 +1,152 @@
+//! Requests between MULTI and EXEC. The server queues, checks and executes them; what it cannot
+//! know is added here: a command that nearside answers stands in the queue as a PING, whose place
+//! in EXEC's reply its answer takes, and what nearside refuses makes the server refuse EXEC.
+
+use super::{Step, plain, settle};
+use crate::command::{self, Disposition, Flags, Need, Policy, Refusal, Spec, errors};
+use crate::data::session::{Batch, Flow, Session};
+use crate::data::upstream::{Kind, Place};
+use crate::data::{forward, local};
+use crate::stats::Counter;
+use crate::wire::number::parse_i64;
+use crate::wire::request::Request;
+use bytes::{Bytes, BytesMut};
+
+/// MULTI, WATCH and what ends them, outside of a transaction.
+pub fn outside(
+    session: &mut Session,
+    spec: &'static Spec,
+    request: &Request<'_>,
+    batch: &mut Batch<'_>,
+) {
+    let step = match spec.name {
+        "multi" => Step::Begin,
+        "watch" => Step::Watch(true),
+        "unwatch" => Step::Watch(false),
+        // EXEC and DISCARD without MULTI: an error that changes nothing.
+        _ => {
+            plain(session, spec, request, batch);
+            return;
+        }
+    };
+    forward::command_as(session, spec, request, Kind::Own(Box::new(step)), batch);
+    match (&mut session.own, spec.name) {
+        (Some(own), "multi") => own.in_multi = true,
+        (Some(own), "watch") => own.reads_upstream = true,
+        _ => settle(session),
+    }
+}
+
+/// Any request inside of a transaction.
+pub fn inside(
+    session: &mut Session,
+    spec: Option<&'static Spec>,
+    request: &Request<'_>,
+    batch: &mut Batch<'_>,
+) -> Flow {
+    let Some(spec) = spec else {
+        let Err(unknown) = command::resolve(request.len(), |index| request.arg(index)) else {
+            return Flow::Next;
+        };
+        batch.block.add(Counter::RejectedUnsupported, 1);
+        let row = batch.shared.get;
+        let arg = |index| request.arg(index);
+        poison(session, row, batch, |out| errors::unknown(out, unknown, request.len(), arg));
+        return Flow::Next;
+    };
+    if !spec.accepts(request.len()) {
+        poison(session, spec, batch, |out| errors::arity(out, spec));
+        return Flow::Next;
+    }
+    match spec.name {
+        "exec" | "discard" => {
+            let kind = Kind::Own(Box::new(Step::End));
+            forward::command_as(session, spec, request, kind, batch);
+            if let Some(own) = &mut session.own {
+                own.in_multi = false;
+            }
+            settle(session);
+        }
+        "quit" | "reset" => return local::answer(session, spec, request, batch),
+        "select" => {
+            let place = match parse_i64(request.arg(1)).and_then(|db| u32::try_from(db).ok()) {
+                Some(db) => Place::Database(db),
+                None => Place::Theirs,
+            };
+            queue(session, spec, request, place, batch);
+        }
+        "ping" | "echo" => queue(session, spec, request, Place::Theirs, batch),
+        "auth" | "hello" | "client|reply" => refuse(session, spec, Refusal::InTransaction, batch),
+        _ => by_route(session, spec, request, batch),
+    }
+    Flow::Next
+}
+
+fn by_route(
+    session: &mut Session,
+    spec: &'static Spec,
+    request: &Request<'_>,
+    batch: &mut Batch<'_>,
+) {
+    let policy = Policy { prefixed: !batch.shared.prefix.is_empty() };
+    match spec.disposition(policy, request.len(), |index| request.arg(index)) {
+        Disposition::Local => place_own(session, spec, request, batch),
+        Disposition::Own(Need::Transaction | Need::Block | Need::Wait | Need::Fieldset)
+        | Disposition::Cacheable
+        | Disposition::Forward => queue(session, spec, request, Place::Theirs, batch),
+        Disposition::Own(Need::Subscribe | Need::Tracking | Need::Monitor) => {
+            refuse(session, spec, Refusal::InTransaction, batch);
+        }
+        Disposition::Refuse(why) => refuse(session, spec, why, batch),
+    }
+}
+
+/// The server queues it. (Inside MULTI nothing blocks.)
+fn queue(
+    session: &mut Session,
+    spec: &'static Spec,
+    request: &Request<'_>,
+    place: Place,
+    batch: &mut Batch<'_>,
+) {
+    let kind = Kind::Own(Box::new(Step::Queue(place)));
+    forward::command_as(session, spec, request, kind, batch);
+}
+
+/// nearside answers it now; the answer is given where EXEC's reply has its place.
+fn place_own(
+    session: &mut Session,
+    spec: &'static Spec,
+    request: &Request<'_>,
+    batch: &mut Batch<'_>,
+) {
+    let order = std::mem::take(&mut session.order);
+    let output = std::mem::take(&mut session.output);
+    local::answer(session, spec, request, batch);
+    session.order = order;
+    let mut answered = std::mem::replace(&mut session.output, output);
+    let reply = answered.tail().split().freeze();
+    let kind = Kind::Own(Box::new(Step::Queue(Place::Ours(reply))));
+    forward::words(session, spec, &[b"PING"], kind, batch);
+}
+
+fn refuse(session: &mut Session, spec: &'static Spec, why: Refusal, batch: &mut Batch<'_>) {
+    batch.block.add(Counter::RejectedUnsupported, 1);
+    let why = if spec.flags.has(Flags::NO_MULTI) { Refusal::InTransaction } else { why };
+    poison(session, spec, batch, |out| errors::refused(out, spec, why));
+}
+
+/// An error that makes EXEC fail, as every error at queueing does: the server is asked what it
+/// must refuse, and the client is told `write`'s text.
+fn poison(
+    session: &mut Session,
+    spec: &'static Spec,
+    batch: &mut Batch<'_>,
+    write: impl FnOnce(&mut BytesMut),
+) {
+    let mut text = BytesMut::new();
+    write(&mut text);
+    let kind = Kind::Own(Box::new(Step::Poison(Bytes::from(text))));
+    // GET without a key.
+    forward::words(session, spec, &[b"GET"], kind, batch);
+}

@@ -1,0 +1,113 @@
+//! What a link that one client has for itself holds of that client: a transaction, watched keys,
+//! subscriptions, tracking. Kept here, beside the socket that it is true of, and changed by
+//! answers only: a link goes back to the idle ones when nothing of it is left.
+
+use crate::command::Spec;
+use crate::data::upstream::ClientId;
+use crate::units::clock::Tick;
+use bytes::Bytes;
+
+/// A link of one client, or an idle one.
+#[derive(Debug)]
+pub struct Pin {
+    /// Who has it; nobody while it is idle.
+    pub client: Option<ClientId>,
+    /// The server's number for this connection; 0 before it is up or if it does not say.
+    pub upstream_id: i64,
+    /// Since when nobody has it.
+    pub idle_since: Tick,
+    /// From MULTI's `+OK` to the answer to EXEC or DISCARD.
+    pub transaction: Option<Transaction>,
+    /// Keys are watched.
+    pub is_watching: bool,
+    /// Channels subscribed to.
+    pub channels: u32,
+    /// Patterns subscribed to.
+    pub patterns: u32,
+    /// Shard channels subscribed to.
+    pub shard_channels: u32,
+    /// The server tracks keys for it.
+    pub is_tracking: bool,
+    /// It is sent what every client of the server asks.
+    pub is_monitor: bool,
+    /// Its client has asked WAIT, and may again: its writes and that must share a connection.
+    pub is_sticky: bool,
+    /// It has prepared field sets (HIMPORT).
+    pub has_fieldsets: bool,
+    /// A command that may block is out.
+    pub is_blocked: bool,
+    /// To be closed: nobody may use it any more.
+    pub is_over: bool,
+}
+
+/// What was queued since MULTI.
+#[derive(Debug, Default)]
+pub struct Transaction {
+    /// The commands that the server has queued, in order.
+    pub queued: Vec<Queued>,
+    /// The keys they name.
+    pub keys: Vec<u64>,
+    /// One of them may change any key.
+    pub clears: bool,
+}
+
+/// A command inside a transaction.
+#[derive(Debug)]
+pub struct Queued {
+    /// Its row.
+    pub spec: &'static Spec,
+    /// What becomes of its place in EXEC's reply.
+    pub place: Place,
+}
+
+/// Who answers a command inside a transaction.
+#[derive(Clone, Debug)]
+pub enum Place {
+    /// The server.
+    Theirs,
+    /// nearside: this reply takes the place of the server's.
+    Ours(Bytes),
+    /// The server, and if it agrees the link is in this database.
+    Database(u32),
+}
+
+impl Pin {
+    /// A link for `client`.
+    pub const fn new(client: ClientId, now: Tick) -> Self {
+        Self {
+            client: Some(client),
+            upstream_id: 0,
+            idle_since: now,
+            transaction: None,
+            is_watching: false,
+            channels: 0,
+            patterns: 0,
+            shard_channels: 0,
+            is_tracking: false,
+            is_monitor: false,
+            is_sticky: false,
+            has_fieldsets: false,
+            is_blocked: false,
+            is_over: false,
+        }
+    }
+
+    /// True if a connection in this state is as good as a fresh one (commands.md's return test;
+    /// database and protocol are the link's).
+    pub const fn is_clean(&self) -> bool {
+        !(self.is_over
+            || self.transaction.is_some()
+            || self.is_watching
+            || self.is_subscribed()
+            || self.is_tracking
+            || self.is_monitor
+            || self.is_sticky
+            || self.has_fieldsets
+            || self.is_blocked)
+    }
+
+    /// True while it is subscribed to anything.
+    pub const fn is_subscribed(&self) -> bool {
+        self.channels > 0 || self.patterns > 0 || self.shard_channels > 0
+    }
+}
