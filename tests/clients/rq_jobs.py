@@ -100,7 +100,7 @@ def main():
         text=True,
     )
     try:
-        connection = redis.Redis.from_url(url)
+        connection = redis.Redis.from_url(url, socket_timeout=2 * LONG)
         jobs(Queue("work", connection=connection), connection)
         emptied(connection, version)
         worker.terminate()
