@@ -191,6 +191,8 @@ impl Row {
             "the reply" => "Key",
             "[0]" => "First",
             text if text.starts_with("error NOGROUP") => "Error",
+            // "Prefix 'a' overlaps with an existing prefix 'ab'."
+            _ if self.is("client|tracking") => "Error",
             text if text.starts_with("RESP2 [*][0]") && self.is("xread xreadgroup") => "Streams",
             _ => "AsIs",
         }

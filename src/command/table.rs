@@ -172,7 +172,7 @@ pub(super) static TABLE: [Spec; COUNT] = [
     Spec::new(100, "client|setname", "2.6.9", 3, NOSCRIPT | LOADING | STALE | ALLOW_BUSY, Local)
         .route(Route::Local),
     Spec::new(101, "client|tracking", "6.0.0", -3, NOSCRIPT | LOADING | STALE, Pinned)
-        .own(Need::Tracking),
+        .reply(ReplyRule::Error).own(Need::Tracking),
     Spec::new(102, "client|trackinginfo", "6.2.0", 2, NOSCRIPT | LOADING | STALE, Local)
         .own(Need::Tracking),
     Spec::new(103, "client|unblock", "5.0.0", -3, ADMIN | NOSCRIPT | LOADING | STALE, Local)

@@ -110,11 +110,13 @@ fn use_link(
 }
 
 fn reset(session: &mut Session, spec: &'static Spec, batch: &mut Batch<'_>) {
-    pinned::drop_link(session, batch);
+    let is_theirs = pinned::reset(session, spec, batch);
     use_link(session, spec, batch.shared.limits.database, Proto::Resp2, batch);
     session.is_authenticated = batch.shared.limits.password.is_none();
     session.client.names.lock().name.clear();
-    reply(session, |out, _| write::simple(out, "RESET"));
+    if !is_theirs {
+        reply(session, |out, _| write::simple(out, "RESET"));
+    }
 }
 
 fn auth(session: &mut Session, request: &Request<'_>, batch: &Batch<'_>) {

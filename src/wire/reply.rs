@@ -91,6 +91,11 @@ impl Scan {
     fn open(&mut self, kind: u8, line: &[u8]) -> Result<bool, Malformed> {
         let count = parse_i64(line).filter(|count| *count >= -1).ok_or(Malformed::Length)?;
         let count = u64::try_from(count).unwrap_or(0);
+        // A push between the elements of an aggregate is none of them (Redis 7.0 writes messages
+        // into the reply to its client's own EXEC).
+        if let (b'>', Some(left)) = (kind, self.open.last_mut()) {
+            *left += 1;
+        }
         let elements = match kind {
             b'%' => count.checked_mul(2).ok_or(Malformed::Length)?,
             // An attribute stands before the reply it describes and is not that reply: its pairs
@@ -242,6 +247,7 @@ mod tests {
         b"~2\r\n:1\r\n:2\r\n",
         b">2\r\n+invalidate\r\n*1\r\n$1\r\nk\r\n",
         b"|1\r\n+ttl\r\n:3\r\n*1\r\n:9\r\n",
+        b"*2\r\n:1\r\n>2\r\n+message\r\n+x\r\n:2\r\n",
     ];
 
     #[test]

@@ -6,6 +6,7 @@
 //!   foreign        writes past nearside are seen through it
 //!   clients        redis-cli, redis-py, ioredis, node-redis; handshakes of others as transcripts
 //!   hostile        what is not RESP, or too much of it
+//!   own_links      transactions, blocking, subscriptions, tracking: the same plays direct and through it
 //!   outage         upstream gone, frozen, or refusing; drain
 //!   doors          passwords, TLS to upstream, Unix sockets
 //! ```
@@ -21,3 +22,4 @@ mod foreign;
 mod harness;
 mod hostile;
 mod outage;
+mod own_links;

@@ -33,6 +33,13 @@ pub fn take(link: &mut Pipeline, frame: &Frame<'_>, desk: &mut Desk<'_>) -> Resu
             deliver(link, &text, desk);
         }
         Step::Subscribe(_) if !is_error => confirmed(link, frame, desk)?,
+        Step::Reset => {
+            if let Some(pin) = &mut link.pin {
+                pin.is_over = true;
+            }
+            // Also of a server that does not know it (before 6.2): the link is closed.
+            deliver(link, b"+RESET\r\n", desk);
+        }
         Step::Silent(must) => {
             if *must && is_error {
                 return Err(Fault::Shape);

@@ -82,6 +82,8 @@ pub enum Step {
     Monitor,
     /// HIMPORT PREPARE (true) or what drops its field sets.
     Fieldset(bool),
+    /// RESET: the link is closed behind it.
+    Reset,
     /// Of nearside's own: no client waits for the answer. True if it must not fail.
     Silent(bool),
 }
@@ -341,11 +343,17 @@ pub fn switch(
     (link.db, link.proto) = (db, proto);
 }
 
-/// RESET: whatever its link holds is dropped with it.
-pub fn drop_link(session: &mut Session, batch: &mut Batch<'_>) {
-    if let Some(own) = session.own.take() {
-        session.link = None;
-        session.client.upstream_id.store(0, Ordering::Relaxed);
-        batch.links.give_back(own.link, batch.view.now);
+/// RESET of a session with a link of its own: the server ends what that link holds, and says so,
+/// before the link is closed. False: there is none, and the answer is nearside's.
+pub fn reset(session: &mut Session, spec: &'static Spec, batch: &mut Batch<'_>) -> bool {
+    if session.own.is_none() {
+        return false;
     }
+    forward::words(session, spec, &[b"RESET"], Kind::Own(Box::new(Step::Reset)), batch);
+    with_pin(session, batch, |pin| pin.client = None);
+    session.own = None;
+    session.link = None;
+    session.client.upstream_id.store(0, Ordering::Relaxed);
+    session.wait();
+    true
 }

@@ -5,6 +5,7 @@ use super::subscribe;
 use crate::data::settle::Desk;
 use crate::data::upstream::{Kind, Pipeline};
 use crate::keys::Prefix;
+use crate::wire::write::Proto;
 use crate::wire::{reply, write};
 use bytes::BytesMut;
 
@@ -22,7 +23,7 @@ pub fn take(link: &mut Pipeline, frame: &[u8], desk: &mut Desk<'_>) -> bool {
     let may_be = match frame.first() {
         Some(b'>') => true,
         // RESP2 has no pushes. Who is subscribed reads no other arrays but these and PONG.
-        Some(b'*') => pin.is_subscribed(),
+        Some(b'*') => link.proto == Proto::Resp2 && pin.is_subscribed(),
         Some(b'+') => pin.is_monitor && is_line,
         _ => false,
     };
@@ -37,7 +38,7 @@ pub fn take(link: &mut Pipeline, frame: &[u8], desk: &mut Desk<'_>) -> bool {
     } else {
         word(link, frame, desk, &mut out)
     };
-    if let Some(client) = client.filter(|_| !out.is_empty()) {
+    if let Some(client) = client.filter(|_| is_notice && !out.is_empty()) {
         desk.clients.push(client, &out);
     }
     out.clear();

@@ -167,13 +167,10 @@ pub fn translate(frame: &[u8], prefix: &Prefix, registry: &Registry, out: &mut B
     }
 }
 
-/// Prefixes without the key prefix. One that a client did not name, and was added, is left out.
+/// Prefixes without the key prefix. The one that stands for all keys is empty, as on the server.
 fn cut(list: &[u8], prefix: &Prefix, out: &mut BytesMut) {
     let own = |element| reply::bulk(element).and_then(|full| prefix.strip(full));
-    let shown: Vec<&[u8]> = reply::elements(list)
-        .filter_map(own)
-        .filter(|shown| prefix.is_empty() || !shown.is_empty())
-        .collect();
+    let shown: Vec<&[u8]> = reply::elements(list).filter_map(own).collect();
     write::array(out, shown.len());
     for prefix in shown {
         write::bulk(out, prefix);
