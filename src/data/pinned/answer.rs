@@ -4,7 +4,6 @@ use super::Step;
 use super::subscribe;
 use super::tracking;
 use crate::command::{ReplyRule, replies};
-use crate::data::local;
 use crate::data::order::Frame;
 use crate::data::settle::{self, Desk, Fault};
 use crate::data::upstream::{ClientId, Kind, Pipeline, Place, Queued, Ticket, Transaction};
@@ -16,6 +15,16 @@ use std::sync::atomic::Ordering;
 /// Takes the answer to the front ticket, which is of an own link's kind.
 #[cold]
 pub fn take(link: &mut Pipeline, frame: &Frame<'_>, desk: &mut Desk<'_>) -> Result<(), Fault> {
+    let taken = step(link, frame, desk);
+    if let Some(pin) = &link.pin
+        && let Some(session) = pin.client.and_then(|client| desk.clients.session(client))
+    {
+        pin.show(&session.client);
+    }
+    taken
+}
+
+fn step(link: &mut Pipeline, frame: &Frame<'_>, desk: &mut Desk<'_>) -> Result<(), Fault> {
     let is_error = matches!(frame.bytes().first(), Some(b'-' | b'!'));
     let Some(Ticket { owner, kind: Kind::Own(step), .. }) = link.front() else {
         return Err(Fault::Stray);
@@ -223,8 +232,7 @@ fn executed(
 ) -> Option<Bytes> {
     let prefix = &desk.shared.prefix;
     let is_touched = |queued: &Queued| {
-        matches!(queued.place, Place::Ours(_))
-            || queued.spec.name == "info"
+        matches!(queued.place, Place::Ours(_) | Place::Edited(_))
             || (!prefix.is_empty() && queued.spec.reply != ReplyRule::AsIs)
     };
     // Errors may quote keys, whatever the command.
@@ -244,9 +252,7 @@ fn executed(
         };
         match place {
             Place::Ours(reply) => out.extend_from_slice(reply),
-            _ if spec.name == "info" => {
-                local::append_info(element, link.proto, desk.shared, &mut out);
-            }
+            Place::Edited(edit) => edit.answer(element, link.proto, desk.shared, &mut out),
             _ if prefix.is_empty() || !spec.reply.concerns(element) => {
                 out.extend_from_slice(element);
             }

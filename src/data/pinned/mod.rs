@@ -121,7 +121,12 @@ pub fn serve(
             }
             block(session, spec, request, batch);
         }
-        Need::Subscribe => subscribe::ask(session, spec, request, batch),
+        Need::Subscribe => {
+            // What CLIENT REPLY silences are replies; this is told like a message.
+            let is_muted = std::mem::replace(&mut session.order.is_muted, false);
+            subscribe::ask(session, spec, request, batch);
+            session.order.is_muted = is_muted;
+        }
         Need::Tracking => tracking::ask(session, spec, request, batch),
         Need::Monitor => {
             let kind = Kind::Own(Box::new(Step::Monitor));
@@ -354,6 +359,7 @@ pub fn reset(session: &mut Session, spec: &'static Spec, batch: &mut Batch<'_>) 
     session.own = None;
     session.link = None;
     session.client.upstream_id.store(0, Ordering::Relaxed);
+    session.client.clear_own();
     session.wait();
     true
 }

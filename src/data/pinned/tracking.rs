@@ -80,6 +80,7 @@ pub fn ask(
 fn track(session: &mut Session, spec: &'static Spec, request: &Request<'_>, batch: &mut Batch<'_>) {
     let prefix = &batch.shared.prefix;
     let (mut words, mut is_broadcast, mut has_prefix) = (Vec::new(), false, false);
+    session.client.state.redirect.store(0, Ordering::Relaxed);
     let mut at = 0;
     while at < request.len() {
         let (word, value) = (request.arg(at), request.arg(at + 1));
@@ -94,7 +95,11 @@ fn track(session: &mut Session, spec: &'static Spec, request: &Request<'_>, batc
             at += 1;
         } else if is(b"redirect") && at < request.len() {
             match target(value, &batch.shared.registry) {
-                Ok(id) => words.push(id),
+                Ok(id) => {
+                    let redirect = parse_i64(value).unwrap_or(0);
+                    session.client.state.redirect.store(redirect, Ordering::Relaxed);
+                    words.push(id);
+                }
                 Err(text) => {
                     session.error(text);
                     batch.block.command(spec.index, true, 1);
