@@ -38,6 +38,8 @@ pub enum Need {
     Transaction,
     /// It may block.
     Block,
+    /// It must not wait behind what keeps the server busy.
+    Aside,
     /// WAIT, WAITAOF: of the connection that wrote.
     Wait,
     /// SUBSCRIBE and its family.

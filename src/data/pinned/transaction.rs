@@ -104,7 +104,9 @@ fn by_route(
     match spec.disposition(policy, request.len(), |index| request.arg(index)) {
         Disposition::Local => place_own(session, spec, request, batch),
         Disposition::Edited => edited(session, spec, request, batch),
-        Disposition::Own(Need::Transaction | Need::Block | Need::Wait | Need::Fieldset)
+        Disposition::Own(
+            Need::Transaction | Need::Block | Need::Aside | Need::Wait | Need::Fieldset,
+        )
         | Disposition::Cacheable
         | Disposition::Forward => queue(session, spec, request, Place::Theirs, batch),
         Disposition::Own(Need::Subscribe | Need::Tracking | Need::Monitor) => {
