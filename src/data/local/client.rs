@@ -31,6 +31,8 @@ pub fn is_plain(name: &[u8]) -> bool {
 
 /// Answers a subcommand of CLIENT.
 pub fn answer(session: &mut Session, spec: &Spec, request: &Request<'_>, batch: &mut Batch<'_>) {
+    // CLIENT LIST and INFO show themselves as what their client asks now.
+    session.client.command.store(spec.index, Ordering::Relaxed);
     match spec.name {
         "client|id" => {
             let id = i64::try_from(session.client.id).unwrap_or(i64::MAX);
