@@ -50,9 +50,13 @@ fn cut(text: &[u8], most: usize) -> &[u8] {
     text.get(..end).unwrap_or(text)
 }
 
-/// `wrong number of arguments for 'client|setname' command`.
+/// `wrong number of arguments for 'client|setname' command`. An EXEC that cannot be run says so.
 pub fn arity(out: &mut BytesMut, spec: &Spec) {
-    let text = format!("ERR wrong number of arguments for '{}' command", spec.name);
+    let text = format!("wrong number of arguments for '{}' command", spec.name);
+    let text = match spec.name {
+        "exec" => format!("EXECABORT Transaction discarded because of: {text}"),
+        _ => format!("ERR {text}"),
+    };
     write::error(out, text.as_bytes());
 }
 

@@ -201,8 +201,9 @@ impl Spec {
         self.writes() && self.keys == KeySpec::None && !self.name.starts_with("function|")
     }
 
-    /// True if its reply tells no value, so that a reply which filled no entry need not invalidate
-    /// its keys (rule R4): the TTL family, OBJECT, MEMORY, and whatever names no key.
+    /// True if its reply tells nothing that a cached one tells too, so that it need not invalidate
+    /// its keys (rule R4): OBJECT, MEMORY, and whatever names no key. TTL is none of them: who has
+    /// seen a new one may not get an older EXPIRETIME.
     #[inline]
     pub fn carries_no_value(&self) -> bool {
         self.flags.has(Flags::VALUELESS) || self.keys == KeySpec::None

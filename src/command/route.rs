@@ -12,8 +12,12 @@ pub enum Route {
     Local,
     /// Asked of the cache, forwarded on a miss.
     Cacheable,
+    /// As `Cacheable`, if its arguments ask for nothing beyond its key; else forwarded.
+    CacheableByKey,
     /// Forwarded on the shared connection.
     Forward,
+    /// Forwarded, and the answer edited: it tells of nearside as well (INFO, CONFIG).
+    Edited,
     /// Forwarded, or on a connection of its own if its arguments say BLOCK.
     OwnIfBlocking,
     /// Needs a connection of its own.
@@ -34,6 +38,8 @@ pub enum Need {
     Transaction,
     /// It may block.
     Block,
+    /// It must not wait behind what keeps the server busy.
+    Aside,
     /// WAIT, WAITAOF: of the connection that wrote.
     Wait,
     /// SUBSCRIBE and its family.
@@ -62,6 +68,8 @@ pub enum Disposition {
     Cacheable,
     /// Forward it on the shared connection.
     Forward,
+    /// Forward what of it is upstream's, and edit the answer.
+    Edited,
     /// Forward it on a connection of its own.
     Own(Need),
     /// Ask the scripts' room if it may run.
@@ -113,15 +121,20 @@ impl Spec {
         match self.route {
             Route::Local => Disposition::Local,
             Route::Cacheable => Disposition::Cacheable,
+            Route::CacheableByKey if keys::asks_for_its_key_only(self, argc, &arg) => {
+                Disposition::Cacheable
+            }
+            Route::Edited => Disposition::Edited,
             Route::OwnIfBlocking if keys::streams_block(argc, arg) => Disposition::Own(Need::Block),
             Route::Own(need) => Disposition::Own(need),
             Route::Script => Disposition::Script,
             Route::ForwardUnlessPrefixed if policy.prefixed => {
                 Disposition::Refuse(Refusal::OtherVersions)
             }
-            Route::Forward | Route::OwnIfBlocking | Route::ForwardUnlessPrefixed => {
-                Disposition::Forward
-            }
+            Route::Forward
+            | Route::CacheableByKey
+            | Route::OwnIfBlocking
+            | Route::ForwardUnlessPrefixed => Disposition::Forward,
             Route::Refuse(refusal) => Disposition::Refuse(refusal),
         }
     }

@@ -9,6 +9,7 @@
 mod check;
 mod load;
 mod place;
+mod shown;
 pub mod written;
 
 pub use load::{ConfigError, Fault, Loaded, Overrides, Source, load};

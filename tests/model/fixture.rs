@@ -4,6 +4,8 @@ use nearside::cache::{Cache, Extra, Policy, Question};
 use nearside::command;
 use nearside::config::{OnDown, Overrides, load};
 use nearside::data::flights::{Flights, Landing};
+use nearside::data::local::{Ledger, Profile};
+use nearside::data::pause::{Bells, Pause};
 use nearside::data::registry::{Client, Registry};
 use nearside::data::{Limits, Shared};
 use nearside::live::Live;
@@ -149,7 +151,7 @@ impl Fixture {
         let settings = load(&overrides).unwrap().settings;
         let cache = Arc::new(Cache::new(1 << 20, 4));
         let hash = cache.hash(KEY);
-        let stats = Stats::new(command::all().len());
+        let stats = Arc::new(Stats::new(command::all().len()));
         let (flights, inboxes) = Flights::new(WORKERS);
         let shared = Shared {
             cache,
@@ -160,6 +162,9 @@ impl Fixture {
             flights,
             dedicated: std::sync::atomic::AtomicUsize::new(0),
             registry: Registry::default(),
+            pause: Pause::default(),
+            bells: Bells::new(WORKERS),
+            ledger: Ledger::new(Arc::clone(&stats), Profile::default(), Tick(1)),
             dialer: Arc::new(Dialer {
                 target: settings.upstream.target.clone(),
                 tls: None,

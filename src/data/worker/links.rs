@@ -87,6 +87,9 @@ impl Worker {
                 settle::fail_front(link, Lost::OutcomeUnknown("the upstream link broke"), desk);
             }
             lose_pin(link, desk);
+            if !matches!(error, LinkError::Released) {
+                link.given.doubt();
+            }
             link.reset();
         });
         self.release_waiters(index);
@@ -151,6 +154,7 @@ impl Worker {
             session.own = None;
             session.link = None;
             session.client.upstream_id.store(0, Ordering::Relaxed);
+            session.client.clear_own();
             links.give_back(index, self.shared.clock.now());
         }
     }
@@ -370,6 +374,7 @@ fn lose_pin(link: &mut Pipeline, desk: &mut Desk<'_>) {
     session.own = None;
     session.link = None;
     session.client.upstream_id.store(0, Ordering::Relaxed);
+    session.client.clear_own();
     session.client.is_blocked.store(false, Ordering::Relaxed);
     if !was_clean || session.client.is_target.load(Ordering::Relaxed) {
         session.ending = Some(Ending::Upstream);
