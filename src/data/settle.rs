@@ -441,13 +441,18 @@ pub enum Lost {
     NotExecuted(&'static str),
     /// It may have been executed.
     OutcomeUnknown(&'static str),
+    /// It never left: the server runs a script and opens no connection meanwhile. Whatever
+    /// `on_down` says, this is what the server would have answered.
+    Busy,
 }
 
 impl Lost {
     /// As it must be said of a command of which an earlier step was executed.
     const fn in_part(self) -> Self {
-        let (Self::NotExecuted(why) | Self::OutcomeUnknown(why)) = self;
-        Self::OutcomeUnknown(why)
+        match self {
+            Self::NotExecuted(why) | Self::OutcomeUnknown(why) => Self::OutcomeUnknown(why),
+            Self::Busy => Self::Busy,
+        }
     }
 }
 
@@ -513,6 +518,9 @@ pub fn lost_text(lost: Lost) -> BytesMut {
     let mut out = BytesMut::new();
     let text = match lost {
         Lost::NotExecuted(why) => format!("ERR proxy: not executed: {why}"),
+        Lost::Busy => "BUSY Redis is busy running a script. You can only call SCRIPT KILL or \
+                       SHUTDOWN NOSAVE."
+            .to_owned(),
         Lost::OutcomeUnknown(why) => format!("ERR proxy: outcome unknown: {why}"),
     };
     write::error(&mut out, text.as_bytes());

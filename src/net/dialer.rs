@@ -64,7 +64,10 @@ impl OpenError {
     /// True if the server is there and answers, and only refuses what this link wants to be.
     pub fn is_refusal(&self) -> bool {
         use HandshakeError as E;
-        matches!(self, Self::Handshake(E::NoProto(_) | E::TrackingRefused(_) | E::Other(_)))
+        matches!(
+            self,
+            Self::Handshake(E::NoProto(_) | E::TrackingRefused(_) | E::Busy(_) | E::Other(_))
+        )
     }
 
     /// What the attempt is counted as.

@@ -206,6 +206,17 @@ impl Worker {
             self.shared.live.set_upstream_up(false);
         }
         self.block.add(error.connect_counter(), 1);
+        if error.is_busy() {
+            self.with_desk(index, |link, desk| {
+                while !link.is_empty() {
+                    settle::fail_front(link, Lost::Busy, desk);
+                }
+                link.drop_output();
+                lose_pin(link, desk);
+            });
+            self.release_waiters(index);
+            return;
+        }
         // Once per outage, not 12 times a second.
         if self.shared.live.is_news(false) {
             tracing::warn!(

@@ -98,6 +98,9 @@ pub enum HandshakeError {
     /// The server has no room for another connection.
     #[error("the server has reached its maxclients")]
     MaxClients,
+    /// The server runs a script, and selects no database meanwhile.
+    #[error("the server is busy: {0}")]
+    Busy(String),
     /// Anything else; says which command met it.
     #[error("{0}")]
     Other(String),
@@ -322,6 +325,7 @@ fn refused(asked: Asked, text: &str) -> Result<(), HandshakeError> {
         (Asked::Label | Asked::Id, _) => Ok(()),
         (_, "NOAUTH") => Err(E::NoAuth),
         (_, "LOADING") => Err(E::Loading),
+        (Asked::Hello | Asked::Select, "BUSY") => Err(E::Busy(text_owned())),
         (_, "WRONGPASS") => Err(E::WrongPassword(text_owned())),
         (Asked::Hello, _) if kind == "NOPROTO" || text.contains("unknown command") => {
             Err(E::NoProto(text_owned()))
