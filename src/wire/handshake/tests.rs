@@ -207,6 +207,9 @@ fn refusals_of_the_second_step() {
     let loading = &b"-LOADING Redis is loading the dataset in memory\r\n"[..];
     assert_eq!(fails(&RESP3, &[REDIS_7, NO_SETINFO, NO_SETINFO, loading]), E::Loading);
     let select = Options { database: 99, ..RESP3 };
+    let busy = "BUSY Redis is busy running a script.";
+    let answer = format!("-{busy}\r\n");
+    assert_eq!(fails(&select, &[VALKEY_9, answer.as_bytes()]), E::Busy(busy.to_owned()));
     assert_eq!(
         fails(&select, &[VALKEY_9, b"-ERR DB index is out of range\r\n"]).to_string(),
         "the server refuses SELECT: ERR DB index is out of range"
