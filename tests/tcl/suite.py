@@ -496,7 +496,8 @@ def judge(options, version, results, listed, is_whole):
     for result in results:
         print(f"{result.title()}: passed {result.passed} of {result.total} direct, "
               f"{result.hits} hits, {result.minutes:.1f} min")
-        if result.hits == 0:
+        # A unit or two may never read a key twice.
+        if result.hits == 0 and not options.is_partial:
             wrong.append(f"{result.title()}: no hits")
         wrong += [f"{result.title()}: {trouble}" for trouble in result.troubles]
     found = {}
@@ -544,6 +545,7 @@ def arguments():
     parser.add_argument("--verbose", action="store_true", help="a line for each unit")
     options = parser.parse_args()
     known = all_units(options.suite)
+    options.is_partial = options.units is not None
     options.units = options.units.split(",") if options.units else known
     if unknown := set(options.units) - set(known):
         parser.error(f"no such unit: {', '.join(sorted(unknown))}")
