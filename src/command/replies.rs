@@ -3,7 +3,7 @@
 //! Most replies name no key and are never looked into. Keys of other versions that show up in a
 //! list are left out of it.
 
-use crate::command::Spec;
+use crate::command::{Spec, logs};
 use crate::wire::reply::{bulk, elements, is_null};
 use crate::wire::write::{self, Proto};
 use bytes::BytesMut;
@@ -25,6 +25,8 @@ pub enum ReplyRule {
     Key,
     /// Its first element is a key.
     First,
+    /// It lists commands that were carried out, with their arguments (SLOWLOG GET).
+    Log,
     /// Pairs of a key and something: an array of pairs in RESP2, a map in RESP3. Errors too.
     Streams,
 }
@@ -87,13 +89,14 @@ pub fn strip(rule: ReplyRule, prefix: &[u8], reply: &[u8], out: &mut BytesMut) -
             key(prefix, reply, out);
         }
         ReplyRule::First => first(prefix, reply, out),
+        ReplyRule::Log => logs::strip(prefix, reply, out),
         ReplyRule::Streams => streams(prefix, reply, out),
     }
     true
 }
 
 /// The line or length that a reply begins with; all of it, if it has no elements.
-fn header(reply: &[u8]) -> &[u8] {
+pub(crate) fn header(reply: &[u8]) -> &[u8] {
     let aggregate = matches!(reply.first(), Some(b'*' | b'~' | b'>' | b'%'));
     match memchr::memchr(b'\n', reply) {
         Some(end) if aggregate => reply.get(..=end).unwrap_or(reply),
@@ -107,7 +110,7 @@ fn is_foreign(prefix: &[u8], element: &[u8]) -> bool {
 }
 
 /// A key without its prefix; anything that is none stays.
-fn key(prefix: &[u8], element: &[u8], out: &mut BytesMut) {
+pub(crate) fn key(prefix: &[u8], element: &[u8], out: &mut BytesMut) {
     match bulk(element).and_then(|key| key.strip_prefix(prefix)) {
         Some(key) => write::bulk(out, key),
         None => out.extend_from_slice(element),

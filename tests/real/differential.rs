@@ -359,7 +359,8 @@ fn refusals_name_the_command() {
     ] {
         let answer = String::from_utf8(ours.words(line)).unwrap();
         let name = line.split(' ').next().unwrap().to_lowercase();
-        let is_refused = answer.starts_with("-ERR nearside ") && answer.contains(&name);
+        let says_who = ["-ERR nearside ", "-NOPERM nearside "].map(|who| answer.starts_with(who));
+        let is_refused = says_who.contains(&true) && answer.contains(&name);
         assert!(is_refused, "{line}: {answer}");
     }
     assert_eq!(ours.words("CLUSTER INFO"), b"-ERR This instance has cluster support disabled\r\n");

@@ -7,7 +7,7 @@
 //! of the same names under other versions, which must stay as they are.
 
 use crate::harness::{Conn, KINDS, Kind, Proxy, Server, request, show};
-use nearside::command::{self, Disposition, Flags, KeySpec, Policy, Refusal, Spec, keys};
+use nearside::command::{self, Choices, Disposition, Flags, KeySpec, Policy, Refusal, Spec, keys};
 use nearside::wire::inline;
 use nearside::wire::reply;
 use nearside::wire::request::{Limits, Request, Scan};
@@ -204,7 +204,7 @@ impl Vector {
         TYPES.iter().filter_map(other).collect()
     }
 
-    fn disposition(&self, policy: Policy) -> Option<Disposition> {
+    fn disposition(&self, policy: &Policy) -> Option<Disposition> {
         let spec = self.spec.filter(|spec| spec.accepts(self.args.len()))?;
         Some(spec.disposition(policy, self.args.len(), |at| &self.args[at]))
     }
@@ -303,7 +303,7 @@ impl Stage {
         let list = direct.dial().words("COMMAND LIST");
         let text = |name| String::from_utf8(reply::bulk(name).unwrap().to_vec()).unwrap();
         let known = reply::elements(&list).map(text).collect();
-        let policy = Policy { prefixed: !version.is_empty() };
+        let policy = Policy::new(!version.is_empty(), &Choices::default());
         let stage =
             Self { direct, behind, proxy, policy, names: names.into_iter().collect(), known };
         stage.write_decoys();
@@ -409,7 +409,7 @@ impl Stage {
 
     fn compare(&self, vector: &Vector, proto: &str, ends: &mut Ends, report: &mut Report) {
         let bytes = request(&vector.args);
-        let disposition = vector.disposition(self.policy);
+        let disposition = vector.disposition(&self.policy);
         let spec = vector.spec.filter(|_| disposition.is_some());
         match (spec, disposition) {
             // What nearside answers by itself does not depend on the server's age.
