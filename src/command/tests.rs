@@ -187,7 +187,7 @@ fn dispositions() {
         ("script load s", Script, Script),
         ("script flush", Script, Script),
         ("script exists s", Forward, Forward),
-        ("script kill", Own(Need::Block), Own(Need::Block)),
+        ("script kill", Own(Need::Aside), Own(Need::Aside)),
         ("function load s", Forward, Forward),
         ("function delete l", Forward, Forward),
         ("script debug yes", Refuse(Refusal::SharedLink), Refuse(Refusal::SharedLink)),

@@ -21,7 +21,7 @@ const COMPARED_MIN: usize = 3_000;
 
 /// Times a cached read is asked again for a hit: the first reply may have been no miss of this
 /// client only, and the lease may be lost for a moment on a busy machine.
-const ASKED_MAX: usize = 20;
+const ASKED_MAX: usize = 200;
 
 /// A key of every type that a command may meet.
 const TYPES: [&str; 7] = ["none", "str", "list", "hash", "set", "zset", "stream"];
