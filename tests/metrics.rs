@@ -394,8 +394,9 @@ fn modes(seen: &mut Seen) {
         proxy.dial().words("GET a");
         seen.until(&proxy, &format!("nearside_cache_bypass_total{{reason=\"{reason}\"}}"));
         let (mut killer, mut victim) = (proxy.dial(), proxy.dial());
-        victim.words("PING");
-        assert_eq!(killer.words("CLIENT KILL TYPE normal"), b":1\r\n");
+        let id = String::from_utf8(victim.words("CLIENT ID")).unwrap();
+        let id = id.trim_matches([':', '\r', '\n']);
+        assert_eq!(killer.words(&format!("CLIENT KILL ID {id}")), b":1\r\n");
         seen.until(&proxy, "nearside_client_disconnections_total{reason=\"killed\"}");
     }
 }
