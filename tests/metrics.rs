@@ -384,7 +384,7 @@ fn endings(seen: &mut Seen) {
     seen.until(&proxy, &closed("error"));
 }
 
-/// A pure proxy; and no tracking.
+/// A pure proxy; and no tracking. A client ends another.
 fn modes(seen: &mut Seen) {
     let server = Server::start(Kind::Redis);
     for (setting, reason) in
@@ -393,6 +393,11 @@ fn modes(seen: &mut Seen) {
         let proxy = Proxy::start(&server.url(), &[setting]);
         proxy.dial().words("GET a");
         seen.until(&proxy, &format!("nearside_cache_bypass_total{{reason=\"{reason}\"}}"));
+        let (mut killer, mut victim) = (proxy.dial(), proxy.dial());
+        let id = String::from_utf8(victim.words("CLIENT ID")).unwrap();
+        let id = id.trim_matches([':', '\r', '\n']);
+        assert_eq!(killer.words(&format!("CLIENT KILL ID {id}")), b":1\r\n");
+        seen.until(&proxy, "nearside_client_disconnections_total{reason=\"killed\"}");
     }
 }
 
