@@ -232,7 +232,7 @@ impl Row {
             _ if self.is(TRANSACTION) => own("Transaction"),
             _ if self.is("wait waitaof") => own("Wait"),
             _ if self.is("monitor") => own("Monitor"),
-            _ if self.is(WHILE_BUSY) => own("Block"),
+            _ if self.is(WHILE_BUSY) => own("Aside"),
             _ if self.is(SCRIPTS) => "Script".to_owned(),
             _ if self.of("himport") && self.name.contains('|') => own("Fieldset"),
             _ if self.of("client") || self.is("script|debug") => refuse("SharedLink"),

@@ -38,6 +38,8 @@ pub enum Need {
     Transaction,
     /// It may block.
     Block,
+    /// It must not wait behind what keeps the server busy.
+    Aside,
     /// WAIT, WAITAOF: of the connection that wrote.
     Wait,
     /// SUBSCRIBE and its family.
@@ -58,6 +60,7 @@ impl Need {
         match self {
             Self::Transaction => "a transaction belongs to its connection",
             Self::Block => "it may block its connection",
+            Self::Aside => "it must not wait for what holds up a shared connection",
             Self::Wait => "it counts the writes of its connection",
             Self::Subscribe => "subscriptions belong to their connection",
             Self::Tracking => "tracking belongs to its connection",

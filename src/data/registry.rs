@@ -180,12 +180,6 @@ impl Registry {
         self.clients.remove(&client.id);
     }
 
-    /// The client that the server knows by this number.
-    pub fn by_upstream_id(&self, id: i64) -> Option<u64> {
-        let is = |client: &Arc<Client>| client.upstream_id.load(Ordering::Relaxed) == id;
-        self.clients.iter().find(|client| is(client)).map(|client| client.id)
-    }
-
     /// How many there are.
     pub fn len(&self) -> usize {
         self.clients.len()

@@ -4,7 +4,7 @@
 //! answers EVALSHA with `-NOSCRIPT`. Where nearside has seen the text, it sends an EVAL with that
 //! text instead, which leaves the script there again:
 //!
-//! * **beforehand** on a link that has lost a connection, at the first EVALSHA of each script;
+//! * **beforehand** where this worker has lost a connection, at the first EVALSHA of each script;
 //! * **afterwards** when `-NOSCRIPT` has come, if its client has nothing out behind that request.
 //!
 //! Both keep one client's requests in their order. Beforehand the EVAL stands where the EVALSHA
@@ -21,10 +21,11 @@
 use crate::command::{Spec, keys};
 use crate::data::forward;
 use crate::data::order::Frame;
-use crate::data::session::{Batch, Session};
+use crate::data::pinned;
+use crate::data::session::{Batch, Flow, Session};
 use crate::data::settle::{self, Desk, Fault};
 use crate::data::upstream::{Kind, Pipeline, Ticket, Waiter};
-use crate::scripts::{Given, NO_SCRIPT, Sha, Verdict};
+use crate::scripts::{NO_SCRIPT, Sha, Verdict};
 use crate::stats::Counter;
 use crate::wire::request::Request;
 use crate::wire::write;
@@ -32,9 +33,6 @@ use bytes::BytesMut;
 
 /// Longer arguments are not kept for another attempt.
 const KEPT_MAX: usize = 64 * 1024;
-
-/// Names of scripts that a link remembers at most.
-const GIVEN_MAX: usize = 10_000;
 
 /// What is done with the answer to a script.
 #[derive(Clone, Copy, Debug)]
@@ -56,15 +54,19 @@ pub fn serve(
     spec: &'static Spec,
     request: &Request<'_>,
     batch: &mut Batch<'_>,
-) {
+) -> Flow {
     match batch.shared.scripts.judge(spec, |index| request.arg(index)) {
         Verdict::Pass(sha) => {
+            if pinned::for_script(session, batch) == Flow::Barrier {
+                return Flow::Barrier;
+            }
             pass(session, spec, request, sha, batch);
             session.out_mask = u64::MAX;
         }
         Verdict::NoScript => refuse(session, spec, NO_SCRIPT, batch),
         Verdict::Refused(text) => refuse(session, spec, text.as_bytes(), batch),
     }
+    Flow::Next
 }
 
 fn refuse(session: &mut Session, spec: &Spec, text: &[u8], batch: &Batch<'_>) {
@@ -84,18 +86,11 @@ fn pass(
     match sha {
         Some(sha) if !is_name => {
             forward::command_as(session, spec, request, Kind::Script(Script::Text(sha)), batch);
-            give(&mut batch.links.of(session).given, sha, true);
+            batch.links.of(session).given.note(sha, true);
         }
         Some(sha) if batch.shared.scripts.knows(sha) => by_name(session, spec, request, sha, batch),
         _ => forward::command(session, spec, request, batch),
     }
-}
-
-fn give(given: &mut Given, sha: Sha, is_there: bool) {
-    if given.len() >= GIVEN_MAX {
-        given.clear();
-    }
-    given.insert(sha, is_there);
 }
 
 /// EVALSHA of a script whose text is known.
@@ -108,7 +103,7 @@ fn by_name(
 ) {
     let shared = batch.shared;
     let link = batch.links.of(session);
-    let is_there = link.given.get(&sha).copied().unwrap_or(link.connection() == 0);
+    let is_there = link.given.is_there(sha);
     let text = if is_there { None } else { shared.scripts.text(sha) };
     let (mut named, mut behind_keys) = (0, 0);
     keys::for_each(
@@ -125,7 +120,7 @@ fn by_name(
     if let Some(text) = &text {
         write::bulk(&mut link.output, with_text(spec));
         write::bulk(&mut link.output, text);
-        give(&mut link.given, sha, true);
+        link.given.note(sha, true);
     } else {
         write::bulk(&mut link.output, request.arg(0));
         write::bulk(&mut link.output, request.arg(1));
@@ -187,7 +182,7 @@ fn is_mended(link: &mut Pipeline, error: &[u8], desk: &mut Desk<'_>) -> Result<b
         return Ok(false);
     }
     let (owner, kept) = (ticket.owner, BytesMut::from(kept));
-    give(&mut link.given, sha, false);
+    link.given.note(sha, false);
     let (Script::Name { argc, .. }, true) = (script, desk.clients.is_last_out(owner)) else {
         // The next one takes the text along.
         return Ok(false);
@@ -203,12 +198,14 @@ fn is_mended(link: &mut Pipeline, error: &[u8], desk: &mut Desk<'_>) -> Result<b
     write::bulk(&mut link.output, with_text(ticket.spec));
     write::bulk(&mut link.output, &text);
     link.output.extend_from_slice(&kept);
-    hashes.into_iter().for_each(|hash| link.name_key(hash));
+    for hash in hashes {
+        link.name_key(hash);
+    }
     ticket.kind = Kind::Script(Script::Text(sha));
     ticket.text_len = 0;
     ticket.asked_at = desk.now;
     link.push(ticket);
     link.wake();
-    give(&mut link.given, sha, true);
+    link.given.note(sha, true);
     Ok(true)
 }

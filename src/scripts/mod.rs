@@ -19,6 +19,7 @@ use bytes::Bytes;
 use foldhash::fast::RandomState;
 use hashbrown::{HashMap, HashSet};
 use parking_lot::RwLock;
+use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -33,8 +34,38 @@ const COUNT_MAX: usize = 10_000;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Sha([u8; 20]);
 
-/// Of which scripts a connection's server is known to have them, or not to.
-pub type Given = HashMap<Sha, bool, RandomState>;
+/// Names of scripts that are remembered at most.
+const GIVEN_MAX: usize = 10_000;
+
+/// Of which scripts one worker knows that the server has them, or has not.
+#[derive(Debug, Default)]
+pub struct Given {
+    known: RefCell<HashMap<Sha, bool, RandomState>>,
+    /// True once a connection was lost: what is not known is not there.
+    is_doubtful: Cell<bool>,
+}
+
+impl Given {
+    /// True if the server has a script, as far as is known.
+    pub fn is_there(&self, sha: Sha) -> bool {
+        self.known.borrow().get(&sha).copied().unwrap_or_else(|| !self.is_doubtful.get())
+    }
+
+    /// The server has a script, or has not.
+    pub fn note(&self, sha: Sha, is_there: bool) {
+        let mut known = self.known.borrow_mut();
+        if known.len() >= GIVEN_MAX {
+            known.clear();
+        }
+        known.insert(sha, is_there);
+    }
+
+    /// A connection was lost: another server, or one that was started anew, may be there now.
+    pub fn doubt(&self) {
+        self.known.borrow_mut().clear();
+        self.is_doubtful.set(true);
+    }
+}
 
 impl Sha {
     /// Of a text.
@@ -60,8 +91,8 @@ impl Sha {
 }
 
 impl std::fmt::Display for Sha {
-    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(out, "{byte:02x}"))
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
     }
 }
 

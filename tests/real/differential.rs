@@ -350,15 +350,7 @@ fn refusals_name_the_command() {
     let server = Server::start(Kind::Redis);
     let proxy = Proxy::start(&server.url(), &["keys.version = \"v1\""]);
     let mut ours = proxy.dial();
-    for line in [
-        "SCRIPT DEBUG YES",
-        "CLIENT KILL ID 1",
-        "CLIENT REPLY OFF",
-        "SHUTDOWN",
-        "DEBUG SLEEP 1",
-        "REPLICAOF NO ONE",
-        "SYNC",
-    ] {
+    for line in ["SCRIPT DEBUG YES", "SHUTDOWN", "DEBUG SLEEP 1", "REPLICAOF NO ONE", "SYNC"] {
         let answer = String::from_utf8(ours.words(line)).unwrap();
         let name = line.split(' ').next().unwrap().to_lowercase();
         let says_who = ["-ERR nearside ", "-NOPERM nearside "].map(|who| answer.starts_with(who));

@@ -120,7 +120,7 @@ fn roles(spec: &Spec, args: &Arguments<'_>) -> Option<Roles> {
         KeySpec::None => Some(exact(spec, args, Some(false))),
         KeySpec::One(at) => {
             let is_there = usize::from(at) < length;
-            Some(exact(spec, args, if is_there { Some(false) } else { None }))
+            Some(exact(spec, args, is_there.then_some(false)))
         }
         KeySpec::Range { first, last: -1, step: 1 } if is_open => {
             let is_there = usize::from(first) <= length;

@@ -44,10 +44,8 @@ impl Value<'_> {
     pub(super) fn or(self, other: Self) -> Self {
         match (self, other) {
             (a, b) if a == b => a,
-            (Self::Never, value)
-            | (value, Self::Never)
-            | (Self::Nil, value)
-            | (value, Self::Nil) => value,
+            (Self::Never, value) | (value, Self::Never) => value,
+            (Self::Nil, value) | (value, Self::Nil) => value,
             (Self::Text(_) | Self::Data, Self::Text(_) | Self::Data) => Self::Data,
             _ => Self::Mixed,
         }
@@ -441,7 +439,10 @@ impl<'s> Flow<'s> {
     fn data(&mut self, value: Value<'s>) -> Result<()> {
         match value {
             Value::Never | Value::Nil | Value::Text(_) | Value::Data => Ok(()),
-            Value::Function(function) => self.loosen(function),
+            Value::Function(function) => {
+                self.loosen(function);
+                Ok(())
+            }
             Value::Key | Value::Keys => self.fault(Why::KeyAsData),
             Value::Api | Value::Command => self.fault(Why::Passed),
             Value::Mixed => self.fault(Why::Unclear),
@@ -449,18 +450,17 @@ impl<'s> Flow<'s> {
     }
 
     /// From now on this function may be called by somebody who has only data.
-    fn loosen(&mut self, function: usize) -> Result<()> {
+    fn loosen(&mut self, function: usize) {
         let chunk = self.chunk;
         let params = chunk.functions.get(function).map_or(&[][..], |code| &*code.params);
         for param in params {
             self.set(*param, Value::Data);
         }
         let Some(known) = self.functions.get_mut(function) else {
-            return Ok(());
+            return;
         };
         self.has_changed |= !std::mem::replace(&mut known.is_loose, true);
         Self::grow(&mut self.has_changed, Some(&mut known.rest), Value::Data);
-        Ok(())
     }
 }
 

@@ -64,7 +64,7 @@ impl<'s> Lexer<'s> {
 
     fn advance(&mut self, count: usize) -> &'s [u8] {
         let (taken, rest) = self.rest.split_at(count.min(self.rest.len()));
-        let lines = taken.iter().filter(|byte| **byte == b'\n').count();
+        let lines = memchr::memchr_iter(b'\n', taken).count();
         self.line = self.line.saturating_add(u32::try_from(lines).unwrap_or(u32::MAX));
         self.rest = rest;
         taken

@@ -69,37 +69,37 @@ pub enum Why {
 }
 
 impl fmt::Display for Fault {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(out, "line {}: {}", self.line, self.why)
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "line {}: {}", self.line, self.why)
     }
 }
 
 impl fmt::Display for Why {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let spoken = |name: &'static str| name.replace('|', " ");
         match self {
-            Self::TooLong => write!(out, "the script is longer than {TEXT_MAX} bytes"),
-            Self::TooDeep => write!(out, "the script is too intricate to be followed"),
-            Self::NotLua => write!(out, "this cannot be read as Lua 5.1"),
-            Self::Global(name) => write!(out, "it uses '{}'", name.escape_ascii()),
-            Self::Api(name) => write!(out, "it uses 'redis.{}'", name.escape_ascii()),
-            Self::Assigned(name) => write!(out, "it changes '{}'", name.escape_ascii()),
-            Self::Builds => write!(out, "it builds a name from a key"),
-            Self::KeyAsData => write!(out, "it uses the name of a key as a value"),
-            Self::Passed => write!(out, "it passes 'redis.call' on"),
-            Self::Unnamed => write!(out, "it calls a command whose name is not written out"),
+            Self::TooLong => write!(f, "the script is longer than {TEXT_MAX} bytes"),
+            Self::TooDeep => write!(f, "the script is too intricate to be followed"),
+            Self::NotLua => write!(f, "this cannot be read as Lua 5.1"),
+            Self::Global(name) => write!(f, "it uses '{}'", name.escape_ascii()),
+            Self::Api(name) => write!(f, "it uses 'redis.{}'", name.escape_ascii()),
+            Self::Assigned(name) => write!(f, "it changes '{}'", name.escape_ascii()),
+            Self::Builds => write!(f, "it builds a name from a key"),
+            Self::KeyAsData => write!(f, "it uses the name of a key as a value"),
+            Self::Passed => write!(f, "it passes 'redis.call' on"),
+            Self::Unnamed => write!(f, "it calls a command whose name is not written out"),
             Self::Unknown(name) => {
-                write!(out, "it calls '{}', which is no known command", name.escape_ascii())
+                write!(f, "it calls '{}', which is no known command", name.escape_ascii())
             }
             Self::Command(name) => {
-                write!(out, "'{}' reaches beyond the keys that are passed to it", spoken(name))
+                write!(f, "'{}' reaches beyond the keys that are passed to it", spoken(name))
             }
-            Self::NoKey(name) => write!(out, "a key of '{}' is none of KEYS", spoken(name)),
-            Self::Keys(name) => write!(out, "which keys '{}' gets cannot be seen", spoken(name)),
+            Self::NoKey(name) => write!(f, "a key of '{}' is none of KEYS", spoken(name)),
+            Self::Keys(name) => write!(f, "which keys '{}' gets cannot be seen", spoken(name)),
             Self::Channel(name) => {
-                write!(out, "'{}' publishes to a channel that a key names", spoken(name))
+                write!(f, "'{}' publishes to a channel that a key names", spoken(name))
             }
-            Self::Unclear => write!(out, "a value may be a key, or something else"),
+            Self::Unclear => write!(f, "a value may be a key, or something else"),
         }
     }
 }

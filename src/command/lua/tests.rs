@@ -1,6 +1,7 @@
 //! Scripts of real libraries, and each reason by itself.
 
 use super::{TEXT_MAX, check};
+use std::fmt::Write as _;
 
 /// As libraries send them: `(whose, script)`.
 const FINE: &[(&str, &str)] = &[
@@ -287,9 +288,9 @@ fn no_script_exhausts_its_reader() {
     // Each value needs a round of its own to come one further.
     let mut chain = String::from("local v0\n");
     for at in 1..500 {
-        chain.push_str(&format!("local v{at}\n"));
+        writeln!(chain, "local v{at}").unwrap();
         if at > 1 {
-            chain.push_str(&format!("v{} = v{at}\n", at - 1));
+            writeln!(chain, "v{} = v{at}", at - 1).unwrap();
         }
     }
     chain.push_str("v499 = KEYS[1] return redis.call('get', v1)");

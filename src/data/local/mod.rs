@@ -19,8 +19,9 @@ pub mod hello;
 pub mod info;
 pub mod ledger;
 
-pub use ledger::{Ledger, Profile};
+pub use self::ledger::{Ledger, Profile};
 
+use self::info::Wanted;
 use crate::command::Spec;
 use crate::data::Shared;
 use crate::data::forward;
@@ -34,7 +35,6 @@ use crate::wire::reply as parse;
 use crate::wire::request::Request;
 use crate::wire::write::{self, Proto};
 use bytes::BytesMut;
-use info::Wanted;
 use std::sync::atomic::Ordering;
 
 /// Answers a command of class `local`.

@@ -56,9 +56,9 @@ fn step(link: &mut Pipeline, frame: &Frame<'_>, desk: &mut Desk<'_>) -> Result<(
             link.pop(|_| {});
         }
         Step::Redirection if !is_error => {
-            let (prefix, registry) = (&desk.shared.prefix, &desk.shared.registry);
+            let redirect = redirect_of(client, desk);
             let mut text = BytesMut::new();
-            tracking::translate(frame.bytes(), prefix, registry, &mut text);
+            tracking::translate(frame.bytes(), &desk.shared.prefix, redirect, &mut text);
             deliver(link, &text, desk);
         }
         step => {
@@ -82,6 +82,12 @@ fn step(link: &mut Pipeline, frame: &Frame<'_>, desk: &mut Desk<'_>) -> Result<(
         }
     }
     Ok(())
+}
+
+/// The client, by nearside's number, to which this one has its invalidations sent.
+pub fn redirect_of(client: ClientId, desk: &mut Desk<'_>) -> i64 {
+    let session = desk.clients.session(client);
+    session.map_or(0, |session| session.client.state.redirect.load(Ordering::Relaxed))
 }
 
 /// What the answer to a simple step changes.

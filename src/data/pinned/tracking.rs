@@ -143,13 +143,11 @@ fn target(id: &[u8], registry: &Registry) -> Result<Vec<u8>, &'static [u8]> {
     }
 }
 
-/// An answer that names a client by the server's number, or prefixes, as this client knows them.
-pub fn translate(frame: &[u8], prefix: &Prefix, registry: &Registry, out: &mut BytesMut) {
+/// An answer that names a client by the server's number, or prefixes, as this client knows them:
+/// it has redirected to `redirect`.
+pub fn translate(frame: &[u8], prefix: &Prefix, redirect: i64, out: &mut BytesMut) {
     let number = |element: &[u8], out: &mut BytesMut| match reply::integer(element) {
-        Some(id) if id > 0 => {
-            let known = registry.by_upstream_id(id).and_then(|id| i64::try_from(id).ok());
-            write::integer(out, known.unwrap_or(id));
-        }
+        Some(id) if id > 0 => write::integer(out, redirect),
         _ => out.extend_from_slice(element),
     };
     if !matches!(frame.first(), Some(b'*' | b'%')) {

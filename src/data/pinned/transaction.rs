@@ -110,7 +110,12 @@ fn by_route(
         Disposition::Local => place_own(session, spec, request, batch),
         Disposition::Edited => edited(session, spec, request, batch),
         Disposition::Own(
-            Need::Transaction | Need::Block | Need::Wait | Need::Fieldset | Need::Unknown,
+            Need::Transaction
+            | Need::Block
+            | Need::Aside
+            | Need::Wait
+            | Need::Fieldset
+            | Need::Unknown,
         )
         | Disposition::Cacheable
         | Disposition::Forward => queue(session, spec, request, Place::Theirs, batch),

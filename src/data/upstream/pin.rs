@@ -100,10 +100,10 @@ impl Pin {
         state.shard_channels.store(self.shard_channels, Ordering::Relaxed);
     }
 
-    /// A link for `client`.
-    pub const fn new(client: ClientId, now: Tick) -> Self {
+    /// A link for `client`, or a spare one.
+    pub const fn new(client: Option<ClientId>, now: Tick) -> Self {
         Self {
-            client: Some(client),
+            client,
             upstream_id: 0,
             idle_since: now,
             transaction: None,

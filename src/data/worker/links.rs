@@ -87,6 +87,9 @@ impl Worker {
                 settle::fail_front(link, Lost::OutcomeUnknown("the upstream link broke"), desk);
             }
             lose_pin(link, desk);
+            if !matches!(error, LinkError::Released) {
+                link.given.doubt();
+            }
             link.reset();
         });
         self.release_waiters(index);
