@@ -76,7 +76,7 @@ const UNSHARED: &str = "sync psync replconf";
 
 /// Their arguments or replies name keys where the prefix cannot be put or cut, or they reach the
 /// keys of every version.
-const UNPREFIXED: &str = "acl|dryrun flushall flushdb ts.info ts.mget ts.mrange ts.mrevrange \
+const UNPREFIXED: &str = "flushall flushdb ts.info ts.mget ts.mrange ts.mrevrange \
     ts.querylabels xidmprecord";
 
 /// They run scripts, load them or forget them.
@@ -87,10 +87,11 @@ const WHILE_BUSY: &str = "function|kill function|stats script|kill";
 
 /// They name keys as the server knows them, to operators or in answer to the same names. On purpose.
 const SHOWN_AS_THEY_ARE: &str = "acl|getuser acl|list acl|log acl|setuser command|getkeys \
-    command|getkeysandflags commandlog|get hotkeys|get pubsub|channels pubsub|numsub slowlog|get";
+    command|getkeysandflags hotkeys|get pubsub|channels pubsub|numsub";
 
 /// Their replies say nothing that a cached reply says too (rule R4). TTL tells what EXPIRETIME does.
-const VALUELESS: &str = "memory|usage object|encoding object|freq object|idletime object|refcount";
+const VALUELESS: &str =
+    "acl|dryrun memory|usage object|encoding object|freq object|idletime object|refcount";
 
 /// One line of the data.
 struct Row {
@@ -179,6 +180,7 @@ impl Row {
         let range =
             |first: &str, last: &str, step: &str| format!(".range({first}, {last}, {step})");
         match self.key_spec.as_str() {
+            _ if self.is("acl|dryrun") => ".keys(KeySpec::Dryrun)".to_owned(),
             "none" => String::new(),
             spec if spec.starts_with('!') => String::new(),
             "i1 ; i2" => range("1", "2", "1"),
@@ -214,10 +216,12 @@ impl Row {
             "[1][*]" => "Scan",
             "the reply" => "Key",
             "[0]" => "First",
+            "text names the key" => "Text",
             text if text.starts_with("error NOGROUP") => "Error",
             // Prefixes that overlap are named. Its pushes are no replies.
             _ if self.is("client|tracking") => "Error",
             text if text.starts_with("RESP2 [*][0]") && self.is("xread xreadgroup") => "Streams",
+            _ if self.is("slowlog|get commandlog|get") => "Log",
             _ => "AsIs",
         }
     }
@@ -299,6 +303,7 @@ impl Row {
         let forwarded = matches!(self.route().as_str(), "Forward" | "Cacheable" | "CacheableByKey");
         // KEYS and SCAN take a pattern, and channels of PUBSUB are no keys.
         let asks = self.key_spec == "none"
+            && self.keys().is_empty()
             && !self.request_keys.starts_with("none")
             && !matches!(self.reply(), "Keys" | "Scan");
         let tells = self.reply() == "AsIs" && self.reply_keys != "none";

@@ -153,5 +153,6 @@ pub(super) fn keys(keys: KeySpec) -> String {
         KeySpec::Georadius { .. } => "1, and behind STORE".to_owned(),
         KeySpec::Sort => "1, and in STORE, BY, GET".to_owned(),
         KeySpec::Migrate => "3, or behind KEYS".to_owned(),
+        KeySpec::Dryrun => "those of the command from 3 on".to_owned(),
     }
 }

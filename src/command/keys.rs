@@ -5,7 +5,7 @@
 //! number, or larger than the request) has no keys: it is forwarded as it is, and the server words
 //! the error.
 
-use crate::command::Spec;
+use crate::command::{Spec, resolve};
 use crate::wire::number::parse_i64;
 
 /// Where the keys stand. Argument 0 is the command; a negative position counts from the end.
@@ -44,6 +44,8 @@ pub enum KeySpec {
     Sort,
     /// MIGRATE: one at 3 or, if that is empty, those behind KEYS.
     Migrate,
+    /// ACL DRYRUN: those of the command from argument 3 on.
+    Dryrun,
 }
 
 impl KeySpec {
@@ -155,6 +157,29 @@ pub fn for_each<'a>(
         KeySpec::Georadius { options } => georadius(usize::from(options), argc, arg, visit),
         KeySpec::Sort => sort(argc, arg, visit),
         KeySpec::Migrate => migrate(argc, arg).for_each(visit),
+        KeySpec::Dryrun => inner(DRYRUN, argc, &arg, &mut visit),
+    }
+}
+
+/// Where the command begins that ACL DRYRUN is asked about.
+const DRYRUN: usize = 3;
+
+/// The keys of the command that begins at argument `from`; none if it is unknown.
+#[cold]
+fn inner<'a>(
+    from: usize,
+    argc: usize,
+    arg: &dyn Fn(usize) -> &'a [u8],
+    visit: &mut dyn FnMut(usize),
+) {
+    let argc = argc.saturating_sub(from);
+    let arg = |at: usize| arg(from + at);
+    let Ok(spec) = resolve(argc, arg) else { return };
+    // One in the other names no further keys, however deep it goes.
+    if spec.keys != KeySpec::Dryrun {
+        let arg: &dyn Fn(usize) -> &'a [u8] = &arg;
+        let visit: &mut dyn FnMut(usize) = &mut |at| visit(from + at);
+        for_each(spec, argc, arg, visit);
     }
 }
 
@@ -221,7 +246,7 @@ pub fn streams_block<'a>(argc: usize, arg: impl Fn(usize) -> &'a [u8]) -> bool {
 }
 
 /// True if the reply to this read of the key at argument 1 depends on nothing else: not on what the
-/// patterns of SORT_RO name, and not on the samples that TS.GET and TS.RANGE take from a source
+/// patterns of `SORT_RO` name, and not on the samples that TS.GET and TS.RANGE take from a source
 /// (LATEST).
 pub fn asks_for_its_key_only<'a>(
     spec: &Spec,
@@ -372,6 +397,11 @@ mod tests {
             ("migrate h 1 '' 0 5 KEYS a keys", "a keys"),
             ("migrate h 1 a 0 5 keys b", ""),
             ("migrate h 1", ""),
+            ("acl dryrun u get a", "a"),
+            ("acl dryrun u zunionstore d 2 a b", "d a b"),
+            ("acl dryrun u nosuch a", ""),
+            ("acl dryrun u acl dryrun u get a", ""),
+            ("acl dryrun u", ""),
         ] {
             assert_eq!(keys(request).join(" "), expected, "{request}");
         }

@@ -14,7 +14,9 @@
 pub mod errors;
 pub mod find;
 pub mod keys;
+
 pub mod learned;
+pub mod logs;
 pub mod lua;
 pub mod replies;
 pub mod route;

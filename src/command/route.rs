@@ -60,7 +60,7 @@ impl Need {
         match self {
             Self::Transaction => "a transaction belongs to its connection",
             Self::Block => "it may block its connection",
-            Self::Aside => "it must not wait for what holds up a shared connection",
+            Self::Aside => "it must not wait behind what keeps the server busy",
             Self::Wait => "it counts the writes of its connection",
             Self::Subscribe => "subscriptions belong to their connection",
             Self::Tracking => "tracking belongs to its connection",

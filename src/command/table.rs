@@ -42,8 +42,8 @@ pub(super) static TABLE: [Spec; COUNT] = [
     Spec::new(0, "acl", "6.0.0", -2, 0, Local).container(13),
     Spec::new(1, "acl|cat", "6.0.0", -2, NOSCRIPT | LOADING | STALE, Read),
     Spec::new(2, "acl|deluser", "6.0.0", -3, ADMIN | NOSCRIPT | LOADING | STALE, Dangerous),
-    Spec::new(3, "acl|dryrun", "7.0.0", -4, ADMIN | NOSCRIPT | LOADING | STALE, Admin)
-        .route(Route::ForwardUnlessPrefixed),
+    Spec::new(3, "acl|dryrun", "7.0.0", -4, ADMIN | NOSCRIPT | LOADING | STALE | VALUELESS, Admin)
+        .keys(KeySpec::Dryrun).reply(ReplyRule::Text),
     Spec::new(4, "acl|genpass", "6.0.0", -2, NOSCRIPT | LOADING | STALE, Read),
     Spec::new(5, "acl|getuser", "6.0.0", 3, ADMIN | NOSCRIPT | LOADING | STALE, Admin),
     Spec::new(6, "acl|help", "6.0.0", 2, LOADING | STALE, Local),
@@ -272,7 +272,8 @@ pub(super) static TABLE: [Spec; COUNT] = [
     Spec::new(154, "command|info", "2.8.13", -2, LOADING | STALE, Local),
     Spec::new(155, "command|list", "7.0.0", -2, LOADING | STALE, Local),
     Spec::new(156, "commandlog", "valkey 8.1.0", -2, 0, Local).container(4),
-    Spec::new(157, "commandlog|get", "valkey 8.1.0", 4, ADMIN | LOADING | STALE, Admin),
+    Spec::new(157, "commandlog|get", "valkey 8.1.0", 4, ADMIN | LOADING | STALE, Admin)
+        .reply(ReplyRule::Log),
     Spec::new(158, "commandlog|help", "valkey 8.1.0", 2, LOADING | STALE, Local),
     Spec::new(159, "commandlog|len", "valkey 8.1.0", 3, ADMIN | LOADING | STALE, Admin),
     Spec::new(160, "commandlog|reset", "valkey 8.1.0", 3, ADMIN | LOADING | STALE, Dangerous),
@@ -687,7 +688,8 @@ pub(super) static TABLE: [Spec; COUNT] = [
     Spec::new(447, "slaveof", "1.0.0", 3, ADMIN | NOSCRIPT | STALE | NO_ASYNC_LOADING, Unsupported)
         .refuse(Refusal::Dangerous),
     Spec::new(448, "slowlog", "2.2.12", -2, 0, Local).container(4),
-    Spec::new(449, "slowlog|get", "2.2.12", -2, ADMIN | LOADING | STALE, Admin),
+    Spec::new(449, "slowlog|get", "2.2.12", -2, ADMIN | LOADING | STALE, Admin)
+        .reply(ReplyRule::Log),
     Spec::new(450, "slowlog|help", "6.2.0", 2, LOADING | STALE, Local),
     Spec::new(451, "slowlog|len", "2.2.12", 2, ADMIN | LOADING | STALE, Admin),
     Spec::new(452, "slowlog|reset", "2.2.12", 2, ADMIN | LOADING | STALE, Dangerous),

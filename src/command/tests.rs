@@ -150,7 +150,8 @@ fn what_writes() {
         .filter(|spec| spec.carries_no_value() && spec.keys != KeySpec::None)
         .map(|spec| spec.name)
         .collect();
-    let expected = "memory|usage object|encoding object|freq object|idletime object|refcount";
+    let expected =
+        "acl|dryrun memory|usage object|encoding object|freq object|idletime object|refcount";
     assert_eq!(silent.join(" "), expected);
     assert!(spec("ping").carries_no_value());
     assert!(["type", "ttl", "expiretime"].iter().all(|name| !spec(name).carries_no_value()));

@@ -141,7 +141,7 @@ fn roles(spec: &Spec, args: &Arguments<'_>) -> Option<Roles> {
             let words = args.fixed.get(2..).unwrap_or_default();
             (!is_open && words.iter().all(is_written)).then(|| exact(spec, args, None))
         }
-        KeySpec::Migrate => None,
+        KeySpec::Dryrun | KeySpec::Migrate => None,
     }
 }
 
