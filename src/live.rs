@@ -2,6 +2,7 @@
 //! and whether the process is draining. Atomics and one short lock; nobody waits here but links
 //! for their turn ([`Turns`]).
 
+use crate::command::Spec;
 use crate::command::learned::Learned;
 use crate::net::dialer::{Turn, Turns};
 use crate::wire::handshake::ServerInfo;
@@ -107,6 +108,22 @@ impl Live {
     /// What upstream's COMMAND told; `None` until it was asked.
     pub fn learned(&self) -> Option<Arc<Learned>> {
         self.learned.read().clone()
+    }
+
+    /// The row of a request whose command only upstream knows.
+    #[cold]
+    pub fn stranger<'a>(
+        &self,
+        argc: usize,
+        arg: impl Fn(usize) -> &'a [u8],
+    ) -> Option<&'static Spec> {
+        self.learned()?.find(argc, arg)
+    }
+
+    /// True if upstream is known not to have this row of the table.
+    #[cold]
+    pub fn lacks(&self, spec: &Spec) -> bool {
+        self.learned().is_some_and(|learned| learned.lacks(spec))
     }
 
     /// Upstream's COMMAND told this.

@@ -284,7 +284,11 @@ fn the_table_of_commands_follows_the_configuration() {
         ),
         ("BLPOP", "BLPOP | blocking | own link | 1 to last-1 | it may block its connection"),
         ("CLIENT ID", "CLIENT ID | connection | local | none"),
-        ("CONFIG SET", "CONFIG SET | dangerous | forwarded | none"),
+        (
+            "CONFIG SET",
+            "CONFIG SET | dangerous | forwarded | none | the answer tells of nearside as well",
+        ),
+        ("EVAL", "EVAL | script | forwarded | as many as 2 says"),
         ("FLUSHALL", "FLUSHALL | dangerous | forwarded | none"),
         (
             "SHUTDOWN",

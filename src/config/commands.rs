@@ -20,8 +20,8 @@ pub(super) fn commands(written: &CommandPolicy, prefixed: bool, notes: &mut Note
     let deny = denied(written.deny.as_deref().unwrap_or_default(), notes);
     if unknown == Strangers::Pass && prefixed {
         notes.fault(
-            "commands.unknown: \"pass\" forwards keys as clients write them, past keys.version; \
-             choose \"learn\", or keys.version = \"\" and keys.prefix = \"\"",
+            "commands.unknown: \"pass\" forwards keys as clients write them, \
+             past keys.version: use \"learn\", or keys.version = \"\" and keys.prefix = \"\"",
         );
     }
     let specs = specs(written, unknown, notes);
