@@ -41,6 +41,7 @@ pub(super) enum Value<'s> {
 
 impl Value<'_> {
     /// What may be either.
+    #[expect(clippy::match_same_arms, reason = "nothing gives way to nil, so it comes first")]
     pub(super) fn or(self, other: Self) -> Self {
         match (self, other) {
             (a, b) if a == b => a,
