@@ -18,7 +18,11 @@ async function refused(connection) {
   for (const word of [sha, "scripts.allow", "keys.version"])
     assert.ok(error.message.includes(word), error.message);
   // Nothing is half done, and the connection goes on.
-  assert.deepEqual(await redis.keys("bull:*"), ["bull:jobs:meta"]);
+  const written = await redis.keys("bull:*");
+  assert.deepEqual(
+    written.filter((key) => key !== "bull:jobs:meta"),
+    [],
+  );
   assert.match((await queue.add("two", {}).catch((error) => error)).message, /scripts\.allow/);
   await Promise.all([queue.close(), redis.quit()]);
 }
