@@ -8,6 +8,7 @@
 //! panicked: the shell closes it.
 
 use super::args::Args;
+use super::pubsub::PubSub;
 use super::reply::{Done, Fault, OUT_OF_MEMORY, Out};
 use super::session::Client;
 use super::store::Store;
@@ -17,6 +18,7 @@ use super::transaction;
 use crate::command::errors;
 use crate::wire::inline;
 use crate::wire::request::{Arg, Found, Limits, Malformed, Scan};
+use crate::wire::write::Proto;
 use bytes::{Buf, BytesMut};
 use foldhash::fast::RandomState;
 use indexmap::{IndexMap, IndexSet};
@@ -35,6 +37,7 @@ pub(super) const EXPIRED_PER_TICK: usize = 1000;
 pub(super) struct Core {
     pub(super) store: Store,
     pub(super) tracking: Tracking,
+    pub(super) pubsub: PubSub,
     pub(super) clients: IndexMap<u64, Box<Client>, RandomState>,
     pub(super) table: Table,
     pub(super) max_memory: usize,
@@ -42,7 +45,8 @@ pub(super) struct Core {
     pub(super) commands_run: u64,
     clock: fn() -> u64,
     clients_seen: u64,
-    told: IndexSet<u64, RandomState>,
+    /// Clients whose output somebody else wrote to.
+    pub(super) told: IndexSet<u64, RandomState>,
 }
 
 impl Core {
@@ -51,6 +55,7 @@ impl Core {
         Self {
             store: Store::new(clock()),
             tracking: Tracking::default(),
+            pubsub: PubSub::default(),
             clients: IndexMap::default(),
             table: Table::new(),
             max_memory,
@@ -73,7 +78,9 @@ impl Core {
 
     /// A client went.
     pub(super) fn disconnect(&mut self, id: u64) {
-        self.clients.swap_remove(&id);
+        if let Some(mut client) = self.clients.swap_remove(&id) {
+            self.pubsub.forget(&mut client);
+        }
         self.stop_tracking(id);
         self.store.changes.unwatch(id);
         self.told.swap_remove(&id);
@@ -182,6 +189,7 @@ impl Core {
             return;
         }
         let start = out.bytes.len();
+        out.kept.clear();
         self.commands_run += 1;
         self.store.select(client.db);
         if let Err(fault) = self.dispatch(client, args, out) {
@@ -189,7 +197,7 @@ impl Core {
             out.fault(&fault);
         }
         if client.is_muted() {
-            out.bytes.truncate(start);
+            out.mute(start);
         }
         if self.store.changes.take_flushed() {
             self.tell_flushed(client.id, out);
@@ -207,7 +215,7 @@ impl Core {
             }
         };
         let name = claim.spec.name;
-        if let Some(fault) = self.refusal(client, claim, args) {
+        if let Some(fault) = self.refusal(client, claim, args, out.proto) {
             if name == "exec" {
                 return transaction::abort(self, client, &fault);
             }
@@ -224,14 +232,31 @@ impl Core {
     }
 
     /// Why this command may not run now.
-    fn refusal(&self, client: &Client, claim: Claim, args: Args<'_>) -> Option<Fault> {
+    fn refusal(
+        &self,
+        client: &Client,
+        claim: Claim,
+        args: Args<'_>,
+        proto: Proto,
+    ) -> Option<Fault> {
         let name = claim.spec.name;
         if !claim.accepts(args.len()) {
             return Some(Fault::arity(name));
         }
         let queued = name == "exec" && client.queue.as_ref().is_some_and(|q| q.deny_oom);
         let short = self.max_memory > 0 && self.store.used() > self.max_memory;
-        (short && (claim.deny_oom() || queued)).then_some(OUT_OF_MEMORY)
+        if short && (claim.deny_oom() || queued) {
+            return Some(OUT_OF_MEMORY);
+        }
+        // In RESP2 a subscriber could not tell replies from messages.
+        let deaf = proto == Proto::Resp2 && client.subscriptions.is_any();
+        let heard = ["ping", "quit", "reset"].contains(&name) || name.ends_with("subscribe");
+        (deaf && !heard).then(|| {
+            Fault::owned(format!(
+                "ERR Can't execute '{name}': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT \
+                 / RESET are allowed in this context"
+            ))
+        })
     }
 
     pub(super) fn run(
@@ -265,7 +290,7 @@ impl Core {
         for (push, followers) in self.tracking.pushes(&keys) {
             for id in followers {
                 if let Some(client) = self.clients.get_mut(id)
-                    && client.out.proto == crate::wire::write::Proto::Resp3
+                    && client.out.proto == Proto::Resp3
                 {
                     client.out.bytes.extend_from_slice(&push);
                     self.told.insert(*id);

@@ -18,6 +18,7 @@ mod client_commands;
 mod core;
 mod float;
 mod keyspace;
+mod pubsub;
 mod reply;
 mod server;
 mod session;

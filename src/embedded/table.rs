@@ -9,7 +9,7 @@ use super::reply::{Done, Out};
 use super::session::Client;
 use super::store::Store;
 use super::types::{hash, list, set, set_algebra, string, zset, zset_range};
-use super::{args::Args, client_commands, keyspace, server, session, transaction};
+use super::{args::Args, client_commands, keyspace, pubsub, server, session, transaction};
 use crate::command::{self, Flags, Spec, Unknown};
 
 /// A command that needs the data only.
@@ -90,6 +90,16 @@ pub(super) static ROWS: &[Row] = &[
     now("multi", transaction::multi),
     core("unwatch", transaction::unwatch),
     now("watch", transaction::watch),
+    // Messages
+    core("psubscribe", pubsub::psubscribe),
+    core("publish", pubsub::publish),
+    container("pubsub"),
+    core("pubsub|channels", pubsub::channels),
+    core("pubsub|numpat", pubsub::numpat),
+    core("pubsub|numsub", pubsub::numsub),
+    core("punsubscribe", pubsub::punsubscribe),
+    core("subscribe", pubsub::subscribe),
+    core("unsubscribe", pubsub::unsubscribe),
     // Server
     container("config"),
     core("config|get", server::config_get),
@@ -98,7 +108,6 @@ pub(super) static ROWS: &[Row] = &[
     store("flushdb", keyspace::flushdb),
     core("info", server::info),
     core("lastsave", server::lastsave),
-    core("publish", server::publish),
     core("role", server::role),
     core("time", server::time),
     // Keys
