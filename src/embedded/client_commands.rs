@@ -97,8 +97,13 @@ fn describe(core: &Core, client: &Client, proto: Proto) -> String {
     let follows = core.tracking.followed_by(client.id).next().is_some();
     let mut flags = String::new();
     let is_subscribed = client.subscriptions.is_any();
-    let kinds =
-        [(is_subscribed, 'P'), (client.queue.is_some(), 'x'), (follows, 't'), (follows, 'B')];
+    let kinds = [
+        (is_subscribed, 'P'),
+        (client.queue.is_some(), 'x'),
+        (client.wait.is_some(), 'b'),
+        (follows, 't'),
+        (follows, 'B'),
+    ];
     for (set, flag) in kinds {
         if set {
             flags.push(flag);

@@ -29,6 +29,9 @@ const LIMITS: Limits = Limits { args_max: 1 << 20, bulk_max: 512 << 20, unauthen
 /// An empty input buffer larger than this is given back.
 const INPUT_KEPT: usize = 64 * 1024;
 
+/// A client that sends more while it waits is closed: Redis' `client-query-buffer-limit`.
+const INPUT_MAX: usize = 1 << 30;
+
 /// Keys deleted by one tick at most, so that it never holds up requests for long.
 pub(super) const EXPIRED_PER_TICK: usize = 1000;
 
@@ -47,6 +50,8 @@ pub(super) struct Core {
     clients_seen: u64,
     /// Clients whose output somebody else wrote to.
     pub(super) told: IndexSet<u64, RandomState>,
+    /// Clients that wait no more, but whose further requests have not been looked at.
+    pub(super) unblocked: Vec<u64>,
 }
 
 impl Core {
@@ -64,6 +69,7 @@ impl Core {
             clock,
             clients_seen: 0,
             told: IndexSet::default(),
+            unblocked: Vec::new(),
         }
     }
 
@@ -80,6 +86,7 @@ impl Core {
     pub(super) fn disconnect(&mut self, id: u64) {
         if let Some(mut client) = self.clients.swap_remove(&id) {
             self.pubsub.forget(&mut client);
+            self.forget_wait(&client);
         }
         self.stop_tracking(id);
         self.store.changes.unwatch(id);
@@ -115,13 +122,31 @@ impl Core {
         std::mem::take(&mut self.told)
     }
 
-    /// Runs all complete requests in a client's input.
+    /// Runs all complete requests in a client's input, and those of clients that stop waiting by
+    /// it.
     pub(super) fn feed(&mut self, id: u64) {
+        self.store.now = read_clock(self.clock);
+        if let Some(client) = self.clients.get_mut(&id) {
+            client.seen = self.store.now;
+        }
+        self.run_input(id);
+        self.resume();
+        self.tell();
+    }
+
+    /// Looks at the further requests of clients that wait no more.
+    fn resume(&mut self) {
+        while !self.unblocked.is_empty() {
+            for id in std::mem::take(&mut self.unblocked) {
+                self.run_input(id);
+            }
+        }
+    }
+
+    fn run_input(&mut self, id: u64) {
         let Some(mut client) = self.clients.swap_remove(&id) else {
             return;
         };
-        self.store.now = read_clock(self.clock);
-        client.seen = self.store.now;
         let mut input = std::mem::take(&mut client.input);
         let mut out = std::mem::take(&mut client.out);
         if let Err(malformed) = self.requests(&mut client, &mut input, &mut out) {
@@ -133,8 +158,10 @@ impl Core {
         }
         client.input = input;
         client.out = out;
+        if client.wait.is_some() && client.input.len() > INPUT_MAX {
+            client.closing = true;
+        }
         self.clients.insert(id, client);
-        self.tell();
     }
 
     fn requests(
@@ -144,7 +171,7 @@ impl Core {
         out: &mut Out,
     ) -> Result<(), Malformed> {
         let mut ranges = std::mem::take(&mut client.ranges);
-        while !client.closing {
+        while !client.closing && client.wait.is_none() {
             match client.scan.next(input, &mut ranges, &LIMITS)? {
                 Found::NeedMore => break,
                 Found::Request(length) => {
@@ -198,10 +225,14 @@ impl Core {
         }
         if client.is_muted() {
             out.mute(start);
+            if let Some(wait) = &mut client.wait {
+                wait.muted = true;
+            }
         }
         if self.store.changes.take_flushed() {
             self.tell_flushed(client.id, out);
         }
+        self.serve_waiting();
     }
 
     /// Finds the command, checks what Redis checks before it runs, and runs or queues it.
@@ -278,6 +309,8 @@ impl Core {
     pub(super) fn tick(&mut self) {
         self.store.now = read_clock(self.clock);
         self.store.expire_due(EXPIRED_PER_TICK);
+        self.end_overdue();
+        self.resume();
         self.tell();
     }
 

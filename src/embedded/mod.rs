@@ -13,6 +13,7 @@
 
 mod args;
 mod bignum;
+mod blocking;
 mod changes;
 mod client_commands;
 mod core;

@@ -137,8 +137,9 @@ fn clients(core: &Core, text: &mut String) -> std::fmt::Result {
     let tracking = core.tracking.clients().len();
     write!(
         text,
-        "connected_clients:{connected}\r\nmaxclients:10000\r\nblocked_clients:0\r\n\
-         tracking_clients:{tracking}\r\n"
+        "connected_clients:{connected}\r\nmaxclients:10000\r\nblocked_clients:{}\r\n\
+         tracking_clients:{tracking}\r\n",
+        core.blocked_count(),
     )
 }
 

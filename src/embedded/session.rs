@@ -1,6 +1,7 @@
 //! One connection: what is remembered of it, and the commands that change that.
 
 use super::args::Args;
+use super::blocking::Wait;
 use super::core::Core;
 use super::keyspace;
 use super::pubsub::Subscriptions;
@@ -38,6 +39,10 @@ pub(super) struct Client {
     pub(super) replies: Replies,
     /// Commands queued since MULTI.
     pub(super) queue: Option<Queue>,
+    /// EXEC runs: nothing blocks.
+    pub(super) executing: bool,
+    /// What it waits for; until it has it, its requests stay in `input`.
+    pub(super) wait: Option<Wait>,
     pub(super) subscriptions: Subscriptions,
     pub(super) no_evict: bool,
     /// Close it when its output is written.
@@ -59,6 +64,8 @@ impl Client {
             db: 0,
             replies: Replies::On,
             queue: None,
+            executing: false,
+            wait: None,
             subscriptions: Subscriptions::default(),
             no_evict: false,
             closing: false,
