@@ -14,7 +14,7 @@
 use super::args::Args;
 use super::core::Core;
 use super::float;
-use super::reply::{Done, Fault, Out, SYNTAX};
+use super::reply::{Done, Fault, Out};
 use super::session::Client;
 use super::store::Store;
 use super::types::list::{self, End};
@@ -259,7 +259,7 @@ pub(super) fn client_unblock(
         4 if args.is(3, "timeout") => Why::TimeIsOver,
         4 if args.is(3, "error") => Why::Error,
         4 => return Err(Fault::text("ERR CLIENT UNBLOCK reason should be TIMEOUT or ERROR")),
-        _ => return Err(SYNTAX),
+        _ => return Err(Fault::subcommand("CLIENT", args.at(1))),
     };
     let id = args.int(2)?;
     // The client that asks does not wait.

@@ -236,10 +236,7 @@ fn write_message(
 
 pub(super) fn channels(core: &mut Core, _: &mut Client, args: Args<'_>, out: &mut Out) -> Done {
     if args.len() > 3 {
-        let asked = String::from_utf8_lossy(args.at(1)).into_owned();
-        return Err(Fault::owned(format!(
-            "ERR unknown subcommand or wrong number of arguments for '{asked}'. Try PUBSUB HELP."
-        )));
+        return Err(Fault::subcommand("PUBSUB", args.at(1)));
     }
     let names = core.pubsub.channels.keys();
     let wanted = |name: &&Bytes| args.len() == 2 || glob::matches(args.at(2), name);

@@ -29,6 +29,15 @@ impl Fault {
         Self::owned(format!("ERR wrong number of arguments for '{name}' command"))
     }
 
+    /// A subcommand with arguments that it does not know.
+    pub(super) fn subcommand(container: &str, asked: &[u8]) -> Self {
+        let asked = String::from_utf8_lossy(asked);
+        Self::owned(format!(
+            "ERR unknown subcommand or wrong number of arguments for '{asked}'. Try {container} \
+             HELP."
+        ))
+    }
+
     pub(super) fn expire_time(name: &str) -> Self {
         Self::owned(format!("ERR invalid expire time in '{name}' command"))
     }
