@@ -105,6 +105,14 @@ impl Live {
         self.has_field_ttls.load(Ordering::Relaxed)
     }
 
+    /// True if READONLY is no error there, though there is no cluster: Valkey 8 and later.
+    pub fn takes_readonly(&self) -> bool {
+        self.identity().is_some_and(|upstream| {
+            let major = upstream.version.split('.').next().and_then(|major| major.parse().ok());
+            upstream.server == "valkey" && major.is_some_and(|major: u32| major >= 8)
+        })
+    }
+
     /// True from SIGTERM on.
     pub fn is_draining(&self) -> bool {
         self.is_draining.load(Ordering::Relaxed)

@@ -35,8 +35,12 @@ use crate::command::{
 
 /// Answered by the proxy.
 const LOCAL: &str = "auth echo hello ping quit readonly readwrite reset select client|getname \
-    client|help client|id client|info client|list client|no-evict client|no-touch client|setinfo \
-    client|setname client|unblock";
+    client|capa client|help client|id client|info client|kill client|list client|no-evict \
+    client|no-touch client|pause client|reply client|setinfo client|setname client|unblock \
+    client|unpause acl|whoami config|rewrite";
+
+/// Forwarded, but for what of it is the proxy's, and answered with both.
+const EDITED: &str = "info config|get config|resetstat config|set";
 
 /// About the keys that the server tracks for this connection.
 const TRACKING: &str = "client|tracking client|caching client|trackinginfo client|getredir";
@@ -44,15 +48,24 @@ const TRACKING: &str = "client|tracking client|caching client|trackinginfo clien
 /// Begin, end or guard a transaction.
 const TRANSACTION: &str = "multi exec discard watch unwatch";
 
-/// Kept in the near-cache, under the key at argument 1.
-const CACHED: &str = "get strlen getrange type sismember smembers scard lrange lindex llen zscore \
-    zrange zcard";
-
-/// Kept, and changed by the expiry of single fields.
-const CACHED_HASH: &str = "hget hmget hgetall hexists hlen";
-
-/// Kept for each of their keys.
+/// Of the class `cacheable-read`, every row with one key is kept under it, and these for each of
+/// their keys.
 const CACHED_MULTI: &str = "mget exists";
+
+/// Cacheable reads of several keys at once: an entry would have to stand under all of them.
+const NOT_CACHED: &str = "lcs sdiff sinter sintercard sunion zdiff zinter zintercard zunion";
+
+/// Kept only if their arguments ask for nothing beyond the key (`BY w_*`, `LATEST`).
+const CACHED_BY_KEY: &str = "sort_ro ts.get ts.range ts.revrange";
+
+/// Changed by the expiry of single fields, which a key's PTTL does not show.
+const CACHED_HASH: &str = "hexists hexpiretime hget hgetall hkeys hlen hmget hpexpiretime hstrlen \
+    hvals";
+
+/// Their replies were seen to be the same in both protocols, but need not be: coordinates
+/// (`WITHCOORD`) are doubles in RESP3, what is missing is nil inside.
+const DIFFER: &str = "georadius_ro georadiusbymember_ro json.arrindex json.objkeys json.objlen \
+    json.strlen topk.list";
 
 /// What no client of a shared server may do by default.
 const DANGEROUS: &str = "shutdown debug module|load module|loadex module|unload replicaof slaveof \
@@ -63,13 +76,18 @@ const DANGEROUS: &str = "shutdown debug module|load module|loadex module|unload 
 const UNPREFIXED: &str = "acl|dryrun flushall flushdb ts.info ts.mget ts.mrange ts.mrevrange \
     ts.querylabels xidmprecord";
 
+/// They run scripts, load them or forget them.
+const SCRIPTS: &str = "eval eval_ro evalsha evalsha_ro fcall fcall_ro script|flush script|load";
+
+/// Asked while a script keeps the server busy: never on the connection that this script is of.
+const WHILE_BUSY: &str = "function|kill function|stats script|kill";
+
 /// They name keys as the server knows them, to operators or in answer to the same names. On purpose.
 const SHOWN_AS_THEY_ARE: &str = "acl|getuser acl|list acl|log acl|setuser command|getkeys \
     command|getkeysandflags commandlog|get hotkeys|get pubsub|channels pubsub|numsub slowlog|get";
 
-/// Their replies say nothing of a key's value (rule R4).
-const VALUELESS: &str = "ttl pttl expiretime pexpiretime memory|usage object|encoding object|freq \
-    object|idletime object|refcount";
+/// Their replies say nothing that a cached reply says too (rule R4). TTL tells what EXPIRETIME does.
+const VALUELESS: &str = "memory|usage object|encoding object|freq object|idletime object|refcount";
 
 /// One line of the data.
 struct Row {
@@ -137,6 +155,9 @@ impl Row {
         match self.route().as_str() {
             "Forward" => {}
             "Cacheable" => write!(tail, "{}", self.cached()).unwrap(),
+            "CacheableByKey" => {
+                write!(tail, "{}.route(Route::CacheableByKey)", self.cached()).unwrap();
+            }
             route => match (route.strip_prefix("Refuse"), route.strip_prefix("Own(")) {
                 (Some(refusal), _) => write!(tail, ".refuse{refusal}").unwrap(),
                 (_, Some(need)) => write!(tail, ".own({need}").unwrap(),
@@ -191,7 +212,7 @@ impl Row {
             "the reply" => "Key",
             "[0]" => "First",
             text if text.starts_with("error NOGROUP") => "Error",
-            // "Prefix 'a' overlaps with an existing prefix 'ab'."
+            // Prefixes that overlap are named. Its pushes are no replies.
             _ if self.is("client|tracking") => "Error",
             text if text.starts_with("RESP2 [*][0]") && self.is("xread xreadgroup") => "Streams",
             _ => "AsIs",
@@ -203,12 +224,17 @@ impl Row {
         let own = |need: &str| format!("Own(Need::{need})");
         match self.class {
             _ if self.is(LOCAL) => "Local".to_owned(),
+            _ if self.is(EDITED) => "Edited".to_owned(),
             _ if self.is(TRACKING) => own("Tracking"),
             _ if self.is(TRANSACTION) => own("Transaction"),
             _ if self.is("wait waitaof") => own("Wait"),
             _ if self.is("monitor") => own("Monitor"),
+            _ if self.is(WHILE_BUSY) => own("Aside"),
+            _ if self.is(SCRIPTS) => "Script".to_owned(),
             _ if self.of("himport") && self.name.contains('|') => own("Fieldset"),
             _ if self.of("client") || self.is("script|debug") => refuse("SharedLink"),
+            // Valkey answers it without a cluster.
+            _ if self.is("cluster|keyslot") => "Forward".to_owned(),
             _ if self.of("cluster") || self.is("clusterscan asking") => refuse("Cluster"),
             _ if self.is(DANGEROUS) => refuse("Dangerous"),
             _ if self.is(UNPREFIXED) => "ForwardUnlessPrefixed".to_owned(),
@@ -219,28 +245,29 @@ impl Row {
             _ if self.is("ts.read") => own("Block"),
             "PubSub" if self.of("pubsub") || self.is("publish spublish") => "Forward".to_owned(),
             "PubSub" => own("Subscribe"),
-            "Scripting" => refuse("Script"),
+            "Scripting" => "Forward".to_owned(),
             "Unsupported" => refuse("Internal"),
             // Indexes see the keys of every version.
             _ if self.name.starts_with("ft.") && self.key_spec == "none" => {
                 "ForwardUnlessPrefixed".to_owned()
             }
-            _ if self.is(CACHED) || self.is(CACHED_HASH) || self.is(CACHED_MULTI) => {
-                "Cacheable".to_owned()
-            }
+            "CacheableRead" if self.is(CACHED_BY_KEY) => "CacheableByKey".to_owned(),
+            "CacheableRead" if !self.is(NOT_CACHED) => "Cacheable".to_owned(),
             _ => "Forward".to_owned(),
         }
     }
 
     fn cached(&self) -> String {
-        assert_eq!(self.class, "CacheableRead", "{}", self.name);
         let multi = self.is(CACHED_MULTI);
+        let is_of_one_key = self.key_spec == "i1" || self.is("sort_ro");
+        assert!(multi || is_of_one_key, "{}: not a read of one key", self.name);
         let rule = match () {
             () if multi => "Multi",
             () if self.is(CACHED_HASH) => "HashField",
             () => "Yes",
         };
         let shape = match self.shape.as_str() {
+            _ if self.is(DIFFER) => "Differs",
             "same" | "same (doc)" => "Same",
             "$-1->_" | "$-1 -> _" => "SameButNull",
             // MGET is kept element by element.
@@ -265,7 +292,7 @@ impl Row {
 
     /// A forwarded row must not name keys where nothing rewrites them.
     fn check(&self) {
-        let forwarded = matches!(self.route().as_str(), "Forward" | "Cacheable");
+        let forwarded = matches!(self.route().as_str(), "Forward" | "Cacheable" | "CacheableByKey");
         // KEYS and SCAN take a pattern, and channels of PUBSUB are no keys.
         let asks = self.key_spec == "none"
             && !self.request_keys.starts_with("none")
@@ -283,12 +310,19 @@ impl Row {
 #[test]
 fn the_table_is_generated() {
     let (rows, generated) = (rows(), generate());
+    let cached = [CACHED_MULTI, NOT_CACHED, CACHED_BY_KEY, CACHED_HASH, DIFFER];
     for list in
-        [LOCAL, TRACKING, TRANSACTION, CACHED, CACHED_HASH, CACHED_MULTI, DANGEROUS, UNPREFIXED]
+        [LOCAL, EDITED, TRACKING, TRANSACTION, DANGEROUS, UNPREFIXED].into_iter().chain(cached)
     {
         known(list, &rows);
     }
-    known(SHOWN_AS_THEY_ARE, &rows);
+    for row in &rows {
+        let is_listed = cached.iter().any(|list| row.is(list));
+        assert!(!is_listed || row.class == "CacheableRead", "{} is not cached", row.name);
+    }
+    for list in [SHOWN_AS_THEY_ARE, SCRIPTS, WHILE_BUSY] {
+        known(list, &rows);
+    }
     known(VALUELESS, &rows);
     if std::env::var_os("UPDATE").is_some() {
         fs::write(TABLE, &generated).unwrap();

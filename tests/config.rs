@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use nearside::config::{
-    self, Admission, Level, Loaded, LogFormat, Mode, OnDown, Overrides, Settings, TrackingMode,
+    self, Admission, Level, Loaded, LogFormat, Mode, OnDown, Overrides, ScriptPolicy, Settings,
+    TrackingMode,
 };
 use proptest::prelude::*;
 use tempfile::TempDir;
@@ -79,6 +80,9 @@ fn nothing_written_is_sound() {
     assert!(rule.ttl_probe);
     assert_eq!(rule.admission, Admission::SecondHit);
     assert_eq!(settings.tracking, TrackingMode::Broadcast);
+    assert_eq!(settings.scripts.policy, ScriptPolicy::Refuse);
+    assert!(settings.scripts.shas.is_empty() && settings.scripts.functions.is_empty());
+    assert_eq!(settings.scripts.memory, 8 << 20);
     assert_eq!(settings.admin_listen.as_deref(), Some("127.0.0.1:8380"));
     assert_eq!(settings.metrics_path, "/metrics");
     assert_eq!((settings.log.level.as_str(), settings.log.format), ("info", LogFormat::Auto));
@@ -128,9 +132,23 @@ const REFUSED: &[(&str, &str)] = &[
     ("[cache]\nmax_variants = 1025", "cache.max_variants: 1025 is not between 1 and 1024"),
     ("[drain]\ntimeout = \"soon\"", "2:11: "),
     ("[log]\nlevel = \"loud\"", "log.level: `loud` is none of off, error"),
+    ("[scripts]\nallow = [\"abc\"]", "scripts.allow: `abc` is neither the SHA1 of a script"),
+    ("[scripts]\nallow = [\"function:\"]", "scripts.allow: `function:` is neither"),
+    ("[scripts]\npolicy = \"ask\"", "unknown variant `ask`"),
     ("[metrics]\npath = \"metrics\"", "metrics.path: `metrics` is not `/` followed by"),
     ("[metrics]\npath = \"/livez\"", "metrics.path: `/livez` is already another page"),
 ];
+
+#[test]
+fn scripts_are_allowed_by_name() {
+    let sha = "E0E1F9FABFC9D4800C877A703B823AC0578FF8DB";
+    let text = format!("[scripts]\nallow = [\"{sha}\", \"function:f\"]\nmemory = \"1mb\"");
+    let scripts = settings(&text).scripts;
+    assert_eq!(scripts.shas, [sha.to_ascii_lowercase()]);
+    assert_eq!(scripts.functions, ["f"]);
+    assert_eq!(scripts.memory, 1 << 20);
+    assert_eq!(settings("[scripts]\npolicy = \"allow\"").scripts.policy, ScriptPolicy::Allow);
+}
 
 #[test]
 fn each_refusal_says_what_and_where() {

@@ -50,9 +50,13 @@ fn cut(text: &[u8], most: usize) -> &[u8] {
     text.get(..end).unwrap_or(text)
 }
 
-/// `wrong number of arguments for 'client|setname' command`.
+/// `wrong number of arguments for 'client|setname' command`. An EXEC that cannot be run says so.
 pub fn arity(out: &mut BytesMut, spec: &Spec) {
-    let text = format!("ERR wrong number of arguments for '{}' command", spec.name);
+    let text = format!("wrong number of arguments for '{}' command", spec.name);
+    let text = match spec.name {
+        "exec" => format!("EXECABORT Transaction discarded because of: {text}"),
+        _ => format!("ERR {text}"),
+    };
     write::error(out, text.as_bytes());
 }
 
@@ -63,9 +67,6 @@ pub fn refused(out: &mut BytesMut, spec: &Spec, refusal: Refusal) {
         Refusal::Cluster => format!("ERR {reason}"),
         // Redis' words: some commands it does not queue either.
         Refusal::InTransaction => "ERR Command not allowed inside a transaction".to_owned(),
-        _ if refusal.is_for_now() => {
-            format!("ERR nearside does not support '{name}' yet: {reason}")
-        }
         _ => format!("ERR nearside refuses '{name}': {reason}"),
     };
     write::error(out, text.as_bytes());
@@ -80,12 +81,6 @@ mod tests {
     #[test]
     fn refusals_name_the_command_and_the_reason() {
         for (name, refusal, text) in [
-            (
-                "eval",
-                Refusal::Script,
-                "-ERR nearside does not support 'eval' yet: scripts may use keys that they do not \
-                 name\r\n",
-            ),
             (
                 "client|kill",
                 Refusal::SharedLink,

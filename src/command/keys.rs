@@ -161,6 +161,19 @@ pub fn streams_block<'a>(argc: usize, arg: impl Fn(usize) -> &'a [u8]) -> bool {
     }
 }
 
+/// True if the reply to this read of the key at argument 1 depends on nothing else: not on what the
+/// patterns of SORT_RO name, and not on the samples that TS.GET and TS.RANGE take from a source
+/// (LATEST).
+pub fn asks_for_its_key_only<'a>(
+    spec: &Spec,
+    argc: usize,
+    arg: impl Fn(usize) -> &'a [u8],
+) -> bool {
+    let mut is_only = !(2..argc).any(|at| arg(at).eq_ignore_ascii_case(b"LATEST"));
+    for_each(spec, argc, arg, |at| is_only &= at == 1);
+    is_only
+}
+
 /// Servers differ in which of several STORE options they obey: all of them take the prefix.
 fn georadius<'a>(
     options: usize,
@@ -207,7 +220,7 @@ fn sort<'a>(argc: usize, arg: impl Fn(usize) -> &'a [u8], mut visit: impl FnMut(
 
 #[cfg(test)]
 mod tests {
-    use super::{for_each, streams_block};
+    use super::{asks_for_its_key_only, for_each, streams_block};
     use crate::command::resolve;
 
     /// The arguments that take the prefix, of a request written with spaces; `''` is empty.
@@ -280,6 +293,26 @@ mod tests {
             assert_eq!(keys(request).join(" "), expected, "{request}");
             let words: Vec<&str> = request.split(' ').collect();
             assert_eq!(streams_block(words.len(), |at| words[at].as_bytes()), blocks, "{request}");
+        }
+    }
+
+    #[test]
+    fn reads_beyond_their_key() {
+        for (request, expected) in [
+            ("sort_ro a", true),
+            ("sort_ro a by nosort get # limit 0 5 desc alpha", true),
+            ("sort_ro a by w_* alpha", false),
+            ("sort_ro a get #  get d_*", false),
+            ("sort_ro a get d", false),
+            ("ts.get a", true),
+            ("ts.get a latest", false),
+            ("ts.range a - + count 3", true),
+            ("ts.revrange a - + Latest count 3", false),
+        ] {
+            let words: Vec<&str> = request.split(' ').collect();
+            let arg = |at: usize| words[at].as_bytes();
+            let spec = resolve(words.len(), arg).unwrap();
+            assert_eq!(asks_for_its_key_only(spec, words.len(), arg), expected, "{request}");
         }
     }
 

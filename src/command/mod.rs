@@ -14,6 +14,7 @@
 pub mod errors;
 pub mod find;
 pub mod keys;
+pub mod lua;
 pub mod replies;
 pub mod route;
 mod table;
@@ -193,14 +194,16 @@ impl Spec {
                 && !self.flags.has(Flags::READONLY))
     }
 
-    /// True if it may change data that none of its arguments names (FLUSHALL, SWAPDB).
+    /// True if it may change data that none of its arguments names (FLUSHALL, SWAPDB). Functions
+    /// are no data.
     #[inline]
     pub fn writes_everything(&self) -> bool {
-        self.writes() && self.keys == KeySpec::None
+        self.writes() && self.keys == KeySpec::None && !self.name.starts_with("function|")
     }
 
-    /// True if its reply tells no value, so that a reply which filled no entry need not invalidate
-    /// its keys (rule R4): the TTL family, OBJECT, MEMORY, and whatever names no key.
+    /// True if its reply tells nothing that a cached one tells too, so that it need not invalidate
+    /// its keys (rule R4): OBJECT, MEMORY, and whatever names no key. TTL is none of them: who has
+    /// seen a new one may not get an older EXPIRETIME.
     #[inline]
     pub fn carries_no_value(&self) -> bool {
         self.flags.has(Flags::VALUELESS) || self.keys == KeySpec::None

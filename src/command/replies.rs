@@ -3,6 +3,7 @@
 //! Most replies name no key and are never looked into. Keys of other versions that show up in a
 //! list are left out of it.
 
+use crate::command::Spec;
 use crate::wire::reply::{bulk, elements, is_null};
 use crate::wire::write::{self, Proto};
 use bytes::BytesMut;
@@ -34,13 +35,16 @@ impl ReplyRule {
     }
 }
 
-/// True if `reply` is what a cached command answers of a key that does not exist (beside nil):
-/// zero, `none`, nothing, or nils only. An existing key may answer the same; no matter.
-pub fn of_no_key(reply: &[u8]) -> bool {
+/// True if `reply` is what `spec`, a cached command, answers of a key that does not exist (beside
+/// nil): zero, `none`, nothing, the -2 of EXPIRETIME, or a list of such. An existing key may answer
+/// the same; no matter. BITPOS is asked nothing: its 0 is a position, too.
+pub fn of_no_key(spec: &Spec, reply: &[u8]) -> bool {
+    let is_empty = |reply: &[u8]| is_null(reply) || matches!(reply, b":0\r\n" | b":-2\r\n");
     match reply {
-        b":0\r\n" | b"+none\r\n" | b"$0\r\n\r\n" | b"*0\r\n" | b"%0\r\n" | b"~0\r\n" => true,
-        [b'*', ..] => elements(reply).all(is_null),
-        _ => false,
+        _ if spec.name == "bitpos" => false,
+        b"+none\r\n" | b"$0\r\n\r\n" | b"%0\r\n" | b"~0\r\n" => true,
+        [b'*', ..] => elements(reply).all(is_empty),
+        _ => is_empty(reply),
     }
 }
 
@@ -155,7 +159,8 @@ fn strip_error(rule: ReplyRule, prefix: &[u8], reply: &[u8], out: &mut BytesMut)
 #[cfg(test)]
 mod tests {
     use super::ReplyRule::{AsIs, Error, First, Key, Keys, Scan, Streams};
-    use super::{ReplyRule, strip};
+    use super::{ReplyRule, of_no_key, strip};
+    use crate::command::by_name;
     use bytes::BytesMut;
 
     fn stripped(rule: ReplyRule, reply: &str) -> Option<String> {
@@ -207,7 +212,13 @@ mod tests {
 
     #[test]
     fn absence_is_known_by_its_replies() {
-        let absent: [&[u8]; 7] = [
+        let get = by_name("get").unwrap();
+        let absent: [&[u8]; 12] = [
+            b":-2\r\n",
+            b"*-1\r\n",
+            b"*1\r\n:-2\r\n",
+            b"*2\r\n:0\r\n:0\r\n",
+            b"*1\r\n*-1\r\n",
             b":0\r\n",
             b"+none\r\n",
             b"$0\r\n\r\n",
@@ -216,10 +227,18 @@ mod tests {
             b"~0\r\n",
             b"*2\r\n$-1\r\n$-1\r\n",
         ];
-        assert!(absent.into_iter().all(super::of_no_key));
-        let present: [&[u8]; 5] =
-            [b":1\r\n", b"+string\r\n", b"$1\r\n0\r\n", b"*1\r\n$1\r\n0\r\n", b"-ERR\r\n"];
-        assert!(!present.into_iter().any(super::of_no_key));
+        assert!(absent.into_iter().all(|reply| of_no_key(get, reply)));
+        let present: [&[u8]; 7] = [
+            b":1\r\n",
+            b":-1\r\n",
+            b"+string\r\n",
+            b"$1\r\n0\r\n",
+            b"*1\r\n$1\r\n0\r\n",
+            b"*2\r\n:0\r\n:1\r\n",
+            b"-ERR\r\n",
+        ];
+        assert!(!present.into_iter().any(|reply| of_no_key(get, reply)));
+        assert!(!of_no_key(by_name("bitpos").unwrap(), b":0\r\n"));
     }
 
     #[test]

@@ -12,12 +12,18 @@ pub enum Route {
     Local,
     /// Asked of the cache, forwarded on a miss.
     Cacheable,
+    /// As `Cacheable`, if its arguments ask for nothing beyond its key; else forwarded.
+    CacheableByKey,
     /// Forwarded on the shared connection.
     Forward,
+    /// Forwarded, and the answer edited: it tells of nearside as well (INFO, CONFIG).
+    Edited,
     /// Forwarded, or on a connection of its own if its arguments say BLOCK.
     OwnIfBlocking,
     /// Needs a connection of its own.
     Own(Need),
+    /// A script or function, or what loads and flushes them: forwarded, if it may run.
+    Script,
     /// Forwarded, unless keys have a prefix: it names keys, or touches them, where they cannot be
     /// rewritten.
     ForwardUnlessPrefixed,
@@ -32,6 +38,8 @@ pub enum Need {
     Transaction,
     /// It may block.
     Block,
+    /// It must not wait behind what keeps the server busy.
+    Aside,
     /// WAIT, WAITAOF: of the connection that wrote.
     Wait,
     /// SUBSCRIBE and its family.
@@ -60,8 +68,12 @@ pub enum Disposition {
     Cacheable,
     /// Forward it on the shared connection.
     Forward,
+    /// Forward what of it is upstream's, and edit the answer.
+    Edited,
     /// Forward it on a connection of its own.
     Own(Need),
+    /// Ask the scripts' room if it may run.
+    Script,
     /// Answer an error; see [`refused`](crate::command::errors::refused).
     Refuse(Refusal),
 }
@@ -71,8 +83,6 @@ pub enum Disposition {
 pub enum Refusal {
     /// It cannot be queued in a transaction.
     InTransaction,
-    /// A script or function.
-    Script,
     /// It would change, or end, a connection that several clients share.
     SharedLink,
     /// It would stop the server, turn it into a replica, or plant keys elsewhere.
@@ -86,16 +96,10 @@ pub enum Refusal {
 }
 
 impl Refusal {
-    /// True if a later version of nearside is to support it.
-    pub fn is_for_now(self) -> bool {
-        matches!(self, Self::Script)
-    }
-
     /// The reason, as it ends the sentence of the error.
     pub fn reason(self) -> &'static str {
         match self {
             Self::InTransaction => "it cannot be queued in a transaction",
-            Self::Script => "scripts may use keys that they do not name",
             Self::SharedLink => "it would change a connection that clients share",
             Self::Dangerous => "it would put the server out of service for all clients",
             Self::Internal => "it is internal to servers, or obsolete",
@@ -117,14 +121,20 @@ impl Spec {
         match self.route {
             Route::Local => Disposition::Local,
             Route::Cacheable => Disposition::Cacheable,
+            Route::CacheableByKey if keys::asks_for_its_key_only(self, argc, &arg) => {
+                Disposition::Cacheable
+            }
+            Route::Edited => Disposition::Edited,
             Route::OwnIfBlocking if keys::streams_block(argc, arg) => Disposition::Own(Need::Block),
             Route::Own(need) => Disposition::Own(need),
+            Route::Script => Disposition::Script,
             Route::ForwardUnlessPrefixed if policy.prefixed => {
                 Disposition::Refuse(Refusal::OtherVersions)
             }
-            Route::Forward | Route::OwnIfBlocking | Route::ForwardUnlessPrefixed => {
-                Disposition::Forward
-            }
+            Route::Forward
+            | Route::CacheableByKey
+            | Route::OwnIfBlocking
+            | Route::ForwardUnlessPrefixed => Disposition::Forward,
             Route::Refuse(refusal) => Disposition::Refuse(refusal),
         }
     }

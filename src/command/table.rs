@@ -53,7 +53,7 @@ pub(super) static TABLE: [Spec; COUNT] = [
     Spec::new(10, "acl|save", "6.0.0", 2, ADMIN | NOSCRIPT | LOADING | STALE, Dangerous),
     Spec::new(11, "acl|setuser", "6.0.0", -3, ADMIN | NOSCRIPT | LOADING | STALE, Dangerous),
     Spec::new(12, "acl|users", "6.0.0", 2, ADMIN | NOSCRIPT | LOADING | STALE, Admin),
-    Spec::new(13, "acl|whoami", "6.0.0", 2, NOSCRIPT | LOADING | STALE, Local),
+    Spec::new(13, "acl|whoami", "6.0.0", 2, NOSCRIPT | LOADING | STALE, Local).route(Route::Local),
     Spec::new(14, "append", "2.0.0", 3, WRITE | DENYOOM | FAST, Write).key(1),
     Spec::new(15, "arcount", "8.8.0", 2, READONLY | FAST, Read).key(1),
     Spec::new(16, "ardel", "8.8.0", -3, WRITE | FAST, Write).key(1),
@@ -86,24 +86,30 @@ pub(super) static TABLE: [Spec; COUNT] = [
     Spec::new(41, "backup|start", "8.10.0", 2, ADMIN | NOSCRIPT, Dangerous),
     Spec::new(42, "backup|status", "8.10.0", 2, ADMIN | STALE, Admin),
     Spec::new(43, "bf.add", "1.0.0", -1, WRITE | DENYOOM | MODULE, Write).key(1),
-    Spec::new(44, "bf.card", "2.4.4", -1, READONLY | MODULE | FAST, CacheableRead).key(1),
+    Spec::new(44, "bf.card", "2.4.4", -1, READONLY | MODULE | FAST, CacheableRead)
+        .key(1).cached(CacheRule::Yes, ReplyShape::Same),
     Spec::new(45, "bf.debug", "1.0.0", -1, READONLY | MODULE | FAST, Unsupported)
         .key(1).refuse(Refusal::Internal),
-    Spec::new(46, "bf.exists", "1.0.0", -1, READONLY | MODULE | FAST, CacheableRead).key(1),
+    Spec::new(46, "bf.exists", "1.0.0", -1, READONLY | MODULE | FAST, CacheableRead)
+        .key(1).cached(CacheRule::Yes, ReplyShape::Differs),
     Spec::new(47, "bf.info", "1.0.0", -1, READONLY | MODULE | FAST, Read).key(1),
     Spec::new(48, "bf.insert", "1.0.0", -1, WRITE | DENYOOM | MODULE, Write).key(1),
     Spec::new(49, "bf.loadchunk", "1.0.0", -1, WRITE | DENYOOM | MODULE, Write).key(1),
     Spec::new(50, "bf.madd", "1.0.0", -1, WRITE | DENYOOM | MODULE, Write).key(1),
-    Spec::new(51, "bf.mexists", "1.0.0", -1, READONLY | MODULE | FAST, CacheableRead).key(1),
+    Spec::new(51, "bf.mexists", "1.0.0", -1, READONLY | MODULE | FAST, CacheableRead)
+        .key(1).cached(CacheRule::Yes, ReplyShape::Differs),
     Spec::new(52, "bf.reserve", "1.0.0", -1, WRITE | DENYOOM | MODULE, Write).key(1),
     Spec::new(53, "bf.scandump", "1.0.0", -1, READONLY | MODULE | FAST, Read).key(1),
     Spec::new(54, "bgrewriteaof", "1.0.0", 1, ADMIN | NOSCRIPT | NO_ASYNC_LOADING, Dangerous),
     Spec::new(55, "bgsave", "1.0.0", -1, ADMIN | NOSCRIPT | NO_ASYNC_LOADING, Dangerous),
-    Spec::new(56, "bitcount", "2.6.0", -2, READONLY, CacheableRead).key(1),
+    Spec::new(56, "bitcount", "2.6.0", -2, READONLY, CacheableRead)
+        .key(1).cached(CacheRule::Yes, ReplyShape::Same),
     Spec::new(57, "bitfield", "3.2.0", -2, WRITE | DENYOOM, Write).key(1),
-    Spec::new(58, "bitfield_ro", "6.0.0", -2, READONLY | FAST, CacheableRead).key(1),
+    Spec::new(58, "bitfield_ro", "6.0.0", -2, READONLY | FAST, CacheableRead)
+        .key(1).cached(CacheRule::Yes, ReplyShape::Same),
     Spec::new(59, "bitop", "2.6.0", -4, WRITE | DENYOOM, MultiKeyWrite).range(2, -1, 1),
-    Spec::new(60, "bitpos", "2.8.7", -3, READONLY, CacheableRead).key(1),
+    Spec::new(60, "bitpos", "2.8.7", -3, READONLY, CacheableRead)
+        .key(1).cached(CacheRule::Yes, ReplyShape::Same),
     Spec::new(61, "blmove", "6.2.0", 6, WRITE | DENYOOM | BLOCKING, Blocking)
         .range(1, 2, 1).own(Need::Block),
     Spec::new(62, "blmovem", "8.10.0", -6, WRITE | DENYOOM | BLOCKING, Blocking)
@@ -126,23 +132,26 @@ pub(super) static TABLE: [Spec; COUNT] = [
     Spec::new(71, "cf.addnx", "1.0.0", -1, WRITE | DENYOOM | MODULE, Write).key(1),
     Spec::new(72, "cf.compact", "", -1, READONLY | MODULE | FAST, Unsupported)
         .key(1).refuse(Refusal::Internal),
-    Spec::new(73, "cf.count", "1.0.0", -1, READONLY | MODULE | FAST, CacheableRead).key(1),
+    Spec::new(73, "cf.count", "1.0.0", -1, READONLY | MODULE | FAST, CacheableRead)
+        .key(1).cached(CacheRule::Yes, ReplyShape::Same),
     Spec::new(74, "cf.debug", "1.0.0", -1, READONLY | MODULE | FAST, Unsupported)
         .key(1).refuse(Refusal::Internal),
     Spec::new(75, "cf.del", "1.0.0", -1, WRITE | MODULE | FAST, Write).key(1),
-    Spec::new(76, "cf.exists", "1.0.0", -1, READONLY | MODULE | FAST, CacheableRead).key(1),
+    Spec::new(76, "cf.exists", "1.0.0", -1, READONLY | MODULE | FAST, CacheableRead)
+        .key(1).cached(CacheRule::Yes, ReplyShape::Differs),
     Spec::new(77, "cf.info", "1.0.0", -1, READONLY | MODULE | FAST, Read).key(1),
     Spec::new(78, "cf.insert", "1.0.0", -1, WRITE | DENYOOM | MODULE, Write).key(1),
     Spec::new(79, "cf.insertnx", "1.0.0", -1, WRITE | DENYOOM | MODULE, Write).key(1),
     Spec::new(80, "cf.loadchunk", "1.0.0", -1, WRITE | DENYOOM | MODULE, Write).key(1),
-    Spec::new(81, "cf.mexists", "1.0.0", -1, READONLY | MODULE | FAST, CacheableRead).key(1),
+    Spec::new(81, "cf.mexists", "1.0.0", -1, READONLY | MODULE | FAST, CacheableRead)
+        .key(1).cached(CacheRule::Yes, ReplyShape::Differs),
     Spec::new(82, "cf.reserve", "1.0.0", -1, WRITE | DENYOOM | MODULE, Write).key(1),
     Spec::new(83, "cf.scandump", "1.0.0", -1, READONLY | MODULE | FAST, Read).key(1),
     Spec::new(84, "client", "2.4.0", -2, 0, Local).refuse(Refusal::SharedLink).container(20),
     Spec::new(85, "client|caching", "6.0.0", 3, NOSCRIPT | LOADING | STALE | ALLOW_BUSY, Local)
         .own(Need::Tracking),
     Spec::new(86, "client|capa", "valkey 8.0.0", -3, NOSCRIPT | LOADING | STALE | ALLOW_BUSY, Local)
-        .refuse(Refusal::SharedLink),
+        .route(Route::Local),
     Spec::new(87, "client|getname", "2.6.9", 2, NOSCRIPT | LOADING | STALE | ALLOW_BUSY, Local)
         .route(Route::Local),
     Spec::new(88, "client|getredir", "6.0.0", 2, NOSCRIPT | LOADING | STALE | ALLOW_BUSY, Local)
@@ -154,7 +163,7 @@ pub(super) static TABLE: [Spec; COUNT] = [
         .refuse(Refusal::SharedLink),
     Spec::new(92, "client|info", "6.2.0", 2, NOSCRIPT | LOADING | STALE, Local).route(Route::Local),
     Spec::new(93, "client|kill", "2.4.0", -3, ADMIN | NOSCRIPT | LOADING | STALE, Local)
-        .refuse(Refusal::SharedLink),
+        .route(Route::Local),
     Spec::new(94, "client|list", "2.4.0", -2, ADMIN | NOSCRIPT | LOADING | STALE, Local)
         .route(Route::Local),
     Spec::new(95, "client|no-evict", "7.0.0", 3,
@@ -163,10 +172,10 @@ pub(super) static TABLE: [Spec; COUNT] = [
     Spec::new(96, "client|no-touch", "7.2.0", 3, NOSCRIPT | LOADING | STALE | ALLOW_BUSY, Local)
         .route(Route::Local),
     Spec::new(97, "client|pause", "3.0.0", -3, ADMIN | NOSCRIPT | LOADING | STALE, Dangerous)
-        .refuse(Refusal::SharedLink),
+        .route(Route::Local),
     Spec::new(98, "client|reply", "3.2.0", 3,
         NOSCRIPT | LOADING | STALE | NO_MULTI | ALLOW_BUSY, Local)
-        .refuse(Refusal::SharedLink),
+        .route(Route::Local),
     Spec::new(99, "client|setinfo", "7.2.0", 4, NOSCRIPT | LOADING | STALE | ALLOW_BUSY, Local)
         .route(Route::Local),
     Spec::new(100, "client|setname", "2.6.9", 3, NOSCRIPT | LOADING | STALE | ALLOW_BUSY, Local)
@@ -178,7 +187,7 @@ pub(super) static TABLE: [Spec; COUNT] = [
     Spec::new(103, "client|unblock", "5.0.0", -3, ADMIN | NOSCRIPT | LOADING | STALE, Local)
         .route(Route::Local),
     Spec::new(104, "client|unpause", "6.2.0", 2, ADMIN | NOSCRIPT | LOADING | STALE, Dangerous)
-        .refuse(Refusal::SharedLink),
+        .route(Route::Local),
     Spec::new(105, "cluster", "3.0.0", -2, 0, Local).refuse(Refusal::Cluster).container(35),
     Spec::new(106, "cluster|addslots", "3.0.0", -3, ADMIN | STALE | NO_ASYNC_LOADING, Unsupported)
         .refuse(Refusal::Cluster),
@@ -213,7 +222,7 @@ pub(super) static TABLE: [Spec; COUNT] = [
         .refuse(Refusal::Cluster),
     Spec::new(120, "cluster|help", "5.0.0", 2, LOADING | STALE, Local).refuse(Refusal::Cluster),
     Spec::new(121, "cluster|info", "3.0.0", 2, LOADING | STALE, Local).refuse(Refusal::Cluster),
-    Spec::new(122, "cluster|keyslot", "3.0.0", 3, STALE, Local).key(2).refuse(Refusal::Cluster),
+    Spec::new(122, "cluster|keyslot", "3.0.0", 3, STALE, Local).key(2),
     Spec::new(123, "cluster|links", "7.0.0", 2, STALE, Local).refuse(Refusal::Cluster),
     Spec::new(124, "cluster|meet", "3.0.0", -4, ADMIN | STALE | NO_ASYNC_LOADING, Unsupported)
         .refuse(Refusal::Cluster),
@@ -268,11 +277,15 @@ pub(super) static TABLE: [Spec; COUNT] = [
     Spec::new(159, "commandlog|len", "valkey 8.1.0", 3, ADMIN | LOADING | STALE, Admin),
     Spec::new(160, "commandlog|reset", "valkey 8.1.0", 3, ADMIN | LOADING | STALE, Dangerous),
     Spec::new(161, "config", "2.0.0", -2, 0, Local).container(5),
-    Spec::new(162, "config|get", "2.0.0", -3, ADMIN | NOSCRIPT | LOADING | STALE, Admin),
+    Spec::new(162, "config|get", "2.0.0", -3, ADMIN | NOSCRIPT | LOADING | STALE, Admin)
+        .route(Route::Edited),
     Spec::new(163, "config|help", "5.0.0", 2, LOADING | STALE, Local),
-    Spec::new(164, "config|resetstat", "2.0.0", 2, ADMIN | NOSCRIPT | LOADING | STALE, Dangerous),
-    Spec::new(165, "config|rewrite", "2.8.0", 2, ADMIN | NOSCRIPT | LOADING | STALE, Dangerous),
-    Spec::new(166, "config|set", "2.0.0", -4, ADMIN | NOSCRIPT | LOADING | STALE, Dangerous),
+    Spec::new(164, "config|resetstat", "2.0.0", 2, ADMIN | NOSCRIPT | LOADING | STALE, Dangerous)
+        .route(Route::Edited),
+    Spec::new(165, "config|rewrite", "2.8.0", 2, ADMIN | NOSCRIPT | LOADING | STALE, Dangerous)
+        .route(Route::Local),
+    Spec::new(166, "config|set", "2.0.0", -4, ADMIN | NOSCRIPT | LOADING | STALE, Dangerous)
+        .route(Route::Edited),
     Spec::new(167, "copy", "6.2.0", -3, WRITE | DENYOOM, MultiKeyWrite).range(1, 2, 1),
     Spec::new(168, "dbsize", "1.0.0", 1, READONLY | FAST, Read),
     Spec::new(169, "debug", "1.0.0", -2, ADMIN | NOSCRIPT | LOADING | STALE, Dangerous)
@@ -289,31 +302,32 @@ pub(super) static TABLE: [Spec; COUNT] = [
     Spec::new(178, "echo", "1.0.0", 2, LOADING | STALE | FAST, Local).route(Route::Local),
     Spec::new(179, "eval", "2.6.0", -3,
         NOSCRIPT | STALE | SKIP_MONITOR | NO_MANDATORY_KEYS | MOVABLEKEYS, Scripting)
-        .counted(2, 1).refuse(Refusal::Script),
+        .counted(2, 1).route(Route::Script),
     Spec::new(180, "evalsha", "2.6.0", -3,
         NOSCRIPT | STALE | SKIP_MONITOR | NO_MANDATORY_KEYS | MOVABLEKEYS, Scripting)
-        .counted(2, 1).refuse(Refusal::Script),
+        .counted(2, 1).route(Route::Script),
     Spec::new(181, "evalsha_ro", "7.0.0", -3,
         READONLY | NOSCRIPT | STALE | SKIP_MONITOR | NO_MANDATORY_KEYS | MOVABLEKEYS, Scripting)
-        .counted(2, 1).refuse(Refusal::Script),
+        .counted(2, 1).route(Route::Script),
     Spec::new(182, "eval_ro", "7.0.0", -3,
         READONLY | NOSCRIPT | STALE | SKIP_MONITOR | NO_MANDATORY_KEYS | MOVABLEKEYS, Scripting)
-        .counted(2, 1).refuse(Refusal::Script),
+        .counted(2, 1).route(Route::Script),
     Spec::new(183, "exec", "1.2.0", 1, NOSCRIPT | LOADING | STALE | SKIP_COMMANDLOG, Pinned)
         .own(Need::Transaction),
     Spec::new(184, "exists", "1.0.0", -2, READONLY | FAST, CacheableRead)
         .range(1, -1, 1).cached(CacheRule::Multi, ReplyShape::Same),
     Spec::new(185, "expire", "1.0.0", -3, WRITE | FAST, Write).key(1),
     Spec::new(186, "expireat", "1.2.0", -3, WRITE | FAST, Write).key(1),
-    Spec::new(187, "expiretime", "7.0.0", 2, READONLY | FAST | VALUELESS, CacheableRead).key(1),
+    Spec::new(187, "expiretime", "7.0.0", 2, READONLY | FAST, CacheableRead)
+        .key(1).cached(CacheRule::Yes, ReplyShape::Same),
     Spec::new(188, "failover", "6.2.0", -1, ADMIN | NOSCRIPT | STALE, Dangerous)
         .refuse(Refusal::Dangerous),
     Spec::new(189, "fcall", "7.0.0", -3,
         NOSCRIPT | STALE | SKIP_MONITOR | NO_MANDATORY_KEYS | MOVABLEKEYS, Scripting)
-        .counted(2, 1).refuse(Refusal::Script),
+        .counted(2, 1).route(Route::Script),
     Spec::new(190, "fcall_ro", "7.0.0", -3,
         READONLY | NOSCRIPT | STALE | SKIP_MONITOR | NO_MANDATORY_KEYS | MOVABLEKEYS, Scripting)
-        .counted(2, 1).refuse(Refusal::Script),
+        .counted(2, 1).route(Route::Script),
     Spec::new(191, "flushall", "1.0.0", -1, WRITE, Dangerous).route(Route::ForwardUnlessPrefixed),
     Spec::new(192, "flushdb", "1.0.0", -1, WRITE, Dangerous).route(Route::ForwardUnlessPrefixed),
     Spec::new(193, "ft.add", "", -1, WRITE | DENYOOM | MODULE, Unsupported)
@@ -390,31 +404,36 @@ pub(super) static TABLE: [Spec; COUNT] = [
         .route(Route::ForwardUnlessPrefixed),
     Spec::new(233, "function", "7.0.0", -2, 0, Local).container(9),
     Spec::new(234, "function|delete", "7.0.0", 3, WRITE | NOSCRIPT, Dangerous),
-    Spec::new(235, "function|dump", "7.0.0", 2, NOSCRIPT, Scripting).refuse(Refusal::Script),
+    Spec::new(235, "function|dump", "7.0.0", 2, NOSCRIPT, Scripting),
     Spec::new(236, "function|flush", "7.0.0", -2, WRITE | NOSCRIPT, Dangerous),
     Spec::new(237, "function|help", "7.0.0", 2, LOADING | STALE, Local),
-    Spec::new(238, "function|kill", "7.0.0", 2, NOSCRIPT | ALLOW_BUSY, Dangerous),
-    Spec::new(239, "function|list", "7.0.0", -2, NOSCRIPT, Scripting).refuse(Refusal::Script),
-    Spec::new(240, "function|load", "7.0.0", -3, WRITE | DENYOOM | NOSCRIPT, Scripting)
-        .refuse(Refusal::Script),
+    Spec::new(238, "function|kill", "7.0.0", 2, NOSCRIPT | ALLOW_BUSY, Dangerous).own(Need::Aside),
+    Spec::new(239, "function|list", "7.0.0", -2, NOSCRIPT, Scripting),
+    Spec::new(240, "function|load", "7.0.0", -3, WRITE | DENYOOM | NOSCRIPT, Scripting),
     Spec::new(241, "function|restore", "7.0.0", -3, WRITE | DENYOOM | NOSCRIPT, Dangerous),
-    Spec::new(242, "function|stats", "7.0.0", 2, NOSCRIPT | ALLOW_BUSY, Scripting)
-        .refuse(Refusal::Script),
+    Spec::new(242, "function|stats", "7.0.0", 2, NOSCRIPT | ALLOW_BUSY, Scripting).own(Need::Aside),
     Spec::new(243, "geoadd", "3.2.0", -5, WRITE | DENYOOM, Write).key(1),
-    Spec::new(244, "geodist", "3.2.0", -4, READONLY, CacheableRead).key(1),
-    Spec::new(245, "geohash", "3.2.0", -2, READONLY, CacheableRead).key(1),
-    Spec::new(246, "geopos", "3.2.0", -2, READONLY, CacheableRead).key(1),
+    Spec::new(244, "geodist", "3.2.0", -4, READONLY, CacheableRead)
+        .key(1).cached(CacheRule::Yes, ReplyShape::SameButNull),
+    Spec::new(245, "geohash", "3.2.0", -2, READONLY, CacheableRead)
+        .key(1).cached(CacheRule::Yes, ReplyShape::Differs),
+    Spec::new(246, "geopos", "3.2.0", -2, READONLY, CacheableRead)
+        .key(1).cached(CacheRule::Yes, ReplyShape::Differs),
     Spec::new(247, "georadius", "3.2.0", -6, WRITE | DENYOOM | MOVABLEKEYS, MultiKeyWrite)
         .keys(KeySpec::Georadius { options: 6 }),
     Spec::new(248, "georadiusbymember", "3.2.0", -5, WRITE | DENYOOM | MOVABLEKEYS, MultiKeyWrite)
         .keys(KeySpec::Georadius { options: 5 }),
-    Spec::new(249, "georadiusbymember_ro", "3.2.10", -5, READONLY, CacheableRead).key(1),
-    Spec::new(250, "georadius_ro", "3.2.10", -6, READONLY, CacheableRead).key(1),
-    Spec::new(251, "geosearch", "6.2.0", -7, READONLY, CacheableRead).key(1),
+    Spec::new(249, "georadiusbymember_ro", "3.2.10", -5, READONLY, CacheableRead)
+        .key(1).cached(CacheRule::Yes, ReplyShape::Differs),
+    Spec::new(250, "georadius_ro", "3.2.10", -6, READONLY, CacheableRead)
+        .key(1).cached(CacheRule::Yes, ReplyShape::Differs),
+    Spec::new(251, "geosearch", "6.2.0", -7, READONLY, CacheableRead)
+        .key(1).cached(CacheRule::Yes, ReplyShape::Differs),
     Spec::new(252, "geosearchstore", "6.2.0", -8, WRITE | DENYOOM, MultiKeyWrite).range(1, 2, 1),
     Spec::new(253, "get", "1.0.0", 2, READONLY | FAST, CacheableRead)
         .key(1).cached(CacheRule::Yes, ReplyShape::SameButNull),
-    Spec::new(254, "getbit", "2.2.0", 3, READONLY | FAST, CacheableRead).key(1),
+    Spec::new(254, "getbit", "2.2.0", 3, READONLY | FAST, CacheableRead)
+        .key(1).cached(CacheRule::Yes, ReplyShape::Same),
     Spec::new(255, "getdel", "6.2.0", 2, WRITE | FAST, Write).key(1),
     Spec::new(256, "getex", "6.2.0", -2, WRITE | FAST, Write).key(1),
     Spec::new(257, "getrange", "2.4.0", 4, READONLY, CacheableRead)
@@ -429,7 +448,7 @@ pub(super) static TABLE: [Spec; COUNT] = [
     Spec::new(262, "hexpire", "redis 7.4.0 / valkey 9.0.0", -6, WRITE | FAST, Write).key(1),
     Spec::new(263, "hexpireat", "redis 7.4.0 / valkey 9.0.0", -6, WRITE | FAST, Write).key(1),
     Spec::new(264, "hexpiretime", "redis 7.4.0 / valkey 9.0.0", -5, READONLY | FAST, CacheableRead)
-        .key(1),
+        .key(1).cached(CacheRule::HashField, ReplyShape::Same),
     Spec::new(265, "hget", "2.0.0", 3, READONLY | FAST, CacheableRead)
         .key(1).cached(CacheRule::HashField, ReplyShape::SameButNull),
     Spec::new(266, "hgetall", "2.0.0", 2, READONLY, CacheableRead)
@@ -443,7 +462,8 @@ pub(super) static TABLE: [Spec; COUNT] = [
     Spec::new(273, "himport|set", "8.10.0", -5, WRITE | DENYOOM, Pinned).key(2).own(Need::Fieldset),
     Spec::new(274, "hincrby", "2.0.0", 4, WRITE | DENYOOM | FAST, Write).key(1),
     Spec::new(275, "hincrbyfloat", "2.6.0", 4, WRITE | DENYOOM | FAST, Write).key(1),
-    Spec::new(276, "hkeys", "2.0.0", 2, READONLY, CacheableRead).key(1),
+    Spec::new(276, "hkeys", "2.0.0", 2, READONLY, CacheableRead)
+        .key(1).cached(CacheRule::HashField, ReplyShape::Same),
     Spec::new(277, "hlen", "2.0.0", 2, READONLY | FAST, CacheableRead)
         .key(1).cached(CacheRule::HashField, ReplyShape::Same),
     Spec::new(278, "hmget", "2.0.0", -3, READONLY | FAST, CacheableRead)
@@ -459,7 +479,7 @@ pub(super) static TABLE: [Spec; COUNT] = [
     Spec::new(287, "hpexpire", "redis 7.4.0 / valkey 9.0.0", -6, WRITE | FAST, Write).key(1),
     Spec::new(288, "hpexpireat", "redis 7.4.0 / valkey 9.0.0", -6, WRITE | FAST, Write).key(1),
     Spec::new(289, "hpexpiretime", "redis 7.4.0 / valkey 9.0.0", -5, READONLY | FAST, CacheableRead)
-        .key(1),
+        .key(1).cached(CacheRule::HashField, ReplyShape::Same),
     Spec::new(290, "hpttl", "redis 7.4.0 / valkey 9.0.0", -5, READONLY | FAST, Read).key(1),
     Spec::new(291, "hrandfield", "6.2.0", -2, READONLY, Read).key(1),
     Spec::new(292, "hscan", "2.8.0", -3, READONLY, Read).key(1),
@@ -467,25 +487,30 @@ pub(super) static TABLE: [Spec; COUNT] = [
     Spec::new(294, "hsetex", "redis 8.0.0 / valkey 9.0.0", -6, WRITE | DENYOOM | FAST, Write)
         .key(1),
     Spec::new(295, "hsetnx", "2.0.0", 4, WRITE | DENYOOM | FAST, Write).key(1),
-    Spec::new(296, "hstrlen", "3.2.0", 3, READONLY | FAST, CacheableRead).key(1),
+    Spec::new(296, "hstrlen", "3.2.0", 3, READONLY | FAST, CacheableRead)
+        .key(1).cached(CacheRule::HashField, ReplyShape::Same),
     Spec::new(297, "httl", "redis 7.4.0 / valkey 9.0.0", -5, READONLY | FAST, Read).key(1),
-    Spec::new(298, "hvals", "2.0.0", 2, READONLY, CacheableRead).key(1),
+    Spec::new(298, "hvals", "2.0.0", 2, READONLY, CacheableRead)
+        .key(1).cached(CacheRule::HashField, ReplyShape::Same),
     Spec::new(299, "incr", "1.0.0", 2, WRITE | DENYOOM | FAST, Write).key(1),
     Spec::new(300, "incrby", "1.0.0", 3, WRITE | DENYOOM | FAST, Write).key(1),
     Spec::new(301, "incrbyfloat", "2.6.0", 3, WRITE | DENYOOM | FAST, Write).key(1),
     Spec::new(302, "increx", "8.8.0", -2, WRITE | DENYOOM | FAST, Write).key(1),
-    Spec::new(303, "info", "1.0.0", -1, LOADING | STALE, Read),
+    Spec::new(303, "info", "1.0.0", -1, LOADING | STALE, Read).route(Route::Edited),
     Spec::new(304, "json.arrappend", "1.0.0", -1, WRITE | DENYOOM | MODULE, Write).key(1),
-    Spec::new(305, "json.arrindex", "1.0.0", -1, READONLY | MODULE, CacheableRead).key(1),
+    Spec::new(305, "json.arrindex", "1.0.0", -1, READONLY | MODULE, CacheableRead)
+        .key(1).cached(CacheRule::Yes, ReplyShape::Differs),
     Spec::new(306, "json.arrinsert", "1.0.0", -1, WRITE | DENYOOM | MODULE, Write).key(1),
-    Spec::new(307, "json.arrlen", "1.0.0", -1, READONLY | MODULE, CacheableRead).key(1),
+    Spec::new(307, "json.arrlen", "1.0.0", -1, READONLY | MODULE, CacheableRead)
+        .key(1).cached(CacheRule::Yes, ReplyShape::Differs),
     Spec::new(308, "json.arrpop", "1.0.0", -1, WRITE | MODULE, Write).key(1),
     Spec::new(309, "json.arrtrim", "1.0.0", -1, WRITE | MODULE, Write).key(1),
     Spec::new(310, "json.clear", "2.0.0", -1, WRITE | MODULE, Write).key(1),
     Spec::new(311, "json.debug", "1.0.0", -1, READONLY | MODULE, Read).key(2),
     Spec::new(312, "json.del", "1.0.0", -1, WRITE | MODULE, Write).key(1),
     Spec::new(313, "json.forget", "1.0.0", -1, WRITE | MODULE, Write).key(1),
-    Spec::new(314, "json.get", "1.0.0", -1, READONLY | MODULE, CacheableRead).key(1),
+    Spec::new(314, "json.get", "1.0.0", -1, READONLY | MODULE, CacheableRead)
+        .key(1).cached(CacheRule::Yes, ReplyShape::SameButNull),
     Spec::new(315, "json.merge", "2.6.0", -1, WRITE | DENYOOM | MODULE, Write).key(1),
     Spec::new(316, "json.mget", "1.0.0", -1, READONLY | MODULE, Read).range(1, -2, 1),
     Spec::new(317, "json.mset", "2.6.0", -1, WRITE | DENYOOM | MODULE, MultiKeyWrite)
@@ -494,14 +519,19 @@ pub(super) static TABLE: [Spec; COUNT] = [
     Spec::new(319, "json.nummultby", "1.0.0", -1, WRITE | MODULE, Write).key(1),
     Spec::new(320, "json.numpowby", "1.0.0", -1, WRITE | MODULE, Unsupported)
         .key(1).refuse(Refusal::Internal),
-    Spec::new(321, "json.objkeys", "1.0.0", -1, READONLY | MODULE, CacheableRead).key(1),
-    Spec::new(322, "json.objlen", "1.0.0", -1, READONLY | MODULE, CacheableRead).key(1),
-    Spec::new(323, "json.resp", "1.0.0", -1, READONLY | MODULE, CacheableRead).key(1),
+    Spec::new(321, "json.objkeys", "1.0.0", -1, READONLY | MODULE, CacheableRead)
+        .key(1).cached(CacheRule::Yes, ReplyShape::Differs),
+    Spec::new(322, "json.objlen", "1.0.0", -1, READONLY | MODULE, CacheableRead)
+        .key(1).cached(CacheRule::Yes, ReplyShape::Differs),
+    Spec::new(323, "json.resp", "1.0.0", -1, READONLY | MODULE, CacheableRead)
+        .key(1).cached(CacheRule::Yes, ReplyShape::Differs),
     Spec::new(324, "json.set", "1.0.0", -1, WRITE | DENYOOM | MODULE, Write).key(1),
     Spec::new(325, "json.strappend", "1.0.0", -1, WRITE | DENYOOM | MODULE, Write).key(1),
-    Spec::new(326, "json.strlen", "1.0.0", -1, READONLY | MODULE, CacheableRead).key(1),
+    Spec::new(326, "json.strlen", "1.0.0", -1, READONLY | MODULE, CacheableRead)
+        .key(1).cached(CacheRule::Yes, ReplyShape::Differs),
     Spec::new(327, "json.toggle", "2.0.0", -1, WRITE | DENYOOM | MODULE, Write).key(1),
-    Spec::new(328, "json.type", "1.0.0", -1, READONLY | MODULE, CacheableRead).key(1),
+    Spec::new(328, "json.type", "1.0.0", -1, READONLY | MODULE, CacheableRead)
+        .key(1).cached(CacheRule::Yes, ReplyShape::Differs),
     Spec::new(329, "keys", "1.0.0", 2, READONLY, Read).reply(ReplyRule::Keys),
     Spec::new(330, "lastsave", "1.0.0", 1, LOADING | STALE | FAST, Read),
     Spec::new(331, "latency", "2.8.13", -2, 0, Local).container(7),
@@ -524,7 +554,8 @@ pub(super) static TABLE: [Spec; COUNT] = [
         .counted(1, 1).reply(ReplyRule::First),
     Spec::new(346, "lolwut", "5.0.0", -1, READONLY | FAST, Read),
     Spec::new(347, "lpop", "1.0.0", -2, WRITE | FAST, Write).key(1),
-    Spec::new(348, "lpos", "6.0.6", -3, READONLY, CacheableRead).key(1),
+    Spec::new(348, "lpos", "6.0.6", -3, READONLY, CacheableRead)
+        .key(1).cached(CacheRule::Yes, ReplyShape::SameButNull),
     Spec::new(349, "lpush", "1.0.0", -3, WRITE | DENYOOM | FAST, Write).key(1),
     Spec::new(350, "lpushx", "2.2.0", -3, WRITE | DENYOOM | FAST, Write).key(1),
     Spec::new(351, "lrange", "1.0.0", 4, READONLY, CacheableRead)
@@ -572,7 +603,8 @@ pub(super) static TABLE: [Spec; COUNT] = [
     Spec::new(382, "persist", "2.2.0", 2, WRITE | FAST, Write).key(1),
     Spec::new(383, "pexpire", "2.6.0", -3, WRITE | FAST, Write).key(1),
     Spec::new(384, "pexpireat", "2.6.0", -3, WRITE | FAST, Write).key(1),
-    Spec::new(385, "pexpiretime", "7.0.0", 2, READONLY | FAST | VALUELESS, CacheableRead).key(1),
+    Spec::new(385, "pexpiretime", "7.0.0", 2, READONLY | FAST, CacheableRead)
+        .key(1).cached(CacheRule::Yes, ReplyShape::Same),
     Spec::new(386, "pfadd", "2.8.9", -2, WRITE | DENYOOM | FAST, Write).key(1),
     Spec::new(387, "pfcount", "2.8.9", -2, READONLY, Read).range(1, -1, 1),
     Spec::new(388, "pfdebug", "2.8.9", 3, WRITE | DENYOOM | ADMIN, Dangerous).key(2),
@@ -585,7 +617,7 @@ pub(super) static TABLE: [Spec; COUNT] = [
     Spec::new(394, "psync", "2.8.0", -3,
         ADMIN | NOSCRIPT | NO_ASYNC_LOADING | NO_MULTI, Unsupported)
         .refuse(Refusal::Dangerous),
-    Spec::new(395, "pttl", "2.6.0", 2, READONLY | FAST | VALUELESS, Read).key(1),
+    Spec::new(395, "pttl", "2.6.0", 2, READONLY | FAST, Read).key(1),
     Spec::new(396, "publish", "2.0.0", 3, PUBSUB | LOADING | STALE | FAST, PubSub),
     Spec::new(397, "pubsub", "2.8.0", -2, 0, Local).container(6),
     Spec::new(398, "pubsub|channels", "2.8.0", -2, PUBSUB | LOADING | STALE, PubSub),
@@ -628,14 +660,12 @@ pub(super) static TABLE: [Spec; COUNT] = [
         .key(1).cached(CacheRule::Yes, ReplyShape::Same),
     Spec::new(425, "script", "2.6.0", -2, 0, Local).container(7),
     Spec::new(426, "script|debug", "3.2.0", -3, NOSCRIPT, Dangerous).refuse(Refusal::SharedLink),
-    Spec::new(427, "script|exists", "2.6.0", -3, NOSCRIPT | STALE, Scripting)
-        .refuse(Refusal::Script),
-    Spec::new(428, "script|flush", "2.6.0", -2, NOSCRIPT | STALE, Dangerous),
+    Spec::new(427, "script|exists", "2.6.0", -3, NOSCRIPT | STALE, Scripting),
+    Spec::new(428, "script|flush", "2.6.0", -2, NOSCRIPT | STALE, Dangerous).route(Route::Script),
     Spec::new(429, "script|help", "5.0.0", 2, LOADING | STALE, Local),
-    Spec::new(430, "script|kill", "2.6.0", 2, NOSCRIPT | ALLOW_BUSY, Dangerous),
-    Spec::new(431, "script|load", "2.6.0", 3, NOSCRIPT | STALE, Scripting).refuse(Refusal::Script),
-    Spec::new(432, "script|show", "valkey 8.0.0", 3, NOSCRIPT | STALE, Scripting)
-        .refuse(Refusal::Script),
+    Spec::new(430, "script|kill", "2.6.0", 2, NOSCRIPT | ALLOW_BUSY, Dangerous).own(Need::Aside),
+    Spec::new(431, "script|load", "2.6.0", 3, NOSCRIPT | STALE, Scripting).route(Route::Script),
+    Spec::new(432, "script|show", "valkey 8.0.0", 3, NOSCRIPT | STALE, Scripting),
     Spec::new(433, "sdiff", "1.0.0", -2, READONLY, CacheableRead).range(1, -1, 1),
     Spec::new(434, "sdiffcard", "8.10.0", -3, READONLY | MOVABLEKEYS, Read).counted(1, 1),
     Spec::new(435, "sdiffstore", "1.0.0", -3, WRITE | DENYOOM, MultiKeyWrite).range(1, -1, 1),
@@ -663,12 +693,13 @@ pub(super) static TABLE: [Spec; COUNT] = [
     Spec::new(452, "slowlog|reset", "2.2.12", 2, ADMIN | LOADING | STALE, Dangerous),
     Spec::new(453, "smembers", "1.0.0", 2, READONLY, CacheableRead)
         .key(1).cached(CacheRule::Yes, ReplyShape::Differs),
-    Spec::new(454, "smismember", "6.2.0", -3, READONLY | FAST, CacheableRead).key(1),
+    Spec::new(454, "smismember", "6.2.0", -3, READONLY | FAST, CacheableRead)
+        .key(1).cached(CacheRule::Yes, ReplyShape::Same),
     Spec::new(455, "smove", "1.0.0", 4, WRITE | FAST, MultiKeyWrite).range(1, 2, 1),
     Spec::new(456, "sort", "1.0.0", -2, WRITE | DENYOOM | MOVABLEKEYS, MultiKeyWrite)
         .keys(KeySpec::Sort),
     Spec::new(457, "sort_ro", "7.0.0", -2, READONLY | MOVABLEKEYS, CacheableRead)
-        .keys(KeySpec::Sort),
+        .keys(KeySpec::Sort).cached(CacheRule::Yes, ReplyShape::Differs).route(Route::CacheableByKey),
     Spec::new(458, "spop", "1.0.0", -2, WRITE | FAST, Write).key(1),
     Spec::new(459, "spublish", "7.0.0", 3, PUBSUB | LOADING | STALE | FAST, PubSub),
     Spec::new(460, "srandmember", "1.0.0", -2, READONLY, Read).key(1),
@@ -680,7 +711,8 @@ pub(super) static TABLE: [Spec; COUNT] = [
         .key(1).cached(CacheRule::Yes, ReplyShape::Same),
     Spec::new(465, "subscribe", "2.0.0", -2, PUBSUB | NOSCRIPT | LOADING | STALE, PubSub)
         .own(Need::Subscribe),
-    Spec::new(466, "substr", "1.0.0", 4, READONLY, CacheableRead).key(1),
+    Spec::new(466, "substr", "1.0.0", 4, READONLY, CacheableRead)
+        .key(1).cached(CacheRule::Yes, ReplyShape::Same),
     Spec::new(467, "sunion", "1.0.0", -2, READONLY, CacheableRead).range(1, -1, 1),
     Spec::new(468, "sunioncard", "8.10.0", -3, READONLY | MOVABLEKEYS, Read).counted(1, 1),
     Spec::new(469, "sunionstore", "1.0.0", -3, WRITE | DENYOOM, MultiKeyWrite).range(1, -1, 1),
@@ -709,8 +741,10 @@ pub(super) static TABLE: [Spec; COUNT] = [
     Spec::new(489, "topk.count", "2.0.0", -1, WRITE | MODULE, Write).key(1),
     Spec::new(490, "topk.incrby", "2.0.0", -1, WRITE | DENYOOM | MODULE, Write).key(1),
     Spec::new(491, "topk.info", "2.0.0", -1, READONLY | MODULE, Read).key(1),
-    Spec::new(492, "topk.list", "2.0.0", -1, READONLY | MODULE, CacheableRead).key(1),
-    Spec::new(493, "topk.query", "2.0.0", -1, READONLY | MODULE, CacheableRead).key(1),
+    Spec::new(492, "topk.list", "2.0.0", -1, READONLY | MODULE, CacheableRead)
+        .key(1).cached(CacheRule::Yes, ReplyShape::Differs),
+    Spec::new(493, "topk.query", "2.0.0", -1, READONLY | MODULE, CacheableRead)
+        .key(1).cached(CacheRule::Yes, ReplyShape::Differs),
     Spec::new(494, "topk.reserve", "2.0.0", -1, WRITE | DENYOOM | MODULE, Write).key(1),
     Spec::new(495, "touch", "3.2.1", -2, READONLY | FAST, Read).range(1, -1, 1),
     Spec::new(496, "trimslots", "8.4.0", -5, WRITE, Dangerous),
@@ -722,7 +756,8 @@ pub(super) static TABLE: [Spec; COUNT] = [
     Spec::new(501, "ts.decrby", "1.0.0", -1, WRITE | DENYOOM | MODULE, Write).key(1),
     Spec::new(502, "ts.del", "1.6.0", -1, WRITE | MODULE, Write).key(1),
     Spec::new(503, "ts.deleterule", "1.0.0", -1, WRITE | MODULE, MultiKeyWrite).range(1, 2, 1),
-    Spec::new(504, "ts.get", "1.0.0", -1, READONLY | MODULE, CacheableRead).key(1),
+    Spec::new(504, "ts.get", "1.0.0", -1, READONLY | MODULE, CacheableRead)
+        .key(1).cached(CacheRule::Yes, ReplyShape::Differs).route(Route::CacheableByKey),
     Spec::new(505, "ts.incrby", "1.0.0", -1, WRITE | DENYOOM | MODULE, Write).key(1),
     Spec::new(506, "ts.info", "1.0.0", -1, READONLY | MODULE, Read)
         .key(1).route(Route::ForwardUnlessPrefixed),
@@ -739,10 +774,12 @@ pub(super) static TABLE: [Spec; COUNT] = [
     Spec::new(513, "ts.queryindex", "1.0.0", -1, READONLY | MODULE, Read).reply(ReplyRule::Keys),
     Spec::new(514, "ts.querylabels", "8.10.0", -2, READONLY | MODULE, Read)
         .route(Route::ForwardUnlessPrefixed),
-    Spec::new(515, "ts.range", "1.0.0", -1, READONLY | MODULE, CacheableRead).key(1),
+    Spec::new(515, "ts.range", "1.0.0", -1, READONLY | MODULE, CacheableRead)
+        .key(1).cached(CacheRule::Yes, ReplyShape::Differs).route(Route::CacheableByKey),
     Spec::new(516, "ts.read", "8.10.0", -3, READONLY | MODULE, Read).key(1).own(Need::Block),
-    Spec::new(517, "ts.revrange", "1.4.0", -1, READONLY | MODULE, CacheableRead).key(1),
-    Spec::new(518, "ttl", "1.0.0", 2, READONLY | FAST | VALUELESS, Read).key(1),
+    Spec::new(517, "ts.revrange", "1.4.0", -1, READONLY | MODULE, CacheableRead)
+        .key(1).cached(CacheRule::Yes, ReplyShape::Differs).route(Route::CacheableByKey),
+    Spec::new(518, "ttl", "1.0.0", 2, READONLY | FAST, Read).key(1),
     Spec::new(519, "type", "1.0.0", 2, READONLY | FAST, CacheableRead)
         .key(1).cached(CacheRule::Yes, ReplyShape::Same),
     Spec::new(520, "unlink", "4.0.0", -2, WRITE | FAST, MultiKeyWrite).range(1, -1, 1),
@@ -751,12 +788,17 @@ pub(super) static TABLE: [Spec; COUNT] = [
     Spec::new(522, "unwatch", "2.2.0", 1, NOSCRIPT | LOADING | STALE | FAST | ALLOW_BUSY, Pinned)
         .own(Need::Transaction),
     Spec::new(523, "vadd", "8.0.0", -1, WRITE | DENYOOM | MODULE, Write).key(1),
-    Spec::new(524, "vcard", "8.0.0", -1, READONLY | MODULE | FAST, CacheableRead).key(1),
-    Spec::new(525, "vdim", "8.0.0", -1, READONLY | MODULE | FAST, CacheableRead).key(1),
-    Spec::new(526, "vemb", "8.0.0", -1, READONLY | MODULE | FAST, CacheableRead).key(1),
-    Spec::new(527, "vgetattr", "8.0.0", -1, READONLY | MODULE | FAST, CacheableRead).key(1),
+    Spec::new(524, "vcard", "8.0.0", -1, READONLY | MODULE | FAST, CacheableRead)
+        .key(1).cached(CacheRule::Yes, ReplyShape::Same),
+    Spec::new(525, "vdim", "8.0.0", -1, READONLY | MODULE | FAST, CacheableRead)
+        .key(1).cached(CacheRule::Yes, ReplyShape::Same),
+    Spec::new(526, "vemb", "8.0.0", -1, READONLY | MODULE | FAST, CacheableRead)
+        .key(1).cached(CacheRule::Yes, ReplyShape::Differs),
+    Spec::new(527, "vgetattr", "8.0.0", -1, READONLY | MODULE | FAST, CacheableRead)
+        .key(1).cached(CacheRule::Yes, ReplyShape::SameButNull),
     Spec::new(528, "vinfo", "8.0.0", -1, READONLY | MODULE | FAST, Read).key(1),
-    Spec::new(529, "vismember", "8.2.0", -1, READONLY | MODULE, CacheableRead).key(1),
+    Spec::new(529, "vismember", "8.2.0", -1, READONLY | MODULE, CacheableRead)
+        .key(1).cached(CacheRule::Yes, ReplyShape::Differs),
     Spec::new(530, "vlinks", "8.0.0", -1, READONLY | MODULE | FAST, Read).key(1),
     Spec::new(531, "vrandmember", "8.0.0", -1, READONLY | MODULE, Read).key(1),
     Spec::new(532, "vrange", "8.4.0", -4, READONLY | MODULE, Read).key(1),
@@ -791,21 +833,25 @@ pub(super) static TABLE: [Spec; COUNT] = [
     Spec::new(557, "xinfo|groups", "5.0.0", 3, READONLY, Read).key(2),
     Spec::new(558, "xinfo|help", "5.0.0", 2, LOADING | STALE, Local),
     Spec::new(559, "xinfo|stream", "5.0.0", -3, READONLY, Read).key(2),
-    Spec::new(560, "xlen", "5.0.0", 2, READONLY | FAST, CacheableRead).key(1),
+    Spec::new(560, "xlen", "5.0.0", 2, READONLY | FAST, CacheableRead)
+        .key(1).cached(CacheRule::Yes, ReplyShape::Same),
     Spec::new(561, "xnack", "8.8.0", -7, WRITE | FAST, Write).key(1).reply(ReplyRule::Error),
     Spec::new(562, "xpending", "5.0.0", -3, READONLY, Read).key(1).reply(ReplyRule::Error),
-    Spec::new(563, "xrange", "5.0.0", -4, READONLY, CacheableRead).key(1),
+    Spec::new(563, "xrange", "5.0.0", -4, READONLY, CacheableRead)
+        .key(1).cached(CacheRule::Yes, ReplyShape::Same),
     Spec::new(564, "xread", "5.0.0", -4, READONLY | BLOCKING | MOVABLEKEYS, Blocking)
         .keys(KeySpec::Streams).reply(ReplyRule::Streams).route(Route::OwnIfBlocking),
     Spec::new(565, "xreadgroup", "5.0.0", -7, WRITE | BLOCKING | MOVABLEKEYS, Blocking)
         .keys(KeySpec::Streams).reply(ReplyRule::Streams).route(Route::OwnIfBlocking),
-    Spec::new(566, "xrevrange", "5.0.0", -4, READONLY, CacheableRead).key(1),
+    Spec::new(566, "xrevrange", "5.0.0", -4, READONLY, CacheableRead)
+        .key(1).cached(CacheRule::Yes, ReplyShape::Same),
     Spec::new(567, "xsetid", "5.0.0", -3, WRITE | DENYOOM | FAST, Write).key(1),
     Spec::new(568, "xtrim", "5.0.0", -4, WRITE, Write).key(1),
     Spec::new(569, "zadd", "1.2.0", -4, WRITE | DENYOOM | FAST, Write).key(1),
     Spec::new(570, "zcard", "1.2.0", 2, READONLY | FAST, CacheableRead)
         .key(1).cached(CacheRule::Yes, ReplyShape::Same),
-    Spec::new(571, "zcount", "2.0.0", 4, READONLY | FAST, CacheableRead).key(1),
+    Spec::new(571, "zcount", "2.0.0", 4, READONLY | FAST, CacheableRead)
+        .key(1).cached(CacheRule::Yes, ReplyShape::Same),
     Spec::new(572, "zdiff", "6.2.0", -3, READONLY | MOVABLEKEYS, CacheableRead).counted(1, 1),
     Spec::new(573, "zdiffstore", "6.2.0", -4, WRITE | DENYOOM | MOVABLEKEYS, MultiKeyWrite)
         .keys(KeySpec::DestinationCounted),
@@ -814,27 +860,36 @@ pub(super) static TABLE: [Spec; COUNT] = [
     Spec::new(576, "zintercard", "7.0.0", -3, READONLY | MOVABLEKEYS, CacheableRead).counted(1, 1),
     Spec::new(577, "zinterstore", "2.0.0", -4, WRITE | DENYOOM | MOVABLEKEYS, MultiKeyWrite)
         .keys(KeySpec::DestinationCounted),
-    Spec::new(578, "zlexcount", "2.8.9", 4, READONLY | FAST, CacheableRead).key(1),
+    Spec::new(578, "zlexcount", "2.8.9", 4, READONLY | FAST, CacheableRead)
+        .key(1).cached(CacheRule::Yes, ReplyShape::Same),
     Spec::new(579, "zmpop", "7.0.0", -4, WRITE | MOVABLEKEYS, MultiKeyWrite)
         .counted(1, 1).reply(ReplyRule::First),
-    Spec::new(580, "zmscore", "6.2.0", -3, READONLY | FAST, CacheableRead).key(1),
+    Spec::new(580, "zmscore", "6.2.0", -3, READONLY | FAST, CacheableRead)
+        .key(1).cached(CacheRule::Yes, ReplyShape::Differs),
     Spec::new(581, "zpopmax", "5.0.0", -2, WRITE | FAST, Write).key(1),
     Spec::new(582, "zpopmin", "5.0.0", -2, WRITE | FAST, Write).key(1),
     Spec::new(583, "zrandmember", "6.2.0", -2, READONLY, Read).key(1),
     Spec::new(584, "zrange", "1.2.0", -4, READONLY, CacheableRead)
         .key(1).cached(CacheRule::Yes, ReplyShape::Differs),
-    Spec::new(585, "zrangebylex", "2.8.9", -4, READONLY, CacheableRead).key(1),
-    Spec::new(586, "zrangebyscore", "1.0.5", -4, READONLY, CacheableRead).key(1),
+    Spec::new(585, "zrangebylex", "2.8.9", -4, READONLY, CacheableRead)
+        .key(1).cached(CacheRule::Yes, ReplyShape::Same),
+    Spec::new(586, "zrangebyscore", "1.0.5", -4, READONLY, CacheableRead)
+        .key(1).cached(CacheRule::Yes, ReplyShape::Differs),
     Spec::new(587, "zrangestore", "6.2.0", -5, WRITE | DENYOOM, MultiKeyWrite).range(1, 2, 1),
-    Spec::new(588, "zrank", "2.0.0", -3, READONLY | FAST, CacheableRead).key(1),
+    Spec::new(588, "zrank", "2.0.0", -3, READONLY | FAST, CacheableRead)
+        .key(1).cached(CacheRule::Yes, ReplyShape::Differs),
     Spec::new(589, "zrem", "1.2.0", -3, WRITE | FAST, Write).key(1),
     Spec::new(590, "zremrangebylex", "2.8.9", 4, WRITE, Write).key(1),
     Spec::new(591, "zremrangebyrank", "2.0.0", 4, WRITE, Write).key(1),
     Spec::new(592, "zremrangebyscore", "1.2.0", 4, WRITE, Write).key(1),
-    Spec::new(593, "zrevrange", "1.2.0", -4, READONLY, CacheableRead).key(1),
-    Spec::new(594, "zrevrangebylex", "2.8.9", -4, READONLY, CacheableRead).key(1),
-    Spec::new(595, "zrevrangebyscore", "2.2.0", -4, READONLY, CacheableRead).key(1),
-    Spec::new(596, "zrevrank", "2.0.0", -3, READONLY | FAST, CacheableRead).key(1),
+    Spec::new(593, "zrevrange", "1.2.0", -4, READONLY, CacheableRead)
+        .key(1).cached(CacheRule::Yes, ReplyShape::Differs),
+    Spec::new(594, "zrevrangebylex", "2.8.9", -4, READONLY, CacheableRead)
+        .key(1).cached(CacheRule::Yes, ReplyShape::Same),
+    Spec::new(595, "zrevrangebyscore", "2.2.0", -4, READONLY, CacheableRead)
+        .key(1).cached(CacheRule::Yes, ReplyShape::Differs),
+    Spec::new(596, "zrevrank", "2.0.0", -3, READONLY | FAST, CacheableRead)
+        .key(1).cached(CacheRule::Yes, ReplyShape::Differs),
     Spec::new(597, "zscan", "2.8.0", -3, READONLY, Read).key(1),
     Spec::new(598, "zscore", "1.2.0", 3, READONLY | FAST, CacheableRead)
         .key(1).cached(CacheRule::Yes, ReplyShape::Differs),

@@ -101,31 +101,34 @@ fn arity() {
 
 #[test]
 fn what_is_cached() {
-    let mut cached: Vec<&str> =
-        all().iter().filter(|spec| spec.cacheable()).map(|spec| spec.name).collect();
-    cached.sort_unstable();
-    let expected = "exists get getrange hexists hget hgetall hlen hmget lindex llen lrange mget \
-                    scard sismember smembers strlen type zcard zrange zscore";
-    assert_eq!(cached.join(" "), expected);
+    assert_eq!(all().iter().filter(|spec| spec.cacheable()).count(), 76 + 2);
     for spec in all() {
-        assert_eq!(spec.cacheable(), spec.route == Route::Cacheable, "{}", spec.name);
+        let is_routed = matches!(spec.route, Route::Cacheable | Route::CacheableByKey);
+        assert_eq!(spec.cacheable(), is_routed, "{}", spec.name);
         if spec.cacheable() {
             assert!(!spec.writes() && !spec.carries_no_value(), "{}", spec.name);
             assert_eq!((spec.class, spec.reply), (Class::CacheableRead, ReplyRule::AsIs));
-            let single = spec.keys.single() == Some(1);
-            assert_eq!(single, spec.cache != CacheRule::Multi, "{}", spec.name);
+            let of_one_key = spec.keys.single() == Some(1) || spec.keys == KeySpec::Sort;
+            assert_eq!(of_one_key, spec.cache != CacheRule::Multi, "{}", spec.name);
+        } else if spec.class == Class::CacheableRead {
+            assert_eq!((spec.keys.single(), spec.route), (None, Route::Forward), "{}", spec.name);
         }
     }
     let shape = |name| spec(name).shape;
     assert_eq!((shape("get"), shape("mget")), (ReplyShape::SameButNull, ReplyShape::SameButNull));
     assert_eq!((shape("exists"), shape("lrange")), (ReplyShape::Same, ReplyShape::Same));
     assert_eq!((shape("hmget"), shape("zscore")), (ReplyShape::Differs, ReplyShape::Differs));
+    assert_eq!(
+        (shape("georadius_ro"), shape("lpos")),
+        (ReplyShape::Differs, ReplyShape::SameButNull)
+    );
     let by_field: Vec<&str> = all()
         .iter()
         .filter(|spec| spec.cache == CacheRule::HashField)
         .map(|spec| spec.name)
         .collect();
-    assert_eq!(by_field.join(" "), "hexists hget hgetall hlen hmget");
+    let expected = "hexists hexpiretime hget hgetall hkeys hlen hmget hpexpiretime hstrlen hvals";
+    assert_eq!(by_field.join(" "), expected);
 }
 
 #[test]
@@ -147,33 +150,43 @@ fn what_writes() {
         .filter(|spec| spec.carries_no_value() && spec.keys != KeySpec::None)
         .map(|spec| spec.name)
         .collect();
-    let expected = "expiretime memory|usage object|encoding object|freq object|idletime \
-                    object|refcount pexpiretime pttl ttl";
+    let expected = "memory|usage object|encoding object|freq object|idletime object|refcount";
     assert_eq!(silent.join(" "), expected);
-    assert!(spec("ping").carries_no_value() && !spec("type").carries_no_value());
+    assert!(spec("ping").carries_no_value());
+    assert!(["type", "ttl", "expiretime"].iter().all(|name| !spec(name).carries_no_value()));
 }
 
 #[test]
 fn dispositions() {
-    use Disposition::{Cacheable, Forward, Local, Own, Refuse};
+    use Disposition::{Cacheable, Edited, Forward, Local, Own, Refuse, Script};
     for (request, plain, prefixed) in [
         ("get a", Cacheable, Cacheable),
         ("exists a b", Cacheable, Cacheable),
         ("set a 1", Forward, Forward),
         ("sinter a b", Forward, Forward),
+        ("sort_ro a get #", Cacheable, Cacheable),
+        ("sort_ro a get b_*", Forward, Forward),
         ("publish a b", Forward, Forward),
-        ("config get a", Forward, Forward),
+        ("config get a", Edited, Edited),
         ("command", Forward, Forward),
         ("command docs", Forward, Forward),
         ("client id", Local, Local),
         ("hello 3", Local, Local),
-        ("client kill a", Refuse(Refusal::SharedLink), Refuse(Refusal::SharedLink)),
+        ("client kill a", Local, Local),
         ("client tracking on", Own(Need::Tracking), Own(Need::Tracking)),
         ("cluster info", Refuse(Refusal::Cluster), Refuse(Refusal::Cluster)),
         ("multi", Own(Need::Transaction), Own(Need::Transaction)),
         ("blpop a 0", Own(Need::Block), Own(Need::Block)),
         ("subscribe a", Own(Need::Subscribe), Own(Need::Subscribe)),
-        ("eval s 0", Refuse(Refusal::Script), Refuse(Refusal::Script)),
+        ("eval s 0", Script, Script),
+        ("fcall f 0", Script, Script),
+        ("script load s", Script, Script),
+        ("script flush", Script, Script),
+        ("script exists s", Forward, Forward),
+        ("script kill", Own(Need::Block), Own(Need::Block)),
+        ("function load s", Forward, Forward),
+        ("function delete l", Forward, Forward),
+        ("script debug yes", Refuse(Refusal::SharedLink), Refuse(Refusal::SharedLink)),
         ("shutdown", Refuse(Refusal::Dangerous), Refuse(Refusal::Dangerous)),
         ("module list", Forward, Forward),
         ("restore-asking a 0 b", Refuse(Refusal::Internal), Refuse(Refusal::Internal)),
@@ -200,9 +213,13 @@ fn dispositions() {
 fn a_shared_connection_is_safe() {
     for spec in all() {
         let safe = match spec.route {
-            Route::Refuse(_) | Route::Local | Route::Cacheable | Route::Own(_) => true,
+            Route::Refuse(_)
+            | Route::Local
+            | Route::Cacheable
+            | Route::CacheableByKey
+            | Route::Own(_) => true,
             Route::OwnIfBlocking => spec.keys == KeySpec::Streams,
-            Route::Forward | Route::ForwardUnlessPrefixed => {
+            Route::Forward | Route::Edited | Route::ForwardUnlessPrefixed | Route::Script => {
                 !matches!(spec.class, Class::Pinned | Class::Blocking | Class::Unsupported)
                     && !spec.flags.has(Flags::BLOCKING)
                     && spec.keys != KeySpec::Unread

@@ -4,8 +4,8 @@
 use crate::command;
 use crate::config::written::{self, Commands, Patterns, TtlProbe, Written};
 use crate::config::{
-    Admission, AuthMode, Cache, Level, Log, LogFormat, Mode, OnDown, Rule, Server, Settings,
-    TrackingMode, Upstream,
+    Admission, AuthMode, Cache, Level, Log, LogFormat, Mode, OnDown, Rule, ScriptPolicy, Scripts,
+    Server, Settings, TrackingMode, Upstream,
 };
 use crate::keys::Prefix;
 use crate::net::address::Address;
@@ -58,6 +58,7 @@ pub(super) fn settings(written: &Written, notes: &mut Notes) -> Option<Settings>
     let rules: Vec<Rule> =
         rules.map(|(index, rule)| one_rule(index, rule, &inherited, notes)).collect();
     shadowed(&rules, notes);
+    let scripts = scripts(&written.scripts, notes);
     let admin_listen = admin_listen(written, notes);
     let (cache, metrics_path) = (cache(&written.cache, notes), metrics_path(written, notes));
     let log = Log {
@@ -77,6 +78,7 @@ pub(super) fn settings(written: &Written, notes: &mut Notes) -> Option<Settings>
         rules,
         default_rule: inherited,
         tracking: written.invalidation.tracking.unwrap_or(TrackingMode::Broadcast),
+        scripts,
         admin_listen,
         metrics_path,
         log,
@@ -395,6 +397,27 @@ fn cache(cache: &written::Cache, notes: &mut Notes) -> Cache {
         notes.warn(format!("cache.max_memory is above the cgroup's limit of {}", Size(limit)));
     }
     Cache { max_memory, max_variants, sweep_interval, commands }
+}
+
+fn scripts(scripts: &written::Scripts, notes: &mut Notes) -> Scripts {
+    let (mut shas, mut functions) = (Vec::new(), Vec::new());
+    for entry in scripts.allow.iter().flatten() {
+        let is_sha = entry.len() == 40 && entry.bytes().all(|byte| byte.is_ascii_hexdigit());
+        match entry.strip_prefix("function:") {
+            Some(name) if !name.is_empty() => functions.push(name.to_owned()),
+            None if is_sha => shas.push(entry.to_ascii_lowercase()),
+            _ => notes.fault(format!(
+                "scripts.allow: `{entry}` is neither the SHA1 of a script (40 hexadecimal digits) \
+                 nor \"function:NAME\""
+            )),
+        }
+    }
+    Scripts {
+        policy: scripts.policy.unwrap_or(ScriptPolicy::Refuse),
+        shas,
+        functions,
+        memory: scripts.memory.unwrap_or(Size(8 << 20)).as_usize(),
+    }
 }
 
 /// 25 % of the cgroup's memory, at most 256 MB.

@@ -9,6 +9,7 @@
 mod check;
 mod load;
 mod place;
+mod shown;
 pub mod written;
 
 pub use load::{ConfigError, Fault, Loaded, Overrides, Source, load};
@@ -105,6 +106,17 @@ word! {
 }
 
 word! {
+    /// `scripts.policy`: what becomes of a script, under a key prefix, that may use other keys than
+    /// those it is given.
+    ScriptPolicy {
+        /// It is refused.
+        Refuse = "refuse",
+        /// It runs: only its KEYS are rewritten.
+        Allow = "allow",
+    }
+}
+
+word! {
     /// `log.format`.
     LogFormat {
         /// Text on a terminal, else JSON.
@@ -141,6 +153,8 @@ pub struct Settings {
     pub default_rule: Rule,
     /// `invalidation.tracking`.
     pub tracking: TrackingMode,
+    /// `[scripts]`.
+    pub scripts: Scripts,
     /// `admin.listen`; `None` = off.
     pub admin_listen: Option<String>,
     /// `metrics.path`.
@@ -236,6 +250,19 @@ pub struct Rule {
     pub ttl_probe: bool,
     /// Which misses are stored.
     pub admission: Admission,
+}
+
+/// `[scripts]`.
+#[derive(Clone, Debug)]
+pub struct Scripts {
+    /// What becomes of a script, under a prefix, that may use other keys than it is given.
+    pub policy: ScriptPolicy,
+    /// Scripts that run unread: SHA1 in hexadecimal.
+    pub shas: Vec<String>,
+    /// Functions that may be called under a prefix.
+    pub functions: Vec<String>,
+    /// Bytes of texts remembered at most.
+    pub memory: usize,
 }
 
 /// `[log]`.

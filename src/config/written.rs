@@ -1,7 +1,9 @@
 //! The configuration as it is written: one field for one TOML key, nothing filled in yet.
 //! `Option` = not written. What a key means stands in `proxy.toml` and in [`super::Settings`].
 
-use crate::config::{Admission, AuthMode, Level, LogFormat, Mode, OnDown, TrackingMode};
+use crate::config::{
+    Admission, AuthMode, Level, LogFormat, Mode, OnDown, ScriptPolicy, TrackingMode,
+};
 use crate::units::duration::Span;
 use crate::units::size::Size;
 use serde::Deserialize;
@@ -29,6 +31,8 @@ pub struct Written {
     pub rules: Vec<Rule>,
     /// `[invalidation]`.
     pub invalidation: Invalidation,
+    /// `[scripts]`.
+    pub scripts: Scripts,
     /// `[admin]`.
     pub admin: Admin,
     /// `[metrics]`.
@@ -154,6 +158,15 @@ table! {
     /// `[invalidation]`: how changes are heard of.
     Invalidation {
         tracking: TrackingMode,
+    }
+}
+
+table! {
+    /// `[scripts]`: what runs within the server.
+    Scripts {
+        policy: ScriptPolicy,
+        allow: Vec<String>,
+        memory: Size,
     }
 }
 

@@ -118,9 +118,14 @@ fn refuse(socket: &Socket) {
 /// A worker's life: takes clients in until the acceptor is gone.
 pub async fn serve(shared: Arc<Shared>, block: Arc<Block>, mut inbox: Inbox) {
     let worker = Worker::new(shared, block, inbox.number, Arc::clone(&inbox.clients));
+    let shared = Arc::clone(&worker.shared);
+    let Some(bell) = shared.bells.of(inbox.number) else {
+        return;
+    };
     let mut landed = Vec::new();
     let mut tidy = tokio::time::interval(Duration::from_secs(1));
     loop {
+        let pause = shared.pause.left(&shared.clock);
         tokio::select! {
             letter = inbox.letters.recv() => match letter {
                 Some(Letter::Client(socket)) => admit(&worker, socket),
@@ -129,7 +134,16 @@ pub async fn serve(shared: Arc<Shared>, block: Arc<Block>, mut inbox: Inbox) {
             },
             // Its sender lives in `shared`, as long as this worker.
             _ = inbox.landings.recv_many(&mut landed, LANDINGS_AT_ONCE) => worker.land(&mut landed),
-            _ = tidy.tick() => worker.tidy_up(),
+            () = bell.notified() => worker.look_around(),
+            () = tokio::time::sleep(pause.unwrap_or_default()), if pause.is_some() => {
+                worker.look_around();
+            }
+            _ = tidy.tick() => {
+                worker.tidy_up();
+                if inbox.number == 0 {
+                    shared.ledger.tick(shared.clock.now());
+                }
+            }
         }
     }
 }

@@ -5,7 +5,7 @@
 //! close a connection that all clients share.
 
 use crate::cache::stripe_bit;
-use crate::command::{KeySpec, ReplyRule, Spec, keys};
+use crate::command::{ReplyRule, Spec, keys};
 use crate::data::pinned::Own;
 use crate::data::session::{Batch, Session};
 use crate::data::upstream::{Effect, Kind, Pipeline, Ticket, Waiter};
@@ -49,8 +49,8 @@ pub fn command_as(
     };
     match spec.reply {
         ReplyRule::Keys => write_keys(&mut link.output, request, &shared.prefix),
-        ReplyRule::Scan if spec.keys == KeySpec::None => {
-            write_scan(&mut link.output, request, &shared.prefix);
+        ReplyRule::Scan if !shared.prefix.is_empty() => {
+            Scan::of(request, &shared.prefix).write(request.arg(1), &mut link.output);
         }
         _ => write_command(link, spec, request, &shared.prefix, visit),
     }
@@ -109,11 +109,7 @@ pub fn write_words(out: &mut BytesMut, words: &[&[u8]]) {
 
 /// What a command does to the cache beside the keys it names (R13).
 fn effect(spec: &Spec) -> Effect {
-    match spec.name {
-        "info" => Effect::Info,
-        _ if spec.writes_everything() => Effect::Clear,
-        _ => Effect::None,
-    }
+    if spec.writes_everything() { Effect::Clear } else { Effect::None }
 }
 
 /// Writes `request` with `prefix` before each of its keys, and visits them.
@@ -187,25 +183,45 @@ fn write_keys(out: &mut BytesMut, request: &Request<'_>, prefix: &Prefix) {
     }
 }
 
-/// SCAN: every MATCH is rewritten (the last one counts); without one, the prefix is matched.
-fn write_scan(out: &mut BytesMut, request: &Request<'_>, prefix: &Prefix) {
-    let is_match = |index: usize| {
-        index >= 2 && index.is_multiple_of(2) && request.arg(index).eq_ignore_ascii_case(b"match")
-    };
-    let has_match = (2..request.len()).any(is_match);
-    let adds = !has_match && !prefix.is_empty();
-    write::array(out, request.len() + if adds { 2 } else { 0 });
-    for (index, argument) in request.from(0).enumerate() {
-        if index > 0 && is_match(index - 1) {
-            write_pattern(out, argument, prefix);
-        } else {
-            write::bulk(out, argument);
+/// A client's SCAN as it is asked under a prefix, at any cursor.
+#[derive(Debug)]
+pub struct Scan {
+    arguments: usize,
+    /// The arguments behind the cursor, as they are sent.
+    options: BytesMut,
+}
+
+impl Scan {
+    /// Every MATCH is rewritten (the last one counts); without one, the prefix is matched.
+    pub fn of(request: &Request<'_>, prefix: &Prefix) -> Self {
+        let is_match = |index: usize| {
+            index >= 2
+                && index.is_multiple_of(2)
+                && request.arg(index).eq_ignore_ascii_case(b"match")
+        };
+        let mut options = BytesMut::new();
+        let adds = !(2..request.len()).any(is_match);
+        // In front, so that a malformed rest stays the server's to refuse.
+        if adds {
+            write::bulk(&mut options, b"MATCH");
+            write_pattern(&mut options, b"*", prefix);
         }
-        // Behind the cursor, so that a malformed rest stays the server's to refuse.
-        if index == 1 && adds {
-            write::bulk(out, b"MATCH");
-            write_pattern(out, b"*", prefix);
+        for index in 2..request.len() {
+            if is_match(index - 1) {
+                write_pattern(&mut options, request.arg(index), prefix);
+            } else {
+                write::bulk(&mut options, request.arg(index));
+            }
         }
+        Self { arguments: request.len() + if adds { 2 } else { 0 }, options }
+    }
+
+    /// Asks for the page at a cursor.
+    pub fn write(&self, cursor: &[u8], out: &mut BytesMut) {
+        write::array(out, self.arguments);
+        write::bulk(out, b"SCAN");
+        write::bulk(out, cursor);
+        out.extend_from_slice(&self.options);
     }
 }
 

@@ -4,13 +4,14 @@
 //! from here. Every answer that names a key and does not fill it invalidates it.
 
 use crate::cache::{Cache, Extra, Filled, Question, Reply};
-use crate::command::replies;
+use crate::command::{Flags, ReplyShape, Spec, replies};
+use crate::config::OnDown;
 use crate::data::order::Frame;
 use crate::data::output::SHARE_MIN;
 use crate::data::pinned::{Step, answer, notice};
 use crate::data::upstream::{Effect, Kind, Parts, Pipeline, Ticket};
 use crate::data::worker::Clients;
-use crate::data::{Shared, consult, split, walk};
+use crate::data::{Shared, consult, script, split, walk};
 use crate::stats::{Block, Counter, Outcome};
 use crate::units::clock::Tick;
 use crate::units::mutant::{self, Mutant};
@@ -98,17 +99,41 @@ fn pair(link: &mut Pipeline, frame: &Frame<'_>, desk: &mut Desk<'_>) -> Result<(
     let Some(ticket) = link.front() else {
         return Err(Fault::Stray);
     };
-    match &ticket.kind {
-        Kind::Forward(_) => {
+    let is_read = matches!(ticket.kind, Kind::Read(_) | Kind::Parts(_));
+    if is_read && kind == Some(b'-') && !desk.shared.prefix.is_empty() {
+        let error = without_prefix(ticket.spec, frame.bytes(), desk.shared);
+        return by_kind(link, &Frame::Borrowed(&error), desk);
+    }
+    by_kind(link, frame, desk)
+}
+
+/// An error to a cached read: a server older than the table quotes the arguments of a command that
+/// it does not know.
+#[cold]
+fn without_prefix(spec: &Spec, error: &[u8], shared: &Shared) -> BytesMut {
+    let mut clean = BytesMut::new();
+    if !replies::strip(spec.reply, shared.prefix.as_bytes(), error, &mut clean) {
+        clean.extend_from_slice(error);
+    }
+    clean
+}
+
+/// An answer to the ticket at the front.
+#[inline]
+fn by_kind(link: &mut Pipeline, frame: &Frame<'_>, desk: &mut Desk<'_>) -> Result<(), Fault> {
+    match link.front().map(|ticket| &ticket.kind) {
+        None => Err(Fault::Stray),
+        Some(Kind::Forward(_)) => {
             forwarded(link, frame, desk);
             Ok(())
         }
-        Kind::Read(read) if read.is_answered => proof(link, frame, desk),
-        Kind::Read(_) => value(link, frame, desk),
-        Kind::Parts(parts) if parts.is_answered => part_proof(link, frame, desk),
-        Kind::Parts(_) => part_values(link, frame, desk),
-        Kind::Walk(_) => walk::step(link, frame.bytes(), desk),
-        Kind::Own(_) => answer::take(link, frame, desk),
+        Some(Kind::Read(read)) if read.is_answered => proof(link, frame, desk),
+        Some(Kind::Read(_)) => value(link, frame, desk),
+        Some(Kind::Parts(parts)) if parts.is_answered => part_proof(link, frame, desk),
+        Some(Kind::Parts(_)) => part_values(link, frame, desk),
+        Some(Kind::Walk(_)) => walk::step(link, frame.bytes(), desk),
+        Some(Kind::Own(_)) => answer::take(link, frame, desk),
+        Some(Kind::Script(_)) => script::answer(link, frame, desk),
     }
 }
 
@@ -133,9 +158,9 @@ pub fn forwarded(link: &mut Pipeline, frame: &Frame<'_>, desk: &mut Desk<'_>) {
     }
     let prefix = &desk.shared.prefix;
     let proto = link.proto;
-    if matches!(ticket.kind, Kind::Forward(Effect::Info)) {
+    if let Kind::Forward(Effect::Edit(edit)) = &ticket.kind {
         let mut text = std::mem::take(desk.scratch);
-        crate::data::local::append_info(frame.bytes(), proto, desk.shared, &mut text);
+        edit.answer(frame.bytes(), proto, desk.shared, &mut text);
         deliver(&ticket, &Frame::Borrowed(&text), Outcome::Bypass, desk);
         text.clear();
         *desk.scratch = text;
@@ -170,7 +195,7 @@ fn value(link: &mut Pipeline, frame: &Frame<'_>, desk: &mut Desk<'_>) -> Result<
     };
     let rule = shared.rules.get(read.rule);
     let expects_probe = read.fills && rule.ttl_probe;
-    match (&read.token, as_reply(frame.bytes())) {
+    match (&read.token, as_reply(ticket.spec, frame.bytes())) {
         (Some(token), Some(stored)) if read.fills => {
             let (key, extra) = text.split_at_checked(read.key_len as usize).unwrap_or_default();
             let question = Question {
@@ -215,6 +240,7 @@ fn value(link: &mut Pipeline, frame: &Frame<'_>, desk: &mut Desk<'_>) -> Result<
     let is_error = frame.bytes().first() == Some(&b'-');
     let coalesced = joined.len() as u64 + abroad;
     desk.block.command(index, is_error, 1 + coalesced);
+    desk.block.took(index, took);
     desk.block.observe(Outcome::Coalesced, took, coalesced);
     desk.clients.deliver(owner, frame);
     for waiter in joined {
@@ -235,7 +261,7 @@ fn proof(link: &mut Pipeline, frame: &Frame<'_>, desk: &Desk<'_>) -> Result<(), 
     // An error (-LOADING, -BUSY, -NOPERM) proves nothing: as if the key had no time left.
     let pttl = reply::integer(frame.bytes()).unwrap_or(-2);
     // "No such key", twice: of that a negative life is proved, as of nil.
-    let is_absence = frame.bytes() == b":-2\r\n" && replies::of_no_key(entry.as_ref());
+    let is_absence = frame.bytes() == b":-2\r\n" && replies::of_no_key(spec, entry.as_ref());
     let (ttl, pttl) = if is_absence && policy.negative_ttl > 0 {
         (policy.negative_ttl, -1)
     } else {
@@ -275,7 +301,7 @@ fn part_values(link: &mut Pipeline, frame: &Frame<'_>, desk: &mut Desk<'_>) -> R
             desk.shared.cache.invalidate(part.hash);
         }
     } else {
-        store_parts(parts, fetched.clone(), spec.index, db, desk);
+        store_parts(parts, fetched.clone(), spec, db, desk);
     }
     parts.is_answered = true;
     let whole = if is_error {
@@ -290,6 +316,7 @@ fn part_values(link: &mut Pipeline, frame: &Frame<'_>, desk: &mut Desk<'_>) -> R
     }
     desk.block.observe(Outcome::Miss, took, 1);
     desk.block.command(index, is_error, 1);
+    desk.block.took(index, took);
     desk.clients.deliver(owner, &Frame::Borrowed(&whole));
     Ok(())
 }
@@ -297,17 +324,18 @@ fn part_values(link: &mut Pipeline, frame: &Frame<'_>, desk: &mut Desk<'_>) -> R
 fn store_parts(
     parts: &mut Parts,
     fetched: reply::Elements<'_>,
-    mget: u16,
+    mget: &Spec,
     db: u32,
     desk: &Desk<'_>,
 ) {
     let shared = desk.shared;
     for (part, bytes) in parts.asked.iter_mut().zip(fetched) {
-        let (Some(token), Some(stored), true) = (&part.token, as_reply(bytes), part.fills) else {
+        let (Some(token), Some(stored), true) = (&part.token, as_reply(mget, bytes), part.fills)
+        else {
             shared.cache.invalidate(part.hash);
             continue;
         };
-        let command = if stored == Reply::Nil { mget } else { desk.shared.get.index };
+        let command = if stored == Reply::Nil { mget.index } else { desk.shared.get.index };
         let question = split::question(&part.key, part.hash, command, db);
         let rule = shared.rules.get(part.rule);
         let policy = consult::policy(shared, desk.shared.get, rule);
@@ -344,14 +372,33 @@ fn part_proof(link: &mut Pipeline, frame: &Frame<'_>, desk: &Desk<'_>) -> Result
     check_pttl(frame)
 }
 
-/// A reply as it may be stored; `None` for an error.
+/// A reply as it may be stored; `None` if it may not.
+///
+/// Nil is stored as a mark, and served as `$-1` or `_`. RESP2's other nil, `*-1`, is stored as it
+/// stands, where each protocol has its own replies. Where both share one, a type of RESP3 only is
+/// not what the table says: it is not stored, nor is a nil among replies that have none.
 #[inline]
-fn as_reply(bytes: &[u8]) -> Option<Reply<'_>> {
-    match bytes.first() {
-        Some(b'-' | b'!') | None => None,
-        _ if reply::is_null(bytes) => Some(Reply::Nil),
+fn as_reply<'b>(spec: &Spec, bytes: &'b [u8]) -> Option<Reply<'b>> {
+    let is_shared = spec.shape != ReplyShape::Differs;
+    match bytes.first()? {
+        b'-' | b'!' => None,
+        _ if reply::is_null(bytes) => match (spec.shape, bytes.first()) {
+            (ReplyShape::Same, _) => None,
+            (_, Some(b'$' | b'_')) => Some(Reply::Nil),
+            (ReplyShape::SameButNull, _) => None,
+            (ReplyShape::Differs, _) => Some(Reply::Bytes(bytes)),
+        },
+        b'+' | b':' | b'$' | b'*' => Some(Reply::Bytes(bytes)),
+        _ if is_shared => None,
         _ => Some(Reply::Bytes(bytes)),
     }
+    // Modules may answer an error for one of several; the server's own commands do not.
+    .filter(|_| !spec.flags.has(Flags::MODULE) || !has_error(bytes))
+}
+
+#[cold]
+fn has_error(bytes: &[u8]) -> bool {
+    reply::elements(bytes).any(|element| matches!(element.first(), Some(b'-' | b'!')))
 }
 
 fn reason(filled: &Filled) -> Counter {
@@ -369,7 +416,9 @@ fn reason(filled: &Filled) -> Counter {
 pub fn deliver(ticket: &Ticket, frame: &Frame<'_>, outcome: Outcome, desk: &mut Desk<'_>) {
     let is_error = frame.bytes().first() == Some(&b'-');
     desk.block.command(ticket.spec.index, is_error, 1);
-    desk.block.observe(outcome, desk.now.0.saturating_sub(ticket.asked_at.0), 1);
+    let took = desk.now.0.saturating_sub(ticket.asked_at.0);
+    desk.block.took(ticket.spec.index, took);
+    desk.block.observe(outcome, took, 1);
     desk.clients.deliver(ticket.owner, frame);
 }
 
@@ -400,7 +449,7 @@ impl Lost {
 /// Fails the front ticket: what it names is invalidated (its outcome is unknown, A15), and its
 /// clients are told as `on_down` says.
 pub fn fail_front(link: &mut Pipeline, mut lost: Lost, desk: &mut Desk<'_>) {
-    let cache = &desk.shared.cache;
+    let (cache, proto) = (&desk.shared.cache, link.proto);
     let Some(ticket) = link.pop(|hash| {
         cache.invalidate(hash);
     }) else {
@@ -434,7 +483,13 @@ pub fn fail_front(link: &mut Pipeline, mut lost: Lost, desk: &mut Desk<'_>) {
             Step::Block => answer::unblocked(ticket.owner.client, desk),
             _ => {}
         },
-        Kind::Walk(_) | Kind::Forward(Effect::None | Effect::Info) => {}
+        Kind::Forward(Effect::Edit(edit)) if desk.shared.limits.on_down == OnDown::Error => {
+            let mut text = BytesMut::new();
+            if edit.answer_alone(proto, desk.shared, &mut text) {
+                return deliver(&ticket, &Frame::Borrowed(&text), Outcome::Local, desk);
+            }
+        }
+        Kind::Walk(_) | Kind::Script(_) | Kind::Forward(Effect::None | Effect::Edit(_)) => {}
     }
     desk.block.command(ticket.spec.index, true, 1 + ticket.joined.len() as u64);
     for waiter in std::iter::once(ticket.owner).chain(ticket.joined) {

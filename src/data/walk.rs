@@ -3,6 +3,7 @@
 //!
 //! ```text
 //!   RANDOMKEY   ask; a key of another version: ask again; after TRIES: SCAN for one
+//!   SCAN        ask; a page without a key of ours: the next page, for SEARCH at most
 //!   FLUSHDB     SCAN MATCH prefix* -> UNLINK page -> next page ... -> +OK
 //!   FLUSHALL    INFO keyspace -> as FLUSHDB in each database that has keys, on its own link
 //! ```
@@ -12,7 +13,7 @@
 //! stands at the front: one of an impossible shape closes the link, which fails the ticket like
 //! every other. Without a prefix nothing here is used: the commands are forwarded as they are.
 
-use crate::command::Spec;
+use crate::command::{ReplyRule, Spec, replies};
 use crate::data::forward;
 use crate::data::order::Frame;
 use crate::data::session::{Batch, Session};
@@ -32,6 +33,10 @@ const TRIES: u32 = 16;
 
 /// Keys looked at per page: a page of UNLINK stays below a millisecond on the server.
 const PAGE: &[u8] = b"500";
+
+/// How long a SCAN goes on by itself for a first key, in nanoseconds. An empty page that is not the
+/// last is a legal answer, and most clients' loops end at none.
+const SEARCH: u64 = 20_000_000;
 
 /// The cursor that a SCAN begins with and that its last page brings.
 const START: &[u8] = b"0";
@@ -57,12 +62,22 @@ enum Step {
     Random(u32),
     /// SCAN for RANDOMKEY, because other keys are by far more.
     Find,
+    /// The client's own SCAN.
+    Scan(Box<Search>),
     /// INFO keyspace: where are keys?
     Keyspace,
     /// SCAN for keys to unlink.
     Page,
     /// UNLINK of one page; the next one is at this cursor.
     Unlink(Box<[u8]>),
+}
+
+/// A client's SCAN that has found no key yet.
+#[derive(Debug)]
+struct Search {
+    scan: forward::Scan,
+    /// When no further page is asked for.
+    until: Tick,
 }
 
 /// What follows an answer.
@@ -80,14 +95,15 @@ enum Next {
 /// The link on which a walk is, and whose keys it looks for.
 struct Place<'p> {
     db: u32,
+    now: Tick,
     proto: Proto,
     connection: u64,
     prefix: &'p Prefix,
 }
 
 impl<'p> Place<'p> {
-    const fn of(link: &Pipeline, prefix: &'p Prefix) -> Self {
-        Self { db: link.db, proto: link.proto, connection: link.connection(), prefix }
+    const fn of(link: &Pipeline, prefix: &'p Prefix, now: Tick) -> Self {
+        Self { db: link.db, now, proto: link.proto, connection: link.connection(), prefix }
     }
 }
 
@@ -111,6 +127,12 @@ pub fn begin(
         "randomkey" => {
             ask(&mut link.output, &[b"RANDOMKEY"]);
             Step::Random(TRIES)
+        }
+        "scan" => {
+            let scan = forward::Scan::of(request, prefix);
+            scan.write(request.arg(1), &mut link.output);
+            let until = Tick(batch.view.now.0.saturating_add(SEARCH));
+            Step::Scan(Box::new(Search { scan, until }))
         }
         "flushdb" => {
             ask_page(&mut link.output, START, prefix);
@@ -153,7 +175,7 @@ fn is_flush(request: &Request<'_>) -> bool {
 
 /// The answer to one step: either the next step is asked, or the client has its answer.
 pub fn step(link: &mut Pipeline, answer: &[u8], desk: &mut Desk<'_>) -> Result<(), Fault> {
-    let place = Place::of(link, &desk.shared.prefix);
+    let place = Place::of(link, &desk.shared.prefix, desk.now);
     let Some(Ticket { kind: Kind::Walk(walk), .. }) = link.front() else {
         return Err(Fault::Stray);
     };
@@ -175,7 +197,7 @@ pub fn step(link: &mut Pipeline, answer: &[u8], desk: &mut Desk<'_>) -> Result<(
 pub fn enter(link: &mut Pipeline, mut ticket: Ticket, prefix: &Prefix, now: Tick) {
     let mut out = BytesMut::new();
     if let Kind::Walk(walk) = &mut ticket.kind {
-        walk.first_page(Step::Page, &Place::of(link, prefix), &mut out);
+        walk.first_page(Step::Page, &Place::of(link, prefix, now), &mut out);
     }
     ask_on(link, ticket, &out, now);
 }
@@ -225,6 +247,7 @@ impl Walk {
         match &mut self.step {
             Step::Random(_) => self.random(answer, place, out),
             Step::Find => self.find(answer, place, out),
+            Step::Scan(search) => search.hear(answer, place, out),
             Step::Keyspace => {
                 self.databases = databases(answer).ok_or(Fault::Shape)?;
                 Ok(self.next_database(place, out))
@@ -342,6 +365,20 @@ impl Walk {
     }
 }
 
+impl Search {
+    /// A page with a key, the last page, or the last for now is the answer; else the next is asked.
+    fn hear(&self, answer: &[u8], place: &Place<'_>, out: &mut BytesMut) -> Result<Next, Fault> {
+        let page = Page::of(answer, place.prefix).ok_or(Fault::Shape)?;
+        if page.keys().next().is_none() && page.cursor != START && place.now.0 < self.until.0 {
+            self.scan.write(page.cursor, out);
+            return Ok(Next::Ask);
+        }
+        let prefix = place.prefix.as_bytes();
+        let has_answer = replies::strip(ReplyRule::Scan, prefix, answer, out);
+        if has_answer { Ok(Next::Done) } else { Err(Fault::Shape) }
+    }
+}
+
 /// A reply to SCAN.
 struct Page<'a> {
     cursor: &'a [u8],
@@ -350,7 +387,7 @@ struct Page<'a> {
 
 impl<'a> Page<'a> {
     /// `None` if this is no answer to a SCAN that matched the prefix: what is not ours must never
-    /// be unlinked.
+    /// be unlinked, nor shown.
     fn of(answer: &'a [u8], prefix: &Prefix) -> Option<Self> {
         let mut elements = reply::elements(answer);
         let cursor = elements.next().and_then(reply::bulk)?;

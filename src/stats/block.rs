@@ -24,11 +24,27 @@ pub struct PipelineCounts {
     pub commands: u64,
 }
 
-/// One row of the command table: answers that were no error, and errors.
+/// One row of the command table: answers that were no error, errors, those of the errors that
+/// nearside gave before the command was carried out, and the time that answers took.
 #[derive(Debug, Default)]
 struct CommandCounts {
     ok: AtomicU64,
     error: AtomicU64,
+    rejected: AtomicU64,
+    nanos: AtomicU64,
+}
+
+/// One row of the command table, summed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CommandTotals {
+    /// Answers that were no error.
+    pub ok: u64,
+    /// Errors.
+    pub error: u64,
+    /// Of the errors, those that nearside gave before the command was carried out.
+    pub rejected: u64,
+    /// What its answers took together; hits and what nearside answers itself take no time.
+    pub nanos: u64,
 }
 
 /// What one thread counts. Aligned so that no two writers share a cache line (or the line that
@@ -85,6 +101,23 @@ impl Block {
         }
     }
 
+    /// Counts a command that is refused before it is carried out.
+    pub fn reject(&self, index: u16) {
+        self.command(index, true, 1);
+        if let Some(counts) = self.commands.get(usize::from(index)).or_else(|| self.commands.last())
+        {
+            bump(&counts.rejected, 1);
+        }
+    }
+
+    /// The answer to the command at `index` took this long.
+    #[inline]
+    pub fn took(&self, index: u16, nanos: u64) {
+        if let Some(counts) = self.commands.get(usize::from(index)) {
+            bump(&counts.nanos, nanos);
+        }
+    }
+
     /// Counts `count` answers that took `nanos` each.
     #[inline]
     pub fn observe(&self, outcome: Outcome, nanos: u64, count: u64) {
@@ -123,11 +156,13 @@ impl Block {
         self.gauges.get(gauge as usize).map_or(0, |cell| cell.load(Ordering::Relaxed))
     }
 
-    /// Adds the answers per row, errors second, to `total`; the last row is the unknown ones.
-    pub(super) fn add_commands(&self, total: &mut [[u64; 2]]) {
-        for ([ok, error], counts) in total.iter_mut().zip(&self.commands) {
-            *ok += counts.ok.load(Ordering::Relaxed);
-            *error += counts.error.load(Ordering::Relaxed);
+    /// Adds the counts per row to `total`; the last row is the unknown ones.
+    pub(super) fn add_commands(&self, total: &mut [CommandTotals]) {
+        for (total, counts) in total.iter_mut().zip(&self.commands) {
+            total.ok += counts.ok.load(Ordering::Relaxed);
+            total.error += counts.error.load(Ordering::Relaxed);
+            total.rejected += counts.rejected.load(Ordering::Relaxed);
+            total.nanos += counts.nanos.load(Ordering::Relaxed);
         }
     }
 

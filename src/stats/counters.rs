@@ -88,6 +88,7 @@ rows! {
         ClosedOutputLimit [reason = "output_limit"]
         ClosedProtocol [reason = "protocol"]
         ClosedDrain [reason = "drain"]
+        ClosedKilled [reason = "killed"]
         ClosedUpstream [reason = "upstream"]
         ClosedError [reason = "error"]
     }

@@ -1,6 +1,6 @@
 //! Blocks, counted and summed.
 
-use super::{Block, Counter, Gauge, OTHER, Outcome, Stats};
+use super::{Block, CommandTotals, Counter, Gauge, OTHER, Outcome, Stats};
 
 #[test]
 fn blocks_are_summed() {
@@ -51,7 +51,18 @@ fn commands_by_row_and_the_unknown_last() {
     block.command(1, true, 2);
     block.command(2, true, 4);
     block.command(u16::MAX, false, 8);
-    assert_eq!(stats.commands(), [[1, 0], [0, 2], [8, 4]]);
+    block.took(0, 32);
+    block.took(u16::MAX, 64);
+    block.reject(1);
+    block.reject(u16::MAX);
+    assert_eq!(
+        stats.commands(),
+        [
+            CommandTotals { ok: 1, error: 0, rejected: 0, nanos: 32 },
+            CommandTotals { ok: 0, error: 3, rejected: 1, nanos: 0 },
+            CommandTotals { ok: 8, error: 5, rejected: 1, nanos: 0 },
+        ]
+    );
 }
 
 #[test]

@@ -1,6 +1,7 @@
-//! Words without a home of their own: time, sizes, durations.
+//! Words without a home of their own: time, sizes, durations, processor time.
 
 pub mod clock;
 pub mod duration;
 pub mod mutant;
 pub mod size;
+pub mod usage;

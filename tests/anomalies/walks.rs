@@ -4,6 +4,7 @@
 use crate::stage::{Client, Link, Stage, request};
 use bytes::BytesMut;
 use nearside::data::ahead::Ahead;
+use nearside::data::pause::Held;
 use nearside::data::session::{Batch, Session};
 use nearside::data::settle::{Desk, settle};
 use nearside::data::upstream::{ClientId, Pipelines};
@@ -124,6 +125,7 @@ fn each_step_has_its_own_time_and_the_walk_the_sum() {
         shared,
         block: &block,
         view: shared.cache.view(stage.now()),
+        held: Held::Nothing,
         ahead: &mut Ahead::default(),
         hits: 0,
         commands: 0,

@@ -4,12 +4,15 @@ use nearside::cache::{Cache, Extra, Policy, Question};
 use nearside::command;
 use nearside::config::{OnDown, Overrides, load};
 use nearside::data::flights::{Flights, Landing};
+use nearside::data::local::{Ledger, Profile};
+use nearside::data::pause::{Bells, Pause};
 use nearside::data::registry::{Client, Registry};
 use nearside::data::{Limits, Shared};
 use nearside::live::Live;
 use nearside::net::client::PeerAddress;
 use nearside::net::dialer::Dialer;
 use nearside::rules::Rules;
+use nearside::scripts::Scripts;
 use nearside::stats::{Block, Stats};
 use nearside::units::clock::{Clock, Tick};
 use nearside::wire::request;
@@ -148,7 +151,7 @@ impl Fixture {
         let settings = load(&overrides).unwrap().settings;
         let cache = Arc::new(Cache::new(1 << 20, 4));
         let hash = cache.hash(KEY);
-        let stats = Stats::new(command::all().len());
+        let stats = Arc::new(Stats::new(command::all().len()));
         let (flights, inboxes) = Flights::new(WORKERS);
         let shared = Shared {
             cache,
@@ -159,6 +162,9 @@ impl Fixture {
             flights,
             dedicated: std::sync::atomic::AtomicUsize::new(0),
             registry: Registry::default(),
+            pause: Pause::default(),
+            bells: Bells::new(WORKERS),
+            ledger: Ledger::new(Arc::clone(&stats), Profile::default(), Tick(1)),
             dialer: Arc::new(Dialer {
                 target: settings.upstream.target.clone(),
                 tls: None,
@@ -166,6 +172,7 @@ impl Fixture {
                 timeout: Duration::from_secs(1),
                 name: String::new(),
             }),
+            scripts: Scripts::new(&settings.scripts, true),
             get: command::by_name("get").unwrap(),
             limits: Limits {
                 mode: settings.mode,

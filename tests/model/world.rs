@@ -9,6 +9,7 @@ use nearside::cache::{Cache, Reply};
 use nearside::control::invalidate::listener::Listener;
 use nearside::data::flights::{Landing, News};
 use nearside::data::order::Frame;
+use nearside::data::pause::Held;
 use nearside::data::session::{Batch, Session};
 use nearside::data::settle::{Desk, Lost, fail_front, settle};
 use nearside::data::upstream::{ClientId, State, Waiter, flight_name};
@@ -292,6 +293,7 @@ impl<'f> World<'f> {
             shared,
             block,
             view,
+            held: Held::Nothing,
             ahead: &mut thread.ahead,
             hits: 0,
             commands: 0,

@@ -11,18 +11,18 @@ use std::process::{Command, Stdio};
 const SETTINGS: &[&str] = &["keys.version = \"v1\""];
 
 /// A program that is ended if it hangs: what it waited for then fails its test.
-fn program(path: impl AsRef<OsStr>) -> Command {
+pub(crate) fn program(path: impl AsRef<OsStr>) -> Command {
     let mut command = Command::new("timeout");
     command.arg("120").arg(path);
     command
 }
 
-fn script(name: &str) -> PathBuf {
+pub(crate) fn script(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients").join(name)
 }
 
 /// Runs a client to its end; it says "ok".
-fn run(command: &mut Command) {
+pub(crate) fn run(command: &mut Command) {
     let output = command.stdin(Stdio::null()).output();
     let output = output.unwrap_or_else(|error| panic!("{command:?}: {error}; run tests/run"));
     let said = String::from_utf8_lossy(&output.stdout);
@@ -60,7 +60,7 @@ fn redis_py_resp3() {
 }
 
 /// Node finds modules beside `NODE_PATH`, wherever the script is.
-fn node(name: &str, port: u16, arguments: &[&str]) {
+pub(crate) fn node(name: &str, port: u16, arguments: &[&str]) {
     let modules = installed("node/node_modules");
     let mut command = program("node");
     run(command.env("NODE_PATH", modules).arg(script(name)).arg(port.to_string()).args(arguments));

@@ -351,7 +351,7 @@ fn refusals_name_the_command() {
     let proxy = Proxy::start(&server.url(), &["keys.version = \"v1\""]);
     let mut ours = proxy.dial();
     for line in [
-        "EVAL redis 0",
+        "SCRIPT DEBUG YES",
         "CLIENT KILL ID 1",
         "CLIENT REPLY OFF",
         "SHUTDOWN",

@@ -3,11 +3,20 @@
 //! ```text
 //!   harness        servers, proxies and raw connections; each ends with the test that made it
 //!   differential   the same commands direct and through nearside: the same bytes
+//!   every_row      every row of the table: vectors of all kinds, direct and through nearside
+//!   sweep          each cached read and every write that can change its reply
 //!   foreign        writes past nearside are seen through it
 //!   clients        redis-cli, redis-py, ioredis, node-redis; handshakes of others as transcripts
+//!   introspection  CLIENT, INFO, CONFIG: nearside's own answers
+//!   tools          redis-cli's modes; what RedisInsight and redis_exporter ask
 //!   hostile        what is not RESP, or too much of it
+//!   own_links      transactions, blocking, subscriptions, tracking: the same plays on both ways
+//!   scripts        scripts and functions, with and without a version
+//!   scripts        scripts and functions, with and without a version
 //!   own_links      transactions, blocking, subscriptions, tracking: the same plays direct and through it
 //!   outage         upstream gone, frozen, or refusing; drain
+//!   users          what is built on clients: queues of jobs, locks, sessions, rooms; with a version
+//!                  of keys and without
 //!   doors          passwords, TLS to upstream, Unix sockets
 //! ```
 //!
@@ -18,8 +27,14 @@
 mod clients;
 mod differential;
 mod doors;
+mod every_row;
 mod foreign;
 mod harness;
 mod hostile;
+mod introspection;
 mod outage;
 mod own_links;
+mod scripts;
+mod sweep;
+mod tools;
+mod users;

@@ -245,7 +245,7 @@ impl Series {
         }
         self.figures.publish(sources);
         let names = self.names.iter().map(String::as_str).chain(std::iter::repeat("unknown"));
-        let commands = stats.commands();
+        let commands = stats.commands().into_iter().map(|totals| [totals.ok, totals.error]);
         let seen: Vec<_> = names.zip(commands).filter(|(_, counts)| *counts != [0, 0]).collect();
         self.commands.publish(&self.registrar, &seen);
         let namespaces = stats.namespaces();

@@ -4,7 +4,6 @@ use super::Step;
 use super::subscribe;
 use super::tracking;
 use crate::command::{ReplyRule, replies};
-use crate::data::local;
 use crate::data::order::Frame;
 use crate::data::settle::{self, Desk, Fault};
 use crate::data::upstream::{ClientId, Kind, Pipeline, Place, Queued, Ticket, Transaction};
@@ -16,6 +15,16 @@ use std::sync::atomic::Ordering;
 /// Takes the answer to the front ticket, which is of an own link's kind.
 #[cold]
 pub fn take(link: &mut Pipeline, frame: &Frame<'_>, desk: &mut Desk<'_>) -> Result<(), Fault> {
+    let taken = step(link, frame, desk);
+    if let Some(pin) = &link.pin
+        && let Some(session) = pin.client.and_then(|client| desk.clients.session(client))
+    {
+        pin.show(&session.client);
+    }
+    taken
+}
+
+fn step(link: &mut Pipeline, frame: &Frame<'_>, desk: &mut Desk<'_>) -> Result<(), Fault> {
     let is_error = matches!(frame.bytes().first(), Some(b'-' | b'!'));
     let Some(Ticket { owner, kind: Kind::Own(step), .. }) = link.front() else {
         return Err(Fault::Stray);
@@ -47,9 +56,9 @@ pub fn take(link: &mut Pipeline, frame: &Frame<'_>, desk: &mut Desk<'_>) -> Resu
             link.pop(|_| {});
         }
         Step::Redirection if !is_error => {
-            let (prefix, registry) = (&desk.shared.prefix, &desk.shared.registry);
+            let redirect = redirect_of(client, desk);
             let mut text = BytesMut::new();
-            tracking::translate(frame.bytes(), prefix, registry, &mut text);
+            tracking::translate(frame.bytes(), &desk.shared.prefix, redirect, &mut text);
             deliver(link, &text, desk);
         }
         step => {
@@ -73,6 +82,12 @@ pub fn take(link: &mut Pipeline, frame: &Frame<'_>, desk: &mut Desk<'_>) -> Resu
         }
     }
     Ok(())
+}
+
+/// The client, by nearside's number, to which this one has its invalidations sent.
+pub fn redirect_of(client: ClientId, desk: &mut Desk<'_>) -> i64 {
+    let session = desk.clients.session(client);
+    session.map_or(0, |session| session.client.state.redirect.load(Ordering::Relaxed))
 }
 
 /// What the answer to a simple step changes.
@@ -223,8 +238,7 @@ fn executed(
 ) -> Option<Bytes> {
     let prefix = &desk.shared.prefix;
     let is_touched = |queued: &Queued| {
-        matches!(queued.place, Place::Ours(_))
-            || queued.spec.name == "info"
+        matches!(queued.place, Place::Ours(_) | Place::Edited(_))
             || (!prefix.is_empty() && queued.spec.reply != ReplyRule::AsIs)
     };
     // Errors may quote keys, whatever the command.
@@ -244,9 +258,7 @@ fn executed(
         };
         match place {
             Place::Ours(reply) => out.extend_from_slice(reply),
-            _ if spec.name == "info" => {
-                local::append_info(element, link.proto, desk.shared, &mut out);
-            }
+            Place::Edited(edit) => edit.answer(element, link.proto, desk.shared, &mut out),
             _ if prefix.is_empty() || !spec.reply.concerns(element) => {
                 out.extend_from_slice(element);
             }

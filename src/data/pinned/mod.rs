@@ -112,6 +112,7 @@ pub fn serve(
     match need {
         Need::Transaction => transaction::outside(session, spec, request, batch),
         Need::Block => block(session, spec, request, batch),
+        Need::Aside => return plain(session, spec, request, batch),
         Need::Wait => {
             // The server counts from the last write of the connection that asks. What this client
             // wrote, it wrote on the shared link: a message to nobody is the next thing the
@@ -121,7 +122,12 @@ pub fn serve(
             }
             block(session, spec, request, batch);
         }
-        Need::Subscribe => subscribe::ask(session, spec, request, batch),
+        Need::Subscribe => {
+            // What CLIENT REPLY silences are replies; this is told like a message.
+            let is_muted = std::mem::replace(&mut session.order.is_muted, false);
+            subscribe::ask(session, spec, request, batch);
+            session.order.is_muted = is_muted;
+        }
         Need::Tracking => tracking::ask(session, spec, request, batch),
         Need::Monitor => {
             let kind = Kind::Own(Box::new(Step::Monitor));
@@ -137,6 +143,20 @@ pub fn serve(
             forward::command_as(session, spec, request, Kind::Own(Box::new(step)), batch);
             settle(session);
         }
+    }
+    Flow::Next
+}
+
+/// A script runs on a link of its client's own, so that one that takes long holds up nobody but
+/// its client: the others hear `-BUSY` from the server, as they would without nearside. Where no
+/// link may be had it runs on the shared one.
+#[cold]
+pub fn for_script(session: &mut Session, batch: &mut Batch<'_>) -> Flow {
+    if session.own.is_none() {
+        if !session.order.is_clear() {
+            return Flow::Barrier;
+        }
+        try_link(session, batch);
     }
     Flow::Next
 }
@@ -272,10 +292,24 @@ fn with_pin<T: Default>(
     link.and_then(|link| batch.links.pin(link)).map(run).unwrap_or_default()
 }
 
-/// Takes a link for this session, on which nothing is out. False, and the error is written, if
-/// there are as many as there may be.
+/// As [`try_link`]; false, and the error is written, if there are as many links as there may be.
 #[cold]
 fn take_link(session: &mut Session, batch: &mut Batch<'_>) -> bool {
+    let is_taken = try_link(session, batch);
+    if !is_taken {
+        let most = batch.shared.limits.dedicated_max;
+        batch.block.add(Counter::RejectedDedicatedMax, 1);
+        let text = format!(
+            "ERR proxy: all {most} dedicated upstream connections are in use \
+             (upstream.dedicated_max)"
+        );
+        session.error(text.as_bytes());
+    }
+    is_taken
+}
+
+/// Takes a link for this session, of which nothing is out, if one may be had.
+fn try_link(session: &mut Session, batch: &mut Batch<'_>) -> bool {
     let shared = batch.shared;
     let most = shared.limits.dedicated_max;
     let may_add = || {
@@ -284,12 +318,6 @@ fn take_link(session: &mut Session, batch: &mut Batch<'_>) -> bool {
     };
     let (db, proto) = (session.db, session.proto);
     let Some(link) = batch.links.take(db, proto, batch.me, batch.view.now, may_add) else {
-        batch.block.add(Counter::RejectedDedicatedMax, 1);
-        let text = format!(
-            "ERR proxy: all {most} dedicated upstream connections are in use \
-             (upstream.dedicated_max)"
-        );
-        session.error(text.as_bytes());
         return false;
     };
     let id = batch.links.pin(link).map_or(0, |pin| pin.upstream_id);
@@ -354,6 +382,7 @@ pub fn reset(session: &mut Session, spec: &'static Spec, batch: &mut Batch<'_>) 
     session.own = None;
     session.link = None;
     session.client.upstream_id.store(0, Ordering::Relaxed);
+    session.client.clear_own();
     session.wait();
     true
 }

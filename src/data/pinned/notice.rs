@@ -1,6 +1,7 @@
 //! What the server says unasked on an own link: messages, invalidations, MONITOR's lines. They go
 //! to the link's client at once, between its replies.
 
+use super::answer;
 use super::subscribe;
 use crate::data::settle::Desk;
 use crate::data::upstream::{Kind, Pipeline};
@@ -47,8 +48,9 @@ pub fn take(link: &mut Pipeline, frame: &[u8], desk: &mut Desk<'_>) -> bool {
 }
 
 /// By its first word.
-fn word(link: &mut Pipeline, frame: &[u8], desk: &Desk<'_>, out: &mut BytesMut) -> bool {
-    let prefix = &desk.shared.prefix;
+fn word(link: &mut Pipeline, frame: &[u8], desk: &mut Desk<'_>, out: &mut BytesMut) -> bool {
+    let shared = desk.shared;
+    let prefix = &shared.prefix;
     let mut elements = reply::elements(frame);
     let word = elements.next().and_then(reply::bulk).unwrap_or_default();
     let channel = elements.next().and_then(reply::bulk);
@@ -62,6 +64,13 @@ fn word(link: &mut Pipeline, frame: &[u8], desk: &Desk<'_>, out: &mut BytesMut) 
                 // A message of another version's key is dropped.
                 let _is_ours = subscribe::message(frame, prefix, out);
             }
+        }
+        // It names the client to which tracking was redirected, and which has gone.
+        b"tracking-redir-broken" => {
+            let client = link.pin.as_ref().and_then(|pin| pin.client);
+            let redirect = client.map_or(0, |client| answer::redirect_of(client, desk));
+            out.extend_from_slice(b">2\r\n$21\r\ntracking-redir-broken\r\n");
+            write::integer(out, redirect);
         }
         b"pong" => return false,
         _ => {

@@ -80,6 +80,7 @@ pub fn ask(
 fn track(session: &mut Session, spec: &'static Spec, request: &Request<'_>, batch: &mut Batch<'_>) {
     let prefix = &batch.shared.prefix;
     let (mut words, mut is_broadcast, mut has_prefix) = (Vec::new(), false, false);
+    session.client.state.redirect.store(0, Ordering::Relaxed);
     let mut at = 0;
     while at < request.len() {
         let (word, value) = (request.arg(at), request.arg(at + 1));
@@ -94,7 +95,11 @@ fn track(session: &mut Session, spec: &'static Spec, request: &Request<'_>, batc
             at += 1;
         } else if is(b"redirect") && at < request.len() {
             match target(value, &batch.shared.registry) {
-                Ok(id) => words.push(id),
+                Ok(id) => {
+                    let redirect = parse_i64(value).unwrap_or(0);
+                    session.client.state.redirect.store(redirect, Ordering::Relaxed);
+                    words.push(id);
+                }
                 Err(text) => {
                     session.error(text);
                     batch.block.command(spec.index, true, 1);
@@ -138,13 +143,11 @@ fn target(id: &[u8], registry: &Registry) -> Result<Vec<u8>, &'static [u8]> {
     }
 }
 
-/// An answer that names a client by the server's number, or prefixes, as this client knows them.
-pub fn translate(frame: &[u8], prefix: &Prefix, registry: &Registry, out: &mut BytesMut) {
+/// An answer that names a client by the server's number, or prefixes, as this client knows them:
+/// it has redirected to `redirect`.
+pub fn translate(frame: &[u8], prefix: &Prefix, redirect: i64, out: &mut BytesMut) {
     let number = |element: &[u8], out: &mut BytesMut| match reply::integer(element) {
-        Some(id) if id > 0 => {
-            let known = registry.by_upstream_id(id).and_then(|id| i64::try_from(id).ok());
-            write::integer(out, known.unwrap_or(id));
-        }
+        Some(id) if id > 0 => write::integer(out, redirect),
         _ => out.extend_from_slice(element),
     };
     if !matches!(frame.first(), Some(b'*' | b'%')) {

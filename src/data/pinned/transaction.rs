@@ -4,13 +4,18 @@
 
 use super::{Step, plain, settle};
 use crate::command::{self, Disposition, Flags, Need, Policy, Refusal, Spec, errors};
+use crate::data::forward;
+use crate::data::local::{self, Plan};
 use crate::data::session::{Batch, Flow, Session};
 use crate::data::upstream::{Kind, Place};
-use crate::data::{forward, local};
+use crate::scripts::{NO_SCRIPT, Verdict};
 use crate::stats::Counter;
 use crate::wire::number::parse_i64;
 use crate::wire::request::Request;
+use crate::wire::write;
 use bytes::{Bytes, BytesMut};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 /// MULTI, WATCH and what ends them, outside of a transaction.
 pub fn outside(
@@ -32,7 +37,11 @@ pub fn outside(
     forward::command_as(session, spec, request, Kind::Own(Box::new(step)), batch);
     match (&mut session.own, spec.name) {
         (Some(own), "multi") => own.in_multi = true,
-        (Some(own), "watch") => own.reads_upstream = true,
+        (Some(own), "watch") => {
+            own.reads_upstream = true;
+            let keys = u32::try_from(request.len() - 1).unwrap_or(u32::MAX);
+            session.client.state.watched.fetch_add(keys, Ordering::Relaxed);
+        }
         _ => settle(session),
     }
 }
@@ -76,7 +85,10 @@ pub fn inside(
             queue(session, spec, request, place, batch);
         }
         "ping" | "echo" => queue(session, spec, request, Place::Theirs, batch),
-        "auth" | "hello" | "client|reply" => refuse(session, spec, Refusal::InTransaction, batch),
+        // What nearside does itself it would do now, not at EXEC.
+        "auth" | "hello" | "client|reply" | "client|kill" | "client|pause" | "client|unpause" => {
+            refuse(session, spec, Refusal::InTransaction, batch);
+        }
         _ => by_route(session, spec, request, batch),
     }
     Flow::Next
@@ -91,13 +103,39 @@ fn by_route(
     let policy = Policy { prefixed: !batch.shared.prefix.is_empty() };
     match spec.disposition(policy, request.len(), |index| request.arg(index)) {
         Disposition::Local => place_own(session, spec, request, batch),
-        Disposition::Own(Need::Transaction | Need::Block | Need::Wait | Need::Fieldset)
+        Disposition::Edited => edited(session, spec, request, batch),
+        Disposition::Own(
+            Need::Transaction | Need::Block | Need::Aside | Need::Wait | Need::Fieldset,
+        )
         | Disposition::Cacheable
         | Disposition::Forward => queue(session, spec, request, Place::Theirs, batch),
         Disposition::Own(Need::Subscribe | Need::Tracking | Need::Monitor) => {
             refuse(session, spec, Refusal::InTransaction, batch);
         }
+        Disposition::Script => script(session, spec, request, batch),
         Disposition::Refuse(why) => refuse(session, spec, why, batch),
+    }
+}
+
+/// A script that may not run makes EXEC fail, and one that nobody knows fails as it is executed.
+fn script(
+    session: &mut Session,
+    spec: &'static Spec,
+    request: &Request<'_>,
+    batch: &mut Batch<'_>,
+) {
+    match batch.shared.scripts.judge(spec, |index| request.arg(index)) {
+        Verdict::Pass(_) => queue(session, spec, request, Place::Theirs, batch),
+        Verdict::NoScript => {
+            let mut reply = BytesMut::new();
+            write::error(&mut reply, NO_SCRIPT);
+            let kind = Kind::Own(Box::new(Step::Queue(Place::Ours(reply.freeze()))));
+            forward::words(session, spec, &[b"PING"], kind, batch);
+        }
+        Verdict::Refused(text) => {
+            batch.block.add(Counter::RejectedUnsupported, 1);
+            poison(session, spec, batch, |out| write::error(out, text.as_bytes()));
+        }
     }
 }
 
@@ -111,6 +149,24 @@ fn queue(
 ) {
     let kind = Kind::Own(Box::new(Step::Queue(place)));
     forward::command_as(session, spec, request, kind, batch);
+}
+
+/// A command of which a part is nearside's.
+fn edited(
+    session: &mut Session,
+    spec: &'static Spec,
+    request: &Request<'_>,
+    batch: &mut Batch<'_>,
+) {
+    match local::plan(session.proto, spec, request, batch.shared) {
+        Plan::Edit(edit) => queue(session, spec, request, Place::Edited(Arc::new(edit)), batch),
+        Plan::Pass => queue(session, spec, request, Place::Theirs, batch),
+        Plan::Part(..) => refuse(session, spec, Refusal::InTransaction, batch),
+        Plan::Own(reply) => {
+            let kind = Kind::Own(Box::new(Step::Queue(Place::Ours(reply.freeze()))));
+            forward::words(session, spec, &[b"PING"], kind, batch);
+        }
+    }
 }
 
 /// nearside answers it now; the answer is given where EXEC's reply has its place.

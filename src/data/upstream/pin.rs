@@ -3,9 +3,13 @@
 //! answers only: a link goes back to the idle ones when nothing of it is left.
 
 use crate::command::Spec;
+use crate::data::local::Edit;
+use crate::data::registry::{Client, Mark};
 use crate::data::upstream::ClientId;
 use crate::units::clock::Tick;
 use bytes::Bytes;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 /// A link of one client, or an idle one.
 #[derive(Debug)]
@@ -65,6 +69,8 @@ pub struct Queued {
 pub enum Place {
     /// The server.
     Theirs,
+    /// The server, and its answer is edited.
+    Edited(Arc<Edit>),
     /// nearside: this reply takes the place of the server's.
     Ours(Bytes),
     /// The server, and if it agrees the link is in this database.
@@ -72,10 +78,32 @@ pub enum Place {
 }
 
 impl Pin {
-    /// A link for `client`.
-    pub const fn new(client: ClientId, now: Tick) -> Self {
+    /// What CLIENT LIST tells of its client.
+    pub fn show(&self, client: &Client) {
+        for (mark, is_set) in [
+            (Mark::Monitor, self.is_monitor),
+            (Mark::Subscriber, self.is_subscribed()),
+            (Mark::Multi, self.transaction.is_some()),
+            (Mark::Tracking, self.is_tracking),
+        ] {
+            client.mark(mark, is_set);
+        }
+        let queued = self.transaction.as_ref().map(|transaction| transaction.queued.len());
+        let queued = queued.map_or(-1, |count| i32::try_from(count).unwrap_or(i32::MAX));
+        let state = &client.state;
+        state.queued.store(queued, Ordering::Relaxed);
+        if !self.is_watching {
+            state.watched.store(0, Ordering::Relaxed);
+        }
+        state.channels.store(self.channels, Ordering::Relaxed);
+        state.patterns.store(self.patterns, Ordering::Relaxed);
+        state.shard_channels.store(self.shard_channels, Ordering::Relaxed);
+    }
+
+    /// A link for `client`, or a spare one.
+    pub const fn new(client: Option<ClientId>, now: Tick) -> Self {
         Self {
-            client: Some(client),
+            client,
             upstream_id: 0,
             idle_since: now,
             transaction: None,

@@ -1,7 +1,7 @@
 //! What a worker's links need of it: their state, what they send and receive, and what becomes of
 //! their clients' requests when one breaks.
 
-use crate::command;
+use crate::command::{self, Class};
 use crate::data::pinned::answer;
 use crate::data::session::{Ending, Session, UNSENT_MAX};
 use crate::data::settle::{self, Desk, Fault, Lost};
@@ -87,6 +87,9 @@ impl Worker {
                 settle::fail_front(link, Lost::OutcomeUnknown("the upstream link broke"), desk);
             }
             lose_pin(link, desk);
+            if !matches!(error, LinkError::Released) {
+                link.given.doubt();
+            }
             link.reset();
         });
         self.release_waiters(index);
@@ -151,6 +154,7 @@ impl Worker {
             session.own = None;
             session.link = None;
             session.client.upstream_id.store(0, Ordering::Relaxed);
+            session.client.clear_own();
             links.give_back(index, self.shared.clock.now());
         }
     }
@@ -242,8 +246,11 @@ impl Worker {
             // What may block takes the time that it was given.
             let is_patient = link.is_blocked();
             link.front().filter(|_| !is_patient).is_some_and(|ticket| {
-                let limit =
-                    if ticket.spec.writes() { limits.write_timeout } else { limits.read_timeout };
+                let limit = if ticket.spec.writes() || ticket.spec.class == Class::Scripting {
+                    limits.write_timeout
+                } else {
+                    limits.read_timeout
+                };
                 let limit = u64::try_from(limit.as_nanos()).unwrap_or(u64::MAX);
                 now.0.saturating_sub(ticket.asked_at.0) > limit
             })
@@ -367,6 +374,7 @@ fn lose_pin(link: &mut Pipeline, desk: &mut Desk<'_>) {
     session.own = None;
     session.link = None;
     session.client.upstream_id.store(0, Ordering::Relaxed);
+    session.client.clear_own();
     session.client.is_blocked.store(false, Ordering::Relaxed);
     if !was_clean || session.client.is_target.load(Ordering::Relaxed) {
         session.ending = Some(Ending::Upstream);

@@ -1,0 +1,314 @@
+//! Scripts of real libraries, and each reason by itself.
+
+use super::{TEXT_MAX, check};
+use std::fmt::Write as _;
+
+/// As libraries send them: `(whose, script)`.
+const FINE: &[(&str, &str)] = &[
+    (
+        "Redlock, release",
+        "if redis.call(\"get\",KEYS[1]) == ARGV[1] then return redis.call(\"del\",KEYS[1]) \
+         else return 0 end",
+    ),
+    (
+        "node-redlock, acquire",
+        r#"
+  -- Return 0 if an entry already exists.
+  for i, key in ipairs(KEYS) do
+    if redis.call("exists", key) == 1 then
+      return 0
+    end
+  end
+  -- Create an entry for each provided key.
+  for i, key in ipairs(KEYS) do
+    redis.call("set", key, ARGV[1], "PX", ARGV[2])
+  end
+  return #KEYS
+"#,
+    ),
+    (
+        "node-redlock, extend",
+        r#"
+  for i, key in ipairs(KEYS) do
+    if redis.call("get", key) ~= ARGV[1] then return 0 end
+  end
+  for i, key in ipairs(KEYS) do redis.call("pexpire", key, ARGV[2]) end
+  return #KEYS
+"#,
+    ),
+    (
+        "redis-py, Lock.extend",
+        r"
+        local token = redis.call('get', KEYS[1])
+        if not token or token ~= ARGV[1] then
+            return 0
+        end
+        local expiration = redis.call('pttl', KEYS[1])
+        if not expiration then
+            expiration = 0
+        end
+        if expiration < 0 then
+            return 0
+        end
+        local newttl = ARGV[2]
+        if ARGV[3] == '0' then
+            newttl = ARGV[2] + expiration
+        end
+        redis.call('pexpire', KEYS[1], newttl)
+        return 1
+    ",
+    ),
+    (
+        "python-redis-lock",
+        r#"
+    if redis.call("get", KEYS[1]) ~= ARGV[1] then
+        return 1
+    else
+        redis.call("del", KEYS[2])
+        redis.call("lpush", KEYS[2], 1)
+        redis.call("pexpire", KEYS[2], ARGV[2])
+        redis.call("del", KEYS[1])
+        return 0
+    end
+"#,
+    ),
+    (
+        "Sidekiq, zpopbyscore",
+        r#"
+local key, now = KEYS[1], ARGV[1]
+local jobs = redis.call("zrange", key, "-inf", now, "byscore", "limit", 0, 1)
+if jobs[1] then
+  redis.call("zrem", key, jobs[1])
+  return jobs[1]
+end
+"#,
+    ),
+    (
+        "a rate limiter",
+        "local current = redis.call('incr', KEYS[1]) if tonumber(current) == 1 then \
+         redis.call('expire', KEYS[1], ARGV[1]) end return current",
+    ),
+    (
+        "a sliding window",
+        r"
+local now = redis.call('TIME')
+local ms = now[1] * 1000 + math.floor(now[2] / 1000)
+local args = {}
+for i = 3, #ARGV do args[#args + 1] = ARGV[i] end
+redis.call('ZREMRANGEBYSCORE', KEYS[1], 0, ms - tonumber(ARGV[1]))
+local n = redis.call('ZCARD', KEYS[1])
+if n < tonumber(ARGV[2]) then
+  redis.call('ZADD', KEYS[1], ms, ms .. ':' .. math.random())
+  redis.call('PEXPIRE', KEYS[1], ARGV[1])
+  return {1, n + 1}
+end
+return {0, n}
+",
+    ),
+    (
+        "django-redis, incr",
+        r"
+local exists = redis.call('EXISTS', KEYS[1])
+if (exists == 1) then return redis.call('INCRBY', KEYS[1], ARGV[1])
+else return false end
+",
+    ),
+    (
+        "rspamd's and Envoy's style",
+        r"
+#!lua flags=no-writes
+local rcall, keys = redis.call, KEYS
+local function read(key, ...) return rcall('hmget', key, ...) end
+local first = keys[1] or nil
+if first ~= nil then return read(first, 'a', 'b', unpack(ARGV)) end
+",
+    ),
+    ("Redis' manual", "return redis.pcall('DEL', unpack(KEYS))"),
+    ("Valkey's name for it", "return server.call('get', KEYS[1])"),
+    ("nothing", ""),
+    ("no key", "return 1"),
+    ("no key of its own", "return {redis.call('PING'), redis.call('TIME'), redis.sha1hex('a')}"),
+    ("a channel that is no key", "return redis.call('publish', 'news', ARGV[1])"),
+    ("counted", "return redis.call('zunionstore', KEYS[1], 2, KEYS[2], KEYS[3], 'WEIGHTS', 1, 2)"),
+    ("counted by KEYS", "return redis.call('zunionstore', KEYS[1], #KEYS-1, unpack(KEYS, 2))"),
+    ("stored", "return redis.call('georadius', KEYS[1], ARGV[1], 1, 2, 'm', 'store', KEYS[2])"),
+    ("a subcommand", "return redis.call('OBJECT', 'ENCODING', KEYS[1])"),
+    ("sorted", "return redis.call('sort', KEYS[1], 'by', 'nosort', 'get', '#', 'store', KEYS[2])"),
+    ("pcall", "local ok, r = pcall(redis.call, 'get', KEYS[1]); return ok and r or 0"),
+    ("pcall of its own", "return pcall(function() return redis.call('get', KEYS[1]) end)"),
+    ("a choice", "local k = ARGV[1] == '1' and KEYS[1] or KEYS[2]; return redis.call('get', k)"),
+    ("a swap", "local a, b = KEYS[1], KEYS[2]; a, b = b, a; return redis.call('rename', a, b)"),
+    ("a result", "local function k(n) return KEYS[n] end return redis.call('get', k(1))"),
+    (
+        "recursion",
+        "local function f(k, n) if n > 0 then f(k, n-1) end redis.call('incr', k) end \
+                   f(KEYS[1], 3)",
+    ),
+    ("long strings", "--[==[ ]] ]==] return redis.call([[get]], KEYS[1]) -- end"),
+    (
+        "a loop",
+        "local i = 1 repeat local k = KEYS[i]; redis.call('del', k) i = i + 1 \
+                until not KEYS[i] while false do break end",
+    ),
+    ("same keys", "if KEYS[1] == KEYS[2] then return redis.error_reply('same') end"),
+    ("cjson", "return cjson.encode({a = redis.call('hgetall', KEYS[1]), [1] = ARGV[1]})"),
+    (
+        "a sort of data",
+        "local t = redis.call('lrange', KEYS[1], 0, -1) \
+                        table.sort(t, function(a, b) return a < b end) return t",
+    ),
+];
+
+/// `(script, words of the reason)`.
+const REFUSED: &[(&str, &str)] = &[
+    ("return redis.call('get', ARGV[1])", "line 1: a key of 'get' is none of KEYS"),
+    ("return redis.call('get', 'a')", "a key of 'get' is none of KEYS"),
+    ("\n\nreturn redis.call('mset', KEYS[1], 1, 'b', 2)", "line 3: a key of 'mset'"),
+    ("return redis.call('get', KEYS[1] .. ':lock')", "it builds a name from a key"),
+    ("local k = 'a:' .. KEYS[1] return redis.call('get', k)", "it builds a name from a key"),
+    ("return redis.call('set', KEYS[1], KEYS[2])", "it uses the name of a key as a value"),
+    ("return KEYS[1]", "it uses the name of a key as a value"),
+    ("return {KEYS[1]}", "it uses the name of a key as a value"),
+    ("return string.sub(KEYS[1], 2)", "it uses the name of a key as a value"),
+    ("return KEYS[1]:sub(2)", "it uses the name of a key as a value"),
+    ("for i = 1, #KEYS do table.insert(ARGV, KEYS[i]) end", "the name of a key as a value"),
+    ("if KEYS[1] == 'a' then return 1 end", "the name of a key as a value"),
+    ("return redis.call('publish', KEYS[1], 'x')", "publishes to a channel that a key names"),
+    ("local k = ARGV[1] or KEYS[1] return redis.call('get', k)", "may be a key, or something"),
+    ("local k = KEYS[1] k = 'b' return redis.call('get', k)", "may be a key, or something"),
+    ("return redis.call(ARGV[1], KEYS[1])", "whose name is not written out"),
+    ("return redis.call(unpack(ARGV))", "whose name is not written out"),
+    ("return redis.call('g' .. 'et', KEYS[1])", "whose name is not written out"),
+    ("return redis.call('object', ARGV[1], KEYS[1])", "whose name is not written out"),
+    ("return redis.call('keys', '*')", "'keys' reaches beyond the keys"),
+    ("return redis.call('scan', 0)", "'scan' reaches beyond the keys"),
+    ("return redis.call('flushall')", "'flushall' reaches beyond the keys"),
+    ("return redis.call('lmpop', 1, KEYS[1], 'left')", "'lmpop' reaches beyond the keys"),
+    ("return redis.call('no.such', KEYS[1])", "it calls 'no.such', which is no known command"),
+    ("return redis.call('sort', KEYS[1], 'by', 'w_*')", "a key of 'sort' is none of KEYS"),
+    ("return redis.call('sort', KEYS[1], ARGV[1], KEYS[2])", "which keys 'sort' gets cannot"),
+    ("return redis.call('mset', unpack(ARGV))", "which keys 'mset' gets cannot be seen"),
+    ("return redis.call('del', unpack(ARGV))", "a key of 'del' is none of KEYS"),
+    ("return redis.call('zinter', ARGV[1], KEYS[1], 'weights', 1)", "a key of 'zinter' is none"),
+    ("return redis.call('georadius', KEYS[1], 1, 2, 3, 'm', ARGV[1], KEYS[2])", "which keys"),
+    ("return loadstring(ARGV[1])()", "it uses 'loadstring'"),
+    ("return _G.redis.call('get', 'a')", "it uses '_G'"),
+    ("return getfenv().redis", "it uses 'getfenv'"),
+    ("return setmetatable(KEYS, {})", "it uses 'setmetatable'"),
+    ("redis.register_function('f', print)", "it uses 'redis.register_function'"),
+    ("return redis[ARGV[1]]('get', 'a')", "it passes 'redis.call' on"),
+    ("local t = {redis.call} return t[1]('get', 'a')", "it passes 'redis.call' on"),
+    ("local t = {r = redis} return t", "it passes 'redis.call' on"),
+    ("return string.gsub('a', '.', redis.call)", "it passes 'redis.call' on"),
+    ("KEYS[1] = 'a' return redis.call('get', KEYS[1])", "it changes 'KEYS'"),
+    ("local k = KEYS k[1] = 'a' return redis.call('get', KEYS[1])", "it changes 'KEYS'"),
+    ("KEYS = ARGV return redis.call('get', KEYS[1])", "it changes 'KEYS'"),
+    ("function ipairs() end", "it changes 'ipairs'"),
+    ("local function f(k) redis.call('get', k) end f(KEYS[1]) f('b')", "may be a key, or"),
+    ("return pcall(function(k) return redis.call('get', k) end, KEYS[1])", "no reason"),
+    ("local t = {f = function(k) return redis.call('get', k) end} t.f('a')", "none of KEYS"),
+    ("local f f = function() return 1 end f = redis.call return f('get', 'a')", "may be a key"),
+    ("return redis.call('get' KEYS[1])", "cannot be read as Lua 5.1"),
+    ("return 'open", "cannot be read as Lua 5.1"),
+    ("return [[open", "cannot be read as Lua 5.1"),
+    ("x = = 1", "cannot be read as Lua 5.1"),
+    ("if 1 then", "cannot be read as Lua 5.1"),
+    ("return 1 1", "cannot be read as Lua 5.1"),
+    // BullMQ, moveToDelayed and others: key names come from a prefix in ARGV.
+    (
+        "local rcall = redis.call\nlocal jobKey = ARGV[1] .. ARGV[2]\n\
+         if rcall('EXISTS', jobKey) == 1 then return rcall('ZADD', KEYS[1], 0, ARGV[2]) end",
+        "line 3: a key of 'exists' is none of KEYS",
+    ),
+    // BullMQ, getOrSetMaxEvents: a function that is given both.
+    (
+        "local function getOrSetMaxEvents(metaKey) return redis.call('HGET', metaKey, 'opts') end\n\
+         local baseKey = ARGV[1]\ngetOrSetMaxEvents(baseKey .. 'meta')",
+        "a key of 'hget' is none of KEYS",
+    ),
+    // rq and others: a name derived from a key.
+    (
+        "local ids = redis.call('lrange', KEYS[1], 0, -1)\n\
+         for _, id in ipairs(ids) do redis.call('del', KEYS[2] .. id) end",
+        "line 2: it builds a name from a key",
+    ),
+    // Keys that were stored as data.
+    (
+        "local job = redis.call('lpop', KEYS[1])\nreturn redis.call('hgetall', job)",
+        "line 2: a key of 'hgetall' is none of KEYS",
+    ),
+];
+
+#[test]
+fn scripts_that_keep_to_their_keys() {
+    for (whose, script) in FINE {
+        let script = script.trim_start_matches('\n');
+        assert_eq!(check(script.as_bytes()), Ok(()), "{whose}:\n{script}");
+    }
+}
+
+#[test]
+fn scripts_that_do_not_say_why() {
+    for (script, words) in REFUSED {
+        match check(script.as_bytes()) {
+            Ok(()) => assert_eq!(*words, "no reason", "passed: {script}"),
+            Err(fault) => {
+                let text = fault.to_string();
+                assert!(text.contains(words), "{script}:\n{text}");
+            }
+        }
+    }
+}
+
+#[test]
+fn no_script_exhausts_its_reader() {
+    let deep = |open: &str, close: &str| {
+        let count = 10_000;
+        check(format!("return {}1{}", open.repeat(count), close.repeat(count)).as_bytes())
+    };
+    for (open, close) in [
+        ("(", ")"),
+        ("{", "}"),
+        ("not ", ""),
+        ("pcall(", ")"),
+        ("1+", ""),
+        ("'a'..", ""),
+        ("f{", "}"),
+        ("function() return ", " end"),
+    ] {
+        let text = deep(open, close).unwrap_err().to_string();
+        assert!(text.contains("too intricate"), "{open}: {text}");
+    }
+    for nested in [".a", "()", "[1]", "''"] {
+        let text = check(format!("return tostring{}", nested.repeat(20_000)).as_bytes());
+        assert!(text.unwrap_err().to_string().contains("too intricate"), "{nested}");
+    }
+    let blocks = format!("{}{}", "do ".repeat(20_000), "end ".repeat(20_000));
+    assert!(check(blocks.as_bytes()).unwrap_err().to_string().contains("too intricate"));
+    // Each value needs a round of its own to come one further.
+    let mut chain = String::from("local v0\n");
+    for at in 1..500 {
+        writeln!(chain, "local v{at}").unwrap();
+        if at > 1 {
+            writeln!(chain, "v{} = v{at}", at - 1).unwrap();
+        }
+    }
+    chain.push_str("v499 = KEYS[1] return redis.call('get', v1)");
+    assert!(check(chain.as_bytes()).is_err());
+    let long = vec![b' '; TEXT_MAX + 1];
+    assert!(check(&long).unwrap_err().to_string().contains("longer than"));
+}
+
+/// Nothing that is sent makes the reader fail in any other way than with its words.
+#[test]
+fn cut_and_mangled_scripts_are_read_or_refused() {
+    for (_, script) in FINE {
+        for cut in 0..script.len() {
+            let (front, back) = (&script.as_bytes()[..cut], &script.as_bytes()[cut..]);
+            drop((check(front), check(back)));
+            let mut mangled = script.as_bytes().to_vec();
+            mangled[cut] ^= 0x15;
+            drop(check(&mangled));
+        }
+    }
+}

@@ -1,0 +1,264 @@
+//! What nearside answers itself, in Redis' words: the commands about the connection, and of INFO
+//! and CONFIG what is nearside's.
+//!
+//! ```text
+//!   mod      PING, ECHO, SELECT, RESET, QUIT, and who answers the rest
+//!   hello    HELLO, AUTH
+//!   client   the CLIENT family; filter: which clients CLIENT LIST and CLIENT KILL mean
+//!   info     upstream's INFO with nearside's figures; ledger: where those are from
+//!   config   CONFIG GET and SET
+//! ```
+//!
+//! A command that changes the link a session uses (SELECT, HELLO, AUTH, RESET) or ends it waits
+//! until every reply out has come: `Flow::Barrier`.
+
+pub mod client;
+pub mod config;
+pub mod filter;
+pub mod hello;
+pub mod info;
+pub mod ledger;
+
+pub use self::ledger::{Ledger, Profile};
+
+use self::info::Wanted;
+use crate::command::Spec;
+use crate::data::Shared;
+use crate::data::forward;
+use crate::data::pinned;
+use crate::data::registry::Mark;
+use crate::data::session::{Batch, Ending, Flow, Replies, Session};
+use crate::data::upstream::{Effect, Kind};
+use crate::stats::Outcome;
+use crate::wire::number::parse_i64;
+use crate::wire::reply as parse;
+use crate::wire::request::Request;
+use crate::wire::write::{self, Proto};
+use bytes::BytesMut;
+use std::sync::atomic::Ordering;
+
+/// Answers a command of class `local`.
+pub fn answer(
+    session: &mut Session,
+    spec: &'static Spec,
+    request: &Request<'_>,
+    batch: &mut Batch<'_>,
+) -> Flow {
+    let is_barrier = matches!(spec.name, "select" | "hello" | "auth" | "reset" | "quit");
+    if is_barrier && !session.order.is_clear() {
+        return Flow::Barrier;
+    }
+    session.take_error();
+    match spec.name {
+        "ping" if !batch.links.of(session).is_up() => {
+            // Never +PONG while upstream is down: the link answers, or nobody does.
+            forward::command(session, spec, request, batch);
+            return Flow::Next;
+        }
+        "ping" => ping(session, request),
+        "echo" => reply(session, |out, _| write::bulk(out, request.arg(1))),
+        "select" => select(session, spec, request, batch),
+        "hello" => hello::hello(session, spec, request, batch),
+        "auth" => hello::auth(session, request, batch),
+        "reset" => reset(session, spec, batch),
+        "quit" => {
+            ok(session);
+            session.ending = Some(Ending::Quit);
+        }
+        "readonly" | "readwrite" if batch.shared.live.takes_readonly() => ok(session),
+        "asking" | "readonly" | "readwrite" => {
+            session.error(b"ERR This instance has cluster support disabled");
+        }
+        "client|unblock" => return client::unblock(session, spec, request, batch),
+        "acl|whoami" => reply(session, |out, _| write::bulk(out, b"default")),
+        "config|rewrite" => session.error(b"ERR The proxy does not write its config file"),
+        _ => client::answer(session, spec, request, batch),
+    }
+    let is_error = session.take_error();
+    batch.block.command(spec.index, is_error, 1);
+    batch.block.observe(Outcome::Local, 0, 1);
+    Flow::Next
+}
+
+/// What is to be done with the answer to a forwarded command.
+#[derive(Debug)]
+pub enum Edit {
+    /// INFO.
+    Info(Wanted),
+    /// CONFIG GET: nearside's own settings that it asked for as well.
+    ConfigGet(Vec<(String, String)>),
+    /// CONFIG RESETSTAT: nearside's statistics begin again, too.
+    ResetStat,
+}
+
+/// What becomes of a command of which a part is nearside's.
+#[derive(Debug)]
+pub enum Plan {
+    /// It is forwarded, and its answer edited.
+    Edit(Edit),
+    /// It is forwarded as any other.
+    Pass,
+    /// Of it, only so many arguments of its beginning and these others are forwarded.
+    Part(usize, Vec<usize>),
+    /// This is the answer.
+    Own(BytesMut),
+}
+
+/// Divides a command of which a part is nearside's.
+pub fn plan(proto: Proto, spec: &Spec, request: &Request<'_>, shared: &Shared) -> Plan {
+    let mut out = BytesMut::new();
+    match spec.name {
+        "info" if request.arg(1).eq_ignore_ascii_case(b"upstream") => {
+            return Plan::Part(1, (2..request.len()).collect());
+        }
+        "info" => {
+            let wanted = Wanted::of(request);
+            if !wanted.is_own() {
+                return Plan::Edit(Edit::Info(wanted));
+            }
+            let text = info::remembered(&wanted, shared).unwrap_or_default();
+            write::verbatim(&mut out, proto, text.as_bytes());
+        }
+        "config|get" => {
+            let asked = config::asked(request, shared);
+            if !asked.is_own {
+                return Plan::Edit(Edit::ConfigGet(asked.own));
+            }
+            config::write_own(&asked.own, proto, &mut out);
+        }
+        "config|set" => match config::setting(request, shared) {
+            config::Setting::Theirs => return Plan::Pass,
+            config::Setting::Rest(rest) if !rest.is_empty() => return Plan::Part(2, rest),
+            config::Setting::Rest(_) => write::simple(&mut out, "OK"),
+            config::Setting::Refused(error) => write::error(&mut out, &error),
+        },
+        _ => return Plan::Edit(Edit::ResetStat),
+    }
+    Plan::Own(out)
+}
+
+/// Forwards a command of which a part is nearside's, or answers it.
+pub fn edited(
+    session: &mut Session,
+    spec: &'static Spec,
+    request: &Request<'_>,
+    batch: &mut Batch<'_>,
+) {
+    match plan(session.proto, spec, request, batch.shared) {
+        Plan::Edit(edit) => {
+            let kind = Kind::Forward(Effect::Edit(Box::new(edit)));
+            forward::command_as(session, spec, request, kind, batch);
+        }
+        Plan::Pass => forward::command(session, spec, request, batch),
+        Plan::Part(head, others) => {
+            let all = (0..head).chain(others);
+            let words: Vec<&[u8]> = all.map(|index| request.arg(index)).collect();
+            forward::words(session, spec, &words, Kind::Forward(Effect::None), batch);
+        }
+        Plan::Own(answer) => {
+            batch.block.command(spec.index, answer.first() == Some(&b'-'), 1);
+            batch.block.observe(Outcome::Local, 0, 1);
+            reply(session, |out, _| out.extend_from_slice(&answer));
+        }
+    }
+}
+
+impl Edit {
+    /// Upstream's answer, edited.
+    pub fn answer(&self, frame: &[u8], proto: Proto, shared: &Shared, out: &mut BytesMut) {
+        match (self, parse::bulk(frame)) {
+            (Self::Info(wanted), Some(theirs)) => {
+                let text = info::merged(&String::from_utf8_lossy(theirs), wanted, shared);
+                write::verbatim(out, proto, text.as_bytes());
+            }
+            (Self::ConfigGet(own), _) if matches!(frame.first(), Some(b'*' | b'%')) => {
+                config::merge(frame, own, proto, shared, out);
+            }
+            (edit, _) => {
+                if matches!(edit, Self::ResetStat) && frame == b"+OK\r\n" {
+                    shared.ledger.reset();
+                }
+                out.extend_from_slice(frame);
+            }
+        }
+    }
+
+    /// What can be said without upstream; false if that is nothing.
+    pub fn answer_alone(&self, proto: Proto, shared: &Shared, out: &mut BytesMut) -> bool {
+        let Self::Info(wanted) = self else {
+            return false;
+        };
+        let text = info::remembered(wanted, shared);
+        if let Some(text) = &text {
+            write::verbatim(out, proto, text.as_bytes());
+        }
+        text.is_some()
+    }
+}
+
+fn reply(session: &mut Session, write: impl FnOnce(&mut BytesMut, Proto)) {
+    let proto = session.proto;
+    session.order.reply(&mut session.output, |out| write(out, proto));
+}
+
+fn ok(session: &mut Session) {
+    reply(session, |out, _| write::simple(out, "OK"));
+}
+
+fn ping(session: &mut Session, request: &Request<'_>) {
+    match request.len() {
+        1 => reply(session, |out, _| write::simple(out, "PONG")),
+        2 => reply(session, |out, _| write::bulk(out, request.arg(1))),
+        _ => session.error(b"ERR wrong number of arguments for 'ping' command"),
+    }
+}
+
+fn select(
+    session: &mut Session,
+    spec: &'static Spec,
+    request: &Request<'_>,
+    batch: &mut Batch<'_>,
+) {
+    let Some(index) = parse_i64(request.arg(1)).and_then(|index| i32::try_from(index).ok()) else {
+        session.error(b"ERR value is not an integer or out of range");
+        return;
+    };
+    match u32::try_from(index) {
+        Ok(db) if db < batch.shared.live.databases() => {
+            use_link(session, spec, db, session.proto, batch);
+            ok(session);
+        }
+        _ => session.error(b"ERR DB index is out of range"),
+    }
+}
+
+/// From here on the session uses another link, or its own in another way (nothing is out: R7
+/// holds).
+fn use_link(
+    session: &mut Session,
+    spec: &'static Spec,
+    db: u32,
+    proto: Proto,
+    batch: &mut Batch<'_>,
+) {
+    pinned::switch(session, spec, db, proto, batch);
+    session.db = db;
+    session.proto = proto;
+    session.client.db.store(db, Ordering::Relaxed);
+    session.client.resp.store(if proto == Proto::Resp2 { 2 } else { 3 }, Ordering::Relaxed);
+}
+
+fn reset(session: &mut Session, spec: &'static Spec, batch: &mut Batch<'_>) {
+    let is_theirs = pinned::reset(session, spec, batch);
+    use_link(session, spec, batch.shared.limits.database, Proto::Resp2, batch);
+    session.is_authenticated = batch.shared.limits.password.is_none();
+    session.client.names.lock().name.clear();
+    session.client.mark(Mark::NoTouch, false);
+    session.set_replies(match session.replies() {
+        Replies::Skip => Replies::Skip,
+        _ => Replies::On,
+    });
+    if !is_theirs {
+        reply(session, |out, _| write::simple(out, "RESET"));
+    }
+}

@@ -1,0 +1,211 @@
+//! Scripts and functions on their way upstream, and the scripts that a server has lost.
+//!
+//! A server forgets its scripts when it restarts, fails over or is told to (SCRIPT FLUSH), and
+//! answers EVALSHA with `-NOSCRIPT`. Where nearside has seen the text, it sends an EVAL with that
+//! text instead, which leaves the script there again:
+//!
+//! * **beforehand** where this worker has lost a connection, at the first EVALSHA of each script;
+//! * **afterwards** when `-NOSCRIPT` has come, if its client has nothing out behind that request.
+//!
+//! Both keep one client's requests in their order. Beforehand the EVAL stands where the EVALSHA
+//! would. Afterwards it goes out behind everything on the link, and whatever its client sends next
+//! goes behind it; had the client already something out, that would have run before the script, so
+//! the error is passed on as a server gives it, and the next EVALSHA of that script takes the text
+//! along. Nobody waits for anything, and nothing is executed twice: `-NOSCRIPT` says that nothing
+//! was. In a transaction nothing is mended.
+//!
+//! A script may touch keys that it does not declare. While one is out, its client gets no hits
+//! (R6); its declared keys are invalidated before its answer is delivered (R4); what it wrote
+//! beside them is heard of from the tracking link.
+
+use crate::command::{Spec, keys};
+use crate::data::forward;
+use crate::data::order::Frame;
+use crate::data::pinned;
+use crate::data::session::{Batch, Flow, Session};
+use crate::data::settle::{self, Desk, Fault};
+use crate::data::upstream::{Kind, Pipeline, Ticket, Waiter};
+use crate::scripts::{NO_SCRIPT, Sha, Verdict};
+use crate::stats::Counter;
+use crate::wire::request::Request;
+use crate::wire::write;
+use bytes::BytesMut;
+
+/// Longer arguments are not kept for another attempt.
+const KEPT_MAX: usize = 64 * 1024;
+
+/// What is done with the answer to a script.
+#[derive(Clone, Copy, Debug)]
+pub enum Script {
+    /// The request had the text with it.
+    Text(Sha),
+    /// It had only the name; the rest of the request is the ticket's text.
+    Name {
+        /// The name.
+        sha: Sha,
+        /// How many arguments the request has.
+        argc: usize,
+    },
+}
+
+/// Serves a request of the scripting family.
+pub fn serve(
+    session: &mut Session,
+    spec: &'static Spec,
+    request: &Request<'_>,
+    batch: &mut Batch<'_>,
+) -> Flow {
+    match batch.shared.scripts.judge(spec, |index| request.arg(index)) {
+        Verdict::Pass(sha) => {
+            if pinned::for_script(session, batch) == Flow::Barrier {
+                return Flow::Barrier;
+            }
+            pass(session, spec, request, sha, batch);
+            session.out_mask = u64::MAX;
+        }
+        Verdict::NoScript => refuse(session, spec, NO_SCRIPT, batch),
+        Verdict::Refused(text) => refuse(session, spec, text.as_bytes(), batch),
+    }
+    Flow::Next
+}
+
+fn refuse(session: &mut Session, spec: &Spec, text: &[u8], batch: &Batch<'_>) {
+    batch.block.command(spec.index, true, 1);
+    batch.block.add(Counter::RejectedUnsupported, 1);
+    session.error(text);
+}
+
+fn pass(
+    session: &mut Session,
+    spec: &'static Spec,
+    request: &Request<'_>,
+    sha: Option<Sha>,
+    batch: &mut Batch<'_>,
+) {
+    let is_name = matches!(spec.name, "evalsha" | "evalsha_ro");
+    match sha {
+        Some(sha) if !is_name => {
+            forward::command_as(session, spec, request, Kind::Script(Script::Text(sha)), batch);
+            batch.links.of(session).given.note(sha, true);
+        }
+        Some(sha) if batch.shared.scripts.knows(sha) => by_name(session, spec, request, sha, batch),
+        _ => forward::command(session, spec, request, batch),
+    }
+}
+
+/// EVALSHA of a script whose text is known.
+fn by_name(
+    session: &mut Session,
+    spec: &'static Spec,
+    request: &Request<'_>,
+    sha: Sha,
+    batch: &mut Batch<'_>,
+) {
+    let shared = batch.shared;
+    let link = batch.links.of(session);
+    let is_there = link.given.is_there(sha);
+    let text = if is_there { None } else { shared.scripts.text(sha) };
+    let (mut named, mut behind_keys) = (0, 0);
+    keys::for_each(
+        spec,
+        request.len(),
+        |at| request.arg(at),
+        |at| {
+            link.name_key(shared.cache.hash(request.arg(at)));
+            named += 1;
+            behind_keys = at + 1;
+        },
+    );
+    write::array(&mut link.output, request.len());
+    if let Some(text) = &text {
+        write::bulk(&mut link.output, with_text(spec));
+        write::bulk(&mut link.output, text);
+        link.given.note(sha, true);
+    } else {
+        write::bulk(&mut link.output, request.arg(0));
+        write::bulk(&mut link.output, request.arg(1));
+    }
+    let from = link.output.len();
+    for (at, argument) in request.from(0).enumerate().skip(2) {
+        if (3..behind_keys).contains(&at) {
+            forward::write_key(&mut link.output, argument, &shared.prefix);
+        } else {
+            write::bulk(&mut link.output, argument);
+        }
+    }
+    let is_kept = text.is_none() && link.output.len() - from <= KEPT_MAX;
+    let text_len = if is_kept { link.keep_output(from) } else { 0 };
+    let argc = request.len();
+    let script = if is_kept { Script::Name { sha, argc } } else { Script::Text(sha) };
+    let slot = session.order.leave_hole();
+    link.push(Ticket {
+        owner: Waiter { client: batch.me, slot },
+        joined: Vec::new(),
+        spec,
+        asked_at: batch.view.now,
+        keys: named,
+        text_len,
+        kind: Kind::Script(script),
+    });
+    session.waits_for_link = link.hand_over();
+}
+
+/// The command that takes a script's text where this one takes its name.
+fn with_text(spec: &Spec) -> &'static [u8] {
+    if spec.name == "evalsha_ro" { b"EVAL_RO" } else { b"EVAL" }
+}
+
+/// The answer to a script.
+pub fn answer(link: &mut Pipeline, frame: &Frame<'_>, desk: &mut Desk<'_>) -> Result<(), Fault> {
+    if frame.bytes().first() == Some(&b'-') && is_mended(link, frame.bytes(), desk)? {
+        return Ok(());
+    }
+    settle::forwarded(link, frame, desk);
+    Ok(())
+}
+
+/// True if this error is none of the client's: the script is sent again, with its text.
+#[cold]
+fn is_mended(link: &mut Pipeline, error: &[u8], desk: &mut Desk<'_>) -> Result<bool, Fault> {
+    let Some((ticket, kept)) = link.front_read() else {
+        return Err(Fault::Stray);
+    };
+    let Kind::Script(script) = ticket.kind else {
+        return Err(Fault::Stray);
+    };
+    let (Script::Text(sha) | Script::Name { sha, .. }) = script;
+    if memchr::memmem::find(error, b"compiling").is_some() {
+        desk.shared.scripts.forget(sha);
+        return Ok(false);
+    }
+    if !error.starts_with(b"-NOSCRIPT") {
+        return Ok(false);
+    }
+    let (owner, kept) = (ticket.owner, BytesMut::from(kept));
+    link.given.note(sha, false);
+    let (Script::Name { argc, .. }, true) = (script, desk.clients.is_last_out(owner)) else {
+        // The next one takes the text along.
+        return Ok(false);
+    };
+    let Some(text) = desk.shared.scripts.text(sha) else {
+        return Ok(false);
+    };
+    let mut hashes = Vec::new();
+    let Some(mut ticket) = link.pop(|hash| hashes.push(hash)) else {
+        return Err(Fault::Stray);
+    };
+    write::array(&mut link.output, argc);
+    write::bulk(&mut link.output, with_text(ticket.spec));
+    write::bulk(&mut link.output, &text);
+    link.output.extend_from_slice(&kept);
+    for hash in hashes {
+        link.name_key(hash);
+    }
+    ticket.kind = Kind::Script(Script::Text(sha));
+    ticket.text_len = 0;
+    ticket.asked_at = desk.now;
+    link.push(ticket);
+    link.wake();
+    link.given.note(sha, true);
+    Ok(true)
+}

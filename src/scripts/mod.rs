@@ -1,0 +1,402 @@
+//! Which scripts may run, and the texts of those that passed through here.
+//!
+//! ```text
+//!   EVAL, SCRIPT LOAD --> text --(SHA1)--> memory: bounded, text and verdict
+//!   EVALSHA ------------> SHA1 ----------> pass | no such script | refused, and why
+//!   -NOSCRIPT ----------> SHA1 ----------> the text again, to be sent once more
+//! ```
+//!
+//! Without a key prefix every script passes; the texts are kept so that a server which has lost
+//! them (a restart, a failover) can be given them again. Under a prefix only what is in KEYS can be
+//! rewritten, so a script is read first ([`lua`]), once; what is listed in `scripts.allow` is not
+//! read. Both bounds of the memory hold always, and what falls out of it is asked for again by its
+//! client, who hears `-NOSCRIPT`.
+
+use crate::command::{Spec, lua};
+use crate::config;
+use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
+use bytes::Bytes;
+use foldhash::fast::RandomState;
+use hashbrown::{HashMap, HashSet};
+use parking_lot::RwLock;
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// What a script costs beside its text.
+const OVERHEAD: usize = 256;
+
+/// Scripts at most, whatever their length: Redis itself warns of fewer.
+const COUNT_MAX: usize = 10_000;
+
+/// The name of a script: SHA1 of its text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Sha([u8; 20]);
+
+/// Names of scripts that are remembered at most.
+const GIVEN_MAX: usize = 10_000;
+
+/// Of which scripts one worker knows that the server has them, or has not.
+#[derive(Debug, Default)]
+pub struct Given {
+    known: RefCell<HashMap<Sha, bool, RandomState>>,
+    /// True once a connection was lost: what is not known is not there.
+    is_doubtful: Cell<bool>,
+}
+
+impl Given {
+    /// True if the server has a script, as far as is known.
+    pub fn is_there(&self, sha: Sha) -> bool {
+        self.known.borrow().get(&sha).copied().unwrap_or_else(|| !self.is_doubtful.get())
+    }
+
+    /// The server has a script, or has not.
+    pub fn note(&self, sha: Sha, is_there: bool) {
+        let mut known = self.known.borrow_mut();
+        if known.len() >= GIVEN_MAX {
+            known.clear();
+        }
+        known.insert(sha, is_there);
+    }
+
+    /// A connection was lost: another server, or one that was started anew, may be there now.
+    pub fn doubt(&self) {
+        self.known.borrow_mut().clear();
+        self.is_doubtful.set(true);
+    }
+}
+
+impl Sha {
+    /// Of a text.
+    pub fn of(text: &[u8]) -> Self {
+        let digest = digest(&SHA1_FOR_LEGACY_USE_ONLY, text);
+        Self(digest.as_ref().try_into().unwrap_or_default())
+    }
+
+    /// Of 40 hexadecimal digits, in any case; `None` if it is not that.
+    pub fn parse(digits: &[u8]) -> Option<Self> {
+        let digit =
+            |byte: u8| char::from(byte).to_digit(16).and_then(|digit| digit.try_into().ok());
+        let mut sha = [0_u8; 20];
+        if digits.len() != 2 * sha.len() {
+            return None;
+        }
+        for (byte, pair) in sha.iter_mut().zip(digits.as_chunks::<2>().0) {
+            let (high, low): (u8, u8) = (digit(pair[0])?, digit(pair[1])?);
+            *byte = high << 4 | low;
+        }
+        Some(Self(sha))
+    }
+}
+
+impl std::fmt::Display for Sha {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+/// What becomes of a request of the scripting family.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It goes upstream. The script that it names, or whose text it has.
+    Pass(Option<Sha>),
+    /// `-NOSCRIPT`: its text has not been seen, so that nobody can say if it keeps to its keys. The
+    /// client sends the text then.
+    NoScript,
+    /// The text of the error.
+    Refused(String),
+}
+
+/// What Redis says of a script that it does not have.
+pub const NO_SCRIPT: &[u8] = b"NOSCRIPT No matching script. Please use EVAL.";
+
+/// What all workers know of scripts.
+#[derive(Debug)]
+pub struct Scripts {
+    /// True if scripts are read before they may run.
+    is_strict: bool,
+    allowed: HashSet<Sha, RandomState>,
+    functions: Vec<Box<[u8]>>,
+    max: usize,
+    texts: RwLock<Texts>,
+}
+
+#[derive(Debug, Default)]
+struct Texts {
+    known: HashMap<Sha, Known, RandomState>,
+    /// The clock of the second-chance rule: who has not been asked for goes first.
+    order: VecDeque<Sha>,
+    bytes: usize,
+}
+
+#[derive(Debug)]
+struct Known {
+    text: Bytes,
+    /// Why it is refused.
+    fault: Option<Arc<str>>,
+    was_asked: AtomicBool,
+}
+
+impl Scripts {
+    /// Of the settings; `is_prefixed` says if keys get a prefix.
+    pub fn new(settings: &config::Scripts, is_prefixed: bool) -> Self {
+        Self {
+            is_strict: is_prefixed && settings.policy == config::ScriptPolicy::Refuse,
+            allowed: settings.shas.iter().filter_map(|sha| Sha::parse(sha.as_bytes())).collect(),
+            functions: settings.functions.iter().map(|name| name.as_bytes().into()).collect(),
+            max: settings.memory,
+            texts: RwLock::default(),
+        }
+    }
+
+    /// What becomes of a request. The text of an EVAL or SCRIPT LOAD is remembered, SCRIPT FLUSH
+    /// forgets all.
+    pub fn judge<'a>(&self, spec: &Spec, arg: impl Fn(usize) -> &'a [u8]) -> Verdict {
+        match spec.name {
+            "eval" | "eval_ro" => self.judge_text(arg(1)),
+            "evalsha" | "evalsha_ro" => self.judge_sha(arg(1)),
+            "fcall" | "fcall_ro" => self.judge_function(arg(1)),
+            "script|load" => Verdict::Pass(Some(self.learn(arg(2)).0)),
+            "script|flush" => {
+                self.clear();
+                Verdict::Pass(None)
+            }
+            _ => Verdict::Pass(None),
+        }
+    }
+
+    fn judge_text(&self, text: &[u8]) -> Verdict {
+        match self.learn(text) {
+            (sha, Some(fault)) => Verdict::Refused(refusal(sha, &fault)),
+            (sha, None) => Verdict::Pass(Some(sha)),
+        }
+    }
+
+    fn judge_sha(&self, digits: &[u8]) -> Verdict {
+        // What is no SHA1 is the server's to refuse.
+        let Some(sha) = Sha::parse(digits) else {
+            return Verdict::Pass(None);
+        };
+        if !self.is_strict || self.allowed.contains(&sha) {
+            return Verdict::Pass(Some(sha));
+        }
+        match self.texts.read().known.get(&sha) {
+            None => Verdict::NoScript,
+            Some(Known { fault: Some(fault), .. }) => Verdict::Refused(refusal(sha, fault)),
+            Some(known) => {
+                known.was_asked.store(true, Ordering::Relaxed);
+                Verdict::Pass(Some(sha))
+            }
+        }
+    }
+
+    fn judge_function(&self, name: &[u8]) -> Verdict {
+        let is_allowed = self.functions.iter().any(|known| known.eq_ignore_ascii_case(name));
+        if !self.is_strict || is_allowed {
+            return Verdict::Pass(None);
+        }
+        let name = name.escape_ascii();
+        Verdict::Refused(format!(
+            "ERR nearside refuses function '{name}': under a key prefix it may use keys that \
+             nobody rewrites. If it uses only the keys that it is given, list \"function:{name}\" \
+             in scripts.allow; or use no keys.version and no keys.prefix"
+        ))
+    }
+
+    /// Remembers a text; its name, and why it is refused.
+    fn learn(&self, text: &[u8]) -> (Sha, Option<Arc<str>>) {
+        let sha = Sha::of(text);
+        if let Some(known) = self.texts.read().known.get(&sha) {
+            known.was_asked.store(true, Ordering::Relaxed);
+            return (sha, known.fault.clone());
+        }
+        let fault = if self.is_strict && !self.allowed.contains(&sha) {
+            lua::check(text).err().map(|fault| Arc::from(fault.to_string()))
+        } else {
+            None
+        };
+        let cost = text.len() + OVERHEAD;
+        if cost <= self.max {
+            let was_asked = AtomicBool::new(false);
+            let known =
+                Known { text: Bytes::copy_from_slice(text), fault: fault.clone(), was_asked };
+            self.texts.write().insert(sha, known, self.max);
+        }
+        (sha, fault)
+    }
+
+    /// The text of a script that may run.
+    pub fn text(&self, sha: Sha) -> Option<Bytes> {
+        let texts = self.texts.read();
+        let known = texts.known.get(&sha)?;
+        known.was_asked.store(true, Ordering::Relaxed);
+        Some(known.text.clone())
+    }
+
+    /// True if a script's text is known.
+    pub fn knows(&self, sha: Sha) -> bool {
+        self.texts.read().known.contains_key(&sha)
+    }
+
+    /// The server does not take this text for a script.
+    pub fn forget(&self, sha: Sha) {
+        self.texts.write().remove(sha);
+    }
+
+    /// SCRIPT FLUSH.
+    pub fn clear(&self) {
+        *self.texts.write() = Texts::default();
+    }
+}
+
+fn refusal(sha: Sha, fault: &str) -> String {
+    format!(
+        "ERR nearside refuses script {sha}, {fault}. Under a key prefix a script may use no key \
+         but those in KEYS. If it does, list its SHA1 in scripts.allow; or use no keys.version and \
+         no keys.prefix"
+    )
+}
+
+impl Texts {
+    fn insert(&mut self, sha: Sha, known: Known, max: usize) {
+        let cost = known.text.len() + OVERHEAD;
+        if self.known.contains_key(&sha) {
+            return;
+        }
+        while self.bytes + cost > max || self.order.len() >= COUNT_MAX {
+            let Some(oldest) = self.order.pop_front() else {
+                break;
+            };
+            let is_wanted = |known: &Known| known.was_asked.swap(false, Ordering::Relaxed);
+            if self.known.get(&oldest).is_some_and(is_wanted) {
+                self.order.push_back(oldest);
+            } else {
+                self.drop_text(oldest);
+            }
+        }
+        self.bytes += cost;
+        self.order.push_back(sha);
+        self.known.insert(sha, known);
+    }
+
+    fn remove(&mut self, sha: Sha) {
+        self.order.retain(|other| *other != sha);
+        self.drop_text(sha);
+    }
+
+    fn drop_text(&mut self, sha: Sha) {
+        if let Some(known) = self.known.remove(&sha) {
+            self.bytes -= known.text.len() + OVERHEAD;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{OVERHEAD, Scripts, Sha, Verdict};
+    use crate::command::by_name;
+    use crate::config::{self, ScriptPolicy};
+
+    const PONG: &[u8] = b"return redis.call('PING')";
+    const BUILDS: &[u8] = b"return redis.call('GET', KEYS[1] .. 'x')";
+
+    fn scripts(memory: usize, allow: &[&str], is_prefixed: bool) -> Scripts {
+        let (functions, shas): (Vec<&str>, Vec<&str>) =
+            allow.iter().partition(|name| name.starts_with("function:"));
+        let owned = |names: Vec<&str>| {
+            names.iter().map(|name| name.trim_start_matches("function:").to_owned()).collect()
+        };
+        let settings = config::Scripts {
+            policy: ScriptPolicy::Refuse,
+            shas: owned(shas),
+            functions: owned(functions),
+            memory,
+        };
+        Scripts::new(&settings, is_prefixed)
+    }
+
+    fn judge(scripts: &Scripts, words: &[&[u8]]) -> Verdict {
+        let name = String::from_utf8(words[0].to_ascii_lowercase()).unwrap();
+        scripts.judge(by_name(&name).unwrap(), |at| words[at])
+    }
+
+    fn passes(scripts: &Scripts, words: &[&[u8]]) -> bool {
+        matches!(judge(scripts, words), Verdict::Pass(_))
+    }
+
+    fn hex(text: &[u8]) -> Vec<u8> {
+        Sha::of(text).to_string().into_bytes()
+    }
+
+    #[test]
+    fn a_name_is_the_sha1_in_any_case() {
+        let sha = Sha::of(b"return 1");
+        assert_eq!(sha.to_string(), "e0e1f9fabfc9d4800c877a703b823ac0578ff8db");
+        assert_eq!(Sha::parse(b"E0E1F9FABFC9D4800C877A703B823AC0578FF8DB"), Some(sha));
+        for digits in [&b"e0e1"[..], b"", &[b'g'; 40], &[b'0'; 41]] {
+            assert_eq!(Sha::parse(digits), None);
+        }
+    }
+
+    #[test]
+    fn without_a_prefix_all_pass_and_texts_are_kept() {
+        let scripts = scripts(1 << 20, &[], false);
+        assert!(passes(&scripts, &[b"evalsha", &hex(BUILDS), b"0"]));
+        assert!(passes(&scripts, &[b"eval", BUILDS, b"0"]));
+        assert!(passes(&scripts, &[b"fcall", b"f", b"0"]));
+        assert_eq!(scripts.text(Sha::of(BUILDS)).unwrap(), BUILDS);
+        assert!(passes(&scripts, &[b"script|flush", b""]));
+        assert_eq!(scripts.text(Sha::of(BUILDS)), None);
+    }
+
+    #[test]
+    fn under_a_prefix_what_cannot_be_followed_is_refused() {
+        let scripts = scripts(1 << 20, &[], true);
+        assert_eq!(judge(&scripts, &[b"evalsha", &hex(PONG), b"0"]), Verdict::NoScript);
+        assert!(passes(&scripts, &[b"script|load", b"", PONG]));
+        assert!(passes(&scripts, &[b"evalsha", &hex(PONG), b"0"]));
+        assert!(passes(&scripts, &[b"evalsha", b"no sha", b"0"]));
+        for words in [[&b"eval"[..], BUILDS, b"0"], [b"evalsha", &hex(BUILDS), b"0"]] {
+            let Verdict::Refused(text) = judge(&scripts, &words) else {
+                panic!("passed");
+            };
+            assert!(text.contains(&Sha::of(BUILDS).to_string()), "{text}");
+            assert!(text.contains("line 1: it builds a name from a key"), "{text}");
+            assert!(text.contains("scripts.allow") && text.contains("keys.version"), "{text}");
+        }
+        let Verdict::Refused(text) = judge(&scripts, &[b"fcall", b"f", b"0"]) else {
+            panic!("passed");
+        };
+        assert!(text.contains("\"function:f\" in scripts.allow"), "{text}");
+    }
+
+    #[test]
+    fn what_is_allowed_is_not_read() {
+        let sha = Sha::of(BUILDS).to_string();
+        let scripts = scripts(1 << 20, &[&sha, "function:f"], true);
+        assert!(passes(&scripts, &[b"evalsha", &hex(BUILDS), b"0"]));
+        assert!(passes(&scripts, &[b"eval", BUILDS, b"0"]));
+        assert!(passes(&scripts, &[b"fcall_ro", b"F", b"0"]));
+        assert!(matches!(judge(&scripts, &[b"fcall", b"g", b"0"]), Verdict::Refused(_)));
+    }
+
+    #[test]
+    fn the_memory_is_bounded_and_keeps_what_is_asked_for() {
+        let text = |number: usize| format!("return {number:04}").into_bytes();
+        let cost = text(0).len() + OVERHEAD;
+        let scripts = scripts(10 * cost, &[], false);
+        for number in 0..100 {
+            judge(&scripts, &[b"eval", &text(number), b"0"]);
+            assert!(scripts.text(Sha::of(&text(0))).is_some(), "asked for all the while");
+            assert!(scripts.texts.read().bytes <= 10 * cost);
+        }
+        let kept = (0..100).filter(|number| scripts.knows(Sha::of(&text(*number)))).count();
+        assert_eq!(kept, 10);
+        scripts.forget(Sha::of(&text(0)));
+        assert_eq!(scripts.texts.read().bytes, 9 * cost);
+        let long = vec![b' '; 10 * cost];
+        judge(&scripts, &[b"eval", &long, b"0"]);
+        assert!(!scripts.knows(Sha::of(&long)));
+    }
+}
