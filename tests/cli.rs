@@ -13,7 +13,7 @@ mod support;
 use std::fs;
 use std::net::TcpListener;
 
-use support::{Client, Proxy, Redis, free_port, nearside};
+use support::{Client, Proxy, Redis, eventually, free_port, nearside};
 use tempfile::TempDir;
 
 /// Exit codes: wrong usage (clap's), something is not reachable, the configuration is wrong.
@@ -465,4 +465,51 @@ fn a_request_is_explained_as_it_would_be_served() {
     let keys = json["keys"].as_array().unwrap();
     assert_eq!((&keys[0]["upstream"], &keys[0]["cached"]), (&"v1:session:1".into(), &true.into()));
     assert_eq!((&keys[1]["rule"], &keys[1]["cached"]), (&"rules[1] lock:*".into(), &false.into()));
+
+/// What redis-py's pipelines, queues and subscriptions ask for, with no server but this process.
+#[test]
+fn the_embedded_upstream_has_transactions_queues_and_messages() {
+    let proxy = Proxy::start("embedded:", &[]);
+    let dial = || Client::dial(proxy.port);
+    let (mut writer, mut other) = (dial(), dial());
+    let rest = |client: &mut Client, count: usize| -> Vec<String> {
+        (0..count).map(|_| client.line()).collect()
+    };
+
+    assert_eq!(writer.ask("WATCH n"), "+OK");
+    for (line, reply) in [("MULTI", "+OK"), ("INCR n", "+QUEUED"), ("GET n", "+QUEUED")] {
+        assert_eq!(writer.ask(line), reply);
+    }
+    assert_eq!(other.ask("SET unwatched 1"), "+OK");
+    assert_eq!(writer.ask("EXEC"), "*2");
+    assert_eq!(rest(&mut writer, 3), [":1", "$1", "1"]);
+    writer.ask("WATCH n");
+    writer.ask("MULTI");
+    assert_eq!(other.ask("INCR n"), ":2");
+    assert_eq!(writer.ask("GET n"), "+QUEUED");
+    assert_eq!(writer.ask("EXEC"), "*-1");
+    assert_eq!(other.ask("GET n"), "2");
+
+    let mut worker = dial();
+    let waits = std::thread::spawn(move || {
+        let mut reply = vec![worker.ask("BLPOP jobs 0")];
+        reply.extend((0..4).map(|_| worker.line()));
+        (worker.ask("PING"), reply)
+    });
+    eventually("a client waits", || proxy.metrics().contains("blocked_clients 1\n").then_some(()));
+    assert_eq!(writer.ask("RPUSH jobs first second"), ":2");
+    let (pong, reply) = waits.join().unwrap();
+    assert_eq!(reply, ["*2", "$4", "jobs", "$5", "first"]);
+    assert_eq!(pong, "+PONG");
+    assert_eq!(writer.ask("LLEN jobs"), ":1");
+
+    let mut subscriber = dial();
+    assert_eq!(subscriber.ask("SUBSCRIBE news"), "*3");
+    assert_eq!(rest(&mut subscriber, 5), ["$9", "subscribe", "$4", "news", ":1"]);
+    assert_eq!(writer.ask("PUBLISH news hello"), ":1");
+    let message = ["*3", "$7", "message", "$4", "news", "$5", "hello"];
+    assert_eq!(rest(&mut subscriber, 7), message);
+    assert_eq!(subscriber.ask("UNSUBSCRIBE news"), "*3");
+    assert_eq!(rest(&mut subscriber, 5), ["$11", "unsubscribe", "$4", "news", ":0"]);
+    assert_eq!(subscriber.ask("GET n"), "2");
 }

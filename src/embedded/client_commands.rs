@@ -59,15 +59,14 @@ pub(super) fn info(core: &mut Core, client: &mut Client, _: Args<'_>, out: &mut 
 }
 
 pub(super) fn list(core: &mut Core, client: &mut Client, args: Args<'_>, out: &mut Out) -> Done {
-    let mut wanted = None;
+    let (mut wanted, mut wanted_type) = (None, None);
     if args.len() == 4 && args.is(2, "type") {
         let words = ["normal", "pubsub", "master", "replica", "slave"];
         if !words.iter().any(|word| args.is(3, word)) {
             let text = [b"ERR Unknown client type '", args.at(3), b"'"].concat();
             return Err(Fault::owned(text));
         }
-        // Every client is a normal one.
-        wanted = (!args.is(3, "normal")).then(Vec::new);
+        wanted_type = Some(args.at(3).to_ascii_lowercase());
     } else if args.len() > 3 && args.is(2, "id") {
         let parse = |text| parse_i64(text).ok_or(Fault::text("ERR Invalid client ID"));
         wanted = Some(args.from(3).map(parse).collect::<Result<Vec<_>, _>>()?);
@@ -77,13 +76,15 @@ pub(super) fn list(core: &mut Core, client: &mut Client, args: Args<'_>, out: &m
     let mut lines: Vec<(u64, String)> = core
         .clients
         .values()
-        .map(|other| (other.id, describe(core, other, other.out.proto)))
-        .chain([(client.id, describe(core, client, out.proto))])
-        .filter(|(id, _)| {
-            wanted
-                .as_ref()
-                .is_none_or(|ids| ids.iter().any(|wanted| u64::try_from(*wanted) == Ok(*id)))
+        .map(|other| (&**other, other.out.proto))
+        .chain([(&*client, out.proto)])
+        .filter(|(other, _)| {
+            let kind: &[u8] = if other.subscriptions.is_any() { b"pubsub" } else { b"normal" };
+            let is_it = |id: &i64| u64::try_from(*id) == Ok(other.id);
+            wanted_type.as_ref().is_none_or(|wanted| wanted == kind)
+                && wanted.as_ref().is_none_or(|ids: &Vec<i64>| ids.iter().any(is_it))
         })
+        .map(|(other, proto)| (other.id, describe(core, other, proto)))
         .collect();
     lines.sort_unstable();
     let text: String = lines.into_iter().map(|(_, line)| line).collect();
@@ -95,7 +96,15 @@ pub(super) fn list(core: &mut Core, client: &mut Client, args: Args<'_>, out: &m
 fn describe(core: &Core, client: &Client, proto: Proto) -> String {
     let follows = core.tracking.followed_by(client.id).next().is_some();
     let mut flags = String::new();
-    for (set, flag) in [(client.queue.is_some(), 'x'), (follows, 't'), (follows, 'B')] {
+    let is_subscribed = client.subscriptions.is_any();
+    let kinds = [
+        (is_subscribed, 'P'),
+        (client.queue.is_some(), 'x'),
+        (client.wait.is_some(), 'b'),
+        (follows, 't'),
+        (follows, 'B'),
+    ];
+    for (set, flag) in kinds {
         if set {
             flags.push(flag);
         }
@@ -113,13 +122,15 @@ fn describe(core: &Core, client: &Client, proto: Proto) -> String {
     let now = core.store.now;
     format!(
         "id={} addr=embedded:0 laddr=embedded:0 fd=0 name={} age={} idle={} flags={flags} db={} \
-         sub=0 psub=0 ssub=0 multi={queued} qbuf={} qbuf-free=0 argv-mem=0 multi-mem=0 rbs=0 rbp=0 \
+         sub={} psub={} ssub=0 multi={queued} qbuf={} qbuf-free=0 argv-mem=0 multi-mem=0 rbs=0 rbp=0 \
          obl={} oll=0 omem=0 tot-mem=0 events=r cmd={} user=default redir={} resp={}\n",
         client.id,
         String::from_utf8_lossy(&client.name),
         (now - client.created).max(0) / 1000,
         (now - client.seen).max(0) / 1000,
         client.db,
+        client.subscriptions.channels(),
+        client.subscriptions.patterns(),
         client.input.len(),
         client.out.bytes.len(),
         client.last_command,

@@ -8,6 +8,7 @@
 //! panicked: the shell closes it.
 
 use super::args::Args;
+use super::pubsub::PubSub;
 use super::reply::{Done, Fault, OUT_OF_MEMORY, Out};
 use super::session::Client;
 use super::store::Store;
@@ -17,6 +18,7 @@ use super::transaction;
 use crate::command::errors;
 use crate::wire::inline;
 use crate::wire::request::{Arg, Found, Limits, Malformed, Scan};
+use crate::wire::write::Proto;
 use bytes::{Buf, BytesMut};
 use foldhash::fast::RandomState;
 use indexmap::{IndexMap, IndexSet};
@@ -27,6 +29,9 @@ const LIMITS: Limits = Limits { args_max: 1 << 20, bulk_max: 512 << 20, unauthen
 /// An empty input buffer larger than this is given back.
 const INPUT_KEPT: usize = 64 * 1024;
 
+/// A client that sends more while it waits is closed: Redis' `client-query-buffer-limit`.
+const INPUT_MAX: usize = 1 << 30;
+
 /// Keys deleted by one tick at most, so that it never holds up requests for long.
 pub(super) const EXPIRED_PER_TICK: usize = 1000;
 
@@ -35,6 +40,7 @@ pub(super) const EXPIRED_PER_TICK: usize = 1000;
 pub(super) struct Core {
     pub(super) store: Store,
     pub(super) tracking: Tracking,
+    pub(super) pubsub: PubSub,
     pub(super) clients: IndexMap<u64, Box<Client>, RandomState>,
     pub(super) table: Table,
     pub(super) max_memory: usize,
@@ -42,7 +48,10 @@ pub(super) struct Core {
     pub(super) commands_run: u64,
     clock: fn() -> u64,
     clients_seen: u64,
-    told: IndexSet<u64, RandomState>,
+    /// Clients whose output somebody else wrote to.
+    pub(super) told: IndexSet<u64, RandomState>,
+    /// Clients that wait no more, but whose further requests have not been looked at.
+    pub(super) unblocked: Vec<u64>,
 }
 
 impl Core {
@@ -51,6 +60,7 @@ impl Core {
         Self {
             store: Store::new(clock()),
             tracking: Tracking::default(),
+            pubsub: PubSub::default(),
             clients: IndexMap::default(),
             table: Table::new(),
             max_memory,
@@ -59,6 +69,7 @@ impl Core {
             clock,
             clients_seen: 0,
             told: IndexSet::default(),
+            unblocked: Vec::new(),
         }
     }
 
@@ -73,7 +84,10 @@ impl Core {
 
     /// A client went.
     pub(super) fn disconnect(&mut self, id: u64) {
-        self.clients.swap_remove(&id);
+        if let Some(mut client) = self.clients.swap_remove(&id) {
+            self.pubsub.forget(&mut client);
+            self.forget_wait(&client);
+        }
         self.stop_tracking(id);
         self.store.changes.unwatch(id);
         self.told.swap_remove(&id);
@@ -108,13 +122,31 @@ impl Core {
         std::mem::take(&mut self.told)
     }
 
-    /// Runs all complete requests in a client's input.
+    /// Runs all complete requests in a client's input, and those of clients that stop waiting by
+    /// it.
     pub(super) fn feed(&mut self, id: u64) {
+        self.store.now = read_clock(self.clock);
+        if let Some(client) = self.clients.get_mut(&id) {
+            client.seen = self.store.now;
+        }
+        self.run_input(id);
+        self.resume();
+        self.tell();
+    }
+
+    /// Looks at the further requests of clients that wait no more.
+    fn resume(&mut self) {
+        while !self.unblocked.is_empty() {
+            for id in std::mem::take(&mut self.unblocked) {
+                self.run_input(id);
+            }
+        }
+    }
+
+    fn run_input(&mut self, id: u64) {
         let Some(mut client) = self.clients.swap_remove(&id) else {
             return;
         };
-        self.store.now = read_clock(self.clock);
-        client.seen = self.store.now;
         let mut input = std::mem::take(&mut client.input);
         let mut out = std::mem::take(&mut client.out);
         if let Err(malformed) = self.requests(&mut client, &mut input, &mut out) {
@@ -126,8 +158,10 @@ impl Core {
         }
         client.input = input;
         client.out = out;
+        if client.wait.is_some() && client.input.len() > INPUT_MAX {
+            client.closing = true;
+        }
         self.clients.insert(id, client);
-        self.tell();
     }
 
     fn requests(
@@ -137,7 +171,7 @@ impl Core {
         out: &mut Out,
     ) -> Result<(), Malformed> {
         let mut ranges = std::mem::take(&mut client.ranges);
-        while !client.closing {
+        while !client.closing && client.wait.is_none() {
             match client.scan.next(input, &mut ranges, &LIMITS)? {
                 Found::NeedMore => break,
                 Found::Request(length) => {
@@ -182,6 +216,7 @@ impl Core {
             return;
         }
         let start = out.bytes.len();
+        out.kept.clear();
         self.commands_run += 1;
         self.store.select(client.db);
         if let Err(fault) = self.dispatch(client, args, out) {
@@ -189,11 +224,15 @@ impl Core {
             out.fault(&fault);
         }
         if client.is_muted() {
-            out.bytes.truncate(start);
+            out.mute(start);
+            if let Some(wait) = &mut client.wait {
+                wait.muted = true;
+            }
         }
         if self.store.changes.take_flushed() {
             self.tell_flushed(client.id, out);
         }
+        self.serve_waiting();
     }
 
     /// Finds the command, checks what Redis checks before it runs, and runs or queues it.
@@ -207,7 +246,7 @@ impl Core {
             }
         };
         let name = claim.spec.name;
-        if let Some(fault) = self.refusal(client, claim, args) {
+        if let Some(fault) = self.refusal(client, claim, args, out.proto) {
             if name == "exec" {
                 return transaction::abort(self, client, &fault);
             }
@@ -224,14 +263,31 @@ impl Core {
     }
 
     /// Why this command may not run now.
-    fn refusal(&self, client: &Client, claim: Claim, args: Args<'_>) -> Option<Fault> {
+    fn refusal(
+        &self,
+        client: &Client,
+        claim: Claim,
+        args: Args<'_>,
+        proto: Proto,
+    ) -> Option<Fault> {
         let name = claim.spec.name;
         if !claim.accepts(args.len()) {
             return Some(Fault::arity(name));
         }
         let queued = name == "exec" && client.queue.as_ref().is_some_and(|q| q.deny_oom);
         let short = self.max_memory > 0 && self.store.used() > self.max_memory;
-        (short && (claim.deny_oom() || queued)).then_some(OUT_OF_MEMORY)
+        if short && (claim.deny_oom() || queued) {
+            return Some(OUT_OF_MEMORY);
+        }
+        // In RESP2 a subscriber could not tell replies from messages.
+        let deaf = proto == Proto::Resp2 && client.subscriptions.is_any();
+        let heard = ["ping", "quit", "reset"].contains(&name) || name.ends_with("subscribe");
+        (deaf && !heard).then(|| {
+            Fault::owned(format!(
+                "ERR Can't execute '{name}': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT \
+                 / RESET are allowed in this context"
+            ))
+        })
     }
 
     pub(super) fn run(
@@ -253,6 +309,8 @@ impl Core {
     pub(super) fn tick(&mut self) {
         self.store.now = read_clock(self.clock);
         self.store.expire_due(EXPIRED_PER_TICK);
+        self.end_overdue();
+        self.resume();
         self.tell();
     }
 
@@ -265,7 +323,7 @@ impl Core {
         for (push, followers) in self.tracking.pushes(&keys) {
             for id in followers {
                 if let Some(client) = self.clients.get_mut(id)
-                    && client.out.proto == crate::wire::write::Proto::Resp3
+                    && client.out.proto == Proto::Resp3
                 {
                     client.out.bytes.extend_from_slice(&push);
                     self.told.insert(*id);

@@ -13,11 +13,13 @@
 
 mod args;
 mod bignum;
+mod blocking;
 mod changes;
 mod client_commands;
 mod core;
 mod float;
 mod keyspace;
+mod pubsub;
 mod reply;
 mod server;
 mod session;

@@ -6,6 +6,7 @@
 use crate::wire::write::{self, Proto};
 use bytes::BytesMut;
 use std::borrow::Cow;
+use std::ops::Range;
 
 /// The result of a command handler.
 pub(super) type Done = Result<(), Fault>;
@@ -26,6 +27,15 @@ impl Fault {
     /// `wrong number of arguments`; a subcommand is named `client|id`.
     pub(super) fn arity(name: &str) -> Self {
         Self::owned(format!("ERR wrong number of arguments for '{name}' command"))
+    }
+
+    /// A subcommand with arguments that it does not know.
+    pub(super) fn subcommand(container: &str, asked: &[u8]) -> Self {
+        let asked = String::from_utf8_lossy(asked);
+        Self::owned(format!(
+            "ERR unknown subcommand or wrong number of arguments for '{asked}'. Try {container} \
+             HELP."
+        ))
     }
 
     pub(super) fn expire_time(name: &str) -> Self {
@@ -60,9 +70,25 @@ pub(super) const OUT_OF_MEMORY: Fault =
 pub(super) struct Out {
     pub(super) bytes: BytesMut,
     pub(super) proto: Proto,
+    /// What of the running request's output is no reply: it is sent even if replies are muted.
+    pub(super) kept: Vec<Range<usize>>,
 }
 
 impl Out {
+    /// What was written from `start` on is no reply.
+    pub(super) fn keep_from(&mut self, start: usize) {
+        self.kept.push(start..self.bytes.len());
+    }
+
+    /// Takes back the replies written from `start` on.
+    pub(super) fn mute(&mut self, start: usize) {
+        let written = self.bytes.split_off(start);
+        for range in std::mem::take(&mut self.kept) {
+            let range = range.start.saturating_sub(start)..range.end.saturating_sub(start);
+            self.bytes.extend_from_slice(written.get(range).unwrap_or_default());
+        }
+    }
+
     pub(super) fn ok(&mut self) {
         self.bytes.extend_from_slice(b"+OK\r\n");
     }

@@ -32,12 +32,6 @@ pub(super) fn lastsave(core: &mut Core, _: &mut Client, _: Args<'_>, out: &mut O
     Ok(())
 }
 
-/// Nobody can subscribe here.
-pub(super) fn publish(_: &mut Core, _: &mut Client, _: Args<'_>, out: &mut Out) -> Done {
-    out.integer(0);
-    Ok(())
-}
-
 /// Parameters that clients and tools ask for, with the values of this server.
 const PARAMETERS: &[(&str, &str)] = &[
     ("appendfsync", "everysec"),
@@ -143,8 +137,9 @@ fn clients(core: &Core, text: &mut String) -> std::fmt::Result {
     let tracking = core.tracking.clients().len();
     write!(
         text,
-        "connected_clients:{connected}\r\nmaxclients:10000\r\nblocked_clients:0\r\n\
-         tracking_clients:{tracking}\r\n"
+        "connected_clients:{connected}\r\nmaxclients:10000\r\nblocked_clients:{}\r\n\
+         tracking_clients:{tracking}\r\n",
+        core.blocked_count(),
     )
 }
 
@@ -170,11 +165,13 @@ fn stats(core: &Core, text: &mut String) -> std::fmt::Result {
     write!(
         text,
         "total_connections_received:{}\r\ntotal_commands_processed:{}\r\nexpired_keys:{}\r\n\
-         evicted_keys:0\r\npubsub_channels:0\r\npubsub_patterns:0\r\n\
+         evicted_keys:0\r\npubsub_channels:{}\r\npubsub_patterns:{}\r\n\
          tracking_total_prefixes:{}\r\n",
         core.clients_seen(),
         core.commands_run,
         core.store.expired_keys,
+        core.pubsub.channel_count(),
+        core.pubsub.pattern_count(),
         core.tracking.prefix_count(),
     )
 }

@@ -1,8 +1,10 @@
 //! One connection: what is remembered of it, and the commands that change that.
 
 use super::args::Args;
+use super::blocking::Wait;
 use super::core::Core;
 use super::keyspace;
+use super::pubsub::Subscriptions;
 use super::reply::{Done, Fault, Out, SYNTAX};
 use super::transaction::Queue;
 use crate::wire::number::parse_i64;
@@ -37,6 +39,11 @@ pub(super) struct Client {
     pub(super) replies: Replies,
     /// Commands queued since MULTI.
     pub(super) queue: Option<Queue>,
+    /// EXEC runs: nothing blocks.
+    pub(super) executing: bool,
+    /// What it waits for; until it has it, its requests stay in `input`.
+    pub(super) wait: Option<Wait>,
+    pub(super) subscriptions: Subscriptions,
     pub(super) no_evict: bool,
     /// Close it when its output is written.
     pub(super) closing: bool,
@@ -57,6 +64,9 @@ impl Client {
             db: 0,
             replies: Replies::On,
             queue: None,
+            executing: false,
+            wait: None,
+            subscriptions: Subscriptions::default(),
             no_evict: false,
             closing: false,
             created: now,
@@ -161,8 +171,14 @@ pub(super) fn hello(_: &mut Core, client: &mut Client, args: Args<'_>, out: &mut
     Ok(())
 }
 
-pub(super) fn ping(_: &mut Core, _: &mut Client, args: Args<'_>, out: &mut Out) -> Done {
+pub(super) fn ping(_: &mut Core, client: &mut Client, args: Args<'_>, out: &mut Out) -> Done {
     match args.len() {
+        1 | 2 if out.proto == Proto::Resp2 && client.subscriptions.is_any() => {
+            // Among messages the reply must look like one.
+            out.array(2);
+            out.bulk(b"pong");
+            out.bulk(args.at(1));
+        }
         1 => out.simple("PONG"),
         2 => out.bulk(args.at(1)),
         _ => return Err(Fault::arity("ping")),
@@ -191,6 +207,7 @@ pub(super) fn quit(_: &mut Core, client: &mut Client, _: Args<'_>, out: &mut Out
 
 pub(super) fn reset(core: &mut Core, client: &mut Client, _: Args<'_>, out: &mut Out) -> Done {
     core.stop_tracking(client.id);
+    core.pubsub.forget(client);
     core.store.changes.unwatch(client.id);
     client.queue = None;
     client.db = 0;

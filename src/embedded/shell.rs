@@ -150,9 +150,9 @@ impl Shell {
         let told = self.core.borrow_mut().take_told();
         for id in told {
             let link = self.links.borrow().get(&id).map(Rc::clone);
-            // A broken or full socket is its own task's business.
+            // A broken or full socket is its own task's business, and so is the end.
             if let Some(link) = link
-                && !matches!(self.write(id, &link), Ok(0))
+                && (!matches!(self.write(id, &link), Ok(0)) || self.core.borrow().is_closing(id))
             {
                 link.unsent.notify_one();
             }

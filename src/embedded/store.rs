@@ -8,6 +8,7 @@
 //! Invariant: `used` is the sum of the weights of all entries; `volatile` of a database holds
 //! exactly the (deadline, key) of its entries that have one.
 
+use super::blocking::Waiters;
 use super::changes::Changes;
 use super::reply::{Fault, WRONG_TYPE};
 use super::types::{Kind, Value};
@@ -46,6 +47,7 @@ pub(super) struct Store {
     pub(super) now: i64,
     used: usize,
     pub(super) changes: Changes,
+    pub(super) waiters: Waiters,
     /// Keys deleted because their time was over.
     pub(super) expired_keys: u64,
     random: u64,
@@ -59,6 +61,7 @@ impl Store {
             now: 0,
             used: 0,
             changes: Changes::default(),
+            waiters: Waiters::default(),
             expired_keys: 0,
             random: seed | 1,
         }
@@ -166,6 +169,9 @@ impl Store {
     /// Sets a key, whatever it was.
     pub(super) fn put(&mut self, key: &[u8], value: Value, expires: Option<i64>) {
         self.used += value.weight();
+        if matches!(value, Value::List(_) | Value::Zset(_)) {
+            self.waiters.made(self.selected, key);
+        }
         let db = self.db_mut();
         if let Some(entry) = db.keys.get_mut(key) {
             let weight = entry.value.weight();

@@ -9,7 +9,9 @@ use super::reply::{Done, Out};
 use super::session::Client;
 use super::store::Store;
 use super::types::{hash, list, set, set_algebra, string, zset, zset_range};
-use super::{args::Args, client_commands, keyspace, server, session, transaction};
+use super::{
+    args::Args, blocking, client_commands, keyspace, pubsub, server, session, transaction,
+};
 use crate::command::{self, Flags, Spec, Unknown};
 
 /// A command that needs the data only.
@@ -78,6 +80,7 @@ pub(super) static ROWS: &[Row] = &[
     core("client|setname", client_commands::setname),
     core("client|tracking", client_commands::tracking),
     core("client|trackinginfo", client_commands::trackinginfo),
+    core("client|unblock", blocking::client_unblock),
     core("echo", session::echo),
     core("hello", session::hello),
     core("ping", session::ping),
@@ -90,6 +93,16 @@ pub(super) static ROWS: &[Row] = &[
     now("multi", transaction::multi),
     core("unwatch", transaction::unwatch),
     now("watch", transaction::watch),
+    // Messages
+    core("psubscribe", pubsub::psubscribe),
+    core("publish", pubsub::publish),
+    container("pubsub"),
+    core("pubsub|channels", pubsub::channels),
+    core("pubsub|numpat", pubsub::numpat),
+    core("pubsub|numsub", pubsub::numsub),
+    core("punsubscribe", pubsub::punsubscribe),
+    core("subscribe", pubsub::subscribe),
+    core("unsubscribe", pubsub::unsubscribe),
     // Server
     container("config"),
     core("config|get", server::config_get),
@@ -98,7 +111,6 @@ pub(super) static ROWS: &[Row] = &[
     store("flushdb", keyspace::flushdb),
     core("info", server::info),
     core("lastsave", server::lastsave),
-    core("publish", server::publish),
     core("role", server::role),
     core("time", server::time),
     // Keys
@@ -181,6 +193,10 @@ pub(super) static ROWS: &[Row] = &[
     store("sunion", set_algebra::sunion),
     store("sunionstore", set_algebra::sunionstore),
     // Lists
+    core("blmove", blocking::blmove),
+    core("blpop", blocking::blpop),
+    core("brpop", blocking::brpop),
+    core("brpoplpush", blocking::brpoplpush),
     store("lindex", list::lindex),
     store("linsert", list::linsert),
     store("llen", list::llen),
@@ -198,6 +214,8 @@ pub(super) static ROWS: &[Row] = &[
     store("rpush", list::rpush),
     store("rpushx", list::rpushx),
     // Sorted sets
+    core("bzpopmax", blocking::bzpopmax),
+    core("bzpopmin", blocking::bzpopmin),
     store("zadd", zset::zadd),
     store("zcard", zset::zcard),
     store("zcount", zset_range::zcount),

@@ -230,6 +230,10 @@ fn the_account_is_empty_when_the_last_key_is() {
     let kept = lines.filter(|line| !line.is_empty() && !line.starts_with('#'));
     for line in kept.filter(|line| !line.starts_with("FLUSH")) {
         ask(&mut core, client, line);
+        if core.blocked_count() > 0 {
+            pass(1000);
+            core.tick();
+        }
     }
     ask(&mut core, client, "RESET");
     assert!(core.store.used() > 0);
@@ -260,4 +264,49 @@ fn a_client_that_leaves_is_forgotten() {
     assert!(core.take_told().is_empty());
     assert!(!core.tracking.is_active() && !core.store.changes.tracked);
     assert!(core.store.changes.watched_by(tracker).is_empty());
+}
+
+#[test]
+fn waiting_ends_after_its_last_millisecond() {
+    let (mut core, client) = core(0);
+    ask(&mut core, client, "BLPOP k 0.1");
+    ask(&mut core, client, "PING");
+    pass(100);
+    core.tick();
+    assert_eq!(heard(&mut core, client), "");
+    pass(1);
+    core.tick();
+    // What was asked meanwhile is answered behind it.
+    assert_eq!(heard(&mut core, client), "*-1\\r\\n+PONG\\r\\n");
+    assert!(core.take_told().contains(&client));
+}
+
+#[test]
+fn a_waiting_client_that_leaves_takes_nothing() {
+    let (mut core, client) = core(0);
+    let [first, second] = [core.connect(), core.connect()];
+    ask(&mut core, first, "BLPOP k j 0");
+    ask(&mut core, second, "BLPOP k 0");
+    core.disconnect(first);
+    assert_eq!(ask(&mut core, client, "RPUSH k a b"), ":2\\r\\n");
+    assert_eq!(heard(&mut core, second), "*2\\r\\n$1\\r\\nk\\r\\n$1\\r\\na\\r\\n");
+    assert_eq!(ask(&mut core, client, "LLEN k"), ":1\\r\\n");
+    assert_eq!(ask(&mut core, client, "RPUSH j a"), ":1\\r\\n");
+}
+
+#[test]
+fn a_subscriber_that_does_not_read_is_closed() {
+    let (mut core, client) = core(0);
+    let slow = core.connect();
+    ask(&mut core, slow, "SUBSCRIBE c");
+    let message = format!("PUBLISH c {}", "x".repeat(1 << 20));
+    for sent in 0..32 {
+        assert!(!core.is_closing(slow), "after {sent} MiB");
+        assert_eq!(ask(&mut core, client, &message), ":1\\r\\n");
+    }
+    assert!(core.is_closing(slow));
+    assert!(core.take_told().contains(&slow));
+    assert_eq!(heard(&mut core, slow), "");
+    core.disconnect(slow);
+    assert_eq!(ask(&mut core, client, &message), ":0\\r\\n");
 }

@@ -78,6 +78,7 @@ pub(super) fn exec(core: &mut Core, client: &mut Client, _: Args<'_>, out: &mut 
         return Ok(());
     }
     out.array(queue.commands.len());
+    client.executing = true;
     for Queued { claim, bytes, ranges } in &queue.commands {
         let start = out.bytes.len();
         if let Err(fault) = core.run(client, *claim, Args::new(bytes, ranges), out) {
@@ -85,6 +86,7 @@ pub(super) fn exec(core: &mut Core, client: &mut Client, _: Args<'_>, out: &mut 
             out.fault(&fault);
         }
     }
+    client.executing = false;
     Ok(())
 }
 

@@ -14,14 +14,14 @@ pub(in crate::embedded) struct List {
 }
 
 /// An end of a list.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum End {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::embedded) enum End {
     Left,
     Right,
 }
 
 impl End {
-    fn parse(args: Args<'_>, at: usize) -> Result<Self, Fault> {
+    pub(in crate::embedded) fn parse(args: Args<'_>, at: usize) -> Result<Self, Fault> {
         if args.is(at, "left") {
             Ok(Self::Left)
         } else if args.is(at, "right") {
@@ -280,10 +280,33 @@ pub(in crate::embedded) fn rpoplpush(store: &mut Store, args: Args<'_>, out: &mu
 }
 
 fn transfer(store: &mut Store, args: Args<'_>, out: &mut Out, ends: (End, End)) -> Done {
-    let (source, target) = (args.at(1), args.at(2));
+    let item = move_one(store, (args.at(1), args.at(2)), ends)?;
+    out.bulk_or_null(item.as_deref());
+    Ok(())
+}
+
+/// Takes an element from one end of a list.
+pub(in crate::embedded) fn pop_one(
+    store: &mut Store,
+    key: &[u8],
+    end: End,
+) -> Result<Option<Vec<u8>>, Fault> {
+    let item = store.edit::<List>(key)?.and_then(|mut list| list.pop(end));
+    if item.is_some() {
+        store.remove_if_empty(key);
+        store.signal(key);
+    }
+    Ok(item)
+}
+
+/// Takes an element from one end of a list and puts it to one end of another.
+pub(in crate::embedded) fn move_one(
+    store: &mut Store,
+    (source, target): (&[u8], &[u8]),
+    ends: (End, End),
+) -> Result<Option<Vec<u8>>, Fault> {
     if store.read::<List>(source)?.is_none() {
-        out.null();
-        return Ok(());
+        return Ok(None);
     }
     store.read::<List>(target)?;
     let item = store.edit::<List>(source)?.and_then(|mut list| list.pop(ends.0));
@@ -293,8 +316,7 @@ fn transfer(store: &mut Store, args: Args<'_>, out: &mut Out, ends: (End, End)) 
         store.signal(source);
         store.signal(target);
     }
-    out.bulk_or_null(item.as_deref());
-    Ok(())
+    Ok(item)
 }
 
 pub(in crate::embedded) fn lpos(store: &mut Store, args: Args<'_>, out: &mut Out) -> Done {

@@ -83,6 +83,15 @@ impl Zset {
         true
     }
 
+    fn pop(&mut self, rank: Rank) -> Option<(Bytes, f64)> {
+        let (Score(score), member) = match rank {
+            Rank::Lowest => self.order.pop_first(),
+            Rank::Highest => self.order.pop_last(),
+        }?;
+        self.remove(&member);
+        Some((member, score))
+    }
+
     fn rank(&self, member: &[u8]) -> Option<usize> {
         let (_, member, score) = self.scores.get_full(member)?;
         Some(self.order.range(..(Score(*score), member.clone())).count())
@@ -275,18 +284,22 @@ pub(in crate::embedded) fn zrevrank(store: &mut Store, args: Args<'_>, out: &mut
     Ok(())
 }
 
-/// Takes the first or the last member out of the order.
-type PopNext = fn(&mut BTreeSet<(Score, Bytes)>) -> Option<(Score, Bytes)>;
+/// An end of the order.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::embedded) enum Rank {
+    Lowest,
+    Highest,
+}
 
 pub(in crate::embedded) fn zpopmin(store: &mut Store, args: Args<'_>, out: &mut Out) -> Done {
-    pop(store, args, out, BTreeSet::pop_first)
+    pop(store, args, out, Rank::Lowest)
 }
 
 pub(in crate::embedded) fn zpopmax(store: &mut Store, args: Args<'_>, out: &mut Out) -> Done {
-    pop(store, args, out, BTreeSet::pop_last)
+    pop(store, args, out, Rank::Highest)
 }
 
-fn pop(store: &mut Store, args: Args<'_>, out: &mut Out, next: PopNext) -> Done {
+fn pop(store: &mut Store, args: Args<'_>, out: &mut Out, rank: Rank) -> Done {
     let key = args.at(1);
     if args.len() > 3 {
         return Err(SYNTAX);
@@ -295,11 +308,7 @@ fn pop(store: &mut Store, args: Args<'_>, out: &mut Out, next: PopNext) -> Done 
     let mut popped = Vec::new();
     if let Some(mut zset) = store.edit::<Zset>(key)? {
         for _ in 0..count.unwrap_or(1).min(zset.len()) {
-            let Some((score, member)) = next(&mut zset.order) else {
-                break;
-            };
-            zset.remove(&member);
-            popped.push((score, member));
+            popped.extend(zset.pop(rank));
         }
     }
     if !popped.is_empty() {
@@ -312,7 +321,7 @@ fn pop(store: &mut Store, args: Args<'_>, out: &mut Out, next: PopNext) -> Done 
     } else {
         out.array(popped.len() * 2);
     }
-    for (Score(score), member) in popped {
+    for (member, score) in popped {
         if count.is_some() {
             out.pair();
         }
@@ -320,6 +329,20 @@ fn pop(store: &mut Store, args: Args<'_>, out: &mut Out, next: PopNext) -> Done 
         out.double(score);
     }
     Ok(())
+}
+
+/// Takes the member at one end of the order.
+pub(in crate::embedded) fn pop_one(
+    store: &mut Store,
+    key: &[u8],
+    rank: Rank,
+) -> Result<Option<(Bytes, f64)>, Fault> {
+    let popped = store.edit::<Zset>(key)?.and_then(|mut zset| zset.pop(rank));
+    if popped.is_some() {
+        store.remove_if_empty(key);
+        store.signal(key);
+    }
+    Ok(popped)
 }
 
 pub(in crate::embedded) fn zscan(store: &mut Store, args: Args<'_>, out: &mut Out) -> Done {
