@@ -89,7 +89,7 @@ fn pass(
     if spec.name == "function|load"
         && let Some(library) = batch.shared.scripts.read_library(request.arg(request.len() - 1))
     {
-        forward::command_as(session, spec, request, Kind::Library(library), batch);
+        forward::command_as(session, spec, request, Kind::Library(Box::new(library)), batch);
         return;
     }
     let is_name = matches!(spec.name, "evalsha" | "evalsha_ro");
@@ -176,7 +176,7 @@ pub fn loaded(link: &mut Pipeline, frame: &Frame<'_>, desk: &mut Desk<'_>) -> Re
     };
     let kind = std::mem::replace(&mut ticket.kind, Kind::Forward(Effect::None));
     if let (Kind::Library(library), false) = (kind, frame.bytes().first() == Some(&b'-')) {
-        desk.shared.scripts.keep_library(library);
+        desk.shared.scripts.keep_library(*library);
     }
     settle::forwarded(link, frame, desk);
     Ok(())

@@ -178,17 +178,17 @@ impl Scripts {
 
     /// The library of a FUNCTION LOAD, to be kept once the server has it. What it replaces counts
     /// no more if the new one is refused.
-    pub fn read_library(&self, text: &[u8]) -> Option<Box<lua::Library>> {
+    pub fn read_library(&self, text: &[u8]) -> Option<lua::Library> {
         let library = lua::library(text).filter(|_| self.is_strict)?;
         if library.fault.is_some() {
             self.libraries.write().drop_library(&library.name);
         }
-        Some(Box::new(library))
+        Some(library)
     }
 
     /// The server has this library now.
-    pub fn keep_library(&self, library: Box<lua::Library>) {
-        self.libraries.write().insert(*library);
+    pub fn keep_library(&self, library: lua::Library) {
+        self.libraries.write().insert(library);
     }
 
     fn judge_text(&self, text: &[u8]) -> Verdict {
@@ -221,17 +221,17 @@ impl Scripts {
         if !self.is_strict || is_allowed {
             return Verdict::Pass(None);
         }
-        let libraries = self.libraries.read();
-        let fault = match libraries.functions.get(&name.to_ascii_lowercase()[..]) {
+        let found = self.libraries.read().functions.get(&name.to_ascii_lowercase()[..]).cloned();
+        let fault = match found {
             Some(None) => return Verdict::Pass(None),
             Some(Some(fault)) => fault,
-            None => "its library has not been loaded through this nearside",
+            None => "its library has not been loaded through this nearside".to_owned(),
         };
         let name = name.escape_ascii();
         Verdict::Refused(format!(
             "ERR nearside refuses function '{name}', {fault}. Under a key prefix a function may \
              use no key but those that it is given. If it does, list \"function:{name}\" in \
-             scripts.allow; or use no keys.version and no keys.prefix"
+             scripts.allow; or have no keys.version and no keys.prefix"
         ))
     }
 
@@ -284,8 +284,8 @@ impl Scripts {
 fn refusal(sha: Sha, fault: &str) -> String {
     format!(
         "ERR nearside refuses script {sha}, {fault}. Under a key prefix a script may use no key \
-         but those in KEYS. If it does, list its SHA1 in scripts.allow; or use no keys.version and \
-         no keys.prefix"
+         but those in KEYS. If it does, list its SHA1 in scripts.allow; or have no keys.version \
+         and no keys.prefix"
     )
 }
 

@@ -352,7 +352,6 @@ fn refusals_name_the_command() {
     let mut ours = proxy.dial();
     for line in [
         "SCRIPT DEBUG YES",
-        "CLIENT KILL ID 1",
         "CLIENT REPLY OFF",
         "SHUTDOWN",
         "DEBUG SLEEP 1",

@@ -118,8 +118,8 @@ pub struct Library {
 /// Reads a library as FUNCTION LOAD takes it; `None` if it says no name.
 pub fn library(text: &[u8]) -> Option<Library> {
     let header = text.strip_prefix(b"#!")?.split(|&byte| byte == b'\n').next()?;
-    let words = header.split(u8::is_ascii_whitespace);
-    let name = words.filter_map(|word| word.strip_prefix(b"name=")).next()?;
+    let mut words = header.split(u8::is_ascii_whitespace);
+    let name = words.find_map(|word| word.strip_prefix(b"name="))?;
     let chunk = read(text);
     let functions = chunk.as_ref().map(syntax::Chunk::registered).unwrap_or_default();
     let fault = chunk.and_then(|chunk| flow::check(&chunk, true)).err();
