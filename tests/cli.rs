@@ -465,6 +465,7 @@ fn a_request_is_explained_as_it_would_be_served() {
     let keys = json["keys"].as_array().unwrap();
     assert_eq!((&keys[0]["upstream"], &keys[0]["cached"]), (&"v1:session:1".into(), &true.into()));
     assert_eq!((&keys[1]["rule"], &keys[1]["cached"]), (&"rules[1] lock:*".into(), &false.into()));
+}
 
 /// What redis-py's pipelines, queues and subscriptions ask for, with no server but this process.
 #[test]

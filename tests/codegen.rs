@@ -80,7 +80,8 @@ const UNPREFIXED: &str = "flushall flushdb ts.info ts.mget ts.mrange ts.mrevrang
     ts.querylabels xidmprecord";
 
 /// They run scripts, load them or forget them.
-const SCRIPTS: &str = "eval eval_ro evalsha evalsha_ro fcall fcall_ro script|flush script|load";
+const SCRIPTS: &str = "eval eval_ro evalsha evalsha_ro fcall fcall_ro function|delete \
+    function|flush function|load function|restore script|flush script|load";
 
 /// Asked while a script keeps the server busy: never on the connection that this script is of.
 const WHILE_BUSY: &str = "function|kill function|stats script|kill";

@@ -404,14 +404,16 @@ pub(super) static TABLE: [Spec; COUNT] = [
     Spec::new(232, "ft._list", "2.0.0", -1, READONLY | MODULE, Read)
         .route(Route::ForwardUnlessPrefixed),
     Spec::new(233, "function", "7.0.0", -2, 0, Local).container(9),
-    Spec::new(234, "function|delete", "7.0.0", 3, WRITE | NOSCRIPT, Dangerous),
+    Spec::new(234, "function|delete", "7.0.0", 3, WRITE | NOSCRIPT, Dangerous).route(Route::Script),
     Spec::new(235, "function|dump", "7.0.0", 2, NOSCRIPT, Scripting),
-    Spec::new(236, "function|flush", "7.0.0", -2, WRITE | NOSCRIPT, Dangerous),
+    Spec::new(236, "function|flush", "7.0.0", -2, WRITE | NOSCRIPT, Dangerous).route(Route::Script),
     Spec::new(237, "function|help", "7.0.0", 2, LOADING | STALE, Local),
     Spec::new(238, "function|kill", "7.0.0", 2, NOSCRIPT | ALLOW_BUSY, Dangerous).own(Need::Aside),
     Spec::new(239, "function|list", "7.0.0", -2, NOSCRIPT, Scripting),
-    Spec::new(240, "function|load", "7.0.0", -3, WRITE | DENYOOM | NOSCRIPT, Scripting),
-    Spec::new(241, "function|restore", "7.0.0", -3, WRITE | DENYOOM | NOSCRIPT, Dangerous),
+    Spec::new(240, "function|load", "7.0.0", -3, WRITE | DENYOOM | NOSCRIPT, Scripting)
+        .route(Route::Script),
+    Spec::new(241, "function|restore", "7.0.0", -3, WRITE | DENYOOM | NOSCRIPT, Dangerous)
+        .route(Route::Script),
     Spec::new(242, "function|stats", "7.0.0", 2, NOSCRIPT | ALLOW_BUSY, Scripting).own(Need::Aside),
     Spec::new(243, "geoadd", "3.2.0", -5, WRITE | DENYOOM, Write).key(1),
     Spec::new(244, "geodist", "3.2.0", -4, READONLY, CacheableRead)

@@ -24,7 +24,7 @@ use crate::data::order::Frame;
 use crate::data::pinned;
 use crate::data::session::{Batch, Flow, Session};
 use crate::data::settle::{self, Desk, Fault};
-use crate::data::upstream::{Kind, Pipeline, Ticket, Waiter};
+use crate::data::upstream::{Effect, Kind, Pipeline, Ticket, Waiter};
 use crate::scripts::{NO_SCRIPT, Sha, Verdict};
 use crate::stats::Counter;
 use crate::wire::request::Request;
@@ -63,6 +63,10 @@ pub fn serve(
             pass(session, spec, request, sha, batch);
             session.out_mask = u64::MAX;
         }
+        // The library may be on its way.
+        Verdict::Refused(_) if is_function(spec) && !session.order.is_clear() => {
+            return Flow::Barrier;
+        }
         Verdict::NoScript => refuse(session, spec, NO_SCRIPT, batch),
         Verdict::Refused(text) => refuse(session, spec, text.as_bytes(), batch),
     }
@@ -82,6 +86,12 @@ fn pass(
     sha: Option<Sha>,
     batch: &mut Batch<'_>,
 ) {
+    if spec.name == "function|load"
+        && let Some(library) = batch.shared.scripts.read_library(request.arg(request.len() - 1))
+    {
+        forward::command_as(session, spec, request, Kind::Library(Box::new(library)), batch);
+        return;
+    }
     let is_name = matches!(spec.name, "evalsha" | "evalsha_ro");
     match sha {
         Some(sha) if !is_name => {
@@ -153,6 +163,23 @@ fn by_name(
 /// The command that takes a script's text where this one takes its name.
 fn with_text(spec: &Spec) -> &'static [u8] {
     if spec.name == "evalsha_ro" { b"EVAL_RO" } else { b"EVAL" }
+}
+
+fn is_function(spec: &Spec) -> bool {
+    matches!(spec.name, "fcall" | "fcall_ro")
+}
+
+/// The answer to FUNCTION LOAD: from now on its functions may be called, if they may at all.
+pub fn loaded(link: &mut Pipeline, frame: &Frame<'_>, desk: &mut Desk<'_>) -> Result<(), Fault> {
+    let Some(ticket) = link.front() else {
+        return Err(Fault::Stray);
+    };
+    let kind = std::mem::replace(&mut ticket.kind, Kind::Forward(Effect::None));
+    if let (Kind::Library(library), false) = (kind, frame.bytes().first() == Some(&b'-')) {
+        desk.shared.scripts.keep_library(*library);
+    }
+    settle::forwarded(link, frame, desk);
+    Ok(())
 }
 
 /// The answer to a script.

@@ -134,6 +134,7 @@ fn by_kind(link: &mut Pipeline, frame: &Frame<'_>, desk: &mut Desk<'_>) -> Resul
         Some(Kind::Walk(_)) => walk::step(link, frame.bytes(), desk),
         Some(Kind::Own(_)) => answer::take(link, frame, desk),
         Some(Kind::Script(_)) => script::answer(link, frame, desk),
+        Some(Kind::Library(_)) => script::loaded(link, frame, desk),
     }
 }
 
@@ -504,7 +505,10 @@ pub fn fail_front(link: &mut Pipeline, mut lost: Lost, desk: &mut Desk<'_>) {
                 return deliver(&ticket, &Frame::Borrowed(&text), Outcome::Local, desk);
             }
         }
-        Kind::Walk(_) | Kind::Script(_) | Kind::Forward(Effect::None | Effect::Edit(_)) => {}
+        Kind::Walk(_)
+        | Kind::Script(_)
+        | Kind::Library(_)
+        | Kind::Forward(Effect::None | Effect::Edit(_)) => {}
     }
     desk.block.command(ticket.spec.index, true, 1 + ticket.joined.len() as u64);
     for waiter in std::iter::once(ticket.owner).chain(ticket.joined) {

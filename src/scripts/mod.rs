@@ -120,6 +120,7 @@ pub struct Scripts {
     functions: Vec<Box<[u8]>>,
     max: usize,
     texts: RwLock<Texts>,
+    libraries: RwLock<Libraries>,
 }
 
 #[derive(Debug, Default)]
@@ -147,6 +148,7 @@ impl Scripts {
             functions: settings.functions.iter().map(|name| name.as_bytes().into()).collect(),
             max: settings.memory,
             texts: RwLock::default(),
+            libraries: RwLock::default(),
         }
     }
 
@@ -162,8 +164,31 @@ impl Scripts {
                 self.clear();
                 Verdict::Pass(None)
             }
+            "function|delete" => {
+                self.libraries.write().drop_library(arg(2));
+                Verdict::Pass(None)
+            }
+            "function|flush" | "function|restore" => {
+                *self.libraries.write() = Libraries::default();
+                Verdict::Pass(None)
+            }
             _ => Verdict::Pass(None),
         }
+    }
+
+    /// The library of a FUNCTION LOAD, to be kept once the server has it. What it replaces counts
+    /// no more if the new one is refused.
+    pub fn read_library(&self, text: &[u8]) -> Option<lua::Library> {
+        let library = lua::library(text).filter(|_| self.is_strict)?;
+        if library.fault.is_some() {
+            self.libraries.write().drop_library(&library.name);
+        }
+        Some(library)
+    }
+
+    /// The server has this library now.
+    pub fn keep_library(&self, library: lua::Library) {
+        self.libraries.write().insert(library);
     }
 
     fn judge_text(&self, text: &[u8]) -> Verdict {
@@ -196,11 +221,17 @@ impl Scripts {
         if !self.is_strict || is_allowed {
             return Verdict::Pass(None);
         }
+        let found = self.libraries.read().functions.get(&name.to_ascii_lowercase()[..]).cloned();
+        let fault = match found {
+            Some(None) => return Verdict::Pass(None),
+            Some(Some(fault)) => fault,
+            None => "its library has not been loaded through this nearside".to_owned(),
+        };
         let name = name.escape_ascii();
         Verdict::Refused(format!(
-            "ERR nearside refuses function '{name}': under a key prefix it may use keys that \
-             nobody rewrites. If it uses only the keys that it is given, list \"function:{name}\" \
-             in scripts.allow; or use no keys.version and no keys.prefix"
+            "ERR nearside refuses function '{name}', {fault}. Under a key prefix a function may \
+             use no key but those that it is given. If it does, list \"function:{name}\" in \
+             scripts.allow; or have no keys.version and no keys.prefix"
         ))
     }
 
@@ -253,9 +284,44 @@ impl Scripts {
 fn refusal(sha: Sha, fault: &str) -> String {
     format!(
         "ERR nearside refuses script {sha}, {fault}. Under a key prefix a script may use no key \
-         but those in KEYS. If it does, list its SHA1 in scripts.allow; or use no keys.version and \
-         no keys.prefix"
+         but those in KEYS. If it does, list its SHA1 in scripts.allow; or have no keys.version \
+         and no keys.prefix"
     )
+}
+
+/// The libraries of functions that were loaded through here.
+#[derive(Debug, Default)]
+struct Libraries {
+    known: HashMap<Box<[u8]>, lua::Library, RandomState>,
+    /// By the name of a function in lower case: why it is refused, if it is.
+    functions: HashMap<Box<[u8]>, Option<String>, RandomState>,
+}
+
+impl Libraries {
+    fn insert(&mut self, library: lua::Library) {
+        if self.functions.len() + library.functions.len() > COUNT_MAX {
+            *self = Self::default();
+        }
+        self.known.insert(library.name.clone(), library);
+        self.index();
+    }
+
+    fn drop_library(&mut self, name: &[u8]) {
+        if self.known.remove(name).is_some() {
+            self.index();
+        }
+    }
+
+    fn index(&mut self) {
+        self.functions.clear();
+        for library in self.known.values() {
+            let name = library.name.escape_ascii();
+            let fault = library.fault.as_ref().map(|fault| format!("library '{name}', {fault}"));
+            for function in &library.functions {
+                self.functions.insert(function.to_ascii_lowercase().into(), fault.clone());
+            }
+        }
+    }
 }
 
 impl Texts {
@@ -369,6 +435,34 @@ mod tests {
             panic!("passed");
         };
         assert!(text.contains("\"function:f\" in scripts.allow"), "{text}");
+    }
+
+    #[test]
+    fn functions_pass_once_their_library_was_read_and_loaded() {
+        let scripts = scripts(1 << 20, &[], true);
+        let fine = b"#!lua name=a\nredis.register_function('f', function(keys, args) \
+                     return redis.call('SET', keys[1], args[1]) end)";
+        let bad = b"#!lua name=a\nredis.register_function{function_name='f', \
+                    callback=function(keys) return redis.call('GET', keys[1] .. 'x') end}";
+        let library = scripts.read_library(fine).unwrap();
+        assert!(!passes(&scripts, &[b"fcall", b"f", b"0"]), "the server may not have it");
+        scripts.keep_library(library);
+        assert!(passes(&scripts, &[b"fcall", b"F", b"0"]));
+        assert!(!passes(&scripts, &[b"fcall", b"g", b"0"]));
+        let library = scripts.read_library(bad).unwrap();
+        assert!(!passes(&scripts, &[b"fcall", b"f", b"0"]), "from now on it may be the other");
+        scripts.keep_library(library);
+        let Verdict::Refused(text) = judge(&scripts, &[b"fcall", b"f", b"0"]) else {
+            panic!("passed");
+        };
+        assert!(text.contains("library 'a', line 2: it builds a name from a key"), "{text}");
+        for forgets in [&[&b"function|delete"[..], b"", b"a"][..], &[b"function|restore"]] {
+            scripts.keep_library(scripts.read_library(fine).unwrap());
+            assert!(passes(&scripts, &[b"fcall", b"f", b"0"]));
+            assert!(passes(&scripts, forgets));
+            assert!(!passes(&scripts, &[b"fcall", b"f", b"0"]));
+        }
+        assert!(scripts.read_library(b"return 1").is_none());
     }
 
     #[test]

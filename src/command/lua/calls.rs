@@ -106,7 +106,7 @@ fn fits(spec: &Spec, value: Value<'_>, is_key: Option<bool>) -> Result<(), Why> 
         (Value::Key, Some(false)) if spec.class == Class::PubSub => Err(Why::Channel(spec.name)),
         (Value::Key | Value::Keys, Some(false)) => Err(Why::KeyAsData),
         (Value::Text(_) | Value::Data, Some(true)) => Err(Why::NoKey(spec.name)),
-        (Value::Api | Value::Command | Value::Function(_), _) => Err(Why::Passed),
+        (Value::Api | Value::Command | Value::Register | Value::Function(_), _) => Err(Why::Passed),
         (_, None) => Err(Why::Keys(spec.name)),
         _ => Err(Why::Unclear),
     }

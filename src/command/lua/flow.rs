@@ -33,6 +33,8 @@ pub(super) enum Value<'s> {
     Api,
     /// `redis.call`, or `redis.pcall`.
     Command,
+    /// `redis.register_function`.
+    Register,
     /// The function of this number.
     Function(usize),
     /// More than one of these.
@@ -64,17 +66,26 @@ struct Known<'s> {
     is_many: bool,
     /// True if somebody unknown may call it, who has only data.
     is_loose: bool,
+    /// True if its result is sent to a client.
+    is_public: bool,
 }
 
 type Result<T> = std::result::Result<T, Fault>;
 
-/// Says if a script uses no key but those it is given.
-pub(super) fn check(chunk: &Chunk) -> Result<()> {
-    let known = Known { rest: Value::Never, result: Value::Never, is_many: false, is_loose: false };
+/// Says if a script, or each function of a library, uses no key but those it is given.
+pub(super) fn check(chunk: &Chunk, is_library: bool) -> Result<()> {
+    let known = Known {
+        rest: Value::Never,
+        result: Value::Never,
+        is_many: false,
+        is_loose: false,
+        is_public: false,
+    };
     let mut flow = Flow {
         chunk,
         locals: vec![Value::Never; chunk.locals],
         functions: vec![known; chunk.functions.len()],
+        is_library,
         inside: None,
         line: 1,
         has_changed: false,
@@ -93,6 +104,8 @@ struct Flow<'s> {
     chunk: &'s Chunk,
     locals: Vec<Value<'s>>,
     functions: Vec<Known<'s>>,
+    /// True if it registers functions instead of being run.
+    is_library: bool,
     /// The function whose body is being read.
     inside: Option<usize>,
     line: u32,
@@ -185,13 +198,19 @@ impl<'s> Flow<'s> {
 
     /// The elements of a list that stands where it is gone through, so that nobody else has it:
     /// keys, or data. What its entries are named `ipairs` does not tell.
-    fn written_out(&mut self, entries: &'s [Expr]) -> Result<Value<'s>> {
-        let values = self.list(entries)?;
-        let element = values.all().fold(Value::Never, Value::or);
+    fn written_out(&mut self, entries: &'s [(Box<[u8]>, Expr)]) -> Result<Value<'s>> {
+        let (mut element, mut all) = (Value::Never, Vec::new());
+        for (_, entry) in entries {
+            let values = self.list(std::slice::from_ref(entry))?;
+            element = values.all().fold(element, Value::or);
+            all.push(values);
+        }
         if matches!(element, Value::Key | Value::Never) {
             return Ok(element);
         }
-        self.all_data(&values)?;
+        for values in &all {
+            self.all_data(values)?;
+        }
         Ok(Value::Data)
     }
 
@@ -200,7 +219,7 @@ impl<'s> Flow<'s> {
         let Some(function) = self.inside else {
             return self.all_data(&values);
         };
-        if self.functions.get(function).is_some_and(|known| known.is_loose) {
+        if self.functions.get(function).is_some_and(|known| known.is_loose || known.is_public) {
             self.all_data(&values)?;
         }
         let result = values.all().fold(Value::Nil, Value::or);
@@ -293,8 +312,10 @@ impl<'s> Flow<'s> {
             Expr::Global(name) => self.global(name)?,
             Expr::Index(index) => self.index(&index.0, &index.1)?,
             Expr::Table(entries) => {
-                let values = self.list(entries)?;
-                self.all_data(&values)?;
+                for (_, entry) in entries {
+                    let values = self.list(std::slice::from_ref(entry))?;
+                    self.all_data(&values)?;
+                }
                 Value::Data
             }
             // The left side only where it is nil or false.
@@ -304,15 +325,7 @@ impl<'s> Flow<'s> {
             }
             Expr::Or(sides) => self.value(&sides.0)?.or(self.value(&sides.1)?),
             Expr::Equal(sides) => self.equal(&sides.0, &sides.1)?,
-            Expr::Concat(sides) => {
-                for side in [&sides.0, &sides.1] {
-                    match self.value(side)? {
-                        Value::Key | Value::Mixed => return self.fault(Why::Builds),
-                        value => self.data(value)?,
-                    }
-                }
-                Value::Data
-            }
+            Expr::Concat(sides) => self.concat(&sides.0, &sides.1)?,
             Expr::Binary(sides) => {
                 for side in [&sides.0, &sides.1] {
                     let value = self.value(side)?;
@@ -335,6 +348,17 @@ impl<'s> Flow<'s> {
             }
             Expr::One(inner) => self.value(inner)?,
         })
+    }
+
+    fn concat(&mut self, left: &'s Expr, right: &'s Expr) -> Result<Value<'s>> {
+        let sides = [self.value(left)?, self.value(right)?];
+        for side in sides {
+            match side {
+                Value::Key | Value::Mixed => return self.fault(Why::Builds),
+                side => self.data(side)?,
+            }
+        }
+        Ok(if sides.contains(&Value::Never) { Value::Never } else { Value::Data })
     }
 
     /// Whether a key is there, and whether two are the same, tells no name.
@@ -361,6 +385,7 @@ impl<'s> Flow<'s> {
 
     fn global(&self, name: &[u8]) -> Result<Value<'s>> {
         match name {
+            b"KEYS" | b"ARGV" if self.is_library => self.fault(Why::Global(name.into())),
             b"KEYS" => Ok(Value::Keys),
             b"redis" | b"server" => Ok(Value::Api),
             b"ARGV" => Ok(Value::Data),
@@ -375,6 +400,9 @@ impl<'s> Flow<'s> {
         match (table, key) {
             (Value::Keys, _) => Ok(Value::Key),
             (Value::Api, Value::Text(b"call" | b"pcall")) => Ok(Value::Command),
+            (Value::Api, Value::Text(b"register_function")) if self.is_library => {
+                Ok(Value::Register)
+            }
             (Value::Api, Value::Text(field)) if is_harmless(field) => Ok(Value::Data),
             (Value::Api, Value::Text(field)) => self.fault(Why::Api(field.into())),
             (Value::Never | Value::Nil, _) => Ok(Value::Never),
@@ -393,6 +421,9 @@ impl<'s> Flow<'s> {
     /// What a call gives, and whether that may be several values.
     fn call(&mut self, call: &'s Call) -> Result<(Value<'s>, bool)> {
         let callee = self.value(&call.callee)?;
+        if callee == Value::Register {
+            return self.register(call).map(|()| (Value::Nil, false));
+        }
         let mut args = self.list(&call.args)?;
         self.line = call.line;
         let name = match &call.callee {
@@ -429,7 +460,9 @@ impl<'s> Flow<'s> {
                 self.all_data(args)?;
                 Ok((Value::Data, true))
             }
-            Value::Key | Value::Keys | Value::Api | Value::Mixed => self.fault(Why::Unclear),
+            Value::Key | Value::Keys | Value::Api | Value::Register | Value::Mixed => {
+                self.fault(Why::Unclear)
+            }
         }
     }
 
@@ -453,6 +486,44 @@ impl<'s> Flow<'s> {
         values.all().try_for_each(|value| self.data(value))
     }
 
+    /// `register_function(name, f)` or `register_function{function_name = name, callback = f}`: the
+    /// server calls it with keys and arguments, and sends its result.
+    fn register(&mut self, call: &'s Call) -> Result<()> {
+        let callback = match &*call.args {
+            [name, callback] => {
+                let name = self.value(name)?;
+                self.data(name)?;
+                self.value(callback)?
+            }
+            [Expr::Table(entries)] => {
+                let mut callback = Value::Nil;
+                for (name, entry) in entries {
+                    let value = self.value(entry)?;
+                    if &**name == b"callback" {
+                        callback = callback.or(value);
+                    } else {
+                        self.data(value)?;
+                    }
+                }
+                callback
+            }
+            _ => Value::Mixed,
+        };
+        self.line = call.line;
+        match callback {
+            Value::Never | Value::Nil => Ok(()),
+            Value::Function(function) => {
+                let given = Arguments { fixed: vec![Value::Keys, Value::Data], rest: None };
+                self.enter(function, &given);
+                if let Some(known) = self.functions.get_mut(function) {
+                    self.has_changed |= !std::mem::replace(&mut known.is_public, true);
+                }
+                Ok(())
+            }
+            _ => self.fault(Why::Unclear),
+        }
+    }
+
     /// A value goes where nobody follows it.
     fn data(&mut self, value: Value<'s>) -> Result<()> {
         match value {
@@ -462,7 +533,7 @@ impl<'s> Flow<'s> {
                 Ok(())
             }
             Value::Key | Value::Keys => self.fault(Why::KeyAsData),
-            Value::Api | Value::Command => self.fault(Why::Passed),
+            Value::Api | Value::Command | Value::Register => self.fault(Why::Passed),
             Value::Mixed => self.fault(Why::Unclear),
         }
     }

@@ -25,7 +25,7 @@ const SIGNS: &[&[u8]] = &[
 ];
 
 /// Reads tokens one by one.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Lexer<'s> {
     rest: &'s [u8],
     /// The line of what is read next.

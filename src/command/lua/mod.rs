@@ -104,8 +104,34 @@ impl fmt::Display for Why {
     }
 }
 
+/// A library of functions, by its text.
+#[derive(Debug)]
+pub struct Library {
+    /// Its name.
+    pub name: Box<[u8]>,
+    /// Its functions, as far as their names are written out.
+    pub functions: Vec<Box<[u8]>>,
+    /// Why they are refused, if one of them may use a key that it is not given.
+    pub fault: Option<Fault>,
+}
+
+/// Reads a library as FUNCTION LOAD takes it; `None` if it says no name.
+pub fn library(text: &[u8]) -> Option<Library> {
+    let header = text.strip_prefix(b"#!")?.split(|&byte| byte == b'\n').next()?;
+    let mut words = header.split(u8::is_ascii_whitespace);
+    let name = words.find_map(|word| word.strip_prefix(b"name="))?;
+    let chunk = read(text);
+    let functions = chunk.as_ref().map(syntax::Chunk::registered).unwrap_or_default();
+    let fault = chunk.and_then(|chunk| flow::check(&chunk, true)).err();
+    Some(Library { name: name.into(), functions, fault })
+}
+
 /// Says if a script uses the elements of `KEYS`, and no other key.
 pub fn check(text: &[u8]) -> Result<(), Fault> {
+    flow::check(&read(text)?, false)
+}
+
+fn read(text: &[u8]) -> Result<syntax::Chunk, Fault> {
     if text.len() > TEXT_MAX {
         return Err(Fault { line: 1, why: Why::TooLong });
     }
@@ -117,7 +143,7 @@ pub fn check(text: &[u8]) -> Result<(), Fault> {
     } else {
         text
     };
-    flow::check(&parse::parse(code)?)
+    parse::parse(code)
 }
 
 #[cfg(test)]

@@ -101,6 +101,12 @@ impl<'s> Parser<'s> {
         if self.accept(word)? { Ok(()) } else { Err(Why::NotLua) }
     }
 
+    /// True if a name comes next, and `sign` behind it.
+    fn is_before(&self, sign: &'static [u8]) -> Result<bool> {
+        let is_name = matches!(self.token, Token::Name(_));
+        Ok(is_name && self.lexer.clone().next()? == Token::Sign(sign))
+    }
+
     fn name(&mut self) -> Result<&'s [u8]> {
         match self.advance()? {
             Token::Name(name) if !RESERVED.contains(&name) => Ok(name),
@@ -410,18 +416,16 @@ impl<'s> Parser<'s> {
         self.expect(b"{")?;
         let mut entries = Vec::new();
         while !self.is(b"}") {
+            let mut name = Box::default();
             if self.accept(b"[")? {
-                entries.push(self.expr()?);
+                entries.push((Box::default(), self.expr()?));
                 self.expect(b"]")?;
                 self.expect(b"=")?;
+            } else if self.is_before(b"=")? {
+                name = self.name()?.into();
+                self.advance()?;
             }
-            // Of `name = value` the name is data that nobody asks for.
-            let entry = self.expr()?;
-            if self.accept(b"=")? {
-                entries.push(self.expr()?);
-            } else {
-                entries.push(entry);
-            }
+            entries.push((name, self.expr()?));
             if !self.accept(b",")? && !self.accept(b";")? {
                 break;
             }

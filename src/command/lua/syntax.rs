@@ -12,6 +12,34 @@ pub(super) struct Chunk {
     pub(super) locals: usize,
 }
 
+impl Chunk {
+    /// The names that `redis.register_function` is given by its statements.
+    pub(super) fn registered(&self) -> Vec<Box<[u8]>> {
+        self.body.iter().filter_map(|(_, stat)| registered(stat).map(Into::into)).collect()
+    }
+}
+
+fn registered(stat: &Stat) -> Option<&[u8]> {
+    let Stat::Call(Expr::Call(call)) = stat else {
+        return None;
+    };
+    let Expr::Index(place) = &call.callee else {
+        return None;
+    };
+    let is_api = matches!(&place.0, Expr::Global(name) if matches!(&**name, b"redis" | b"server"));
+    if !is_api || !matches!(&place.1, Expr::Text(name) if &**name == b"register_function") {
+        return None;
+    }
+    match &*call.args {
+        [Expr::Text(name), _] => Some(name),
+        [Expr::Table(entries)] => entries.iter().find_map(|(name, value)| match value {
+            Expr::Text(value) if &**name == b"function_name" => Some(&**value),
+            _ => None,
+        }),
+        _ => None,
+    }
+}
+
 /// A function.
 #[derive(Debug, Default)]
 pub(super) struct Function {
@@ -67,8 +95,8 @@ pub(super) enum Expr {
     Call(Box<Call>),
     /// `o:m(...)`
     Method(Box<Call>),
-    /// `{...}`: keys and values alike.
-    Table(Vec<Self>),
+    /// `{...}`: the names of `name = value`, else nothing, and keys and values alike.
+    Table(Vec<(Box<[u8]>, Self)>),
     /// `a and b`
     And(Box<(Self, Self)>),
     /// `a or b`
