@@ -15,6 +15,8 @@ pub enum ReplyRule {
     AsIs,
     /// In its errors only (`-NOGROUP No such key 'v1:s' ...`).
     Error,
+    /// In its text, which is no error (ACL DRYRUN).
+    Text,
     /// It is a list of keys.
     Keys,
     /// It is a cursor and a list of keys.
@@ -61,6 +63,14 @@ pub fn strip(rule: ReplyRule, prefix: &[u8], reply: &[u8], out: &mut BytesMut) -
     }
     match rule {
         ReplyRule::AsIs | ReplyRule::Error => out.extend_from_slice(reply),
+        ReplyRule::Text => match bulk(reply) {
+            Some(text) => {
+                let mut unquoted = BytesMut::with_capacity(text.len());
+                unquote(prefix, text, &mut unquoted);
+                write::bulk(out, &unquoted);
+            }
+            None => out.extend_from_slice(reply),
+        },
         ReplyRule::Keys => list(prefix, reply, out),
         ReplyRule::Scan => {
             out.extend_from_slice(header(reply));
@@ -150,7 +160,12 @@ fn strip_error(rule: ReplyRule, prefix: &[u8], reply: &[u8], out: &mut BytesMut)
     if prefix.is_empty() || !names_keys {
         return out.extend_from_slice(reply);
     }
-    let mut rest = reply;
+    unquote(prefix, reply, out);
+}
+
+/// Cuts the prefix behind opening quotes.
+fn unquote(prefix: &[u8], text: &[u8], out: &mut BytesMut) {
+    let mut rest = text;
     while let Some(quote) = memchr::memchr2(b'\'', b'`', rest) {
         let Some((before, behind)) = rest.split_at_checked(quote + 1) else { break };
         out.extend_from_slice(before);
@@ -161,7 +176,7 @@ fn strip_error(rule: ReplyRule, prefix: &[u8], reply: &[u8], out: &mut BytesMut)
 
 #[cfg(test)]
 mod tests {
-    use super::ReplyRule::{AsIs, Error, First, Key, Keys, Scan, Streams};
+    use super::ReplyRule::{AsIs, Error, First, Key, Keys, Scan, Streams, Text};
     use super::{ReplyRule, of_no_key, strip};
     use crate::command::by_name;
     use bytes::BytesMut;
@@ -207,6 +222,8 @@ mod tests {
             ),
             (Streams, "%1\r\n$4\r\nv1:s\r\n*1\r\n:1\r\n", "%1\r\n$1\r\ns\r\n*1\r\n:1\r\n"),
             (Streams, "*-1\r\n", "*-1\r\n"),
+            (Text, "$14\r\nthe 'v1:k' key\r\n", "$11\r\nthe 'k' key\r\n"),
+            (Text, "+OK\r\n", "+OK\r\n"),
         ] {
             assert_eq!(stripped(rule, reply).as_deref(), Some(expected), "{rule:?} {reply:?}");
         }

@@ -32,7 +32,7 @@ pub fn is_plain(name: &[u8]) -> bool {
 
 /// Answers a subcommand of CLIENT.
 pub fn answer(session: &mut Session, spec: &Spec, request: &Request<'_>, batch: &mut Batch<'_>) {
-    // Its own line names this command.
+    // CLIENT LIST and INFO show themselves as what their client asks now.
     session.client.command.store(spec.index, Ordering::Relaxed);
     match spec.name {
         "client|id" => {
