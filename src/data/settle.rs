@@ -480,7 +480,12 @@ pub fn fail_front(link: &mut Pipeline, mut lost: Lost, desk: &mut Desk<'_>) {
         }
         Kind::Own(step) => match **step {
             Step::Silent(_) => return,
-            Step::Block => answer::unblocked(ticket.owner.client, desk),
+            Step::Block => {
+                if let Some(pin) = &mut link.pin {
+                    pin.is_blocked = false;
+                }
+                answer::unblocked(ticket.owner.client, desk);
+            }
             _ => {}
         },
         Kind::Forward(Effect::Edit(edit)) if desk.shared.limits.on_down == OnDown::Error => {

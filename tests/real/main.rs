@@ -38,3 +38,4 @@ mod scripts;
 mod sweep;
 mod tools;
 mod users;
+mod waits;

@@ -63,7 +63,8 @@ pub fn inside(
         poison(session, row, batch, |out| errors::unknown(out, unknown, request.len(), arg));
         return Flow::Next;
     };
-    if !spec.accepts(request.len()) {
+    // (EXEC that is refused ends the transaction.)
+    if !spec.accepts(request.len()) && spec.name != "exec" {
         poison(session, spec, batch, |out| errors::arity(out, spec));
         return Flow::Next;
     }
@@ -84,6 +85,7 @@ pub fn inside(
             };
             queue(session, spec, request, place, batch);
         }
+        "client|unblock" => unblock(session, spec, request, batch),
         "ping" | "echo" => queue(session, spec, request, Place::Theirs, batch),
         // What nearside does itself it would do now, not at EXEC.
         "auth" | "hello" | "client|reply" | "client|kill" | "client|pause" | "client|unpause" => {
@@ -92,6 +94,23 @@ pub fn inside(
         _ => by_route(session, spec, request, batch),
     }
     Flow::Next
+}
+
+/// CLIENT UNBLOCK of who waits now is the server's to execute.
+fn unblock(
+    session: &mut Session,
+    spec: &'static Spec,
+    request: &Request<'_>,
+    batch: &mut Batch<'_>,
+) {
+    let Some(id) = local::client::unblocks(request, batch.shared) else {
+        return place_own(session, spec, request, batch);
+    };
+    let mut digits = itoa::Buffer::new();
+    let mut words: Vec<&[u8]> = vec![b"CLIENT", b"UNBLOCK", digits.format(id).as_bytes()];
+    words.extend((request.len() == 4).then_some(request.arg(3)));
+    let kind = Kind::Own(Box::new(Step::Queue(Place::Theirs)));
+    forward::words(session, spec, &words, kind, batch);
 }
 
 fn by_route(
