@@ -148,12 +148,6 @@ const PLAYS: &[&[&str]] = &[
     &["A SUBSCRIBE a", "A SUBSCRIBE", "A RESET", "B PUBLISH a hi", "A PING"],
     &["A SUBSCRIBE a", "A PUBSUB NUMSUB a", "A GET", "A PING a b", "A NOSUCH", "A PING"],
     &[
-        "A SUBSCRIBE __keyspace@0__:k",
-        "B PUBSUB NUMSUB __keyspace@0__:k",
-        "B PUBSUB CHANNELS",
-        "B PUBSUB CHANNELS __keyspace@0__:*",
-    ],
-    &[
         "A SSUBSCRIBE s",
         "B SPUBLISH s hi",
         "A?",
