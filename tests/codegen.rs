@@ -84,7 +84,7 @@ const WHILE_BUSY: &str = "function|kill function|stats script|kill";
 
 /// They name keys as the server knows them, to operators or in answer to the same names. On purpose.
 const SHOWN_AS_THEY_ARE: &str = "acl|getuser acl|list acl|log acl|setuser command|getkeys \
-    command|getkeysandflags commandlog|get hotkeys|get pubsub|channels pubsub|numsub slowlog|get";
+    command|getkeysandflags commandlog|get hotkeys|get slowlog|get";
 
 /// Their replies say nothing that a cached reply says too (rule R4). TTL tells what EXPIRETIME does.
 const VALUELESS: &str = "memory|usage object|encoding object|freq object|idletime object|refcount";
@@ -211,6 +211,7 @@ impl Row {
             "[1][*]" => "Scan",
             "the reply" => "Key",
             "[0]" => "First",
+            "keyspace channel names" => "Channels",
             text if text.starts_with("error NOGROUP") => "Error",
             // Prefixes that overlap are named. Its pushes are no replies.
             _ if self.is("client|tracking") => "Error",
@@ -296,7 +297,7 @@ impl Row {
         // KEYS and SCAN take a pattern, and channels of PUBSUB are no keys.
         let asks = self.key_spec == "none"
             && !self.request_keys.starts_with("none")
-            && !matches!(self.reply(), "Keys" | "Scan");
+            && !matches!(self.reply(), "Keys" | "Scan" | "Channels");
         let tells = self.reply() == "AsIs" && self.reply_keys != "none";
         assert!(
             !(forwarded && (asks || tells)) || self.is(SHOWN_AS_THEY_ARE),

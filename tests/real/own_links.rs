@@ -146,6 +146,12 @@ const PLAYS: &[&[&str]] = &[
     ],
     &["A UNSUBSCRIBE", "A PUNSUBSCRIBE a", "A SUNSUBSCRIBE", "A UNSUBSCRIBE a", "A PING"],
     &["A SUBSCRIBE a", "A SUBSCRIBE", "A RESET", "B PUBLISH a hi", "A PING"],
+    &[
+        "A SUBSCRIBE __keyspace@0__:k",
+        "B PUBSUB NUMSUB __keyspace@0__:k",
+        "B PUBSUB CHANNELS",
+        "B PUBSUB CHANNELS __keyspace@0__:*",
+    ],
     &["A SUBSCRIBE a", "A PUBSUB NUMSUB a", "A GET", "A PING a b", "A NOSUCH", "A PING"],
     &[
         "A SSUBSCRIBE s",
@@ -254,7 +260,6 @@ const PUSHES: &[&[&str]] = &[
     &[
         "A CLIENT TRACKING ON BCAST PREFIX xy",
         "A CLIENT TRACKING ON BCAST PREFIX x",
-        "A CLIENT TRACKING ON BCAST",
         "A CLIENT TRACKING ON",
     ],
     &[

@@ -89,3 +89,22 @@ fn idle_links_that_the_server_closed_are_not_used() {
         }
     }
 }
+
+/// A client that goes through many databases leaves no link ready in each of them.
+#[test]
+fn idle_links_are_bounded_over_all_databases() {
+    let server = Server::with(Kind::Redis, &["--databases", "200"]);
+    let proxy = Proxy::start(&server.url(), &["server.workers = 1"]);
+    let mut client = proxy.dial();
+    for db in 0..200 {
+        assert_eq!(client.ask(&["SELECT", &db.to_string()]), b"+OK\r\n");
+        assert_eq!(client.words("MULTI"), b"+OK\r\n");
+        assert_eq!(client.words("EXEC"), b"*0\r\n");
+    }
+    let series = "nearside_upstream_dedicated_connections";
+    eventually("at most 64 and the one just used", || {
+        (proxy.metric(series) <= 65.0).then_some(())
+    });
+    let list = String::from_utf8(server.dial().words("CLIENT LIST")).unwrap();
+    assert!(list.lines().count() < 80, "{} connections", list.lines().count());
+}
