@@ -88,11 +88,12 @@ const WHILE_BUSY: &str = "function|kill function|stats script|kill";
 
 /// They name keys as the server knows them, to operators or in answer to the same names. On purpose.
 const SHOWN_AS_THEY_ARE: &str = "acl|getuser acl|list acl|log acl|setuser command|getkeys \
-    command|getkeysandflags hotkeys|get pubsub|channels pubsub|numsub";
+    command|getkeysandflags hotkeys|get";
 
-/// Their replies say nothing that a cached reply says too (rule R4). TTL tells what EXPIRETIME does.
+/// Their replies say nothing of a key's value (rule R4). TTL and PTTL tell of its life, which a kept
+/// EXPIRETIME tells in other words: were that a reason, `GET k; TTL k` in turn would never hit.
 const VALUELESS: &str =
-    "acl|dryrun memory|usage object|encoding object|freq object|idletime object|refcount";
+    "ttl pttl acl|dryrun memory|usage object|encoding object|freq object|idletime object|refcount";
 
 /// One line of the data.
 struct Row {
@@ -218,6 +219,7 @@ impl Row {
             "the reply" => "Key",
             "[0]" => "First",
             "text names the key" => "Text",
+            "keyspace channel names" => "Channels",
             text if text.starts_with("error NOGROUP") => "Error",
             // Prefixes that overlap are named. Its pushes are no replies.
             _ if self.is("client|tracking") => "Error",
@@ -306,7 +308,7 @@ impl Row {
         let asks = self.key_spec == "none"
             && self.keys().is_empty()
             && !self.request_keys.starts_with("none")
-            && !matches!(self.reply(), "Keys" | "Scan");
+            && !matches!(self.reply(), "Keys" | "Scan" | "Channels");
         let tells = self.reply() == "AsIs" && self.reply_keys != "none";
         assert!(
             !(forwarded && (asks || tells)) || self.is(SHOWN_AS_THEY_ARE),

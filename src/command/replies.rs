@@ -29,6 +29,8 @@ pub enum ReplyRule {
     Log,
     /// Pairs of a key and something: an array of pairs in RESP2, a map in RESP3. Errors too.
     Streams,
+    /// A list of channels, perhaps with counts: those of keyspace notifications end in a key.
+    Channels,
 }
 
 impl ReplyRule {
@@ -91,6 +93,7 @@ pub fn strip(rule: ReplyRule, prefix: &[u8], reply: &[u8], out: &mut BytesMut) -
         ReplyRule::First => first(prefix, reply, out),
         ReplyRule::Log => logs::strip(prefix, reply, out),
         ReplyRule::Streams => streams(prefix, reply, out),
+        ReplyRule::Channels => channels(prefix, reply, out),
     }
     true
 }
@@ -126,6 +129,37 @@ fn list(prefix: &[u8], reply: &[u8], out: &mut BytesMut) {
     }
     for element in ours() {
         key(prefix, element, out);
+    }
+}
+
+/// Where the key begins in the name of a channel of keyspace notifications.
+pub fn channel_key(channel: &[u8]) -> Option<usize> {
+    let at = memchr::memmem::find(channel, b"__:")?;
+    channel.starts_with(b"__keyspace@").then_some(at + 3)
+}
+
+/// Channels of other versions' keys are left out.
+fn channels(prefix: &[u8], reply: &[u8], out: &mut BytesMut) {
+    if !reply.starts_with(b"*") {
+        return out.extend_from_slice(reply);
+    }
+    let cut = |element| {
+        let channel = bulk(element)?;
+        channel.split_at_checked(channel_key(channel)?)
+    };
+    let ours = || {
+        elements(reply).filter(|&element| {
+            cut(element).is_none_or(|(_, key): (&[u8], &[u8])| key.starts_with(prefix))
+        })
+    };
+    write::array(out, ours().count());
+    for element in ours() {
+        match cut(element) {
+            Some((head, key)) => {
+                write::bulk(out, &[head, key.strip_prefix(prefix).unwrap_or(key)].concat());
+            }
+            None => out.extend_from_slice(element),
+        }
     }
 }
 

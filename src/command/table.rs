@@ -623,10 +623,12 @@ pub(super) static TABLE: [Spec; COUNT] = [
     Spec::new(395, "pttl", "2.6.0", 2, READONLY | FAST, Read).key(1),
     Spec::new(396, "publish", "2.0.0", 3, PUBSUB | LOADING | STALE | FAST, PubSub),
     Spec::new(397, "pubsub", "2.8.0", -2, 0, Local).container(6),
-    Spec::new(398, "pubsub|channels", "2.8.0", -2, PUBSUB | LOADING | STALE, PubSub),
+    Spec::new(398, "pubsub|channels", "2.8.0", -2, PUBSUB | LOADING | STALE, PubSub)
+        .reply(ReplyRule::Channels),
     Spec::new(399, "pubsub|help", "6.2.0", 2, LOADING | STALE, Local),
     Spec::new(400, "pubsub|numpat", "2.8.0", 2, PUBSUB | LOADING | STALE, PubSub),
-    Spec::new(401, "pubsub|numsub", "2.8.0", -2, PUBSUB | LOADING | STALE, PubSub),
+    Spec::new(401, "pubsub|numsub", "2.8.0", -2, PUBSUB | LOADING | STALE, PubSub)
+        .reply(ReplyRule::Channels),
     Spec::new(402, "pubsub|shardchannels", "7.0.0", -2, PUBSUB | LOADING | STALE, PubSub),
     Spec::new(403, "pubsub|shardnumsub", "7.0.0", -2, PUBSUB | LOADING | STALE, PubSub),
     Spec::new(404, "punsubscribe", "2.0.0", -1, PUBSUB | NOSCRIPT | LOADING | STALE, PubSub)

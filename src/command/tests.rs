@@ -150,11 +150,11 @@ fn what_writes() {
         .filter(|spec| spec.carries_no_value() && spec.keys != KeySpec::None)
         .map(|spec| spec.name)
         .collect();
-    let expected =
-        "acl|dryrun memory|usage object|encoding object|freq object|idletime object|refcount";
+    let expected = "acl|dryrun memory|usage object|encoding object|freq object|idletime \
+                    object|refcount pttl ttl";
     assert_eq!(silent.join(" "), expected);
     assert!(spec("ping").carries_no_value());
-    assert!(["type", "ttl", "expiretime"].iter().all(|name| !spec(name).carries_no_value()));
+    assert!(["type", "expiretime"].iter().all(|name| !spec(name).carries_no_value()));
 }
 
 #[test]

@@ -7,6 +7,7 @@
 use crate::cache::stripe_bit;
 use crate::command::{ReplyRule, Spec, keys};
 use crate::data::pinned::Own;
+use crate::data::pinned::subscribe::with_prefix;
 use crate::data::session::{Batch, Session};
 use crate::data::upstream::{Effect, Kind, Pipeline, Ticket, Waiter};
 use crate::keys::Prefix;
@@ -51,6 +52,9 @@ pub fn command_as(
         ReplyRule::Keys => write_keys(&mut link.output, request, &shared.prefix),
         ReplyRule::Scan if !shared.prefix.is_empty() => {
             Scan::of(request, &shared.prefix).write(request.arg(1), &mut link.output);
+        }
+        ReplyRule::Channels if !shared.prefix.is_empty() => {
+            write_channels(&mut link.output, request, &shared.prefix);
         }
         _ => write_command(link, spec, request, &shared.prefix, visit),
     }
@@ -169,6 +173,19 @@ pub fn write_read(out: &mut BytesMut, request: &Request<'_>, prefix: &Prefix, ke
 pub fn write_pttl(out: &mut BytesMut, key: &[u8], prefix: &Prefix) {
     out.extend_from_slice(b"*2\r\n$4\r\nPTTL\r\n");
     write_key(out, key, prefix);
+}
+
+/// PUBSUB: channels as the server knows them.
+#[cold]
+fn write_channels(out: &mut BytesMut, request: &Request<'_>, prefix: &Prefix) {
+    write::array(out, request.len());
+    for (index, argument) in request.from(0).enumerate() {
+        if index < 2 {
+            write::bulk(out, argument);
+        } else {
+            write::bulk(out, &with_prefix(argument, prefix));
+        }
+    }
 }
 
 /// KEYS: the pattern is the client's, behind the prefix taken literally.

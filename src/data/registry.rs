@@ -49,6 +49,8 @@ pub struct Client {
     pub upstream_id: AtomicI64,
     /// True while it waits in a command that may block.
     pub is_blocked: AtomicBool,
+    /// True from a CLIENT UNBLOCK for it until its link is given up.
+    pub is_aimed: AtomicBool,
     /// True once other clients' invalidations were sent to it.
     pub is_target: AtomicBool,
     /// What it calls itself.
@@ -168,6 +170,7 @@ impl Registry {
             state: Special::default(),
             upstream_id: AtomicI64::new(0),
             is_blocked: AtomicBool::new(false),
+            is_aimed: AtomicBool::new(false),
             is_target: AtomicBool::new(false),
             names: Mutex::default(),
         });
@@ -211,6 +214,56 @@ impl Registry {
 }
 
 impl Client {
+    /// The server's number for the link on which this client waits, if it does. CLIENT UNBLOCK
+    /// will name that number, perhaps when this client has long been served: from now on the
+    /// link is nobody else's (see [`Self::was_aimed_at`]).
+    pub fn aim(&self) -> Option<i64> {
+        let id = self.upstream_id.load(Ordering::SeqCst);
+        if id == 0 || !self.is_blocked.load(Ordering::SeqCst) {
+            return None;
+        }
+        self.is_aimed.store(true, Ordering::SeqCst);
+        // Whoever gives the link up looks at the aim after it has taken these back: either it
+        // sees the aim, or this sees that it is too late.
+        let still = self.is_blocked.load(Ordering::SeqCst);
+        (still && self.upstream_id.load(Ordering::SeqCst) == id).then_some(id)
+    }
+
+    /// The server's number for this client's own link, if it has one: it keeps it from now on,
+    /// because other clients' invalidations are sent there.
+    pub fn become_target(&self) -> Option<i64> {
+        let id = self.upstream_id.load(Ordering::SeqCst);
+        if id == 0 {
+            return None;
+        }
+        self.is_target.store(true, Ordering::SeqCst);
+        (self.upstream_id.load(Ordering::SeqCst) == id).then_some(id)
+    }
+
+    /// Its own link is given up; false if it must keep it.
+    pub fn leave_link(&self) -> bool {
+        if self.is_target.load(Ordering::SeqCst) {
+            return false;
+        }
+        let id = self.upstream_id.swap(0, Ordering::SeqCst);
+        // Somebody who has read the number before may only now have said what for.
+        let is_free = !self.is_target.load(Ordering::SeqCst);
+        if !is_free {
+            self.upstream_id.store(id, Ordering::SeqCst);
+        }
+        is_free
+    }
+
+    /// It waits no more, as far as others are told.
+    pub fn is_served(&self) {
+        self.is_blocked.store(false, Ordering::SeqCst);
+    }
+
+    /// True, once, if a CLIENT UNBLOCK may still be on its way to the link that is given up now.
+    pub fn was_aimed_at(&self) -> bool {
+        self.is_aimed.swap(false, Ordering::SeqCst)
+    }
+
     /// Nothing is left of what it had on a link of its own.
     pub fn clear_own(&self) {
         for mark in [Mark::Monitor, Mark::Subscriber, Mark::Multi, Mark::Tracking] {

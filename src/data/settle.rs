@@ -495,6 +495,9 @@ pub fn fail_front(link: &mut Pipeline, mut lost: Lost, desk: &mut Desk<'_>) {
                 if ticket.spec.writes_everything() {
                     cache.clear();
                 }
+                if let Some(pin) = &mut link.pin {
+                    pin.is_blocked = false;
+                }
                 answer::unblocked(ticket.owner.client, desk);
             }
             _ => {}

@@ -333,20 +333,6 @@ fn not_kept(client: &mut Client, link: &mut Link, name: &str, rest: &str, reply:
     }
 }
 
-/// Who has seen a new life by TTL may not be told an older one by EXPIRETIME.
-#[test]
-fn ttl_takes_a_stored_life_away() {
-    let mut stage = Stage::new();
-    let (mut client, mut data) = stage.pair();
-    for ttl in ["TTL", "PTTL"] {
-        stage.fill(&mut client, &mut data, "EXPIRETIME k", ":100\r\n");
-        client.send(&format!("{ttl} k"));
-        data.answer(&format!("{ttl} v1:k"), ":200\r\n");
-        client.reads(":200\r\n");
-    }
-    stage.fill(&mut client, &mut data, "EXPIRETIME k", ":300\r\n");
-}
-
 /// A read that looks beyond its key is not kept; without such arguments it is.
 #[test]
 fn a_read_beyond_its_key_is_not_kept() {

@@ -14,6 +14,8 @@ mod fills;
 mod flights;
 mod keys;
 mod links;
+mod own_links;
+mod own_losses;
 mod pipelines;
 mod stage;
 mod tracking;

@@ -130,6 +130,13 @@ impl Stage {
         link
     }
 
+    /// The next link of a client's own, ready for use.
+    pub(crate) fn own_link(&mut self, id: u32) -> Link {
+        let mut link = self.silent_data();
+        link.shake_hands_as(id);
+        link
+    }
+
     fn accept(&mut self, tracking: bool) -> Link {
         if let Some(place) = self.aside.iter().position(|link| link.is_tracking == tracking) {
             return self.aside.remove(place).unwrap();
@@ -361,12 +368,17 @@ impl Link {
 
     /// Answers the rest of the handshake.
     pub(crate) fn shake_hands(&mut self) {
+        self.shake_hands_as(7);
+    }
+
+    /// The same, as a server that knows this connection by a number.
+    pub(crate) fn shake_hands_as(&mut self, id: u32) {
         loop {
-            if self.next() == b"PING" {
-                self.reply("+PONG\r\n");
-                return;
+            match self.next().as_slice() {
+                b"PING" => break self.reply("+PONG\r\n"),
+                b"CLIENT ID" => self.reply(&format!(":{id}\r\n")),
+                _ => self.reply("+OK\r\n"),
             }
-            self.reply("+OK\r\n");
         }
     }
 

@@ -40,3 +40,4 @@ mod sweep;
 mod table;
 mod tools;
 mod users;
+mod waits;

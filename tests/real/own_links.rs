@@ -45,6 +45,16 @@ const PLAYS: &[&[&str]] = &[
     &["A RPUSH l a b", "A MULTI", "A LMPOP 1 l LEFT", "A KEYS *", "A SCAN 0", "A EXEC"],
     &["A MULTI", "A XREADGROUP GROUP g c STREAMS s >", "A OBJECT ENCODING a", "A EXEC"],
     &["A MULTI", "A RESET", "A EXEC", "A PING"],
+    &["A MULTI", "A EXEC now", "A SET a 1", "A EXEC", "A MULTI", "A DISCARD now", "A EXEC"],
+    &[
+        "A! BLPOP l 0",
+        "B? until blocked",
+        "B MULTI",
+        "B CLIENT UNBLOCK {A}",
+        "B CLIENT UNBLOCK {B}",
+        "B EXEC",
+        "A?",
+    ],
     // Watched keys.
     &[
         "A SET a 1",
@@ -136,6 +146,13 @@ const PLAYS: &[&[&str]] = &[
     ],
     &["A UNSUBSCRIBE", "A PUNSUBSCRIBE a", "A SUNSUBSCRIBE", "A UNSUBSCRIBE a", "A PING"],
     &["A SUBSCRIBE a", "A SUBSCRIBE", "A RESET", "B PUBLISH a hi", "A PING"],
+    &[
+        "A SUBSCRIBE __keyspace@0__:k",
+        "B PUBSUB NUMSUB __keyspace@0__:k",
+        "B PUBSUB CHANNELS",
+        "B PUBSUB CHANNELS __keyspace@0__:*",
+    ],
+    &["A SUBSCRIBE a", "A PUBSUB NUMSUB a", "A GET", "A PING a b", "A NOSUCH", "A PING"],
     &[
         "A SSUBSCRIBE s",
         "B SPUBLISH s hi",
@@ -238,6 +255,20 @@ const PUSHES: &[&[&str]] = &[
         "B SET a 2",
         "A?",
         "A CLIENT CACHING NO",
+    ],
+    &["A CLIENT TRACKING ON BCAST PREFIX x PREFIX xy", "A CLIENT TRACKINGINFO"],
+    &[
+        "A CLIENT TRACKING ON BCAST PREFIX xy",
+        "A CLIENT TRACKING ON BCAST PREFIX x",
+        "A CLIENT TRACKING ON",
+    ],
+    &[
+        "A CLIENT TRACKING ON",
+        "A GET a",
+        "A CLIENT TRACKING OFF",
+        "C CLIENT TRACKING ON",
+        "B SET a 1",
+        "C PING",
     ],
     &["A CLIENT TRACKING ON OPTOUT NOLOOP", "A GET a", "A SET a 1", "A GET b", "B SET b 2", "A?"],
     &[

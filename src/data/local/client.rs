@@ -191,6 +191,15 @@ fn dialect(shared: &Shared) -> Dialect {
     }
 }
 
+/// The server's number for whom CLIENT UNBLOCK names, if that client waits.
+pub fn unblocks(request: &Request<'_>, shared: &Shared) -> Option<i64> {
+    let reason = request.arg(3);
+    let is_known = reason.eq_ignore_ascii_case(b"timeout") || reason.eq_ignore_ascii_case(b"error");
+    let id = parse_i64(request.arg(2)).and_then(|id| u64::try_from(id).ok())?;
+    let is_fit = request.len() == 3 || (request.len() == 4 && is_known);
+    is_fit.then(|| shared.registry.find(id)).flatten()?.aim()
+}
+
 /// CLIENT UNBLOCK: the server ends what that client waits for on its own link.
 pub fn unblock(
     session: &mut Session,
@@ -201,11 +210,7 @@ pub fn unblock(
     let reason = request.arg(3);
     let is_known = reason.eq_ignore_ascii_case(b"timeout") || reason.eq_ignore_ascii_case(b"error");
     let id = parse_i64(request.arg(2));
-    let upstream_id = id.and_then(|id| u64::try_from(id).ok()).and_then(|id| {
-        let client = batch.shared.registry.find(id)?;
-        let is_blocked = client.is_blocked.load(Ordering::Relaxed);
-        is_blocked.then(|| client.upstream_id.load(Ordering::Relaxed)).filter(|&id| id != 0)
-    });
+    let upstream_id = unblocks(request, batch.shared);
     match (request.len(), id, upstream_id) {
         (3 | 4, _, _) if request.len() == 4 && !is_known => {
             session.error(b"ERR CLIENT UNBLOCK reason should be TIMEOUT or ERROR");

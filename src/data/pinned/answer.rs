@@ -72,7 +72,11 @@ fn step(link: &mut Pipeline, frame: &Frame<'_>, desk: &mut Desk<'_>) -> Result<(
                     _ if is_error => {}
                     Change::Begun => pin.transaction = Some(Transaction::default()),
                     Change::Watching(is) => pin.is_watching = is,
-                    Change::Tracking(is) => pin.is_tracking = is,
+                    Change::Tracking(is) => {
+                        pin.is_tracking = is;
+                        // Of its number the server remembers which keys it has read.
+                        pin.is_worn = true;
+                    }
                     Change::Monitoring => pin.is_monitor = true,
                     Change::Fieldsets(is) => pin.has_fieldsets = is,
                     Change::None => {}
@@ -120,7 +124,7 @@ impl Change {
 pub fn unblocked(client: ClientId, desk: &mut Desk<'_>) {
     desk.block.shift(Gauge::ClientsBlocked, -1);
     if let Some(session) = desk.clients.session(client) {
-        session.client.is_blocked.store(false, Ordering::Relaxed);
+        session.client.is_served();
     }
 }
 

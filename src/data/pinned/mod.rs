@@ -200,12 +200,10 @@ pub fn dispatch(
         return session.route(request, None, None, batch);
     };
     if is_deaf(session, batch) {
-        if !matches!(spec.class, crate::command::Class::PubSub) || spec.name.ends_with("publish") {
+        if !spec.name.ends_with("subscribe") && spec.accepts(request.len()) {
             match spec.name {
                 // In this state the server's PONG is another.
-                "ping" if spec.accepts(request.len()) => {
-                    return plain(session, spec, request, batch);
-                }
+                "ping" => return plain(session, spec, request, batch),
                 "quit" | "reset" => {}
                 _ => return refuse_deaf(session, spec, batch),
             }
@@ -338,6 +336,8 @@ fn try_link(session: &mut Session, batch: &mut Batch<'_>) -> bool {
         is_settling: false,
         is_blocked: false,
     });
+    let found = batch.links.get(link).map_or((db, proto), |link| (link.db, link.proto));
+    turn(session, shared.get, found, (db, proto), batch);
     true
 }
 
@@ -367,11 +367,22 @@ pub fn switch(
         session.link = None;
         return;
     }
+    turn(session, spec, (session.db, session.proto), (db, proto), batch);
+}
+
+/// Turns a session's own link to another database or protocol.
+fn turn(
+    session: &mut Session,
+    spec: &'static Spec,
+    from: (u32, Proto),
+    (db, proto): (u32, Proto),
+    batch: &mut Batch<'_>,
+) {
     let mut digits = itoa::Buffer::new();
-    if session.db != db {
+    if from.0 != db {
         silently(session, spec, &[b"SELECT", digits.format(db).as_bytes()], true, batch);
     }
-    if session.proto != proto {
+    if from.1 != proto {
         let version: &[u8] = if proto == Proto::Resp2 { b"2" } else { b"3" };
         silently(session, spec, &[b"HELLO", version], true, batch);
     }

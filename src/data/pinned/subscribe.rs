@@ -7,6 +7,7 @@
 
 use super::{Step, settle};
 use crate::command::Spec;
+use crate::command::replies::channel_key;
 use crate::data::forward;
 use crate::data::session::{Batch, Session};
 use crate::data::upstream::{Kind, Pin};
@@ -23,9 +24,6 @@ pub struct Confirmations {
     /// Those that have come, as the client will see them.
     pub text: BytesMut,
 }
-
-/// Before a key in a channel's name.
-const KEYSPACE: &[u8] = b"__keyspace@";
 
 /// Before an event in a channel's name; the message is the key.
 const KEYEVENT: &[u8] = b"__keyevent@";
@@ -62,24 +60,18 @@ pub fn ask(
 
 /// A channel or pattern as the server must know it.
 #[cold]
-fn with_prefix(channel: &[u8], prefix: &Prefix) -> Vec<u8> {
+pub fn with_prefix(channel: &[u8], prefix: &Prefix) -> Vec<u8> {
     let mut out = channel.to_vec();
-    if let Some(at) = key_at(channel) {
+    if let Some(at) = channel_key(channel) {
         out.splice(at..at, prefix.as_bytes().iter().copied());
     }
     out
 }
 
-/// Where a keyspace channel's key begins.
-fn key_at(channel: &[u8]) -> Option<usize> {
-    let at = memchr::memmem::find(channel, b"__:")?;
-    channel.starts_with(KEYSPACE).then_some(at + 3)
-}
-
 /// A channel as the client knows it; `None` if it is of a key of another version.
 #[cold]
 pub fn without_prefix(channel: &[u8], prefix: &Prefix) -> Option<Vec<u8>> {
-    let Some((head, key)) = key_at(channel).and_then(|at| channel.split_at_checked(at)) else {
+    let Some((head, key)) = channel_key(channel).and_then(|at| channel.split_at_checked(at)) else {
         return Some(channel.to_vec());
     };
     Some([head, prefix.strip(key)?].concat())

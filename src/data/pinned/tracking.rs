@@ -51,6 +51,14 @@ pub fn answer_without_link(
         "client|tracking" if request.len() == 3 && request.arg(2).eq_ignore_ascii_case(b"off") => {
             session.order.reply(&mut session.output, |out| write::simple(out, "OK"));
         }
+        // Nothing is asked, so no link is needed.
+        "client|tracking" => match bad_target(request, &batch.shared.registry) {
+            Some(text) => {
+                session.error(text);
+                is_error = true;
+            }
+            None => return false,
+        },
         _ => return false,
     }
     batch.block.command(spec.index, is_error, 1);
@@ -122,6 +130,15 @@ fn track(session: &mut Session, spec: &'static Spec, request: &Request<'_>, batc
     settle(session);
 }
 
+/// Why a REDIRECT cannot be.
+fn bad_target(request: &Request<'_>, registry: &Registry) -> Option<&'static [u8]> {
+    let options = (3..request.len().saturating_sub(1)).filter(|&at| {
+        let is_value = request.arg(at - 1).eq_ignore_ascii_case(b"prefix");
+        !is_value && request.arg(at).eq_ignore_ascii_case(b"redirect")
+    });
+    options.into_iter().find_map(|at| target(request.arg(at + 1), registry).err())
+}
+
 /// The server's number for the client that is to receive invalidations.
 #[cold]
 fn target(id: &[u8], registry: &Registry) -> Result<Vec<u8>, &'static [u8]> {
@@ -133,13 +150,12 @@ fn target(id: &[u8], registry: &Registry) -> Result<Vec<u8>, &'static [u8]> {
     let Some(client) = (id > 0).then(|| registry.find(id)).flatten() else {
         return Ok(b"9223372036854775807".to_vec());
     };
-    client.is_target.store(true, Ordering::Relaxed);
-    match client.upstream_id.load(Ordering::Relaxed) {
-        0 => {
+    match client.become_target() {
+        Some(id) => Ok(id.to_string().into_bytes()),
+        None => {
             Err(b"ERR nearside redirects tracking only to a client that is subscribed (SUBSCRIBE \
                    __redis__:invalidate) or tracking itself")
         }
-        id => Ok(id.to_string().into_bytes()),
     }
 }
 

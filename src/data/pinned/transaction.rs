@@ -61,7 +61,8 @@ pub fn inside(
         poison(session, row, batch, |out| errors::unknown(out, unknown, request.len(), arg));
         return Flow::Next;
     };
-    if !spec.accepts(request.len()) {
+    // (EXEC that is refused ends the transaction.)
+    if !spec.accepts(request.len()) && spec.name != "exec" {
         poison(session, spec, batch, |out| errors::arity(out, spec));
         return Flow::Next;
     }
@@ -83,6 +84,7 @@ pub fn inside(
             };
             queue(session, spec, request, place, batch);
         }
+        "client|unblock" => unblock(session, spec, request, batch),
         "ping" | "echo" => queue(session, spec, request, Place::Theirs, batch),
         // What nearside does itself it would do now, not at EXEC.
         "auth" | "hello" | "client|reply" | "client|kill" | "client|pause" | "client|unpause" => {
@@ -97,6 +99,23 @@ pub fn inside(
 fn is_denied(spec: &Spec, batch: &Batch<'_>) -> bool {
     let route = batch.shared.limits.policy.route(spec);
     route == Route::Refuse(Refusal::Denied) && !matches!(spec.name, "exec" | "discard")
+}
+
+/// CLIENT UNBLOCK of who waits now is the server's to execute.
+fn unblock(
+    session: &mut Session,
+    spec: &'static Spec,
+    request: &Request<'_>,
+    batch: &mut Batch<'_>,
+) {
+    let Some(id) = local::client::unblocks(request, batch.shared) else {
+        return place_own(session, spec, request, batch);
+    };
+    let mut digits = itoa::Buffer::new();
+    let mut words: Vec<&[u8]> = vec![b"CLIENT", b"UNBLOCK", digits.format(id).as_bytes()];
+    words.extend((request.len() == 4).then_some(request.arg(3)));
+    let kind = Kind::Own(Box::new(Step::Queue(Place::Theirs)));
+    forward::words(session, spec, &words, kind, batch);
 }
 
 fn by_route(

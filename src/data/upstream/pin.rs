@@ -40,6 +40,8 @@ pub struct Pin {
     pub has_fieldsets: bool,
     /// A command that may block is out.
     pub is_blocked: bool,
+    /// Only for its present client: the server connects its number with what that client did.
+    pub is_worn: bool,
     /// To be closed: nobody may use it any more.
     pub is_over: bool,
 }
@@ -116,6 +118,7 @@ impl Pin {
             is_sticky: false,
             has_fieldsets: false,
             is_blocked: false,
+            is_worn: false,
             is_over: false,
         }
     }

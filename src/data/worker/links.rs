@@ -68,8 +68,10 @@ impl Worker {
             self.block.add(Counter::ProtocolErrorsUpstream, 1);
         }
         let links_left = self.shared.live.count_link(false);
-        // Once per outage: an upstream that lets links in only to close them says nothing new.
-        if !matches!(error, LinkError::Released) && self.shared.live.is_news(false) {
+        // Once per outage: an upstream that lets links in only to close them says nothing new. A
+        // client's own link may be closed by the server for that client's sake (`timeout`, output
+        // limits, CLIENT KILL), or because it is idle: that is no outage.
+        if !self.is_own(index) && self.shared.live.is_news(false) {
             tracing::warn!(
                 event = "upstream_down",
                 upstream = %self.shared.dialer.target,
@@ -130,9 +132,7 @@ impl Worker {
     /// A client has gone: its own link may be another's, if it holds nothing.
     pub fn part(&self, links: &mut Pipelines, index: usize, session: &Session) {
         if let Some(pin) = links.pin(index) {
-            if std::mem::take(&mut pin.is_blocked) {
-                self.block.shift(Gauge::ClientsBlocked, -1);
-            }
+            pin.is_worn |= session.client.was_aimed_at();
             pin.is_over |= session.client.is_target.load(Ordering::Relaxed);
         }
         links.give_back(index, self.shared.clock.now());
@@ -150,11 +150,13 @@ impl Worker {
         else {
             return;
         };
-        if session.order.is_clear() && !session.client.is_target.load(Ordering::Relaxed) {
+        if session.order.is_clear() && session.client.leave_link() {
             session.own = None;
             session.link = None;
-            session.client.upstream_id.store(0, Ordering::Relaxed);
             session.client.clear_own();
+            if let Some(pin) = links.pin(index) {
+                pin.is_worn |= session.client.was_aimed_at();
+            }
             links.give_back(index, self.shared.clock.now());
         }
     }
@@ -382,12 +384,16 @@ fn lose_pin(link: &mut Pipeline, desk: &mut Desk<'_>) {
     let Some(session) = desk.clients.session(client) else {
         return;
     };
-    session.own = None;
+    // What follows MULTI must not be executed without it, and may be on its way here.
+    let is_torn = session.own.take().is_some_and(|own| own.in_multi);
     session.link = None;
     session.client.upstream_id.store(0, Ordering::Relaxed);
     session.client.clear_own();
-    session.client.is_blocked.store(false, Ordering::Relaxed);
-    if !was_clean || session.client.is_target.load(Ordering::Relaxed) {
+    session.client.is_served();
+    session.client.was_aimed_at();
+    // Nobody else will say that the link has less to send.
+    session.waits_for_link = false;
+    if !was_clean || is_torn || session.client.is_target.load(Ordering::Relaxed) {
         session.ending = Some(Ending::Upstream);
     }
     desk.clients.touch(client);

@@ -1,0 +1,187 @@
+//! Links of a client's own that break, wait or end at a bad moment.
+
+use crate::stage::Stage;
+use nearside::stats::Gauge;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+const OK: &str = "+OK\r\n";
+const DOWN: &str = "-ERR proxy: not executed: upstream is down\r\n";
+const UNKNOWN: &str = "-ERR proxy: outcome unknown: the upstream link broke\r\n";
+
+fn waits_no_longer(stage: &Stage) {
+    stage.hands.advance(Duration::from_millis(500));
+}
+
+/// Requests behind a MULTI that never reached the server are not executed one by one.
+#[test]
+fn nothing_of_a_lost_transaction_is_executed_outside_of_it() {
+    let mut stage = Stage::with("server.max_pipeline=4");
+    let (mut other, mut data) = stage.pair();
+    let mut client = stage.client();
+    let sets = ["SET a 1"; 8];
+    client.send_all(&[&["MULTI"][..], &sets, &["EXEC"]].concat());
+    let _silent = stage.silent_data();
+    waits_no_longer(&stage);
+    for _ in 0..4 {
+        client.reads(DOWN);
+    }
+    client.is_closed();
+    Stage::quiet(&mut other, &mut data);
+}
+
+/// A client that was held back because its own link had much to send goes on when it is lost.
+#[test]
+fn a_client_held_back_by_a_lost_link_goes_on() {
+    let mut stage = Stage::new();
+    let (mut client, mut data) = stage.pair();
+    let large = format!("PUBLISH c {}", "v".repeat(5 << 20));
+    client.send_all(&["WATCH k", &large, &large]);
+    let _silent = stage.silent_data();
+    // A local answer, once the whole packet was read.
+    stage.eventually("everything was sent", |stage| {
+        let clients = stage.app.shared().registry.list();
+        clients.iter().any(|client| client.commands.load(Ordering::Relaxed) == 4)
+    });
+    waits_no_longer(&stage);
+    for _ in 0..3 {
+        client.reads(DOWN);
+    }
+    client.send("INCR n");
+    data.answer("INCR v1:n", ":1\r\n");
+    client.reads(":1\r\n");
+}
+
+/// An upstream that takes connections and answers nothing: links whose clients have gone do not
+/// pile up behind it, where they would count against the bound and all come up at once later.
+#[test]
+fn links_that_never_came_up_go_with_their_clients() {
+    let mut stage = Stage::with("upstream.dedicated_max=2");
+    let (_witness, _data) = stage.pair();
+    for _ in 0..5 {
+        let mut client = stage.client();
+        // Both are served before the first answer leaves.
+        client.send_all(&["ECHO 1", "MULTI"]);
+        client.reads("$1\r\n1\r\n");
+        let mut own = stage.silent_data();
+        waits_no_longer(&stage);
+        client.reads(DOWN);
+        while !own.is_over() {}
+    }
+}
+
+/// A command that blocks is failed as any other where `on_down` says so: nothing is left of it.
+#[test]
+fn a_blocked_client_whose_link_breaks_is_told_and_stays() {
+    let mut stage = Stage::new();
+    let (mut client, mut data) = stage.pair();
+    client.send("BLPOP l 0");
+    let mut own = stage.own_link(41);
+    own.expect("BLPOP v1:l 0");
+    drop(own);
+    client.reads(UNKNOWN);
+    stage.eventually("nobody is blocked", |stage| {
+        stage.app.stats().gauge(Gauge::ClientsBlocked) == 0
+    });
+    Stage::quiet(&mut client, &mut data);
+}
+
+/// The same where clients are closed, as a dead Redis does.
+#[test]
+fn a_blocked_client_whose_link_breaks_is_closed() {
+    let mut stage = Stage::with("upstream.on_down=close");
+    let (mut client, _data) = stage.pair();
+    client.send("BLPOP l 0");
+    let mut own = stage.own_link(41);
+    own.expect("BLPOP v1:l 0");
+    drop(own);
+    client.is_closed();
+}
+
+/// What a connection held of its client is gone with it: the client is told by its end.
+#[test]
+fn a_broken_transaction_ends_its_client() {
+    let mut stage = Stage::new();
+    let (mut client, _data) = stage.pair();
+    client.send_all(&["MULTI", "SET a 1"]);
+    let mut own = stage.own_link(41);
+    own.answer("MULTI", OK);
+    own.answer("SET v1:a 1", "+QUEUED\r\n");
+    client.reads(OK);
+    client.reads("+QUEUED\r\n");
+    drop(own);
+    client.is_closed();
+}
+
+/// EXEC whose answer is lost: executed or not, nobody reads what was before.
+#[test]
+fn what_a_lost_exec_names_is_forgotten() {
+    let mut stage = Stage::new();
+    let (mut client, mut data) = stage.pair();
+    let mut other = stage.client();
+    stage.fill(&mut other, &mut data, "GET k", "$3\r\nold\r\n");
+    client.send_all(&["MULTI", "SET k new", "EXEC"]);
+    let mut own = stage.own_link(41);
+    own.answer("MULTI", OK);
+    own.answer("SET v1:k new", "+QUEUED\r\n");
+    own.expect("EXEC");
+    drop(own);
+    for reply in [OK, "+QUEUED\r\n", UNKNOWN] {
+        client.reads(reply);
+    }
+    client.is_closed();
+    other.send("GET k");
+    data.answer("GET v1:k", "$3\r\nnew\r\n");
+}
+
+/// An idle link that the server closes (its `timeout`) is no outage, and nobody is told of one.
+#[test]
+fn an_idle_link_that_is_closed_is_no_outage() {
+    let mut stage = Stage::new();
+    let (mut client, mut data) = stage.pair();
+    client.send_all(&["MULTI", "EXEC"]);
+    let mut own = stage.own_link(41);
+    own.answer("MULTI", OK);
+    own.answer("EXEC", "*0\r\n");
+    client.reads(OK);
+    client.reads("*0\r\n");
+    drop(own);
+    // What is left is the spare one.
+    stage.eventually("the link is gone", |stage| {
+        stage.app.shared().dedicated.load(Ordering::Relaxed) == 1
+    });
+    assert!(stage.app.shared().live.is_news(false), "an outage was told of");
+    // And the next one is a fresh one.
+    client.send("MULTI");
+    stage.own_link(42).answer("MULTI", OK);
+    client.reads(OK);
+    Stage::quiet(&mut stage.client(), &mut data);
+}
+
+/// Who reads slowly what it has asked for is not taken for an upstream that does not answer.
+#[test]
+fn a_slow_reader_keeps_its_own_link() {
+    let mut stage = Stage::new();
+    let (mut client, _data) = stage.pair();
+    let large = format!("${}\r\n{}\r\n", 32 << 20, "x".repeat(32 << 20));
+    client.send_all(&["WATCH k", "GET k", "GET k"]);
+    let mut own = stage.own_link(41);
+    own.answer("WATCH v1:k", OK);
+    own.expect("GET v1:k");
+    own.expect("GET v1:k");
+    own.reply(&large);
+    stage.eventually("the client is behind", |stage| {
+        let clients = stage.app.shared().registry.list();
+        clients.iter().any(|client| client.unsent.load(Ordering::Relaxed) > 1 << 20)
+    });
+    own.reply("$1\r\ny\r\n");
+    // The link is looked at four times a second, of real time: each look has its chance to find
+    // it late. (Were there none in between, this test would show nothing, and not fail.)
+    for _ in 0..4 {
+        stage.hands.advance(Duration::from_secs(10));
+        std::thread::sleep(Duration::from_millis(300));
+    }
+    client.reads(OK);
+    assert!(client.next() == large.as_bytes());
+    client.reads("$1\r\ny\r\n");
+}
