@@ -288,7 +288,7 @@ fn the_table_of_commands_follows_the_configuration() {
             "CONFIG SET",
             "CONFIG SET | dangerous | forwarded | none | the answer tells of nearside as well",
         ),
-        ("EVAL", "EVAL | script | forwarded | as many as 2 says"),
+        ("EVAL", "EVAL | script | own link | as many as 2 says"),
         ("FLUSHALL", "FLUSHALL | dangerous | forwarded | none"),
         (
             "SHUTDOWN",

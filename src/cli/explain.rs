@@ -7,6 +7,7 @@ use crate::command::{self, CacheRule, Disposition, KeySpec, ReplyRule, Spec, err
 use crate::config::{Level, Settings, TrackingMode};
 use crate::data::forward;
 use crate::rules::Rules;
+use crate::scripts::{Scripts, Verdict};
 use crate::wire::request::{Found, Limits, Request, Scan};
 use crate::wire::{reply, write};
 use bytes::BytesMut;
@@ -84,6 +85,12 @@ fn known(settings: &Settings, spec: &'static Spec, request: &Request<'_>) -> Exp
     if let (Disposition::Refuse(refusal), Fate::Refused) = (disposition, fate) {
         let text = errors::refusal_text(spec, refusal);
         return refused(spec, text, errors::remedy(spec, refusal));
+    }
+    if disposition == Disposition::Script
+        && let Verdict::Refused(text) =
+            Scripts::new(&settings.scripts, policy.prefixed).judge(spec, |index| request.arg(index))
+    {
+        return refused(spec, text, None);
     }
     let keys = keys_of(settings, spec, request);
     let fate = match fate {

@@ -40,11 +40,8 @@ impl Fate {
             Disposition::Refuse(Refusal::OtherVersions) | Disposition::Forward if is_walk => {
                 Self::Steps
             }
-            Disposition::Cacheable
-            | Disposition::Forward
-            | Disposition::Edited
-            | Disposition::Script => Self::Forwarded,
-            Disposition::Own(_) => Self::Own,
+            Disposition::Cacheable | Disposition::Forward | Disposition::Edited => Self::Forwarded,
+            Disposition::Own(_) | Disposition::Script => Self::Own,
             Disposition::Refuse(_) => Self::Refused,
         }
     }
