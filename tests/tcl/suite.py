@@ -50,13 +50,15 @@ DONE = re.compile(r"^\[\d+/\d+ done\]: ", re.M)
 # What runs now, and what is on disk, so that it ends with this program.
 LIVE = set()
 BENCHES = []
+SPAWNING = threading.RLock()
 
 
 def spawn(command, **how):
     """A process in a session of its own, with what it starts itself."""
-    process = subprocess.Popen(
-        command, stdin=subprocess.DEVNULL, stderr=subprocess.STDOUT, start_new_session=True, **how)
-    LIVE.add(process)
+    with SPAWNING:
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=subprocess.STDOUT,
+                                   start_new_session=True, **how)
+        LIVE.add(process)
     return process
 
 
@@ -71,6 +73,8 @@ def reap(process):
 
 
 def interrupted(number, _frame):
+    # Held to the end: no thread starts another.
+    SPAWNING.acquire()
     for process in list(LIVE):
         try:
             os.killpg(process.pid, signal.SIGKILL)
