@@ -620,7 +620,7 @@ pub(super) static TABLE: [Spec; COUNT] = [
     Spec::new(394, "psync", "2.8.0", -3,
         ADMIN | NOSCRIPT | NO_ASYNC_LOADING | NO_MULTI, Unsupported)
         .refuse(Refusal::SharedLink),
-    Spec::new(395, "pttl", "2.6.0", 2, READONLY | FAST, Read).key(1),
+    Spec::new(395, "pttl", "2.6.0", 2, READONLY | FAST | VALUELESS, Read).key(1),
     Spec::new(396, "publish", "2.0.0", 3, PUBSUB | LOADING | STALE | FAST, PubSub),
     Spec::new(397, "pubsub", "2.8.0", -2, 0, Local).container(6),
     Spec::new(398, "pubsub|channels", "2.8.0", -2, PUBSUB | LOADING | STALE, PubSub)
@@ -785,7 +785,7 @@ pub(super) static TABLE: [Spec; COUNT] = [
     Spec::new(516, "ts.read", "8.10.0", -3, READONLY | MODULE, Read).key(1).own(Need::Block),
     Spec::new(517, "ts.revrange", "1.4.0", -1, READONLY | MODULE, CacheableRead)
         .key(1).cached(CacheRule::Yes, ReplyShape::Differs).route(Route::CacheableByKey),
-    Spec::new(518, "ttl", "1.0.0", 2, READONLY | FAST, Read).key(1),
+    Spec::new(518, "ttl", "1.0.0", 2, READONLY | FAST | VALUELESS, Read).key(1),
     Spec::new(519, "type", "1.0.0", 2, READONLY | FAST, CacheableRead)
         .key(1).cached(CacheRule::Yes, ReplyShape::Same),
     Spec::new(520, "unlink", "4.0.0", -2, WRITE | FAST, MultiKeyWrite).range(1, -1, 1),

@@ -300,7 +300,7 @@ impl Core {
             match why {
                 Why::TimeIsOver => client.out.null_array(),
                 Why::Error => {
-                    client.out.fault(&Fault::text("UNBLOCKED client unblocked via CLIENT UNBLOCK"))
+                    client.out.fault(&Fault::text("UNBLOCKED client unblocked via CLIENT UNBLOCK"));
                 }
             }
         }
