@@ -152,7 +152,12 @@ pub fn forwarded(link: &mut Pipeline, frame: &Frame<'_>, desk: &mut Desk<'_>) {
         desk.block.add(Counter::InvalidationsWrite, named);
         desk.block.add(Counter::InvalidatedKeysWrite, removed);
     }
-    if matches!(ticket.kind, Kind::Forward(Effect::Clear)) {
+    let clears = match &ticket.kind {
+        Kind::Forward(effect) => matches!(effect, Effect::Clear),
+        Kind::Own(_) => ticket.spec.writes_everything(),
+        _ => false,
+    };
+    if clears {
         cache.clear();
         desk.block.add(Counter::FlushesFlushall, 1);
     }
@@ -483,6 +488,9 @@ pub fn fail_front(link: &mut Pipeline, mut lost: Lost, desk: &mut Desk<'_>) {
             Step::Block => {
                 if let Some(pin) = &mut link.pin {
                     pin.is_blocked = false;
+                }
+                if ticket.spec.writes_everything() {
+                    cache.clear();
                 }
                 answer::unblocked(ticket.owner.client, desk);
             }

@@ -102,9 +102,7 @@ fn idle_links_are_bounded_over_all_databases() {
         assert_eq!(client.words("EXEC"), b"*0\r\n");
     }
     let series = "nearside_upstream_dedicated_connections";
-    eventually("at most 64 and the one just used", || {
-        (proxy.metric(series) <= 65.0).then_some(())
-    });
+    eventually("at most 64 and the one just used", || (proxy.metric(series) <= 65.0).then_some(()));
     let list = String::from_utf8(server.dial().words("CLIENT LIST")).unwrap();
     assert!(list.lines().count() < 80, "{} connections", list.lines().count());
 }
