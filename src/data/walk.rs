@@ -120,7 +120,7 @@ pub fn begin(
     batch: &mut Batch<'_>,
 ) -> bool {
     let prefix = &batch.shared.prefix;
-    if prefix.is_empty() || !walks(spec) {
+    if prefix.is_empty() || !(walks(spec) || spec.name == "scan") {
         return false;
     }
     if matches!(spec.name, "flushdb" | "flushall") && !is_flush(request) {
