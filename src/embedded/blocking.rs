@@ -220,24 +220,17 @@ fn wait<'k>(
 
 /// When a timeout in seconds will be over; 0 is never.
 fn deadline(text: &[u8], now: i64) -> Result<Option<i64>, Fault> {
-    const OUT_OF_RANGE: Fault = Fault::text("ERR timeout is out of range");
-    /// The first double that is no 64-bit integer any more.
+    /// The first double that is no 64-bit integer any more; Redis' conversion makes it negative.
     const TOO_LONG: f64 = 9_223_372_036_854_775_808.0;
     let seconds =
         float::parse(text).ok_or(Fault::text("ERR timeout is not a float or out of range"))?;
     let milliseconds = (seconds * 1000.0).ceil();
-    if milliseconds >= TOO_LONG {
-        return Err(OUT_OF_RANGE);
-    }
-    if milliseconds < 0.0 {
+    if !(0.0..TOO_LONG).contains(&milliseconds) {
         return Err(Fault::text("ERR timeout is negative"));
     }
     #[expect(clippy::cast_possible_truncation, reason = "whole, and below the bound")]
     let milliseconds = milliseconds as i64;
-    if milliseconds == 0 {
-        return Ok(None);
-    }
-    milliseconds.checked_add(now).map(Some).ok_or(OUT_OF_RANGE)
+    Ok((milliseconds > 0).then(|| now.saturating_add(milliseconds)))
 }
 
 /// What [`unblock`] says to the client.

@@ -92,6 +92,7 @@ const SCENES: &[&[&str]] = &[
         "0> BLPOP k j 0",
         "3 MULTI; RPUSH k 1; LPOP k; RPUSH j 2; RPUSH k 3; EXEC; EXISTS j k",
         "0<",
+        "3 DEL k j",
         "0> BLPOP k j 0",
         "3 MULTI; RPUSH k 1; DEL k; EXEC; PING",
         "3 MULTI; RPUSH k 1; DEL k; SET k v; RPUSH j 2; EXEC; GET k",
