@@ -2,9 +2,11 @@
 //! and whether the process is draining. Atomics and one short lock; nobody waits here but links
 //! for their turn ([`Turns`]).
 
+use crate::command::learned::Learned;
 use crate::net::dialer::{Turn, Turns};
 use crate::wire::handshake::ServerInfo;
 use parking_lot::RwLock;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 
 /// What the upstream said of itself in its HELLO.
@@ -47,6 +49,10 @@ pub struct Live {
     lacks_hello: AtomicBool,
     /// True while the server has acknowledged `CLIENT TRACKING ON`.
     is_tracking_on: AtomicBool,
+    /// What COMMAND told, once it was asked.
+    learned: RwLock<Option<Arc<Learned>>>,
+    /// Times that upstream came back or was another one.
+    meetings: AtomicU64,
 }
 
 impl Default for Live {
@@ -63,6 +69,8 @@ impl Default for Live {
             told: AtomicU8::new(TOLD_NOTHING),
             lacks_hello: AtomicBool::new(false),
             is_tracking_on: AtomicBool::new(false),
+            learned: RwLock::default(),
+            meetings: AtomicU64::new(0),
         }
     }
 }
@@ -92,7 +100,24 @@ impl Live {
         let is_new = self.identity.read().as_ref() != Some(&identity);
         if is_new {
             *self.identity.write() = Some(identity);
+            self.meetings.fetch_add(1, Ordering::Relaxed);
         }
+    }
+
+    /// What upstream's COMMAND told; `None` until it was asked.
+    pub fn learned(&self) -> Option<Arc<Learned>> {
+        self.learned.read().clone()
+    }
+
+    /// Upstream's COMMAND told this.
+    pub fn set_learned(&self, learned: Learned) {
+        *self.learned.write() = Some(Arc::new(learned));
+    }
+
+    /// Grows whenever upstream may have become another server: it came back or says so, or the
+    /// first link since a while was opened.
+    pub fn meetings(&self) -> u64 {
+        self.meetings.load(Ordering::Relaxed)
     }
 
     /// True if a HELLO is answered as the server would: it does not know it.
@@ -126,7 +151,9 @@ impl Live {
     /// A data link came up or went down; answers how many are up now.
     pub fn count_link(&self, is_up: bool) -> u64 {
         if is_up {
-            self.links_up.fetch_add(1, Ordering::Relaxed) + 1
+            let others = self.links_up.fetch_add(1, Ordering::Relaxed);
+            self.meetings.fetch_add(u64::from(others == 0), Ordering::Relaxed);
+            others + 1
         } else {
             self.links_up.fetch_sub(1, Ordering::Relaxed) - 1
         }
@@ -155,7 +182,9 @@ impl Live {
     /// Notes what the log is to be told; false if it was told just that before.
     pub fn is_news(&self, is_up: bool) -> bool {
         let tells = if is_up { TOLD_UP } else { TOLD_DOWN };
-        self.told.swap(tells, Ordering::Relaxed) != tells
+        let is_news = self.told.swap(tells, Ordering::Relaxed) != tells;
+        self.meetings.fetch_add(u64::from(is_news && is_up), Ordering::Relaxed);
+        is_news
     }
 
     /// Waits for the right to try an upstream that is down, see [`Turns::next`].
@@ -171,6 +200,7 @@ impl Live {
 
     /// The server promised it, or that link is over.
     pub fn set_tracking_on(&self, is_on: bool) {
+        self.meetings.fetch_add(u64::from(is_on), Ordering::Relaxed);
         self.is_tracking_on.store(is_on, Ordering::Relaxed);
     }
 
@@ -192,13 +222,18 @@ impl Live {
 
 /// Redis from 7.4 on and Valkey from 9 on have HEXPIRE.
 fn has_field_ttls(identity: &Identity) -> bool {
-    let mut numbers = identity.version.split('.').map(|part| part.parse::<u32>().unwrap_or(0));
-    let version = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
+    let version = version(identity);
     // Valkey answers HELLO with `server: redis` by default; its versions start at 7.2.
     match identity.server.as_str() {
         "valkey" => version >= (9, 0),
         _ => version >= (7, 4),
     }
+}
+
+/// Major and minor.
+fn version(identity: &Identity) -> (u32, u32) {
+    let mut numbers = identity.version.split('.').map(|part| part.parse::<u32>().unwrap_or(0));
+    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
 }
 
 #[cfg(test)]

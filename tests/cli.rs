@@ -50,8 +50,17 @@ fn help_and_version() {
     let folder = TempDir::new().unwrap();
     let (code, out, err) = run(&folder, &["--help"]);
     assert_eq!((code, err.as_str()), (0, ""));
-    for flag in ["run", "validate", "--config", "--listen", "--upstream", "--admin-listen", "--set"]
-    {
+    for flag in [
+        "run",
+        "validate",
+        "commands",
+        "explain",
+        "--config",
+        "--listen",
+        "--upstream",
+        "--admin-listen",
+        "--set",
+    ] {
         assert!(out.contains(flag), "no {flag} in:\n{out}");
     }
     let version = concat!("nearside ", env!("CARGO_PKG_VERSION"), "\n").to_owned();
@@ -284,4 +293,220 @@ fn the_embedded_upstream_has_transactions_queues_and_messages() {
     assert_eq!(subscriber.ask("UNSUBSCRIBE news"), "*3");
     assert_eq!(rest(&mut subscriber, 5), ["$11", "unsubscribe", "$4", "news", ":0"]);
     assert_eq!(subscriber.ask("GET n"), "2");
+}
+
+/// The lines of `nearside commands`, without the sums.
+fn table(folder: &TempDir, flags: &[&str]) -> Vec<String> {
+    let (code, out, err) = run(folder, &[&["commands"], flags].concat());
+    assert_eq!((code, err.as_str()), (0, ""), "{flags:?}");
+    let (rows, sums) = out.trim_end().rsplit_once("\n\n").unwrap();
+    let rows: Vec<String> = rows.lines().map(str::to_owned).collect();
+    assert!(sums.starts_with(&format!("{} commands: ", rows.len())), "{sums}");
+    rows
+}
+
+/// The row of a command: its cells, without their padding.
+fn row_of(rows: &[String], command: &str) -> Option<String> {
+    let row = rows.iter().find(|row| row.split("  ").next() == Some(command))?;
+    Some(
+        row.split("  ")
+            .map(str::trim)
+            .filter(|cell| !cell.is_empty())
+            .collect::<Vec<_>>()
+            .join(" | "),
+    )
+}
+
+#[test]
+fn the_table_of_commands_follows_the_configuration() {
+    let folder = TempDir::new().unwrap();
+    let rows = table(&folder, &[]);
+    assert!(rows.len() > 550, "{}", rows.len());
+    for (command, expected) in [
+        ("GET", "GET | read | cached | 1"),
+        ("SET", "SET | write | forwarded | 1"),
+        ("MSET", "MSET | write of keys | forwarded | 1 to last, every 2"),
+        (
+            "MULTI",
+            "MULTI | transaction | own link | none | a transaction belongs to its connection",
+        ),
+        ("BLPOP", "BLPOP | blocking | own link | 1 to last-1 | it may block its connection"),
+        ("CLIENT ID", "CLIENT ID | connection | local | none"),
+        ("CONFIG SET", "CONFIG SET | dangerous | forwarded | none"),
+        ("FLUSHALL", "FLUSHALL | dangerous | forwarded | none"),
+        (
+            "SHUTDOWN",
+            "SHUTDOWN | dangerous | refused | none | NOPERM nearside refuses 'shutdown': it would \
+             put the server out of service for all clients (commands.allow = [\"SHUTDOWN\"] permits \
+             it)",
+        ),
+        (
+            "CLUSTER RESET",
+            "CLUSTER RESET | internal | refused | none | ERR This instance has cluster support \
+             disabled",
+        ),
+    ] {
+        assert_eq!(row_of(&rows, command).as_deref(), Some(expected));
+    }
+    let refused = table(&folder, &["--unsupported"]);
+    assert!(refused.iter().all(|row| row.contains("  refused  ")), "{refused:#?}");
+    assert!(row_of(&refused, "SHUTDOWN").is_some() && row_of(&refused, "GET").is_none());
+    let cached = table(&folder, &["--cacheable", "--set", "cache.commands=[\"GET\", \"HGET\"]"]);
+    let names: Vec<&str> = cached.iter().map(|row| row.split(' ').next().unwrap()).collect();
+    assert_eq!(names, ["GET", "HGET"]);
+
+    let strict = [
+        "--set",
+        "keys.version=v1",
+        "--set",
+        "commands.profile=hardened",
+        "--set",
+        "commands.allow=[\"debug\", \"swapdb\"]",
+        "--set",
+        "commands.deny=[\"get\"]",
+    ];
+    let rows = table(&folder, &strict);
+    for (command, expected) in [
+        ("FLUSHDB", "FLUSHDB | dangerous | in steps | none | this version's keys, page by page"),
+        ("GET", "GET | read | refused | 1 | NOPERM nearside refuses 'get': commands.deny names it"),
+        ("SWAPDB", "SWAPDB | dangerous | forwarded | none"),
+        (
+            "DEBUG",
+            "DEBUG | dangerous | refused | none | ERR nearside refuses 'debug': it would reach keys \
+             outside the key prefix (without keys.version it is forwarded)",
+        ),
+        (
+            "FLUSHALL",
+            "FLUSHALL | dangerous | refused | none | NOPERM nearside refuses 'flushall': \
+             commands.profile is \"hardened\" (commands.allow = [\"FLUSHALL\"] permits it)",
+        ),
+    ] {
+        assert_eq!(row_of(&rows, command).as_deref(), Some(expected));
+    }
+    refused_here(&folder);
+}
+
+/// Faults are those of every other subcommand, and machines read JSON.
+fn refused_here(folder: &TempDir) {
+    let unknown = ["commands", "--set", "commands.deny=[\"FLUSHAL\"]"];
+    refused(folder, &unknown, BAD_CONFIG, &["`FLUSHAL`", "did you mean `FLUSHALL`?"]);
+    refused(folder, &["commands", "--cacheable", "--unsupported"], USAGE, &["--unsupported"]);
+    let (code, out, _) = run(folder, &["commands", "--json", "--unsupported"]);
+    let rows: serde_json::Value = serde_json::from_str(&out).unwrap();
+    let rows = rows.as_array().unwrap();
+    let debug = rows.iter().find(|row| row["command"] == "DEBUG").unwrap();
+    assert_eq!((code, &debug["fate"]), (0, &"refused".into()));
+    assert!(debug["note"].as_str().unwrap().starts_with("NOPERM nearside refuses 'debug'"));
+    assert!(rows.iter().all(|row| row["fate"] == "refused"));
+}
+
+/// What `nearside explain` says, line by line.
+#[track_caller]
+fn explains(folder: &TempDir, request: &str, lines: &[&str]) {
+    let args: Vec<&str> = ["explain"].into_iter().chain(request.split(' ')).collect();
+    let (code, out, err) = run(folder, &args);
+    assert_eq!((code, err.as_str()), (0, ""), "{request}");
+    assert_eq!(out.lines().collect::<Vec<_>>(), lines, "{request}");
+}
+
+#[test]
+fn a_request_is_explained_as_it_would_be_served() {
+    let folder = written(
+        "[keys]\nversion = \"v1\"\n[commands]\ndeny = [\"KEYS\"]\n\
+         [[rules]]\nmatch = \"session:*\"\nttl = \"5m\"\n\
+         [[rules]]\nmatch = \"lock:*\"\nlevel = \"bypass\"\n",
+    );
+    let forwarded = "happens  forwarded to upstream, on a connection that clients share";
+    explains(
+        &folder,
+        "GET session:42",
+        &[
+            "command  GET (read)",
+            "happens  answered from the cache; a miss goes upstream, on a connection that clients \
+             share",
+            "key      session:42 -> v1:session:42",
+            "cached   yes: rules[0] session:*, level \"coherent\": never more than 1s stale, kept for \
+             at most 5m, once it was asked for twice",
+            "sent     GET v1:session:42",
+        ],
+    );
+    explains(
+        &folder,
+        "get lock:1",
+        &[
+            "command  GET (read)",
+            forwarded,
+            "key      lock:1 -> v1:lock:1",
+            "cached   no: rules[1] lock:*, level \"bypass\"",
+            "sent     get v1:lock:1",
+        ],
+    );
+    let copied = "drops    what is cached of these keys, before the client has its answer";
+    explains(
+        &folder,
+        "COPY a b DB 1",
+        &[
+            "command  COPY (write of keys)",
+            forwarded,
+            "key      a -> v1:a",
+            "cached   no: it may change data",
+            "key      b -> v1:b",
+            "cached   no: it may change data",
+            "sent     COPY v1:a v1:b DB 1",
+            copied,
+        ],
+    );
+    explains(
+        &folder,
+        "SCAN 0 COUNT 5",
+        &["command  SCAN (read)", forwarded, "sent     SCAN 0 MATCH v1:* COUNT 5"],
+    );
+    explains(
+        &folder,
+        "KEYS *",
+        &[
+            "command  KEYS (read)",
+            "happens  refused",
+            "error    NOPERM nearside refuses 'keys': commands.deny names it",
+        ],
+    );
+    explains(
+        &folder,
+        "XREAD BLOCK 0 STREAMS s 0",
+        &[
+            "command  XREAD (blocking)",
+            "happens  forwarded to upstream, on a connection of this client's own: it may block its \
+             connection",
+            "key      s -> v1:s",
+            "cached   no: not every change of what it shows is announced",
+            "sent     XREAD BLOCK 0 STREAMS v1:s 0",
+            copied,
+        ],
+    );
+    explains(
+        &folder,
+        "GET",
+        &[
+            "command  GET (read)",
+            "happens  refused",
+            "error    ERR wrong number of arguments for 'get' command",
+        ],
+    );
+    explains(
+        &folder,
+        "CONFIG FOO -1",
+        &[
+            "command  CONFIG",
+            "happens  refused: nearside does not know it",
+            "error    ERR unknown subcommand 'FOO'. Try CONFIG HELP.",
+            "remedy   if upstream has it: commands.unknown = \"learn\"",
+        ],
+    );
+    refused(&folder, &["explain"], USAGE, &["<REQUEST>"]);
+    let (_, out, _) = run(&folder, &["explain", "--json", "MGET", "session:1", "lock:1"]);
+    let json: serde_json::Value = serde_json::from_str(&out).unwrap();
+    assert_eq!(json["fate"], "cached");
+    let keys = json["keys"].as_array().unwrap();
+    assert_eq!((&keys[0]["upstream"], &keys[0]["cached"]), (&"v1:session:1".into(), &true.into()));
+    assert_eq!((&keys[1]["rule"], &keys[1]["cached"]), (&"rules[1] lock:*".into(), &false.into()));
 }

@@ -6,9 +6,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use nearside::command::learned::Strangers;
+use nearside::command::{KeySpec, Spec};
 use nearside::config::{
-    self, Admission, Level, Loaded, LogFormat, Mode, OnDown, Overrides, ScriptPolicy, Settings,
-    TrackingMode,
+    self, Admission, Level, Loaded, LogFormat, Mode, OnDown, Overrides, Profile, ScriptPolicy,
+    Settings, TrackingMode,
 };
 use proptest::prelude::*;
 use tempfile::TempDir;
@@ -70,6 +72,9 @@ fn nothing_written_is_sound() {
     assert_eq!(settings.cache.max_variants, 16);
     assert_eq!(settings.cache.sweep_interval, Duration::from_secs(1));
     assert_eq!(settings.cache.commands, None);
+    assert_eq!(settings.commands.profile, Profile::Trusted);
+    assert_eq!(settings.commands.unknown, Strangers::Reject);
+    assert!(settings.commands.choices.allow.is_empty() && settings.commands.specs.is_empty());
     let rule = settings.default_rule;
     assert_eq!(rule.level, Level::Coherent);
     assert_eq!(rule.max_staleness, Duration::from_secs(1));
@@ -131,6 +136,23 @@ const REFUSED: &[(&str, &str)] = &[
     ("[admin]\nlisten = \"8380\"", "admin.listen"),
     ("[cache]\nmax_variants = 1025", "cache.max_variants: 1025 is not between 1 and 1024"),
     ("[drain]\ntimeout = \"soon\"", "2:11: "),
+    ("[commands]\nprofile = \"strict\"", "unknown variant `strict`"),
+    ("[commands]\ndeny = [\"FLUSHAL\"]", "commands.deny: no command is called `FLUSHAL`"),
+    ("[commands]\ndeny = [\"FLUSHAL\"]", "did you mean `FLUSHALL`?"),
+    ("[commands]\nallow = [\"config st\"]", "did you mean `CONFIG|SET`?"),
+    ("[commands]\nallow = [\"SYNC\"]", "commands.allow: `SYNC` stays refused: it would change"),
+    ("[commands]\nallow = [\"CLUSTER|RESET\"]", "nearside is a standalone server"),
+    ("[commands]\nunknown = \"forward\"", "unknown variant `forward`"),
+    ("[commands]\nunknown = \"pass\"\n[keys]\nversion = \"v1\"", "past keys.version: use"),
+    ("[commands.specs]\n\"A.B\" = \"i1\"", "only commands.unknown = \"learn\" asks for it"),
+    (
+        "[commands]\nunknown = \"learn\"\n[commands.specs]\n\"A.B\" = \"1\"",
+        "commands.specs: `1` of `A.B` is neither \"none\", \"i1\"",
+    ),
+    (
+        "[commands]\nunknown = \"learn\"\n[commands.specs]\nget = \"i1\"",
+        "commands.specs: the keys of `get` are known already",
+    ),
     ("[log]\nlevel = \"loud\"", "log.level: `loud` is none of off, error"),
     ("[scripts]\nallow = [\"abc\"]", "scripts.allow: `abc` is neither the SHA1 of a script"),
     ("[scripts]\nallow = [\"function:\"]", "scripts.allow: `function:` is neither"),
@@ -165,6 +187,8 @@ fn what_is_legal_and_not_meant_is_a_warning() {
         ("[[rules]]\nmatch = \"a\"\n[[rules]]\nmatch = [\"b\", \"a\"]", "stands in rules[0]"),
         ("[invalidation]\ntracking = \"off\"", "rules of level coherent and relaxed cache nothing"),
         ("[cache]\nttl = \"0s\"", "cache.ttl is 0: nothing is cached"),
+        ("[commands]\nallow = [\"GET\"]", "commands.allow: nothing refuses `GET`"),
+        ("[commands]\nallow = [\"FLUSHALL\"]", "commands.allow: nothing refuses `FLUSHALL`"),
         ("[upstream.tls]\ninsecure_skip_verify = true", "insecure_skip_verify"),
     ] {
         let warnings = load(text).unwrap().warnings.join("\n");
@@ -265,6 +289,32 @@ fn the_shipped_file_loads() {
     assert_eq!(loaded.settings.rules.len(), 3);
 }
 
+#[test]
+fn commands_are_named_as_people_name_them() {
+    let names = |rows: &[&Spec]| rows.iter().map(|row| row.name).collect::<Vec<_>>().join(" ");
+    let settings = settings(
+        "[commands]\nprofile = \"hardened\"\nallow = [\"module\", \"CONFIG|SET\", \"debug\"]\n\
+         deny = [\"config get\", \"Memory\"]\nunknown = \"learn\"\n\
+         specs.\"JSON.FOO\" = \"i1..-2\"\nspecs.\"A.B\" = \"none\"",
+    );
+    let commands = &settings.commands;
+    assert_eq!(commands.profile, Profile::Hardened);
+    assert_eq!(
+        names(&commands.choices.allow),
+        "module|load module|loadex module|unload config|set debug"
+    );
+    assert_eq!(
+        names(&commands.choices.deny),
+        "config|get memory memory|doctor memory|help memory|malloc-stats memory|purge memory|stats \
+         memory|usage"
+    );
+    assert_eq!(commands.unknown, Strangers::Learn);
+    let specs: Vec<(&str, KeySpec)> =
+        commands.specs.iter().map(|(name, keys)| (name.as_str(), *keys)).collect();
+    let range = KeySpec::Range { first: 1, last: -2, step: 1 };
+    assert_eq!(specs, [("a.b", KeySpec::None), ("json.foo", range)]);
+}
+
 /// The keys of README's table of the configuration, written out in full.
 fn readme_keys() -> Vec<String> {
     let readme = fs::read_to_string(root("README.md")).unwrap();
@@ -341,7 +391,7 @@ proptest! {
     #[test]
     fn no_toml_panics(
         table in prop::sample::select(vec!["", "server.", "auth.", "upstream.", "keys.", "cache.",
-            "admin.", "metrics.", "log.", "drain.", "invalidation.", "upstream.tls."]),
+            "admin.", "metrics.", "log.", "drain.", "invalidation.", "upstream.tls.", "commands."]),
         key in "[a-z_]{0,12}",
         value in prop_oneof!["\"\\PC{0,20}\"", "-?[0-9]{1,20}", "\\[[0-9,\" a-z]{0,10}\\]",
             "\\{[a-z]{0,3} ?=? ?[0-9]{0,3}\\}"],

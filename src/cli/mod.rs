@@ -3,13 +3,18 @@
 //! Exit codes: 0 done, 1 failed, 2 wrong usage (clap), 69 something is not reachable, 78 the
 //! configuration is wrong (sysexits.h).
 
+mod commands;
+mod explain;
+mod fate;
 mod validate;
 
 use crate::app;
-use crate::config::{self, Loaded, Overrides};
+use crate::config::{self, Loaded, Overrides, Settings};
 use crate::control::observe::logs;
 use clap::{Args, Parser, Subcommand};
 use std::ffi::OsString;
+use std::io::{ErrorKind, Write};
+use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -76,6 +81,17 @@ enum Command {
         #[arg(long)]
         deny_warnings: bool,
     },
+    /// Show what becomes of every command under this configuration
+    Commands(commands::Choice),
+    /// Show what would become of one request: its keys, its rule, who answers, or why not
+    Explain {
+        /// For machines
+        #[arg(long)]
+        json: bool,
+        /// The request, as a client would send it: GET session:42
+        #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+        request: Vec<OsString>,
+    },
 }
 
 /// Runs the program.
@@ -90,7 +106,46 @@ pub fn main() -> ExitCode {
         Command::Validate { no_environment, deny_warnings } => {
             validate::run(&loaded, !no_environment, deny_warnings)
         }
+        Command::Commands(choice) => {
+            let mut out = std::io::stdout().lock();
+            ended(commands::print(&loaded.settings, choice, &mut out).map_err(Into::into))
+        }
+        Command::Explain { json, request } => {
+            ended(explain(&loaded.settings, json, &request, &mut std::io::stdout().lock()))
+        }
     }
+}
+
+fn explain(
+    settings: &Settings,
+    json: bool,
+    request: &[OsString],
+    out: &mut impl Write,
+) -> anyhow::Result<()> {
+    let words: Vec<Vec<u8>> = request.iter().map(|word| word.as_bytes().to_vec()).collect();
+    let explained = explain::explain(settings, &words)?;
+    if json {
+        serde_json::to_writer_pretty(&mut *out, &explained)?;
+        writeln!(out)?;
+    } else {
+        explain::print(&explained, out)?;
+    }
+    Ok(())
+}
+
+/// A reader that has seen enough (`| head`) is no failure.
+fn ended(result: anyhow::Result<()>) -> ExitCode {
+    match result {
+        Err(error) if !is_broken_pipe(&error) => fail(1, &error),
+        _ => ExitCode::SUCCESS,
+    }
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    let kind = |error: &std::io::Error| error.kind() == ErrorKind::BrokenPipe;
+    let written = error.downcast_ref::<std::io::Error>().is_some_and(kind);
+    let as_json = error.downcast_ref::<serde_json::Error>();
+    written || as_json.is_some_and(|error| error.io_error_kind() == Some(ErrorKind::BrokenPipe))
 }
 
 fn run(loaded: Loaded) -> ExitCode {

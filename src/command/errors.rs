@@ -62,14 +62,38 @@ pub fn arity(out: &mut BytesMut, spec: &Spec) {
 
 /// The error of a command that nearside knows and refuses.
 pub fn refused(out: &mut BytesMut, spec: &Spec, refusal: Refusal) {
+    write::error(out, refusal_text(spec, refusal).as_bytes());
+}
+
+/// The text of [`refused`]: the reason and, where there is one, the remedy.
+pub fn refusal_text(spec: &Spec, refusal: Refusal) -> String {
     let (name, reason) = (spec.name.replace('|', " "), refusal.reason());
-    let text = match refusal {
+    let remedy = remedy(spec, refusal).map_or_else(String::new, |remedy| format!(" ({remedy})"));
+    match refusal {
         Refusal::Cluster => format!("ERR {reason}"),
         // Redis' words: some commands it does not queue either.
         Refusal::InTransaction => "ERR Command not allowed inside a transaction".to_owned(),
-        _ => format!("ERR nearside refuses '{name}': {reason}"),
-    };
-    write::error(out, text.as_bytes());
+        _ if refusal.is_permission() => {
+            format!("NOPERM nearside refuses '{name}': {reason}{remedy}")
+        }
+        _ => format!("ERR nearside refuses '{name}': {reason}{remedy}"),
+    }
+}
+
+/// What an operator can do about a refusal.
+pub fn remedy(spec: &Spec, refusal: Refusal) -> Option<String> {
+    match refusal {
+        Refusal::OtherVersions => Some("without keys.version it is forwarded".to_owned()),
+        Refusal::Module | Refusal::KeysUntold => {
+            let name = spec.name.to_ascii_uppercase();
+            Some(format!("[commands.specs] \"{name}\" = \"i1\" tells that its key is argument 1"))
+        }
+        _ if refusal.may_be_allowed() => {
+            let name = spec.name.to_ascii_uppercase();
+            Some(format!("commands.allow = [\"{name}\"] permits it"))
+        }
+        _ => None,
+    }
 }
 
 #[cfg(test)]
@@ -86,6 +110,17 @@ mod tests {
                 Refusal::SharedLink,
                 "-ERR nearside refuses 'client kill': it would change a connection that clients \
                  share\r\n",
+            ),
+            (
+                "module|load",
+                Refusal::Dangerous,
+                "-NOPERM nearside refuses 'module load': it would put the server out of service \
+                 for all clients (commands.allow = [\"MODULE|LOAD\"] permits it)\r\n",
+            ),
+            (
+                "swapdb",
+                Refusal::Denied,
+                "-NOPERM nearside refuses 'swapdb': commands.deny names it\r\n",
             ),
             ("asking", Refusal::Cluster, "-ERR This instance has cluster support disabled\r\n"),
         ] {

@@ -72,6 +72,13 @@ pub fn resolve<'a>(argc: usize, arg: impl Fn(usize) -> &'a [u8]) -> Result<&'sta
     find_sub(spec, arg(1)).ok_or(Unknown::Subcommand(spec))
 }
 
+/// What a request asks for that the server does not have: a subcommand, if its container is known.
+#[cold]
+pub fn unknown<'a>(argc: usize, arg: impl Fn(usize) -> &'a [u8]) -> Unknown {
+    let container = if argc > 1 { find(arg(0)) } else { None };
+    container.filter(|spec| spec.subcommands > 0).map_or(Unknown::Command, Unknown::Subcommand)
+}
+
 /// Packs a name; `None` if it is too long to be one.
 #[inline]
 pub const fn pack(name: &[u8]) -> Option<Packed> {

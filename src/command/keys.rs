@@ -5,7 +5,7 @@
 //! number, or larger than the request) has no keys: it is forwarded as it is, and the server words
 //! the error.
 
-use crate::command::Spec;
+use crate::command::{Spec, resolve};
 use crate::wire::number::parse_i64;
 
 /// Where the keys stand. Argument 0 is the command; a negative position counts from the end.
@@ -42,11 +42,71 @@ pub enum KeySpec {
     },
     /// SORT, also read-only: at 1, behind STORE, and the patterns of BY and GET that name keys.
     Sort,
-    /// Not read by nearside: such a command is always refused.
-    Unread,
+    /// MIGRATE: one at 3 or, if that is empty, those behind KEYS.
+    Migrate,
+    /// ACL DRYRUN: those of the command from argument 3 on.
+    Dryrun,
 }
 
 impl KeySpec {
+    /// Reads what `[commands.specs]` and this table's source write: `none`, `i1`, `i1..-2`,
+    /// `i1..-1/2`, `i2#n+1`, `i2#n+1/2`, or several with `;` between. `None` for anything else,
+    /// and for what names the command itself as a key.
+    pub fn parse(text: &str) -> Option<Self> {
+        if text.trim() == "none" {
+            return Some(Self::None);
+        }
+        Self::join(text.split(';').map(|one| Self::parse_one(one.trim())).collect::<Option<_>>()?)
+    }
+
+    fn parse_one(text: &str) -> Option<Self> {
+        let (spec, step) = text.split_once('/').unwrap_or((text, "1"));
+        let step = step.parse().ok().filter(|step| *step > 0)?;
+        let spec = spec.strip_prefix('i')?;
+        let position = |text: &str| text.parse().ok().filter(|at| *at > 0);
+        if let Some(count) = spec.strip_suffix("#n+1") {
+            return Some(Self::Counted { count: position(count)?, step });
+        }
+        match spec.split_once("..") {
+            None if step == 1 => Some(Self::One(position(spec)?)),
+            None => None,
+            Some((first, last)) => {
+                let (first, last) = (position(first)?, last.parse().ok()?);
+                // From the end, or behind the first.
+                let is_sound = last < 0 || i16::from(last) >= i16::from(first);
+                is_sound.then_some(Self::Range { first, last, step })
+            }
+        }
+    }
+
+    /// Several specs as one. Only what stands side by side can be said, and what is open to the end
+    /// must come last: keys are visited in ascending order.
+    pub(super) fn join(mut keys: Vec<Self>) -> Option<Self> {
+        let ends = |spec: &Self| match *spec {
+            Self::One(at) => (at, i8::try_from(at).unwrap_or(-1)),
+            Self::Range { first, last, .. } => (first, last),
+            Self::Counted { count, .. } => (count, -1),
+            _ => (0, 0),
+        };
+        keys.sort_by_key(|spec| ends(spec).0);
+        let mut keys = keys.into_iter();
+        let Some(first) = keys.next() else { return Some(Self::None) };
+        keys.try_fold(first, |left, right| {
+            let ((first, end), (begin, last)) = (ends(&left), ends(&right));
+            let is_close = i16::from(end) + 1 == i16::from(begin);
+            match (left, right) {
+                (Self::One(1), Self::Counted { count: 2, step: 1 }) => {
+                    Some(Self::DestinationCounted)
+                }
+                (
+                    Self::One(_) | Self::Range { step: 1, .. },
+                    Self::One(_) | Self::Range { step: 1, .. },
+                ) if is_close => Some(Self::Range { first, last, step: 1 }),
+                _ => None,
+            }
+        })
+    }
+
     /// The position of the only key, for the commonest shape.
     #[inline]
     pub fn single(self) -> Option<usize> {
@@ -67,7 +127,7 @@ pub fn for_each<'a>(
     mut visit: impl FnMut(usize),
 ) {
     match spec.keys {
-        KeySpec::None | KeySpec::Unread => {}
+        KeySpec::None => {}
         KeySpec::One(at) => {
             if usize::from(at) < argc {
                 visit(usize::from(at));
@@ -96,6 +156,30 @@ pub fn for_each<'a>(
         }
         KeySpec::Georadius { options } => georadius(usize::from(options), argc, arg, visit),
         KeySpec::Sort => sort(argc, arg, visit),
+        KeySpec::Migrate => migrate(argc, arg).for_each(visit),
+        KeySpec::Dryrun => inner(DRYRUN, argc, &arg, &mut visit),
+    }
+}
+
+/// Where the command begins that ACL DRYRUN is asked about.
+const DRYRUN: usize = 3;
+
+/// The keys of the command that begins at argument `from`; none if it is unknown.
+#[cold]
+fn inner<'a>(
+    from: usize,
+    argc: usize,
+    arg: &dyn Fn(usize) -> &'a [u8],
+    visit: &mut dyn FnMut(usize),
+) {
+    let argc = argc.saturating_sub(from);
+    let arg = |at: usize| arg(from + at);
+    let Ok(spec) = resolve(argc, arg) else { return };
+    // One in the other names no further keys, however deep it goes.
+    if spec.keys != KeySpec::Dryrun {
+        let arg: &dyn Fn(usize) -> &'a [u8] = &arg;
+        let visit: &mut dyn FnMut(usize) = &mut |at| visit(from + at);
+        for_each(spec, argc, arg, visit);
     }
 }
 
@@ -162,7 +246,7 @@ pub fn streams_block<'a>(argc: usize, arg: impl Fn(usize) -> &'a [u8]) -> bool {
 }
 
 /// True if the reply to this read of the key at argument 1 depends on nothing else: not on what the
-/// patterns of SORT_RO name, and not on the samples that TS.GET and TS.RANGE take from a source
+/// patterns of `SORT_RO` name, and not on the samples that TS.GET and TS.RANGE take from a source
 /// (LATEST).
 pub fn asks_for_its_key_only<'a>(
     spec: &Spec,
@@ -218,9 +302,26 @@ fn sort<'a>(argc: usize, arg: impl Fn(usize) -> &'a [u8], mut visit: impl FnMut(
     }
 }
 
+/// Read as the server does: a password may be called KEYS, and KEYS beside a key at 3 is an error.
+fn migrate<'a>(argc: usize, arg: impl Fn(usize) -> &'a [u8]) -> std::ops::Range<usize> {
+    let mut at = 6;
+    while at < argc {
+        let option = arg(at);
+        let is = |name: &[u8]| option.eq_ignore_ascii_case(name);
+        at += match () {
+            () if is(b"KEYS") && arg(3).is_empty() => return at + 1..argc,
+            () if is(b"KEYS") => return 0..0,
+            () if is(b"AUTH") => 2,
+            () if is(b"AUTH2") => 3,
+            () => 1,
+        };
+    }
+    3..argc.min(4)
+}
+
 #[cfg(test)]
 mod tests {
-    use super::{asks_for_its_key_only, for_each, streams_block};
+    use super::{KeySpec, asks_for_its_key_only, for_each, streams_block};
     use crate::command::resolve;
 
     /// The arguments that take the prefix, of a request written with spaces; `''` is empty.
@@ -233,6 +334,37 @@ mod tests {
         for_each(spec, words.len(), arg, |at| found.push(at));
         assert!(found.is_sorted() && found.iter().all(|at| *at > 0), "{request}: {found:?}");
         found.into_iter().map(|at| words[at]).collect()
+    }
+
+    #[test]
+    fn written_specs() {
+        let range = |first, last, step| Some(KeySpec::Range { first, last, step });
+        for (text, expected) in [
+            ("none", Some(KeySpec::None)),
+            ("i1", Some(KeySpec::One(1))),
+            ("i1..-2", range(1, -2, 1)),
+            ("i2..4", range(2, 4, 1)),
+            ("i1..-1/2", range(1, -1, 2)),
+            ("i2#n+1", Some(KeySpec::Counted { count: 2, step: 1 })),
+            ("i1 ; i2", range(1, 2, 1)),
+            ("i1;i2..-1", range(1, -1, 1)),
+            ("i1 ; i2#n+1", Some(KeySpec::DestinationCounted)),
+            ("i1 ; i3", None),
+            ("i1 ;", None),
+            ("i2#n+1/2", Some(KeySpec::Counted { count: 2, step: 2 })),
+            ("", None),
+            ("1", None),
+            ("i0", None),
+            ("i1/2", None),
+            ("i0..-1", None),
+            ("i3..2", None),
+            ("i1..-1/0", None),
+            ("i256", None),
+            ("i2#n+2", None),
+            ("unknown", None),
+        ] {
+            assert_eq!(KeySpec::parse(text), expected, "{text}");
+        }
     }
 
     #[test]
@@ -259,7 +391,17 @@ mod tests {
             ("lmpop 2 a b left", "a b"),
             ("blmpop 0 2 a b left", "a b"),
             ("zunionstore d 2 a b weights 1 2", "d a b"),
-            ("migrate h 1 a 0 5", ""),
+            ("migrate h 1 a 0 5", "a"),
+            ("migrate h 1 a 0 5 copy replace auth keys", "a"),
+            ("migrate h 1 '' 0 5 auth2 keys keys copy keys a b", "a b"),
+            ("migrate h 1 '' 0 5 KEYS a keys", "a keys"),
+            ("migrate h 1 a 0 5 keys b", ""),
+            ("migrate h 1", ""),
+            ("acl dryrun u get a", "a"),
+            ("acl dryrun u zunionstore d 2 a b", "d a b"),
+            ("acl dryrun u nosuch a", ""),
+            ("acl dryrun u acl dryrun u get a", ""),
+            ("acl dryrun u", ""),
         ] {
             assert_eq!(keys(request).join(" "), expected, "{request}");
         }

@@ -14,15 +14,18 @@
 pub mod errors;
 pub mod find;
 pub mod keys;
+
+pub mod learned;
+pub mod logs;
 pub mod lua;
 pub mod replies;
 pub mod route;
 mod table;
 
-pub use find::{Unknown, by_name, find, find_sub, resolve};
+pub use find::{Unknown, by_name, find, find_sub, resolve, unknown};
 pub use keys::KeySpec;
 pub use replies::ReplyRule;
-pub use route::{Disposition, Need, Policy, Refusal, Route};
+pub use route::{Choices, Disposition, HARDENED, Need, Policy, Refusal, Route};
 pub use table::COUNT;
 
 /// All rows. A container stands directly before its subcommands.
@@ -60,7 +63,7 @@ pub enum Class {
 }
 
 /// The flags that the server gives a command, and one of our own.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Flags(u32);
 
 impl Flags {
@@ -110,6 +113,12 @@ impl Flags {
     /// The set as bits.
     pub const fn bits(self) -> u32 {
         self.0
+    }
+
+    /// The set with the flags of `other`.
+    #[must_use]
+    pub const fn with(self, other: Self) -> Self {
+        Self(self.0 | other.0)
     }
 
     /// True if all flags of `other` are set.
@@ -194,11 +203,14 @@ impl Spec {
                 && !self.flags.has(Flags::READONLY))
     }
 
-    /// True if it may change data that none of its arguments names (FLUSHALL, SWAPDB). Functions
-    /// are no data.
+    /// True if it may change data that none of its arguments names (FLUSHALL, SWAPDB; DEBUG,
+    /// where it is allowed). Functions are no data.
     #[inline]
     pub fn writes_everything(&self) -> bool {
-        self.writes() && self.keys == KeySpec::None && !self.name.starts_with("function|")
+        let is_drastic = self.route == Route::Refuse(Refusal::Dangerous);
+        self.keys == KeySpec::None
+            && (self.writes() || is_drastic)
+            && !self.name.starts_with("function|")
     }
 
     /// True if its reply tells nothing that a cached one tells too, so that it need not invalidate

@@ -3,7 +3,7 @@
 //! Most replies name no key and are never looked into. Keys of other versions that show up in a
 //! list are left out of it.
 
-use crate::command::Spec;
+use crate::command::{Spec, logs};
 use crate::wire::reply::{bulk, elements, is_null};
 use crate::wire::write::{self, Proto};
 use bytes::BytesMut;
@@ -15,6 +15,8 @@ pub enum ReplyRule {
     AsIs,
     /// In its errors only (`-NOGROUP No such key 'v1:s' ...`).
     Error,
+    /// In its text, which is no error (ACL DRYRUN).
+    Text,
     /// It is a list of keys.
     Keys,
     /// It is a cursor and a list of keys.
@@ -23,6 +25,8 @@ pub enum ReplyRule {
     Key,
     /// Its first element is a key.
     First,
+    /// It lists commands that were carried out, with their arguments (SLOWLOG GET).
+    Log,
     /// Pairs of a key and something: an array of pairs in RESP2, a map in RESP3. Errors too.
     Streams,
 }
@@ -59,6 +63,14 @@ pub fn strip(rule: ReplyRule, prefix: &[u8], reply: &[u8], out: &mut BytesMut) -
     }
     match rule {
         ReplyRule::AsIs | ReplyRule::Error => out.extend_from_slice(reply),
+        ReplyRule::Text => match bulk(reply) {
+            Some(text) => {
+                let mut unquoted = BytesMut::with_capacity(text.len());
+                unquote(prefix, text, &mut unquoted);
+                write::bulk(out, &unquoted);
+            }
+            None => out.extend_from_slice(reply),
+        },
         ReplyRule::Keys => list(prefix, reply, out),
         ReplyRule::Scan => {
             out.extend_from_slice(header(reply));
@@ -77,13 +89,14 @@ pub fn strip(rule: ReplyRule, prefix: &[u8], reply: &[u8], out: &mut BytesMut) -
             key(prefix, reply, out);
         }
         ReplyRule::First => first(prefix, reply, out),
+        ReplyRule::Log => logs::strip(prefix, reply, out),
         ReplyRule::Streams => streams(prefix, reply, out),
     }
     true
 }
 
 /// The line or length that a reply begins with; all of it, if it has no elements.
-fn header(reply: &[u8]) -> &[u8] {
+pub(crate) fn header(reply: &[u8]) -> &[u8] {
     let aggregate = matches!(reply.first(), Some(b'*' | b'~' | b'>' | b'%'));
     match memchr::memchr(b'\n', reply) {
         Some(end) if aggregate => reply.get(..=end).unwrap_or(reply),
@@ -97,7 +110,7 @@ fn is_foreign(prefix: &[u8], element: &[u8]) -> bool {
 }
 
 /// A key without its prefix; anything that is none stays.
-fn key(prefix: &[u8], element: &[u8], out: &mut BytesMut) {
+pub(crate) fn key(prefix: &[u8], element: &[u8], out: &mut BytesMut) {
     match bulk(element).and_then(|key| key.strip_prefix(prefix)) {
         Some(key) => write::bulk(out, key),
         None => out.extend_from_slice(element),
@@ -147,7 +160,12 @@ fn strip_error(rule: ReplyRule, prefix: &[u8], reply: &[u8], out: &mut BytesMut)
     if prefix.is_empty() || !names_keys {
         return out.extend_from_slice(reply);
     }
-    let mut rest = reply;
+    unquote(prefix, reply, out);
+}
+
+/// Cuts the prefix behind opening quotes.
+fn unquote(prefix: &[u8], text: &[u8], out: &mut BytesMut) {
+    let mut rest = text;
     while let Some(quote) = memchr::memchr2(b'\'', b'`', rest) {
         let Some((before, behind)) = rest.split_at_checked(quote + 1) else { break };
         out.extend_from_slice(before);
@@ -158,7 +176,7 @@ fn strip_error(rule: ReplyRule, prefix: &[u8], reply: &[u8], out: &mut BytesMut)
 
 #[cfg(test)]
 mod tests {
-    use super::ReplyRule::{AsIs, Error, First, Key, Keys, Scan, Streams};
+    use super::ReplyRule::{AsIs, Error, First, Key, Keys, Scan, Streams, Text};
     use super::{ReplyRule, of_no_key, strip};
     use crate::command::by_name;
     use bytes::BytesMut;
@@ -204,6 +222,8 @@ mod tests {
             ),
             (Streams, "%1\r\n$4\r\nv1:s\r\n*1\r\n:1\r\n", "%1\r\n$1\r\ns\r\n*1\r\n:1\r\n"),
             (Streams, "*-1\r\n", "*-1\r\n"),
+            (Text, "$14\r\nthe 'v1:k' key\r\n", "$11\r\nthe 'k' key\r\n"),
+            (Text, "+OK\r\n", "+OK\r\n"),
         ] {
             assert_eq!(stripped(rule, reply).as_deref(), Some(expected), "{rule:?} {reply:?}");
         }

@@ -3,7 +3,7 @@
 //! The generator decides the [`Route`] of every row; a request and the [`Policy`] in force make it
 //! a [`Disposition`]. A command whose keys cannot be rewritten is never forwarded under a prefix.
 
-use crate::command::{Spec, keys};
+use crate::command::{Spec, all, keys};
 
 /// What the table says of a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -50,13 +50,99 @@ pub enum Need {
     Monitor,
     /// HIMPORT: what it prepares belongs to the connection.
     Fieldset,
+    /// Nobody knows what it does: it may block, and may leave anything behind.
+    Unknown,
 }
 
-/// What configuration says that matters here.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+impl Need {
+    /// The reason, in a few words.
+    pub fn reason(self) -> &'static str {
+        match self {
+            Self::Transaction => "a transaction belongs to its connection",
+            Self::Block => "it may block its connection",
+            Self::Aside => "it must not wait behind what keeps the server busy",
+            Self::Wait => "it counts the writes of its connection",
+            Self::Subscribe => "subscriptions belong to their connection",
+            Self::Tracking => "tracking belongs to its connection",
+            Self::Monitor => "its connection becomes a feed",
+            Self::Fieldset => "what it prepares belongs to its connection",
+            Self::Unknown => "what it does to its connection is not known",
+        }
+    }
+}
+
+/// What `[commands]` says: who may do what, beyond what upstream's own ACL decides.
+#[derive(Clone, Debug, Default)]
+pub struct Choices {
+    /// `profile = "hardened"`.
+    pub hardened: bool,
+    /// Rows that are forwarded although the table or the profile refuses them.
+    pub allow: Vec<&'static Spec>,
+    /// Rows that are refused.
+    pub deny: Vec<&'static Spec>,
+}
+
+/// The settings in force, as far as they decide what becomes of a command. Made once at the start:
+/// a request costs one look into a table of two bytes a row, as it would into the row itself.
+#[derive(Clone, Debug)]
 pub struct Policy {
     /// Keys get a version prefix.
     pub prefixed: bool,
+    /// By row index.
+    routes: Box<[Route]>,
+}
+
+/// Refused by the profile `hardened` beside what every profile refuses: they stop or rewrite the
+/// server, change who may use it, or act on everybody's data or connections at once.
+pub const HARDENED: &[&str] = &[
+    "acl|deluser",
+    "acl|load",
+    "acl|save",
+    "acl|setuser",
+    "bgrewriteaof",
+    "bgsave",
+    "client|kill",
+    "client|pause",
+    "client|unpause",
+    "config|rewrite",
+    "config|set",
+    "flushall",
+    "function|kill",
+    "save",
+    "script|kill",
+    "swapdb",
+];
+
+impl Policy {
+    /// The policy of these choices.
+    pub fn new(prefixed: bool, choices: &Choices) -> Self {
+        let is_in = |rows: &[&Spec], row: &Spec| rows.iter().any(|one| one.index == row.index);
+        let route = |row: &Spec| match row.route {
+            _ if is_in(&choices.deny, row) => Route::Refuse(Refusal::Denied),
+            // Names keys in a grammar of its own, which nothing rewrites.
+            Route::Refuse(Refusal::Dangerous) if is_in(&choices.allow, row) => match row.name {
+                "debug" => Route::ForwardUnlessPrefixed,
+                _ => Route::Forward,
+            },
+            // What is refused anyway keeps its better reason.
+            Route::Refuse(refusal) => Route::Refuse(refusal),
+            _ if choices.hardened
+                && HARDENED.contains(&row.name)
+                && !is_in(&choices.allow, row) =>
+            {
+                Route::Refuse(Refusal::Hardened)
+            }
+            route => route,
+        };
+        Self { prefixed, routes: all().iter().map(route).collect() }
+    }
+
+    /// What becomes of a row's requests, but for what their arguments say.
+    #[inline]
+    pub fn route(&self, spec: &Spec) -> Route {
+        // Rows learned from upstream are not in the table.
+        self.routes.get(usize::from(spec.index)).copied().unwrap_or(spec.route)
+    }
 }
 
 /// What to do with a request.
@@ -93,9 +179,29 @@ pub enum Refusal {
     Cluster,
     /// It would show or change keys of other versions.
     OtherVersions,
+    /// The profile `hardened` refuses it.
+    Hardened,
+    /// `commands.deny` names it.
+    Denied,
+    /// Learned: it comes with a module, whose word is not trusted.
+    Module,
+    /// Learned: where its keys are is not told, or not in words that can be followed.
+    KeysUntold,
+    /// Learned: it may change its connection, or everybody's.
+    Stranger,
 }
 
 impl Refusal {
+    /// True if it is a question of permission, not of what nearside can do.
+    pub fn is_permission(self) -> bool {
+        matches!(self, Self::Dangerous | Self::Hardened | Self::Denied)
+    }
+
+    /// True if `commands.allow` lifts it.
+    pub fn may_be_allowed(self) -> bool {
+        matches!(self, Self::Dangerous | Self::Hardened)
+    }
+
     /// The reason, as it ends the sentence of the error.
     pub fn reason(self) -> &'static str {
         match self {
@@ -105,6 +211,11 @@ impl Refusal {
             Self::Internal => "it is internal to servers, or obsolete",
             Self::Cluster => "This instance has cluster support disabled",
             Self::OtherVersions => "it would reach keys outside the key prefix",
+            Self::Hardened => "commands.profile is \"hardened\"",
+            Self::Denied => "commands.deny names it",
+            Self::Module => "modules are not to be trusted on where their keys are",
+            Self::KeysUntold => "upstream does not tell where its keys are",
+            Self::Stranger => "what it does to connections that clients share is not known",
         }
     }
 }
@@ -114,11 +225,11 @@ impl Spec {
     #[inline]
     pub fn disposition<'a>(
         &self,
-        policy: Policy,
+        policy: &Policy,
         argc: usize,
         arg: impl Fn(usize) -> &'a [u8],
     ) -> Disposition {
-        match self.route {
+        match policy.route(self) {
             Route::Local => Disposition::Local,
             Route::Cacheable => Disposition::Cacheable,
             Route::CacheableByKey if keys::asks_for_its_key_only(self, argc, &arg) => {

@@ -42,8 +42,8 @@ pub(super) static TABLE: [Spec; COUNT] = [
     Spec::new(0, "acl", "6.0.0", -2, 0, Local).container(13),
     Spec::new(1, "acl|cat", "6.0.0", -2, NOSCRIPT | LOADING | STALE, Read),
     Spec::new(2, "acl|deluser", "6.0.0", -3, ADMIN | NOSCRIPT | LOADING | STALE, Dangerous),
-    Spec::new(3, "acl|dryrun", "7.0.0", -4, ADMIN | NOSCRIPT | LOADING | STALE, Admin)
-        .route(Route::ForwardUnlessPrefixed),
+    Spec::new(3, "acl|dryrun", "7.0.0", -4, ADMIN | NOSCRIPT | LOADING | STALE | VALUELESS, Admin)
+        .keys(KeySpec::Dryrun).reply(ReplyRule::Text),
     Spec::new(4, "acl|genpass", "6.0.0", -2, NOSCRIPT | LOADING | STALE, Read),
     Spec::new(5, "acl|getuser", "6.0.0", 3, ADMIN | NOSCRIPT | LOADING | STALE, Admin),
     Spec::new(6, "acl|help", "6.0.0", 2, LOADING | STALE, Local),
@@ -272,7 +272,8 @@ pub(super) static TABLE: [Spec; COUNT] = [
     Spec::new(154, "command|info", "2.8.13", -2, LOADING | STALE, Local),
     Spec::new(155, "command|list", "7.0.0", -2, LOADING | STALE, Local),
     Spec::new(156, "commandlog", "valkey 8.1.0", -2, 0, Local).container(4),
-    Spec::new(157, "commandlog|get", "valkey 8.1.0", 4, ADMIN | LOADING | STALE, Admin),
+    Spec::new(157, "commandlog|get", "valkey 8.1.0", 4, ADMIN | LOADING | STALE, Admin)
+        .reply(ReplyRule::Log),
     Spec::new(158, "commandlog|help", "valkey 8.1.0", 2, LOADING | STALE, Local),
     Spec::new(159, "commandlog|len", "valkey 8.1.0", 3, ADMIN | LOADING | STALE, Admin),
     Spec::new(160, "commandlog|reset", "valkey 8.1.0", 3, ADMIN | LOADING | STALE, Dangerous),
@@ -573,7 +574,7 @@ pub(super) static TABLE: [Spec; COUNT] = [
     Spec::new(362, "mget", "1.0.0", -2, READONLY | FAST, CacheableRead)
         .range(1, -1, 1).cached(CacheRule::Multi, ReplyShape::SameButNull),
     Spec::new(363, "migrate", "2.6.0", -6, WRITE | MOVABLEKEYS, Dangerous)
-        .keys(KeySpec::Unread).refuse(Refusal::Dangerous),
+        .keys(KeySpec::Migrate).refuse(Refusal::Dangerous),
     Spec::new(364, "module", "4.0.0", -2, 0, Local).container(5),
     Spec::new(365, "module|help", "5.0.0", 2, LOADING | STALE, Local),
     Spec::new(366, "module|list", "4.0.0", 2, ADMIN | NOSCRIPT, Admin),
@@ -616,7 +617,7 @@ pub(super) static TABLE: [Spec; COUNT] = [
         .own(Need::Subscribe),
     Spec::new(394, "psync", "2.8.0", -3,
         ADMIN | NOSCRIPT | NO_ASYNC_LOADING | NO_MULTI, Unsupported)
-        .refuse(Refusal::Dangerous),
+        .refuse(Refusal::SharedLink),
     Spec::new(395, "pttl", "2.6.0", 2, READONLY | FAST, Read).key(1),
     Spec::new(396, "publish", "2.0.0", 3, PUBSUB | LOADING | STALE | FAST, PubSub),
     Spec::new(397, "pubsub", "2.8.0", -2, 0, Local).container(6),
@@ -638,7 +639,7 @@ pub(super) static TABLE: [Spec; COUNT] = [
     Spec::new(410, "renamenx", "1.0.0", 3, WRITE | FAST, MultiKeyWrite).range(1, 2, 1),
     Spec::new(411, "replconf", "3.0.0", -1,
         ADMIN | NOSCRIPT | LOADING | STALE | ALLOW_BUSY, Unsupported)
-        .refuse(Refusal::Dangerous),
+        .refuse(Refusal::SharedLink),
     Spec::new(412, "replicaof", "5.0.0", 3,
         ADMIN | NOSCRIPT | STALE | NO_ASYNC_LOADING, Unsupported)
         .refuse(Refusal::Dangerous),
@@ -687,7 +688,8 @@ pub(super) static TABLE: [Spec; COUNT] = [
     Spec::new(447, "slaveof", "1.0.0", 3, ADMIN | NOSCRIPT | STALE | NO_ASYNC_LOADING, Unsupported)
         .refuse(Refusal::Dangerous),
     Spec::new(448, "slowlog", "2.2.12", -2, 0, Local).container(4),
-    Spec::new(449, "slowlog|get", "2.2.12", -2, ADMIN | LOADING | STALE, Admin),
+    Spec::new(449, "slowlog|get", "2.2.12", -2, ADMIN | LOADING | STALE, Admin)
+        .reply(ReplyRule::Log),
     Spec::new(450, "slowlog|help", "6.2.0", 2, LOADING | STALE, Local),
     Spec::new(451, "slowlog|len", "2.2.12", 2, ADMIN | LOADING | STALE, Admin),
     Spec::new(452, "slowlog|reset", "2.2.12", 2, ADMIN | LOADING | STALE, Dangerous),
@@ -720,7 +722,7 @@ pub(super) static TABLE: [Spec; COUNT] = [
         .own(Need::Subscribe),
     Spec::new(471, "swapdb", "4.0.0", 3, WRITE | FAST, Dangerous),
     Spec::new(472, "sync", "1.0.0", 1, ADMIN | NOSCRIPT | NO_ASYNC_LOADING | NO_MULTI, Unsupported)
-        .refuse(Refusal::Dangerous),
+        .refuse(Refusal::SharedLink),
     Spec::new(473, "tdigest.add", "2.4.0", -1, WRITE | DENYOOM | MODULE, Write).key(1),
     Spec::new(474, "tdigest.byrank", "2.4.0", -1, READONLY | MODULE, Read).key(1),
     Spec::new(475, "tdigest.byrevrank", "2.4.0", -1, READONLY | MODULE, Read).key(1),

@@ -1,8 +1,8 @@
 //! The table as a whole: every row found, every near miss not, and what must hold between columns.
 
 use super::{
-    CacheRule, Class, Disposition, Flags, KeySpec, Need, Policy, Refusal, ReplyRule, ReplyShape,
-    Route, Spec, Unknown, all, by_name, find, find_sub, resolve,
+    CacheRule, Choices, Class, Disposition, Flags, HARDENED, KeySpec, Need, Policy, Refusal,
+    ReplyRule, ReplyShape, Route, Spec, Unknown, all, by_name, find, find_sub, resolve,
 };
 
 fn spec(name: &str) -> &'static Spec {
@@ -150,7 +150,8 @@ fn what_writes() {
         .filter(|spec| spec.carries_no_value() && spec.keys != KeySpec::None)
         .map(|spec| spec.name)
         .collect();
-    let expected = "memory|usage object|encoding object|freq object|idletime object|refcount";
+    let expected =
+        "acl|dryrun memory|usage object|encoding object|freq object|idletime object|refcount";
     assert_eq!(silent.join(" "), expected);
     assert!(spec("ping").carries_no_value());
     assert!(["type", "ttl", "expiretime"].iter().all(|name| !spec(name).carries_no_value()));
@@ -175,6 +176,9 @@ fn dispositions() {
         ("client kill a", Local, Local),
         ("client tracking on", Own(Need::Tracking), Own(Need::Tracking)),
         ("cluster info", Refuse(Refusal::Cluster), Refuse(Refusal::Cluster)),
+        ("cluster keyslot a", Forward, Forward),
+        ("sync", Refuse(Refusal::SharedLink), Refuse(Refusal::SharedLink)),
+        ("monitor", Own(Need::Monitor), Own(Need::Monitor)),
         ("multi", Own(Need::Transaction), Own(Need::Transaction)),
         ("blpop a 0", Own(Need::Block), Own(Need::Block)),
         ("subscribe a", Own(Need::Subscribe), Own(Need::Subscribe)),
@@ -199,13 +203,44 @@ fn dispositions() {
         let words: Vec<&str> = request.split(' ').collect();
         let arg = |at: usize| words[at].as_bytes();
         let spec = resolve(words.len(), arg).unwrap();
-        for (policy, expected) in
-            [(Policy { prefixed: false }, plain), (Policy { prefixed: true }, prefixed)]
-        {
-            let found = spec.disposition(policy, words.len(), arg);
+        for (policy, expected) in [
+            (Policy::new(false, &Choices::default()), plain),
+            (Policy::new(true, &Choices::default()), prefixed),
+        ] {
+            let found = spec.disposition(&policy, words.len(), arg);
             assert_eq!(found, expected, "{request} {policy:?}");
         }
     }
+}
+
+#[test]
+fn choices_lift_and_add_refusals() {
+    let rows = |names: &str| names.split(' ').filter_map(by_name).collect::<Vec<_>>();
+    let hardened =
+        Choices { hardened: true, allow: rows("config|set"), deny: rows("get shutdown") };
+    let allowed = Choices { allow: rows("debug migrate shutdown sync"), ..Choices::default() };
+    for (name, by_hardened, by_allowed) in [
+        ("flushall", Route::Refuse(Refusal::Hardened), Route::ForwardUnlessPrefixed),
+        ("swapdb", Route::Refuse(Refusal::Hardened), Route::Forward),
+        ("config|set", Route::Forward, Route::Forward),
+        ("config|get", Route::Forward, Route::Forward),
+        ("get", Route::Refuse(Refusal::Denied), Route::Cacheable),
+        ("shutdown", Route::Refuse(Refusal::Denied), Route::Forward),
+        ("debug", Route::Refuse(Refusal::Dangerous), Route::ForwardUnlessPrefixed),
+        ("migrate", Route::Refuse(Refusal::Dangerous), Route::Forward),
+        // A shared connection is no place for it, whoever asks.
+        ("sync", Route::Refuse(Refusal::SharedLink), Route::Refuse(Refusal::SharedLink)),
+        ("cluster|reset", Route::Refuse(Refusal::Cluster), Route::Refuse(Refusal::Cluster)),
+    ] {
+        assert_eq!(Policy::new(false, &hardened).route(spec(name)), by_hardened, "{name}");
+        assert_eq!(Policy::new(false, &allowed).route(spec(name)), by_allowed, "{name}");
+    }
+    for name in HARDENED {
+        let policy = Policy::new(false, &Choices { hardened: true, ..Choices::default() });
+        assert!(matches!(policy.route(spec(name)), Route::Refuse(_)), "{name}");
+    }
+    // What may be allowed and names no key counts as a write of everything.
+    assert!(spec("debug").writes_everything() && !spec("migrate").writes_everything());
 }
 
 /// What may end, change or hold a shared connection never reaches it, whatever the table says.
@@ -222,7 +257,6 @@ fn a_shared_connection_is_safe() {
             Route::Forward | Route::Edited | Route::ForwardUnlessPrefixed | Route::Script => {
                 !matches!(spec.class, Class::Pinned | Class::Blocking | Class::Unsupported)
                     && !spec.flags.has(Flags::BLOCKING)
-                    && spec.keys != KeySpec::Unread
                     && !spec.name.starts_with("client")
             }
         };

@@ -2,6 +2,7 @@
 //! the file found in one pass.
 
 use crate::command;
+use crate::config::commands::commands;
 use crate::config::written::{self, Commands, Patterns, TtlProbe, Written};
 use crate::config::{
     Admission, AuthMode, Cache, Level, Log, LogFormat, Mode, OnDown, Rule, ScriptPolicy, Scripts,
@@ -30,11 +31,11 @@ pub(super) struct Notes {
 }
 
 impl Notes {
-    fn fault(&mut self, text: impl Into<String>) {
+    pub(super) fn fault(&mut self, text: impl Into<String>) {
         self.faults.push(text.into());
     }
 
-    fn warn(&mut self, text: impl Into<String>) {
+    pub(super) fn warn(&mut self, text: impl Into<String>) {
         self.warnings.push(text.into());
     }
 
@@ -53,6 +54,8 @@ pub(super) fn settings(written: &Written, notes: &mut Notes) -> Option<Settings>
     let (prefix, version) = (text(keys.prefix.as_ref()), text(keys.version.as_ref()));
     let separator = keys.separator.clone().unwrap_or_else(|| ":".to_owned());
     let prefix = notes.take("keys", Prefix::new(&prefix, &version, &separator));
+    let is_prefixed = prefix.as_ref().is_some_and(|prefix| !prefix.is_empty());
+    let commands = commands(&written.commands, is_prefixed, notes);
     let inherited = inherited(&written.cache, notes);
     let rules = written.rules.iter().enumerate();
     let rules: Vec<Rule> =
@@ -78,6 +81,7 @@ pub(super) fn settings(written: &Written, notes: &mut Notes) -> Option<Settings>
         rules,
         default_rule: inherited,
         tracking: written.invalidation.tracking.unwrap_or(TrackingMode::Broadcast),
+        commands,
         scripts,
         admin_listen,
         metrics_path,

@@ -7,6 +7,7 @@
 //! ```
 
 mod check;
+mod commands;
 mod load;
 mod place;
 mod shown;
@@ -14,6 +15,8 @@ pub mod written;
 
 pub use load::{ConfigError, Fault, Loaded, Overrides, Source, load};
 
+use crate::command::learned::Strangers;
+use crate::command::{Choices, KeySpec, Policy, Spec};
 use crate::keys::Prefix;
 use crate::net::address::Address;
 use crate::net::target::{Password, Target};
@@ -106,6 +109,16 @@ word! {
 }
 
 word! {
+    /// `commands.profile`: what is refused although upstream might permit it.
+    Profile {
+        /// What would put the server out of service for all.
+        Trusted = "trusted",
+        /// And what acts on everybody's data, connections or settings.
+        Hardened = "hardened",
+    }
+}
+
+word! {
     /// `scripts.policy`: what becomes of a script, under a key prefix, that may use other keys than
     /// those it is given.
     ScriptPolicy {
@@ -153,6 +166,8 @@ pub struct Settings {
     pub default_rule: Rule,
     /// `invalidation.tracking`.
     pub tracking: TrackingMode,
+    /// `[commands]`.
+    pub commands: Commands,
     /// `[scripts]`.
     pub scripts: Scripts,
     /// `admin.listen`; `None` = off.
@@ -165,6 +180,32 @@ pub struct Settings {
     pub drain_delay: Duration,
     /// `drain.timeout`: then clients are cut off.
     pub drain_timeout: Duration,
+}
+
+impl Settings {
+    /// What becomes of each command under these settings.
+    pub fn policy(&self) -> Policy {
+        Policy::new(!self.prefix.is_empty(), &self.commands.choices)
+    }
+
+    /// True if `cache.commands` lets replies of this row be cached.
+    pub fn caches(&self, row: &Spec) -> bool {
+        let listed = self.cache.commands.as_ref();
+        row.cacheable() && listed.is_none_or(|names| names.iter().any(|name| name == row.name))
+    }
+}
+
+/// `[commands]`.
+#[derive(Clone, Debug)]
+pub struct Commands {
+    /// What is refused beside the lists.
+    pub profile: Profile,
+    /// The profile and the lists, as rows.
+    pub choices: Choices,
+    /// What becomes of commands that the table does not have.
+    pub unknown: Strangers,
+    /// Where the keys of such commands stand: names in lower case.
+    pub specs: Vec<(String, KeySpec)>,
 }
 
 /// `[server]`.

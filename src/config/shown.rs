@@ -13,7 +13,6 @@ impl Settings {
             ("instance", self.instance.clone()),
             ("auth.mode", if self.password.is_some() { "static" } else { "none" }.to_owned()),
             ("keys.version", self.version.clone()),
-            ("keys.prefix", String::from_utf8_lossy(self.prefix.as_bytes()).into_owned()),
             ("invalidation.tracking", self.tracking.as_str().to_owned()),
             ("admin.listen", self.admin_listen.clone().unwrap_or_default()),
             ("metrics.path", self.metrics_path.clone()),
@@ -44,11 +43,11 @@ impl Settings {
             ("server.max_args", server.max_args.to_string()),
             ("server.client_output_limit", size(server.client_output_limit)),
             ("server.max_pipeline", server.max_pipeline.to_string()),
-            ("server.unix_permissions", format!("{:o}", server.unix_permissions)),
+            ("server.unix_permissions", format!("{:04o}", server.unix_permissions)),
         ]
     }
 
-    fn shown_upstream(&self) -> [(&'static str, String); 7] {
+    fn shown_upstream(&self) -> [(&'static str, String); 8] {
         let upstream = &self.upstream;
         [
             ("upstream.url", upstream.target.to_string()),
@@ -57,6 +56,7 @@ impl Settings {
             ("upstream.request_timeout", span(upstream.request_timeout)),
             ("upstream.write_timeout", span(upstream.write_timeout)),
             ("upstream.reconnect_wait", span(upstream.reconnect_wait)),
+            ("upstream.dedicated_max", upstream.dedicated_max.to_string()),
             ("upstream.on_down", upstream.on_down.as_str().to_owned()),
         ]
     }
@@ -67,7 +67,7 @@ impl Settings {
             ("cache.max_memory", Size(cache.max_memory).to_string()),
             ("cache.max_variants", cache.max_variants.to_string()),
             ("cache.sweep_interval", span(cache.sweep_interval)),
-            ("cache.commands", cache.commands.as_ref().map_or("all".into(), |list| list.join(" "))),
+            ("cache.commands", cache.commands.as_ref().map_or_else(all, |list| list.join(" "))),
         ]
     }
 }
@@ -84,6 +84,10 @@ fn shown_rule(rule: &Rule) -> [(&'static str, String); 8] {
         ("cache.ttl_probe", if rule.ttl_probe { "always" } else { "never" }.to_owned()),
         ("cache.admission", rule.admission.as_str().to_owned()),
     ]
+}
+
+fn all() -> String {
+    "all".to_owned()
 }
 
 fn span(duration: Duration) -> String {

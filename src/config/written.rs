@@ -2,11 +2,12 @@
 //! `Option` = not written. What a key means stands in `proxy.toml` and in [`super::Settings`].
 
 use crate::config::{
-    Admission, AuthMode, Level, LogFormat, Mode, OnDown, ScriptPolicy, TrackingMode,
+    Admission, AuthMode, Level, LogFormat, Mode, OnDown, Profile, ScriptPolicy, TrackingMode,
 };
 use crate::units::duration::Span;
 use crate::units::size::Size;
 use serde::Deserialize;
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 /// The whole file.
@@ -31,6 +32,8 @@ pub struct Written {
     pub rules: Vec<Rule>,
     /// `[invalidation]`.
     pub invalidation: Invalidation,
+    /// `[commands]`.
+    pub commands: CommandPolicy,
     /// `[scripts]`.
     pub scripts: Scripts,
     /// `[admin]`.
@@ -162,6 +165,17 @@ table! {
 }
 
 table! {
+    /// `[commands]`: what clients may ask for.
+    CommandPolicy {
+        profile: Profile,
+        allow: Vec<String>,
+        deny: Vec<String>,
+        unknown: Unknown,
+        specs: BTreeMap<String, String>,
+    }
+}
+
+table! {
     /// `[scripts]`: what runs within the server.
     Scripts {
         policy: ScriptPolicy,
@@ -198,6 +212,18 @@ table! {
         delay: Span,
         timeout: Span,
     }
+}
+
+/// What becomes of commands that the table does not have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Unknown {
+    /// Refused in the server's words.
+    Reject,
+    /// Forwarded, if upstream's COMMAND tells where their keys are.
+    Learn,
+    /// Forwarded as they are.
+    Pass,
 }
 
 /// Whether a fill asks upstream for the key's remaining life.

@@ -77,7 +77,7 @@ pub async fn sweep(cache: Arc<Cache>, clock: Clock, every: Duration) {
 }
 
 /// What /readyz asks.
-pub fn checks(live: &Live, cache: &Cache, is_tracking: bool) -> Vec<Check> {
+pub fn checks(live: &Live, cache: &Cache, is_tracking: bool, is_learning: bool) -> Vec<Check> {
     let check = |name, ok, good: &str, bad: &str| Check {
         name,
         ok,
@@ -89,6 +89,10 @@ pub fn checks(live: &Live, cache: &Cache, is_tracking: bool) -> Vec<Check> {
         check("upstream", live.is_upstream_up(), "reached", "not reached"),
         check("draining", !live.is_draining(), "no", "yes: no new work, please"),
     ];
+    if is_learning {
+        let is_learned = live.learned().is_some();
+        checks.push(check("commands", is_learned, "learned", "upstream was not asked yet"));
+    }
     if is_tracking {
         let up = cache.tracking().is_up();
         let bad = if live.is_tracking_on() {

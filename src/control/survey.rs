@@ -1,5 +1,6 @@
 //! What is asked of the upstream once, at the start: who it is, how many databases it has, and
-//! whether it holds keys that nobody behind nearside can see.
+//! whether it holds keys that nobody behind nearside can see; and, again whenever it may have
+//! become another server, which commands it has.
 //!
 //! Identity and databases are needed in every mode (HELLO, SELECT), and without tracking there may
 //! be no other link that asks.
@@ -8,6 +9,8 @@
 //! new version, and a nasty surprise on the first day; so it is said once, at the start and by
 //! `nearside validate`. A few pages of SCAN are looked at, never the whole keyspace.
 
+use crate::command::Route;
+use crate::command::learned::{Learned, Learner, Strangers};
 use crate::keys::Prefix;
 use crate::live::{Identity, Live};
 use crate::net::dialer::{Dialer, OpenError, Opened};
@@ -18,6 +21,7 @@ use crate::wire::write::{self, Proto};
 use anyhow::Context;
 use bytes::BytesMut;
 use std::fmt;
+use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 /// Pages of SCAN looked at, and the COUNT of each.
@@ -151,6 +155,67 @@ async fn is_selected(stream: &mut Stream, database: u32) -> anyhow::Result<bool>
         answer.trim_ascii().escape_ascii()
     );
     Ok(is_there)
+}
+
+/// Pause between two looks at whether upstream has become another server.
+const LOOK: Duration = Duration::from_millis(250);
+
+/// Asks upstream which commands it has, at the start and whenever it may have become another
+/// server, for as long as the process lives.
+pub async fn learn(dialer: &Dialer, live: &Live, mut learner: Learner) {
+    let mut met = 0;
+    loop {
+        tokio::time::sleep(LOOK).await;
+        let meetings = live.meetings();
+        if meetings == met || !live.is_upstream_up() {
+            continue;
+        }
+        // Otherwise it broke meanwhile, and is met again.
+        if let Ok(told) = within(dialer, commands(dialer)).await {
+            met = meetings;
+            keep(learner.read(&told), &learner, live, &told);
+        }
+    }
+}
+
+async fn commands(dialer: &Dialer) -> anyhow::Result<BytesMut> {
+    let mut opened = dialer.open(&options(dialer, Proto::Resp2)).await?;
+    ask(&mut opened.stream, &[b"COMMAND"]).await
+}
+
+/// Publishes what was learned, and says what of it matters to an operator.
+fn keep(learned: Option<Learned>, learner: &Learner, live: &Live, told: &[u8]) {
+    let asks = learner.strangers() != Strangers::Reject;
+    let Some(learned) = learned else {
+        let told = told.get(..told.len().min(100)).unwrap_or_default().trim_ascii();
+        if asks {
+            tracing::warn!(
+                event = "commands_not_learned",
+                "upstream answers COMMAND with \"{}\": commands.unknown has no effect (its user \
+                 needs +command)",
+                told.escape_ascii()
+            );
+        }
+        // Nothing is known of this server, and what was known of another is no help.
+        live.set_learned(Learned::default());
+        return;
+    };
+    let (mut names, mut refused) = (Vec::new(), Vec::new());
+    for row in learned.rows() {
+        match row.route {
+            Route::Refuse(why) => refused.push(format!("{} ({})", row.name, why.reason())),
+            _ => names.push(row.name),
+        }
+    }
+    if asks {
+        tracing::info!(
+            event = "commands_learned",
+            learned = %names.join(" "),
+            refused = %refused.join(", "),
+            "commands that only upstream knows"
+        );
+    }
+    live.set_learned(learned);
 }
 
 /// Looks for keys outside the prefix, over a connection that [`meet`] or the like has opened.

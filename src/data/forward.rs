@@ -172,7 +172,7 @@ pub fn write_pttl(out: &mut BytesMut, key: &[u8], prefix: &Prefix) {
 }
 
 /// KEYS: the pattern is the client's, behind the prefix taken literally.
-fn write_keys(out: &mut BytesMut, request: &Request<'_>, prefix: &Prefix) {
+pub fn write_keys(out: &mut BytesMut, request: &Request<'_>, prefix: &Prefix) {
     write::array(out, request.len());
     for (index, argument) in request.from(0).enumerate() {
         if index == 1 {

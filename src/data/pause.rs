@@ -7,7 +7,9 @@
 //! queue can grow.
 
 use crate::command::Spec;
+use crate::data::session::{Batch, Flow, Session};
 use crate::units::clock::{Clock, Tick};
+use crate::wire::request::Request;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::sync::Notify;
@@ -90,6 +92,29 @@ impl Held {
 /// The commands that Redis marks `write` or `may_replicate`.
 fn may_replicate(spec: &Spec) -> bool {
     spec.writes() || matches!(spec.name, "publish" | "spublish" | "pfcount")
+}
+
+/// While clients are paused (CLIENT PAUSE): what must wait, after it was found to be well
+/// formed, as in Redis.
+#[cold]
+pub fn hold(
+    session: &Session,
+    request: &Request<'_>,
+    spec: Option<&'static Spec>,
+    batch: &mut Batch<'_>,
+) -> Option<Flow> {
+    let spec = spec.filter(|spec| session.is_authenticated && spec.accepts(request.len()))?;
+    if batch.held.holds(spec) {
+        return Some(Flow::Held);
+    }
+    let own = session.own.as_ref().filter(|own| own.in_multi && spec.name == "exec")?;
+    // Which commands it will execute, the answers say.
+    if !session.order.is_clear() {
+        return Some(Flow::Barrier);
+    }
+    let transaction = batch.links.pin(own.link)?.transaction.as_ref()?;
+    let writes = transaction.queued.iter().any(|queued| batch.held.holds(queued.spec));
+    writes.then_some(Flow::Held)
 }
 
 /// One bell for each worker.

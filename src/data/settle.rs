@@ -152,7 +152,12 @@ pub fn forwarded(link: &mut Pipeline, frame: &Frame<'_>, desk: &mut Desk<'_>) {
         desk.block.add(Counter::InvalidationsWrite, named);
         desk.block.add(Counter::InvalidatedKeysWrite, removed);
     }
-    if matches!(ticket.kind, Kind::Forward(Effect::Clear)) {
+    let clears = match &ticket.kind {
+        Kind::Forward(effect) => matches!(effect, Effect::Clear),
+        Kind::Own(_) => ticket.spec.writes_everything(),
+        _ => false,
+    };
+    if clears {
         cache.clear();
         desk.block.add(Counter::FlushesFlushall, 1);
     }
@@ -480,7 +485,12 @@ pub fn fail_front(link: &mut Pipeline, mut lost: Lost, desk: &mut Desk<'_>) {
         }
         Kind::Own(step) => match **step {
             Step::Silent(_) => return,
-            Step::Block => answer::unblocked(ticket.owner.client, desk),
+            Step::Block => {
+                if ticket.spec.writes_everything() {
+                    cache.clear();
+                }
+                answer::unblocked(ticket.owner.client, desk);
+            }
             _ => {}
         },
         Kind::Forward(Effect::Edit(edit)) if desk.shared.limits.on_down == OnDown::Error => {

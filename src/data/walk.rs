@@ -107,6 +107,11 @@ impl<'p> Place<'p> {
     }
 }
 
+/// True if this command, under a prefix, is carried out in several steps.
+pub fn walks(spec: &Spec) -> bool {
+    matches!(spec.name, "randomkey" | "flushdb" | "flushall")
+}
+
 /// Starts a walk if this command needs one. False: forward it.
 pub fn begin(
     session: &mut Session,
@@ -115,7 +120,7 @@ pub fn begin(
     batch: &mut Batch<'_>,
 ) -> bool {
     let prefix = &batch.shared.prefix;
-    if prefix.is_empty() {
+    if prefix.is_empty() || !walks(spec) {
         return false;
     }
     if matches!(spec.name, "flushdb" | "flushall") && !is_flush(request) {

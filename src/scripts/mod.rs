@@ -228,10 +228,10 @@ impl Scripts {
 
     /// The text of a script that may run.
     pub fn text(&self, sha: Sha) -> Option<Bytes> {
-        let texts = self.texts.read();
-        let known = texts.known.get(&sha)?;
-        known.was_asked.store(true, Ordering::Relaxed);
-        Some(known.text.clone())
+        self.texts.read().known.get(&sha).map(|known| {
+            known.was_asked.store(true, Ordering::Relaxed);
+            known.text.clone()
+        })
     }
 
     /// True if a script's text is known.

@@ -107,6 +107,7 @@ rows! {
     }
     "commands_rejected_total" "Commands refused by the proxy itself." {
         RejectedNoAuth [reason = "noauth"]
+        RejectedNoPerm [reason = "noperm"]
         RejectedUnsupported [reason = "unsupported"]
         RejectedDedicatedMax [reason = "dedicated_max"]
     }

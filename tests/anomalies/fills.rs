@@ -285,3 +285,78 @@ fn absence_is_remembered_for_its_own_time() {
     client.send("EXISTS a");
     data.expect("EXISTS v1:a");
 }
+
+/// RESP2 has two nils, and a client gets the one that the server would send.
+#[test]
+fn an_array_that_is_nil_is_a_hit_as_such_or_none() {
+    let mut stage = Stage::new();
+    let (mut client, mut data) = stage.pair();
+    stage.fill(&mut client, &mut data, "ZRANK k m WITHSCORE", "*-1\r\n");
+    stage.hit(&mut client, "ZRANK k m WITHSCORE", "*-1\r\n");
+    client.send("ZRANK k n");
+    data.answer("ZRANK v1:k n", "$-1\r\n");
+    data.answer("PTTL v1:k", ":-1\r\n");
+    client.reads("$-1\r\n");
+    stage.hit(&mut client, "ZRANK k n", "$-1\r\n");
+    // Both protocols share a stream's entries, but not this.
+    not_kept(&mut client, &mut data, "XRANGE", "s - + COUNT 0", "*-1\r\n");
+}
+
+/// A module may answer an error for one of several items: that is no value.
+#[test]
+fn a_reply_with_an_error_inside_is_not_kept() {
+    let mut stage = Stage::new();
+    let (mut client, mut data) = stage.pair();
+    not_kept(&mut client, &mut data, "BF.MEXISTS", "k a b", "*2\r\n:1\r\n-ERR no\r\n");
+    stage.fill(&mut client, &mut data, "BF.MEXISTS k a b", "*2\r\n:1\r\n:0\r\n");
+    stage.hit(&mut client, "BF.MEXISTS k a b", "*2\r\n:1\r\n:0\r\n");
+}
+
+/// What both protocols would share may not be of a type that only one of them has.
+#[test]
+fn a_reply_of_another_protocol_is_not_shared() {
+    let mut stage = Stage::new();
+    let (mut client, mut data) = stage.pair();
+    not_kept(&mut client, &mut data, "HVALS", "k", "~1\r\n$1\r\nv\r\n");
+}
+
+/// Asked upstream each time.
+fn not_kept(client: &mut Client, link: &mut Link, name: &str, rest: &str, reply: &str) {
+    let key = rest.split(' ').next().unwrap();
+    for _ in 0..2 {
+        client.send(&format!("{name} {rest}"));
+        link.expect(&format!("{name} v1:{rest}"));
+        link.expect(&format!("PTTL v1:{key}"));
+        link.reply(reply);
+        link.reply(":-1\r\n");
+        client.reads(reply);
+    }
+}
+
+/// Who has seen a new life by TTL may not be told an older one by EXPIRETIME.
+#[test]
+fn ttl_takes_a_stored_life_away() {
+    let mut stage = Stage::new();
+    let (mut client, mut data) = stage.pair();
+    for ttl in ["TTL", "PTTL"] {
+        stage.fill(&mut client, &mut data, "EXPIRETIME k", ":100\r\n");
+        client.send(&format!("{ttl} k"));
+        data.answer(&format!("{ttl} v1:k"), ":200\r\n");
+        client.reads(":200\r\n");
+    }
+    stage.fill(&mut client, &mut data, "EXPIRETIME k", ":300\r\n");
+}
+
+/// A read that looks beyond its key is not kept; without such arguments it is.
+#[test]
+fn a_read_beyond_its_key_is_not_kept() {
+    let mut stage = Stage::new();
+    let (mut client, mut data) = stage.pair();
+    for _ in 0..2 {
+        client.send("SORT_RO k BY w_*");
+        data.answer("SORT_RO v1:k BY v1:w_*", "*1\r\n$1\r\n1\r\n");
+        client.reads("*1\r\n$1\r\n1\r\n");
+    }
+    stage.fill(&mut client, &mut data, "SORT_RO k LIMIT 0 1", "*1\r\n$1\r\n1\r\n");
+    stage.hit(&mut client, "SORT_RO k LIMIT 0 1", "*1\r\n$1\r\n1\r\n");
+}

@@ -302,7 +302,7 @@ fn refused_rounds_prove_nothing_and_are_named() {
         }
         let shared = stage.app.shared();
         assert!(!shared.cache.tracking().is_up() && shared.live.is_tracking_on());
-        let checks = office::checks(&shared.live, &shared.cache, true);
+        let checks = office::checks(&shared.live, &shared.cache, true, false);
         let check = checks.iter().find(|check| check.name == "tracking").unwrap();
         assert!(!check.ok && check.detail.contains("+ping and +role"), "{}", check.detail);
         // The ACL was mended: the same link comes up.

@@ -1,4 +1,4 @@
-//! Commands that take several steps under a prefix: RANDOMKEY, FLUSHDB, FLUSHALL. A fault in the
+//! Commands that take several steps under a prefix: RANDOMKEY, SCAN, FLUSHDB, FLUSHALL. A fault in the
 //! middle leaves nothing behind that is not so, and no step takes the link's patience from others.
 
 use crate::stage::{Client, Link, Stage, request};
@@ -89,6 +89,32 @@ fn randomkey_looks_until_it_finds_a_key_of_this_version() {
     client.send("RANDOMKEY");
     data.answer("RANDOMKEY", NIL);
     client.reads(NIL);
+    Stage::quiet(&mut client, &mut data);
+}
+
+/// A page without a key of ours is not shown, unless it is the last or the search takes too long.
+#[test]
+fn a_scan_goes_on_until_it_has_a_key() {
+    let mut stage = Stage::new();
+    let (mut client, mut data) = stage.pair();
+    client.send("SCAN 0 COUNT 10");
+    data.answer("SCAN 0 MATCH v1:* COUNT 10", &page("8", &[]));
+    data.answer("SCAN 8 MATCH v1:* COUNT 10", &page("4", &[]));
+    data.answer("SCAN 4 MATCH v1:* COUNT 10", &page("2", &["v1:a", "v1:v1:b"]));
+    client.reads(&page("2", &["a", "v1:b"]));
+    client.send("SCAN 2 MATCH x* MATCH y* TYPE set");
+    data.answer("SCAN 2 MATCH v1:x* MATCH v1:y* TYPE set", &page("1", &[]));
+    data.answer("SCAN 1 MATCH v1:x* MATCH v1:y* TYPE set", &page("0", &[]));
+    client.reads(&page("0", &[]));
+    client.send("SCAN 0");
+    data.answer("SCAN 0 MATCH v1:*", &page("8", &[]));
+    data.expect("SCAN 8 MATCH v1:*");
+    stage.hands.advance(Duration::from_millis(20));
+    data.reply(&page("4", &[]));
+    client.reads(&page("4", &[]));
+    client.send("SCAN 0 MATCH");
+    data.answer("SCAN 0 MATCH", "-ERR syntax error\r\n");
+    client.reads("-ERR syntax error\r\n");
     Stage::quiet(&mut client, &mut data);
 }
 

@@ -1,13 +1,16 @@
 """Celery with broker and results behind the same port: a worker process with two children, jobs
 alone, in groups, chains and chords, delayed ones, ones that fail and try again, and remote control.
-Argument: port."""
+Arguments: port, the version of keys in force. With one, a single script is refused, by which kombu
+cleans up after queues that nobody reads any more: the worker logs the remedy, and works on."""
 
+import hashlib
 import os
 import subprocess
 import sys
 import time
 
 from celery import Celery, chain, chord, group
+from kombu.transport.redis import SWEEP_BINDINGS
 
 from until import LONG, fails, until
 
@@ -93,6 +96,7 @@ def controlled():
 
 
 def main():
+    version = sys.argv[2]
     worker = subprocess.Popen(
         [sys.executable, "-m", "celery", "-A", "celery_jobs", "worker", "-c", "2", "-l", "info"],
         cwd=os.path.dirname(os.path.abspath(__file__)),
@@ -106,7 +110,12 @@ def main():
         controlled()
         app.control.shutdown()
         said, _ = worker.communicate(timeout=LONG)
-        assert worker.returncode == 0 and "redis.exceptions" not in said, said
+        assert worker.returncode == 0
+        errors = [line for line in said.splitlines() if line.startswith("redis.exceptions")]
+        errors = [line for line in errors if "NoScriptError" not in line]
+        sweep = hashlib.sha1(SWEEP_BINDINGS.encode()).hexdigest()
+        assert all(sweep in line and "scripts.allow" in line for line in errors), errors
+        assert bool(errors) == bool(version)
     except BaseException:
         worker.kill()
         print(worker.communicate()[0], file=sys.stderr)

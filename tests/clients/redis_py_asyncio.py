@@ -156,8 +156,8 @@ async def grouped(client):
 
 
 async def main():
-    settings = {"protocol": protocol, "decode_responses": True, "max_connections": 500}
-    async with redis.Redis(port=port, **settings) as client:
+    settings = {"decode_responses": True, "max_connections": 500, "socket_timeout": 2 * LONG}
+    async with redis.Redis(port=port, protocol=protocol, **settings) as client:
         await client.flushall()
         parts = transactions, jobs, published, locked, scripted, grouped
         await asyncio.gather(*(part(client) for part in parts))

@@ -22,7 +22,8 @@ port, protocol = int(sys.argv[1]), int(sys.argv[2])
 
 
 def connect(**more):
-    return redis.Redis(port=port, protocol=protocol, decode_responses=True, **more)
+    settings = {"protocol": protocol, "decode_responses": True, "socket_timeout": 2 * LONG, **more}
+    return redis.Redis(port=port, **settings)
 
 
 def aside(work):

@@ -177,6 +177,7 @@ impl Fixture {
             limits: Limits {
                 mode: settings.mode,
                 cached_commands: command::all().iter().map(command::Spec::cacheable).collect(),
+                policy: command::Policy::new(false, &command::Choices::default()),
                 request: request::Limits { args_max: 16, bulk_max: 1024, unauthenticated: false },
                 pipeline_max: 100,
                 output_max: 1 << 20,

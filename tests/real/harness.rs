@@ -139,6 +139,12 @@ impl Server {
         self.process.wait().unwrap();
     }
 
+    /// As [`Self::restart`], with other arguments.
+    pub(crate) fn restart_with(&mut self, args: &[&str]) {
+        self.args = args.iter().map(|arg| (*arg).to_owned()).collect();
+        self.restart();
+    }
+
     /// On the same port, after [`Self::kill`]: without data.
     pub(crate) fn restart(&mut self) {
         let log = self.folder.path().join("log");

@@ -18,6 +18,7 @@
 //!   users          what is built on clients: queues of jobs, locks, sessions, rooms; with a version
 //!                  of keys and without
 //!   doors          passwords, TLS to upstream, Unix sockets
+//!   table          COMMAND of both servers, profiles, lists, commands without a row
 //! ```
 //!
 //! `tests/run` installs what these tests need. What is missing fails them: nothing is skipped.
@@ -36,5 +37,6 @@ mod outage;
 mod own_links;
 mod scripts;
 mod sweep;
+mod table;
 mod tools;
 mod users;

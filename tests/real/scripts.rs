@@ -152,9 +152,8 @@ fn a_server_that_has_lost_its_scripts_is_given_them_again() {
             proxy.until_ready();
             let mut ours = eventually("nearside is connected again", || {
                 let mut conn = proxy.dial();
-                conn.send(&request(&["PING"]));
-                conn.send(&request(&["SET", "b", "1"]));
-                conn.try_reply().and(conn.try_reply()).map(|_| conn)
+                conn.try_send(&request(&["SET", "b", "1"])).ok()?;
+                conn.try_reply().map(|_| conn)
             });
             for _ in 0..3 {
                 ours.send(&request(&["EVALSHA", &sha(INCR), "1", "a"]));

@@ -333,6 +333,7 @@ fn row(line: &str) -> &'static Spec {
     command::resolve(words.len(), |at| words[at].as_bytes()).unwrap()
 }
 
+#[expect(clippy::print_stdout, reason = "what a run was worth")]
 fn sweep(kind: Kind, version: &str, prefix: &'static str) {
     let server = Server::start(kind);
     let setting = format!("keys.version = \"{version}\"");

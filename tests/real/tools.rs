@@ -1,7 +1,7 @@
-//! What operators use: the modes of the real redis-cli, and what browsers (RedisInsight) and
-//! exporters (redis_exporter) ask when they connect. All of it answers as a server does.
+//! What operators use: the modes of the real redis-cli, and what browsers (`RedisInsight`)
+//! and exporters (`redis_exporter`) ask when they connect. All of it answers as a server does.
 
-use crate::harness::{Conn, KINDS, Kind, Proxy, Server, show};
+use crate::harness::{Conn, KINDS, Kind, Proxy, Server, request, show};
 use nearside::wire::reply;
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
@@ -26,7 +26,9 @@ fn said(port: u16, arguments: &[&str]) -> String {
 
 /// The first lines of a mode that never ends.
 fn first_lines(port: u16, arguments: &[&str], count: usize) -> Vec<String> {
-    let mut child = cli(port, arguments).stdout(Stdio::piped()).spawn().unwrap();
+    let mut command = Command::new("redis-cli");
+    command.args(["-p", &port.to_string()]).args(arguments);
+    let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
     let lines = BufReader::new(child.stdout.take().unwrap()).lines();
     let lines: Vec<String> = lines.take(count).map(Result::unwrap).collect();
     child.kill().unwrap();
@@ -156,9 +158,8 @@ fn an_exporter_scrapes_it() {
             assert!(line.unwrap().parse::<f64>().is_ok(), "{name}");
         }
         let config = is(&mut conn, "CONFIG GET *", b"*");
-        assert!(
-            reply::elements(&config).count() > 200 && reply::elements(&config).count() % 2 == 0
-        );
+        let count = reply::elements(&config).count();
+        assert!(count > 200 && count.is_multiple_of(2), "{count}");
         is(&mut conn, "SLOWLOG LEN", b":");
         is(&mut conn, "SLOWLOG GET 1", b"*");
         is(&mut conn, "LATENCY LATEST", b"*");
@@ -167,5 +168,23 @@ fn an_exporter_scrapes_it() {
         for line in String::from_utf8_lossy(reply::bulk(&list).unwrap()).lines() {
             assert!(line.split(' ').all(|part| part.contains('=')), "{line}");
         }
+    }
+}
+
+/// The server's log is shown with the names that its clients use.
+#[test]
+fn the_slow_log_has_the_clients_names() {
+    for kind in KINDS {
+        let (server, proxy) = filled(kind);
+        let mut conn = proxy.dial();
+        server.dial().words("CONFIG SET slowlog-log-slower-than 0");
+        conn.words("SET seen 1");
+        let log = conn.words("SLOWLOG GET 100");
+        let has = |words: &[&str]| {
+            let whole = request(words);
+            let bytes = &whole[4..];
+            log.windows(bytes.len()).any(|part| part == bytes)
+        };
+        assert!(has(&["SET", "seen", "1"]) && !has(&["v1:seen"]), "{kind:?}: {}", show(&log));
     }
 }

@@ -48,14 +48,23 @@ fn python(name: &str, port: u16, arguments: &[&str]) {
     run(command.arg(script(name)).arg(port.to_string()).args(arguments));
 }
 
+/// Under a version a function is trusted by its name.
+const TRUST: &[&str] = &["scripts.allow = [\"function:add\"]"];
+
+fn redis_py(protocol: &str) {
+    for (kind, version) in STAGES {
+        on(kind, version, TRUST, |port, _| python("redis_py_more.py", port, &[protocol]));
+    }
+}
+
 #[test]
 fn redis_py_resp2() {
-    everywhere(|port, _| python("redis_py_more.py", port, &["2"]));
+    redis_py("2");
 }
 
 #[test]
 fn redis_py_resp3() {
-    everywhere(|port, _| python("redis_py_more.py", port, &["3"]));
+    redis_py("3");
 }
 
 #[test]
@@ -83,8 +92,9 @@ fn node_redis_resp3() {
 
 #[test]
 fn celery() {
-    on(Kind::Valkey, "", &[], |port, _| python("celery_jobs.py", port, &[]));
-    on(Kind::Redis, "v1", &[], |port, _| python("celery_jobs.py", port, &[]));
+    let user = |port: u16, version: &str| python("celery_jobs.py", port, &[version]);
+    on(Kind::Valkey, "", &[], user);
+    on(Kind::Redis, "v1", &[], user);
 }
 
 #[test]

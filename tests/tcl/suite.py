@@ -281,12 +281,13 @@ class Bench:
                 if near:
                     near.end()
                 redis.end()
+            said = near.log() if near else ""
         if self.options.log:
             where = "direct" if version is None else f"version={version}"
             to = self.options.log / f"{mode}-{where}"
             to.mkdir(parents=True, exist_ok=True)
             with open(to / (unit.replace("/", "-") + ".log"), "a") as log:
-                log.write(f"=== skipped: {sorted(skip)}\n{text}\n")
+                log.write(f"=== skipped: {sorted(skip)}\n{text}\n=== nearside\n{said}\n")
         return Round(text), hits, trouble
 
     def suite_run(self, unit, mode, port, skip, folder):

@@ -95,7 +95,6 @@ fn is_usable(spec: &Spec) -> bool {
     );
     is_kind
         && spec.route != Route::ForwardUnlessPrefixed
-        && spec.keys != KeySpec::Unread
         && matches!(spec.reply, ReplyRule::AsIs | ReplyRule::Error)
 }
 
@@ -142,7 +141,7 @@ fn roles(spec: &Spec, args: &Arguments<'_>) -> Option<Roles> {
             let words = args.fixed.get(2..).unwrap_or_default();
             (!is_open && words.iter().all(is_written)).then(|| exact(spec, args, None))
         }
-        KeySpec::Unread => None,
+        KeySpec::Dryrun | KeySpec::Migrate => None,
     }
 }
 

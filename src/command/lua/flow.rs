@@ -41,6 +41,7 @@ pub(super) enum Value<'s> {
 
 impl Value<'_> {
     /// What may be either.
+    #[expect(clippy::match_same_arms, reason = "nothing gives way to nil, so it comes first")]
     pub(super) fn or(self, other: Self) -> Self {
         match (self, other) {
             (a, b) if a == b => a,
@@ -166,6 +167,11 @@ impl<'s> Flow<'s> {
             && matches!(&call.callee, Expr::Global(name) if matches!(&**name, b"ipairs" | b"pairs"))
             && let [table] = &*call.args
         {
+            if let (Expr::Global(name), Expr::Table(entries)) = (&call.callee, table)
+                && &**name == b"ipairs"
+            {
+                return self.written_out(entries);
+            }
             match self.value(table)? {
                 Value::Keys => return Ok(Value::Key),
                 value => self.data(value)?,
@@ -173,6 +179,18 @@ impl<'s> Flow<'s> {
             return Ok(Value::Data);
         }
         let values = self.list(list)?;
+        self.all_data(&values)?;
+        Ok(Value::Data)
+    }
+
+    /// The elements of a list that stands where it is gone through, so that nobody else has it:
+    /// keys, or data. What its entries are named `ipairs` does not tell.
+    fn written_out(&mut self, entries: &'s [Expr]) -> Result<Value<'s>> {
+        let values = self.list(entries)?;
+        let element = values.all().fold(Value::Never, Value::or);
+        if matches!(element, Value::Key | Value::Never) {
+            return Ok(element);
+        }
         self.all_data(&values)?;
         Ok(Value::Data)
     }

@@ -114,6 +114,17 @@ else return false end
 ",
     ),
     (
+        "Celery, a chord's part",
+        r"
+local jkey, tkey, skey = KEYS[1], KEYS[2], KEYS[3]
+redis.call('RPUSH', jkey, ARGV[1])
+for _, key in ipairs({jkey, tkey, skey}) do
+    redis.call('EXPIRE', key, ARGV[2])
+end
+return {redis.call('LLEN', jkey), redis.call('GET', tkey)}
+",
+    ),
+    (
         "rspamd's and Envoy's style",
         r"
 #!lua flags=no-writes
@@ -203,6 +214,9 @@ const REFUSED: &[(&str, &str)] = &[
     ("KEYS[1] = 'a' return redis.call('get', KEYS[1])", "it changes 'KEYS'"),
     ("local k = KEYS k[1] = 'a' return redis.call('get', KEYS[1])", "it changes 'KEYS'"),
     ("KEYS = ARGV return redis.call('get', KEYS[1])", "it changes 'KEYS'"),
+    ("for _, k in ipairs({KEYS[1], ARGV[1]}) do redis.call('del', k) end", "key"),
+    ("for k in pairs({[KEYS[1]] = 1}) do redis.call('del', k) end", "key"),
+    ("for _, k in ipairs({KEYS[1]}) do redis.call('del', k .. 'x') end", "builds a name"),
     ("function ipairs() end", "it changes 'ipairs'"),
     ("local function f(k) redis.call('get', k) end f(KEYS[1]) f('b')", "may be a key, or"),
     ("return pcall(function(k) return redis.call('get', k) end, KEYS[1])", "no reason"),

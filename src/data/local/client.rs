@@ -8,8 +8,9 @@ use crate::data::Shared;
 use crate::data::forward;
 use crate::data::local::filter::{self, Dialect, Filter};
 use crate::data::local::{ok, reply};
+use crate::data::order::Replies;
 use crate::data::registry::{Client, Mark, Names};
-use crate::data::session::{Batch, Ending, Flow, Replies, Session};
+use crate::data::session::{Batch, Ending, Flow, Session};
 use crate::data::upstream::{Effect, Kind};
 use crate::units::clock::{Tick, unix_millis};
 use crate::wire::number::parse_i64;
@@ -31,6 +32,8 @@ pub fn is_plain(name: &[u8]) -> bool {
 
 /// Answers a subcommand of CLIENT.
 pub fn answer(session: &mut Session, spec: &Spec, request: &Request<'_>, batch: &mut Batch<'_>) {
+    // CLIENT LIST and INFO show themselves as what their client asks now.
+    session.client.command.store(spec.index, Ordering::Relaxed);
     match spec.name {
         "client|id" => {
             let id = i64::try_from(session.client.id).unwrap_or(i64::MAX);

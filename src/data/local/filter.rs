@@ -208,3 +208,89 @@ impl What<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{Dialect, Filter};
+    use crate::data::registry::{Mark, Registry};
+    use crate::net::client::PeerAddress;
+    use crate::units::clock::Tick;
+    use crate::wire::inline::to_multibulk;
+    use crate::wire::request::{Limits, Request, Scan};
+
+    const LIMITS: Limits = Limits { args_max: 100, bulk_max: 1000, unauthenticated: false };
+
+    /// The numbers of the clients that a line takes, or the error.
+    fn taken(registry: &Registry, line: &str, dialect: Dialect) -> Result<Vec<u64>, String> {
+        let bytes = to_multibulk(format!("CLIENT KILL {line}\r\n").as_bytes()).unwrap();
+        let mut args = Vec::new();
+        Scan::default().next(&bytes, &mut args, &LIMITS).unwrap();
+        let filter = Filter::parse(&Request::new(&bytes, &args), 2, dialect)
+            .map_err(|error| String::from_utf8(error).unwrap())?;
+        let clients = registry.list();
+        let now = Tick(10_000_000_000);
+        Ok(clients.iter().filter(|one| filter.takes(one, now)).map(|one| one.id).collect())
+    }
+
+    fn registry() -> Registry {
+        let registry = Registry::default();
+        for port in 1..=3 {
+            let peer = PeerAddress::Tcp(([127, 0, 0, 1], port).into());
+            let local = PeerAddress::Tcp(([127, 0, 0, 1], 6380).into());
+            registry.enter(peer, local, Tick(u64::from(port) * 1_000_000_000));
+        }
+        registry.find(2).unwrap().mark(Mark::Subscriber, true);
+        registry.find(3).unwrap().names.lock().name = "x".to_owned();
+        registry
+    }
+
+    #[test]
+    fn every_condition_must_hold() {
+        let registry = registry();
+        for (line, ids) in [
+            ("ID 2", &[2][..]),
+            ("TYPE normal", &[1, 3]),
+            ("TYPE PUBSUB", &[2]),
+            ("TYPE replica", &[]),
+            ("ADDR 127.0.0.1:3", &[3]),
+            ("LADDR 127.0.0.1:6380 TYPE normal", &[1, 3]),
+            ("USER default ID 4", &[]),
+            // The first is 9 seconds old, the last 7.
+            ("MAXAGE 8", &[1, 2]),
+            ("SKIPME no MAXAGE 9", &[1]),
+        ] {
+            for dialect in [Dialect::Redis, Dialect::Valkey] {
+                assert_eq!(taken(&registry, line, dialect).unwrap(), ids, "{line} {dialect:?}");
+            }
+        }
+        for (line, ids) in [
+            ("ID 1 3 TYPE normal", &[1, 3][..]),
+            ("NOT-ID 1 2", &[3]),
+            ("NOT-TYPE pubsub NOT-NAME x", &[1]),
+            ("NAME x DB 0 IP 127.0.0.1 FLAGS N", &[3]),
+            ("FLAGS P", &[2]),
+            ("IDLE 9", &[1]),
+        ] {
+            assert_eq!(taken(&registry, line, Dialect::Valkey).unwrap(), ids, "{line}");
+            assert_eq!(taken(&registry, line, Dialect::Redis).unwrap_err(), "ERR syntax error");
+        }
+    }
+
+    #[test]
+    fn errors_are_worded_by_dialect() {
+        let registry = Registry::default();
+        let too_small = "ERR client-id should be greater than 0";
+        for (line, redis, valkey) in [
+            ("ID x", too_small, "ERR syntax error"),
+            ("ID 0", too_small, too_small),
+            ("ID", "ERR syntax error", "ERR syntax error"),
+            ("TYPE no", "ERR Unknown client type 'no'", "ERR Unknown client type 'no'"),
+            ("USER no", "ERR No such user 'no'", "ERR No such user 'no'"),
+            ("SKIPME no TYPE", "ERR syntax error", "ERR syntax error"),
+        ] {
+            for (dialect, text) in [(Dialect::Redis, redis), (Dialect::Valkey, valkey)] {
+                assert_eq!(taken(&registry, line, dialect).unwrap_err(), text, "{line}");
+            }
+        }
+    }
+}

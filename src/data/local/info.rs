@@ -72,6 +72,8 @@ struct Own {
     lines: Vec<(&'static str, String)>,
     /// What is added to upstream's number.
     sums: Vec<(&'static str, u64)>,
+    /// What is taken from upstream's number.
+    less: Vec<(&'static str, u64)>,
     /// Lines at the end of a section.
     added: Vec<(&'static str, String)>,
     /// Whole sections, by title.
@@ -155,6 +157,10 @@ fn push_line(text: &mut String, line: &str, own: &Own) {
         && let Ok(theirs) = value.parse::<u64>()
     {
         push(text, &format!("{name}:{}", theirs + count));
+    } else if let Some((_, count)) = own.less.iter().find(|(known, _)| *known == name)
+        && let Ok(theirs) = value.parse::<u64>()
+    {
+        push(text, &format!("{name}:{}", theirs.saturating_sub(*count)));
     } else {
         push(text, line);
     }
@@ -186,6 +192,9 @@ fn own(shared: &Shared) -> Own {
         ("Server", concat!("proxy_version:", env!("CARGO_PKG_VERSION")).to_owned()),
         ("Server", format!("proxy_instance:{}", profile.instance)),
     ];
+    if shared.live.is_tracking_on() {
+        own.less.push(("tracking_total_prefixes", profile.tracked_prefixes));
+    }
     own.lines = figures(shared, &totals);
     own
 }
@@ -287,18 +296,17 @@ fn error_stats(totals: &Totals) -> String {
 
 /// Nearside's own sections, as far as they are wanted.
 fn append_own(text: &mut String, wanted: &Wanted, shared: &Shared) {
-    let sections: [(&str, &str, fn(&Shared) -> String); 3] = [
-        ("proxy", "Proxy", proxy),
-        ("proxycache", "ProxyCache", proxy_cache),
-        ("proxyupstreams", "ProxyUpstreams", proxy_upstreams),
-    ];
-    for (name, title, body) in sections {
-        if wanted.has(name) {
+    for title in ["Proxy", "ProxyCache", "ProxyUpstreams"] {
+        if wanted.has(&title.to_ascii_lowercase()) {
             if !text.is_empty() {
                 text.push_str("\r\n");
             }
             push(text, &format!("# {title}"));
-            text.push_str(&body(shared));
+            text.push_str(&match title {
+                "Proxy" => proxy(shared),
+                "ProxyCache" => proxy_cache(shared),
+                _ => proxy_upstreams(shared),
+            });
         }
     }
 }
@@ -407,7 +415,7 @@ mod tests {
     use crate::stats::CommandTotals;
 
     const THEIRS: &str = "# Server\r\nredis_version:7.0.15\r\ntcp_port:6379\r\n\r\n\
-        # Clients\r\nconnected_clients:3\r\nblocked_clients:2\r\n\r\n\
+        # Clients\r\nconnected_clients:3\r\nblocked_clients:2\r\nkeys_of_ours:4\r\n\r\n\
         # CPU\r\nused_cpu_sys:1.5\r\nused_cpu_user:2\r\n\r\n\
         # Keyspace\r\ndb0:keys=1,expires=0,avg_ttl=0\r\n";
 
@@ -416,13 +424,14 @@ mod tests {
         let own = Own {
             lines: vec![("tcp_port", "6380".to_owned()), ("connected_clients", "1".to_owned())],
             sums: vec![("blocked_clients", 5)],
+            less: vec![("keys_of_ours", 3)],
             added: vec![("Server", "proxy_instance:a".to_owned())],
             bodies: vec![("CPU", "used_cpu_sys:9\r\n".to_owned())],
         };
         assert_eq!(
             merge(THEIRS, &own),
             "# Server\r\nredis_version:7.0.15\r\ntcp_port:6380\r\nproxy_instance:a\r\n\r\n\
-             # Clients\r\nconnected_clients:1\r\nblocked_clients:7\r\n\r\n\
+             # Clients\r\nconnected_clients:1\r\nblocked_clients:7\r\nkeys_of_ours:1\r\n\r\n\
              # CPU\r\nused_cpu_sys:9\r\n\r\n\
              # Keyspace\r\ndb0:keys=1,expires=0,avg_ttl=0\r\n"
         );

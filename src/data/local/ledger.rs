@@ -20,6 +20,8 @@ pub struct Profile {
     pub port: u16,
     /// True if there is a tracking link.
     pub is_tracking: bool,
+    /// Prefixes that it asks for.
+    pub tracked_prefixes: u64,
     /// The settings in force: name and value, without secrets.
     pub settings: Vec<(&'static str, String)>,
 }

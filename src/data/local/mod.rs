@@ -25,9 +25,10 @@ use self::info::Wanted;
 use crate::command::Spec;
 use crate::data::Shared;
 use crate::data::forward;
+use crate::data::order::Replies;
 use crate::data::pinned;
 use crate::data::registry::Mark;
-use crate::data::session::{Batch, Ending, Flow, Replies, Session};
+use crate::data::session::{Batch, Ending, Flow, Session};
 use crate::data::upstream::{Effect, Kind};
 use crate::stats::Outcome;
 use crate::wire::number::parse_i64;
@@ -50,12 +51,11 @@ pub fn answer(
     }
     session.take_error();
     match spec.name {
-        "ping" if !batch.links.of(session).is_up() => {
-            // Never +PONG while upstream is down: the link answers, or nobody does.
+        "ping" => {
+            // No +PONG while upstream is down, or busy with a script: it answers, or nobody does.
             forward::command(session, spec, request, batch);
             return Flow::Next;
         }
-        "ping" => ping(session, request),
         "echo" => reply(session, |out, _| write::bulk(out, request.arg(1))),
         "select" => select(session, spec, request, batch),
         "hello" => hello::hello(session, spec, request, batch),
@@ -203,14 +203,6 @@ fn reply(session: &mut Session, write: impl FnOnce(&mut BytesMut, Proto)) {
 
 fn ok(session: &mut Session) {
     reply(session, |out, _| write::simple(out, "OK"));
-}
-
-fn ping(session: &mut Session, request: &Request<'_>) {
-    match request.len() {
-        1 => reply(session, |out, _| write::simple(out, "PONG")),
-        2 => reply(session, |out, _| write::bulk(out, request.arg(1))),
-        _ => session.error(b"ERR wrong number of arguments for 'ping' command"),
-    }
 }
 
 fn select(

@@ -24,7 +24,7 @@ pub mod tracking;
 pub mod transaction;
 
 use self::subscribe::Confirmations;
-use crate::command::{Need, Spec};
+use crate::command::{Need, Route, Spec};
 use crate::data::forward;
 use crate::data::session::{Batch, Flow, Session};
 use crate::data::upstream::{Kind, Pin, Place};
@@ -122,6 +122,10 @@ pub fn serve(
             }
             block(session, spec, request, batch);
         }
+        Need::Unknown => {
+            with_pin(session, batch, |pin| pin.is_sticky = true);
+            block(session, spec, request, batch);
+        }
         Need::Subscribe => {
             // What CLIENT REPLY silences are replies; this is told like a message.
             let is_muted = std::mem::replace(&mut session.order.is_muted, false);
@@ -206,7 +210,11 @@ pub fn dispatch(
                 _ => return refuse_deaf(session, spec, batch),
             }
         }
-    } else if reads_upstream && spec.cacheable() && spec.accepts(request.len()) {
+    } else if reads_upstream
+        && spec.cacheable()
+        && !matches!(batch.shared.limits.policy.route(spec), Route::Refuse(_))
+        && spec.accepts(request.len())
+    {
         // A read after WATCH from the cache could be older than what WATCH guards (R6); the
         // server tracks only what it is asked on this connection.
         return plain(session, spec, request, batch);

@@ -3,7 +3,7 @@
 //! in EXEC's reply its answer takes, and what nearside refuses makes the server refuse EXEC.
 
 use super::{Step, plain, settle};
-use crate::command::{self, Disposition, Flags, Need, Policy, Refusal, Spec, errors};
+use crate::command::{self, Disposition, Flags, Need, Refusal, Route, Spec, errors};
 use crate::data::forward;
 use crate::data::local::{self, Plan};
 use crate::data::session::{Batch, Flow, Session};
@@ -54,9 +54,7 @@ pub fn inside(
     batch: &mut Batch<'_>,
 ) -> Flow {
     let Some(spec) = spec else {
-        let Err(unknown) = command::resolve(request.len(), |index| request.arg(index)) else {
-            return Flow::Next;
-        };
+        let unknown = command::unknown(request.len(), |index| request.arg(index));
         batch.block.add(Counter::RejectedUnsupported, 1);
         let row = batch.shared.get;
         let arg = |index| request.arg(index);
@@ -68,6 +66,7 @@ pub fn inside(
         return Flow::Next;
     }
     match spec.name {
+        _ if is_denied(spec, batch) => refuse(session, spec, Refusal::Denied, batch),
         "exec" | "discard" => {
             let kind = Kind::Own(Box::new(Step::End));
             forward::command_as(session, spec, request, kind, batch);
@@ -94,18 +93,29 @@ pub fn inside(
     Flow::Next
 }
 
+/// True if `commands.deny` names it. A transaction that was begun may always be ended.
+fn is_denied(spec: &Spec, batch: &Batch<'_>) -> bool {
+    let route = batch.shared.limits.policy.route(spec);
+    route == Route::Refuse(Refusal::Denied) && !matches!(spec.name, "exec" | "discard")
+}
+
 fn by_route(
     session: &mut Session,
     spec: &'static Spec,
     request: &Request<'_>,
     batch: &mut Batch<'_>,
 ) {
-    let policy = Policy { prefixed: !batch.shared.prefix.is_empty() };
+    let policy = &batch.shared.limits.policy;
     match spec.disposition(policy, request.len(), |index| request.arg(index)) {
         Disposition::Local => place_own(session, spec, request, batch),
         Disposition::Edited => edited(session, spec, request, batch),
         Disposition::Own(
-            Need::Transaction | Need::Block | Need::Aside | Need::Wait | Need::Fieldset,
+            Need::Transaction
+            | Need::Block
+            | Need::Aside
+            | Need::Wait
+            | Need::Fieldset
+            | Need::Unknown,
         )
         | Disposition::Cacheable
         | Disposition::Forward => queue(session, spec, request, Place::Theirs, batch),
@@ -187,7 +197,9 @@ fn place_own(
 }
 
 fn refuse(session: &mut Session, spec: &'static Spec, why: Refusal, batch: &mut Batch<'_>) {
-    batch.block.add(Counter::RejectedUnsupported, 1);
+    let is_permission = why.is_permission();
+    batch.block.add(Counter::RejectedNoPerm, u64::from(is_permission));
+    batch.block.add(Counter::RejectedUnsupported, u64::from(!is_permission));
     let why = if spec.flags.has(Flags::NO_MULTI) { Refusal::InTransaction } else { why };
     poison(session, spec, batch, |out| errors::refused(out, spec, why));
 }
