@@ -325,25 +325,32 @@ fn nested(leaf: impl Strategy<Value = Value> + 'static) -> impl Strategy<Value =
         prop_oneof![
             vec(inner.clone(), 0..6).prop_map(Value::Array),
             vec(name(), 0..6).prop_map(Value::Set),
-            vec(inner.clone(), 0..6).prop_map(Value::Push),
             vec((name(), inner), 0..6).prop_map(Value::Map),
         ]
     })
+    .prop_flat_map(pushed)
+}
+
+/// As a push, now and then. Only whole replies are: between the elements of another it is none of
+/// them.
+fn pushed(value: Value) -> impl Strategy<Value = Value> {
+    prop_oneof![3 => Just(value.clone()), 1 => Just(Value::Push(vec![value]))]
 }
 
 /// Anything at any place, attributes too.
 fn wild() -> impl Strategy<Value = Value> {
-    flat_resp3().prop_recursive(6, 60, 6, |inner| {
-        let pairs = || vec((inner.clone(), inner.clone()), 0..4);
-        prop_oneof![
-            vec(inner.clone(), 0..6).prop_map(Value::Array),
-            vec(inner.clone(), 0..6).prop_map(Value::Set),
-            vec(inner.clone(), 0..6).prop_map(Value::Push),
-            pairs().prop_map(Value::Map),
-            (pairs(), inner.clone())
-                .prop_map(|(entries, value)| Value::Attribute(entries, Box::new(value))),
-        ]
-    })
+    flat_resp3()
+        .prop_recursive(6, 60, 6, |inner| {
+            let pairs = || vec((inner.clone(), inner.clone()), 0..4);
+            prop_oneof![
+                vec(inner.clone(), 0..6).prop_map(Value::Array),
+                vec(inner.clone(), 0..6).prop_map(Value::Set),
+                pairs().prop_map(Value::Map),
+                (pairs(), inner.clone())
+                    .prop_map(|(entries, value)| Value::Attribute(entries, Box::new(value))),
+            ]
+        })
+        .prop_flat_map(pushed)
 }
 
 /// Lengths of the replies in `stream`, fed in pieces, then perhaps an error.

@@ -223,8 +223,8 @@ fn choices_lift_and_add_refusals() {
     for (name, by_hardened, by_allowed) in [
         ("flushall", Route::Refuse(Refusal::Hardened), Route::ForwardUnlessPrefixed),
         ("swapdb", Route::Refuse(Refusal::Hardened), Route::Forward),
-        ("config|set", Route::Forward, Route::Forward),
-        ("config|get", Route::Forward, Route::Forward),
+        ("config|set", Route::Edited, Route::Edited),
+        ("config|get", Route::Edited, Route::Edited),
         ("get", Route::Refuse(Refusal::Denied), Route::Cacheable),
         ("shutdown", Route::Refuse(Refusal::Denied), Route::Forward),
         ("debug", Route::Refuse(Refusal::Dangerous), Route::ForwardUnlessPrefixed),

@@ -233,7 +233,9 @@ fn deadline(text: &[u8], now: i64) -> Result<Option<i64>, Fault> {
     Ok((milliseconds > 0).then(|| now.saturating_add(milliseconds)))
 }
 
-/// What [`unblock`] says to the client.
+const UNBLOCKED: Fault = Fault::text("UNBLOCKED client unblocked via CLIENT UNBLOCK");
+
+/// Why a client is not served: what [`Core::unblock`] tells it.
 #[derive(Clone, Copy)]
 enum Why {
     TimeIsOver,
@@ -292,9 +294,7 @@ impl Core {
         if let Some(client) = self.clients.get_mut(&id).filter(|_| !wait.muted) {
             match why {
                 Why::TimeIsOver => client.out.null_array(),
-                Why::Error => {
-                    client.out.fault(&Fault::text("UNBLOCKED client unblocked via CLIENT UNBLOCK"));
-                }
+                Why::Error => client.out.fault(&UNBLOCKED),
             }
         }
         true

@@ -122,8 +122,8 @@ fn describe(core: &Core, client: &Client, proto: Proto) -> String {
     let now = core.store.now;
     format!(
         "id={} addr=embedded:0 laddr=embedded:0 fd=0 name={} age={} idle={} flags={flags} db={} \
-         sub={} psub={} ssub=0 multi={queued} qbuf={} qbuf-free=0 argv-mem=0 multi-mem=0 rbs=0 rbp=0 \
-         obl={} oll=0 omem=0 tot-mem=0 events=r cmd={} user=default redir={} resp={}\n",
+         sub={} psub={} ssub=0 multi={queued} qbuf={} qbuf-free=0 argv-mem=0 multi-mem=0 rbs=0 \
+         rbp=0 obl={} oll=0 omem=0 tot-mem=0 events=r cmd={} user=default redir={} resp={}\n",
         client.id,
         String::from_utf8_lossy(&client.name),
         (now - client.created).max(0) / 1000,

@@ -229,8 +229,8 @@ impl Scripts {
         };
         let name = name.escape_ascii();
         Verdict::Refused(format!(
-            "ERR nearside refuses function '{name}', {fault}. Under a key prefix a function may \
-             use no key but those that it is given. If it does, list \"function:{name}\" in \
+            "ERR nearside refuses function '{name}', {fault}. Under a key prefix a function \
+             may touch no key but those that it is given. If it does, list \"function:{name}\" in \
              scripts.allow; or have no keys.version and no keys.prefix"
         ))
     }

@@ -8,6 +8,7 @@
 //! it makes a name that nobody has declared, and as data it would show the prefix.
 
 use crate::command::lua::calls::{self, Arguments};
+use crate::command::lua::names::{is_harmless, is_library, is_meant};
 use crate::command::lua::syntax::{Block, Call, Chunk, Expr, Stat};
 use crate::command::lua::{Fault, Why};
 
@@ -551,73 +552,4 @@ impl<'s> Flow<'s> {
         self.has_changed |= !std::mem::replace(&mut known.is_loose, true);
         Self::grow(&mut self.has_changed, Some(&mut known.rest), Value::Data);
     }
-}
-
-/// Names that mean something to this reading.
-fn is_meant(name: &[u8]) -> bool {
-    matches!(
-        name,
-        b"KEYS"
-            | b"ARGV"
-            | b"redis"
-            | b"server"
-            | b"ipairs"
-            | b"pairs"
-            | b"unpack"
-            | b"pcall"
-            | b"tostring"
-    )
-}
-
-/// What Lua brings that can neither make code of strings, nor reach `redis` or `KEYS` by their
-/// names.
-fn is_library(name: &[u8]) -> bool {
-    matches!(
-        name,
-        b"_VERSION"
-            | b"assert"
-            | b"bit"
-            | b"cjson"
-            | b"cmsgpack"
-            | b"collectgarbage"
-            | b"coroutine"
-            | b"error"
-            | b"gcinfo"
-            | b"ipairs"
-            | b"math"
-            | b"next"
-            | b"os"
-            | b"pairs"
-            | b"pcall"
-            | b"rawequal"
-            | b"select"
-            | b"string"
-            | b"struct"
-            | b"table"
-            | b"tonumber"
-            | b"tostring"
-            | b"type"
-            | b"unpack"
-            | b"xpcall"
-    )
-}
-
-/// Fields of `redis` that touch no key.
-fn is_harmless(field: &[u8]) -> bool {
-    field.starts_with(b"LOG_")
-        || field.starts_with(b"REPL_")
-        || field.ends_with(b"_VERSION")
-        || field.ends_with(b"_VERSION_NUM")
-        || matches!(
-            field,
-            b"error_reply"
-                | b"log"
-                | b"replicate_commands"
-                | b"set_repl"
-                | b"setresp"
-                | b"sha1hex"
-                | b"status_reply"
-                | b"breakpoint"
-                | b"debug"
-        )
 }

@@ -14,6 +14,7 @@
 mod calls;
 mod flow;
 mod lex;
+mod names;
 mod parse;
 mod syntax;
 
