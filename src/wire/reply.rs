@@ -6,8 +6,9 @@
 
 use crate::wire::number::parse_i64;
 
-/// Deepest nesting accepted (hiredis and libvalkey stop at 9 and 128; real replies use about 7).
-pub const DEPTH_MAX: usize = 128;
+/// Deepest nesting accepted. Real replies use about 7, but a script that returns a table which
+/// contains itself makes Redis write some 8,000; here a level costs eight bytes and no stack.
+pub const DEPTH_MAX: usize = 1 << 16;
 
 /// Longest line of a simple string, error, number or length.
 pub const LINE_MAX: usize = 1 << 20;
@@ -28,7 +29,7 @@ pub enum Malformed {
     #[error("a line is longer than 1 MiB")]
     LineLength,
     /// Nested deeper than [`DEPTH_MAX`].
-    #[error("nested deeper than 128 levels")]
+    #[error("nested deeper than 65536 levels")]
     Depth,
 }
 
