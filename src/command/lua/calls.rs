@@ -6,7 +6,7 @@
 
 use crate::command::lua::Why;
 use crate::command::lua::flow::Value;
-use crate::command::{Class, KeySpec, ReplyRule, Route, Spec, Unknown, keys, resolve};
+use crate::command::{Class, Flags, KeySpec, ReplyRule, Route, Spec, Unknown, keys, resolve};
 use crate::wire::number::parse_i64;
 
 /// The values of a list of expressions.
@@ -57,8 +57,14 @@ pub(super) fn check(args: &Arguments<'_>) -> Result<(), Why> {
         Some(Value::Text(name)) => command(name, args)?,
         // It fails, or has not been seen to run yet.
         Some(Value::Never | Value::Nil) => return Ok(()),
+        None if args.rest.is_none() => return Ok(()),
         _ => return Err(Why::Unnamed),
     };
+    // The server executes neither what scripts may not call nor what has too few arguments.
+    let is_short = args.rest.is_none() && !spec.accepts(args.fixed.len());
+    if is_short || spec.flags.has(Flags::NOSCRIPT) {
+        return Ok(());
+    }
     if !is_usable(spec) {
         return Err(Why::Command(spec.name));
     }

@@ -8,7 +8,7 @@
 //! it makes a name that nobody has declared, and as data it would show the prefix.
 
 use crate::command::lua::calls::{self, Arguments};
-use crate::command::lua::names::{is_harmless, is_library, is_meant};
+use crate::command::lua::names::{is_harmless, is_library, is_meant, is_power};
 use crate::command::lua::syntax::{Block, Call, Chunk, Expr, Stat};
 use crate::command::lua::{Fault, Why};
 
@@ -391,7 +391,9 @@ impl<'s> Flow<'s> {
             b"redis" | b"server" => Ok(Value::Api),
             b"ARGV" => Ok(Value::Data),
             _ if is_library(name) => Ok(Value::Data),
-            _ => self.fault(Why::Global(name.into())),
+            _ if is_power(name) => self.fault(Why::Global(name.into())),
+            // There is no such variable: the server ends the script here.
+            _ => Ok(Value::Never),
         }
     }
 

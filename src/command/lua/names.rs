@@ -36,6 +36,7 @@ pub(super) fn is_library(name: &[u8]) -> bool {
             | b"os"
             | b"pairs"
             | b"pcall"
+            | b"print"
             | b"rawequal"
             | b"select"
             | b"string"
@@ -46,6 +47,31 @@ pub(super) fn is_library(name: &[u8]) -> bool {
             | b"type"
             | b"unpack"
             | b"xpcall"
+    )
+}
+
+/// What Lua brings, on one server or another, that can make code of strings, reach `redis` and
+/// `KEYS` by their names, or change what a name means.
+pub(super) fn is_power(name: &[u8]) -> bool {
+    matches!(
+        name,
+        b"_G"
+            | b"debug"
+            | b"dofile"
+            | b"getfenv"
+            | b"getmetatable"
+            | b"io"
+            | b"load"
+            | b"loadfile"
+            | b"loadstring"
+            | b"module"
+            | b"newproxy"
+            | b"package"
+            | b"rawget"
+            | b"rawset"
+            | b"require"
+            | b"setfenv"
+            | b"setmetatable"
     )
 }
 
