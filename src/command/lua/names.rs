@@ -51,18 +51,16 @@ pub(super) fn is_library(name: &[u8]) -> bool {
 }
 
 /// What Lua brings, on one server or another, that can make code of strings, reach `redis` and
-/// `KEYS` by their names, or change what a name means.
+/// `KEYS` by their names, or change what a name means. (No server has `dofile` and `loadfile`.)
 pub(super) fn is_power(name: &[u8]) -> bool {
     matches!(
         name,
         b"_G"
             | b"debug"
-            | b"dofile"
             | b"getfenv"
             | b"getmetatable"
             | b"io"
             | b"load"
-            | b"loadfile"
             | b"loadstring"
             | b"module"
             | b"newproxy"

@@ -62,7 +62,9 @@ pub fn answer(
         "auth" => hello::auth(session, request, batch),
         "reset" => reset(session, spec, batch),
         "quit" => {
-            ok(session);
+            if !pinned::end(session, spec, batch) {
+                ok(session);
+            }
             session.ending = Some(Ending::Quit);
         }
         "readonly" | "readwrite" if batch.shared.live.takes_readonly() => ok(session),
@@ -241,7 +243,7 @@ fn use_link(
 }
 
 fn reset(session: &mut Session, spec: &'static Spec, batch: &mut Batch<'_>) {
-    let is_theirs = pinned::reset(session, spec, batch);
+    let is_theirs = pinned::end(session, spec, batch);
     use_link(session, spec, batch.shared.limits.database, Proto::Resp2, batch);
     session.is_authenticated = batch.shared.limits.password.is_none();
     session.client.names.lock().name.clear();

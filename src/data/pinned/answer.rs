@@ -42,12 +42,13 @@ fn step(link: &mut Pipeline, frame: &Frame<'_>, desk: &mut Desk<'_>) -> Result<(
             deliver(link, &text, desk);
         }
         Step::Subscribe(_) if !is_error => confirmed(link, frame, desk)?,
-        Step::Reset => {
+        Step::Last => {
             if let Some(pin) = &mut link.pin {
                 pin.is_over = true;
             }
             // Also of a server that does not know it (before 6.2): the link is closed.
-            deliver(link, b"+RESET\r\n", desk);
+            let is_quit = link.front().is_some_and(|ticket| ticket.spec.name == "quit");
+            deliver(link, if is_quit { b"+OK\r\n" } else { b"+RESET\r\n" }, desk);
         }
         Step::Silent(must) => {
             if *must && is_error {

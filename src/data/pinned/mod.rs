@@ -82,8 +82,8 @@ pub enum Step {
     Monitor,
     /// HIMPORT PREPARE (true) or what drops its field sets.
     Fieldset(bool),
-    /// RESET: the link is closed behind it.
-    Reset,
+    /// RESET or QUIT: the link is closed behind it.
+    Last,
     /// Of nearside's own: no client waits for the answer. True if it must not fail.
     Silent(bool),
 }
@@ -390,13 +390,15 @@ fn turn(
     (link.db, link.proto) = (db, proto);
 }
 
-/// RESET of a session with a link of its own: the server ends what that link holds, and says so,
-/// before the link is closed. False: there is none, and the answer is nearside's.
-pub fn reset(session: &mut Session, spec: &'static Spec, batch: &mut Batch<'_>) -> bool {
+/// RESET or QUIT of a session with a link of its own: the server ends what that link holds, and
+/// says so, before the link is closed. False: there is none, and the answer is nearside's.
+pub fn end(session: &mut Session, spec: &'static Spec, batch: &mut Batch<'_>) -> bool {
     if session.own.is_none() {
         return false;
     }
-    forward::words(session, spec, &[b"RESET"], Kind::Own(Box::new(Step::Reset)), batch);
+    let kind = Kind::Own(Box::new(Step::Last));
+    let word: &[u8] = if spec.name == "quit" { b"QUIT" } else { b"RESET" };
+    forward::words(session, spec, &[word], kind, batch);
     with_pin(session, batch, |pin| pin.client = None);
     session.own = None;
     session.link = None;
