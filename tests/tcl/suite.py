@@ -547,8 +547,9 @@ def arguments():
                         help="take the last direct run's results where there are any")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="units at a time")
     parser.add_argument("--rounds", type=int, default=5, help="of a unit, at most")
-    parser.add_argument("--hang", type=int, default=120,
-                        help="seconds without progress after which a test hangs")
+    parser.add_argument("--hang", type=int,
+                        help="seconds without progress after which a test hangs (120; of a"
+                             " subset, whose tests are quick, 30)")
     parser.add_argument("--log", type=pathlib.Path, help="a new folder for all that was said")
     parser.add_argument("--verbose", action="store_true", help="a line for each unit")
     options = parser.parse_args()
@@ -559,6 +560,7 @@ def arguments():
         parser.error(f"no such unit: {', '.join(sorted(unknown))}")
     if options.subset:
         options.units = [unit for unit in options.units if unit not in SLOW]
+    options.hang = options.hang or (30 if options.subset else 120)
     both = options.single == options.multi and not options.subset
     options.modes = ["single", "multi"] if both else ["single" if options.single else "multi"]
     versions = {"none": [""], "v1": ["v1"], None: ["", "v1"]}
