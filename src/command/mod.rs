@@ -207,9 +207,8 @@ impl Spec {
     /// where it is allowed). Functions are no data.
     #[inline]
     pub fn writes_everything(&self) -> bool {
-        let is_drastic = self.route == Route::Refuse(Refusal::Dangerous);
         self.keys == KeySpec::None
-            && (self.writes() || is_drastic)
+            && (self.writes() || self.route == Route::Refuse(Refusal::Dangerous))
             && !self.name.starts_with("function|")
     }
 

@@ -3,9 +3,10 @@
 use crate::cache::{Entry, Extra, Lookup, Policy, Question, Reply, Token, stripe_bit};
 use crate::command::{CacheRule, ReplyShape, Spec};
 use crate::config::{Level, Mode};
+use crate::data::batch::Batch;
 use crate::data::flights::Asked;
 use crate::data::output::SHARE_MIN;
-use crate::data::session::{Batch, Flow, Session};
+use crate::data::session::{Flow, Session};
 use crate::data::upstream::{Kind, Read, Ticket, Waiter, flight_name};
 use crate::data::{Shared, forward};
 use crate::keys::namespace;
@@ -188,16 +189,10 @@ fn send(session: &mut Session, miss: &Miss<'_>, slot: u32, batch: &mut Batch<'_>
         is_answered: false,
     };
     let text_len = question.key.len() + question.extra.written_len();
-    let ticket = Ticket {
-        owner: Waiter { client: batch.me, slot },
-        joined: Vec::new(),
-        spec,
-        asked_at: batch.view.now,
-        keys: 0,
-        text_len: u32::try_from(text_len).unwrap_or(u32::MAX),
-        kind: Kind::Read(read),
-    };
-    link.push_read(ticket, question, asked.name);
+    let owner = Waiter { client: batch.me, slot };
+    let ticket = Ticket::new(owner, spec, batch.view.now, Kind::Read(read));
+    let text_len = u32::try_from(text_len).unwrap_or(u32::MAX);
+    link.push_read(Ticket { text_len, ..ticket }, question, asked.name);
     session.waits_for_link = link.hand_over();
 }
 

@@ -6,10 +6,11 @@
 
 use crate::cache::stripe_bit;
 use crate::command::{ReplyRule, Spec, keys};
+use crate::data::batch::Batch;
 use crate::data::pinned::Own;
 use crate::data::pinned::subscribe::with_prefix;
-use crate::data::session::{Batch, Session};
-use crate::data::upstream::{Effect, Kind, Pipeline, Ticket, Waiter};
+use crate::data::session::Session;
+use crate::data::upstream::{Kind, Pipeline, Ticket, Waiter};
 use crate::keys::Prefix;
 use crate::stats::Counter;
 use crate::wire::request::Request;
@@ -24,7 +25,7 @@ pub fn command(
     request: &Request<'_>,
     batch: &mut Batch<'_>,
 ) {
-    command_as(session, spec, request, Kind::Forward(effect(spec)), batch);
+    command_as(session, spec, request, Kind::Forward, batch);
 }
 
 /// As [`command`], where the answer does more than to be delivered.
@@ -66,16 +67,8 @@ pub fn command_as(
         batch.block.add(Counter::LookupBypass, 1);
         batch.block.add(reason, 1);
     }
-    let slot = session.order.leave_hole();
-    link.push(Ticket {
-        owner: Waiter { client: batch.me, slot },
-        joined: Vec::new(),
-        spec,
-        asked_at: batch.view.now,
-        keys: named,
-        text_len: 0,
-        kind,
-    });
+    let owner = Waiter { client: batch.me, slot: session.order.leave_hole() };
+    link.push(Ticket { keys: named, ..Ticket::new(owner, spec, batch.view.now, kind) });
     session.waits_for_link = link.hand_over();
 }
 
@@ -90,16 +83,8 @@ pub fn words(
     session.out_mask = u64::MAX;
     let link = batch.links.of(session);
     write_words(&mut link.output, words);
-    let slot = session.order.leave_hole();
-    link.push(Ticket {
-        owner: Waiter { client: batch.me, slot },
-        joined: Vec::new(),
-        spec,
-        asked_at: batch.view.now,
-        keys: 0,
-        text_len: 0,
-        kind,
-    });
+    let owner = Waiter { client: batch.me, slot: session.order.leave_hole() };
+    link.push(Ticket::new(owner, spec, batch.view.now, kind));
     session.waits_for_link = link.hand_over();
 }
 
@@ -109,11 +94,6 @@ pub fn write_words(out: &mut BytesMut, words: &[&[u8]]) {
     for word in words {
         write::bulk(out, word);
     }
-}
-
-/// What a command does to the cache beside the keys it names (R13).
-fn effect(spec: &Spec) -> Effect {
-    if spec.writes_everything() { Effect::Clear } else { Effect::None }
 }
 
 /// Writes `request` with `prefix` before each of its keys, and visits them.

@@ -7,7 +7,8 @@
 //! queue can grow.
 
 use crate::command::Spec;
-use crate::data::session::{Batch, Flow, Session};
+use crate::data::batch::Batch;
+use crate::data::session::{Flow, Session};
 use crate::units::clock::{Clock, Tick};
 use crate::wire::request::Request;
 use std::sync::atomic::{AtomicU64, Ordering};

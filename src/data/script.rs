@@ -19,12 +19,13 @@
 //! beside them is heard of from the tracking link.
 
 use crate::command::{Spec, keys};
+use crate::data::batch::Batch;
 use crate::data::forward;
 use crate::data::order::Frame;
 use crate::data::pinned;
-use crate::data::session::{Batch, Flow, Session};
+use crate::data::session::{Flow, Session};
 use crate::data::settle::{self, Desk, Fault};
-use crate::data::upstream::{Effect, Kind, Pipeline, Ticket, Waiter};
+use crate::data::upstream::{Kind, Pipeline, Ticket, Waiter};
 use crate::scripts::{NO_SCRIPT, Sha, Verdict};
 use crate::stats::Counter;
 use crate::wire::request::Request;
@@ -147,16 +148,9 @@ fn by_name(
     let text_len = if is_kept { link.keep_output(from) } else { 0 };
     let argc = request.len();
     let script = if is_kept { Script::Name { sha, argc } } else { Script::Text(sha) };
-    let slot = session.order.leave_hole();
-    link.push(Ticket {
-        owner: Waiter { client: batch.me, slot },
-        joined: Vec::new(),
-        spec,
-        asked_at: batch.view.now,
-        keys: named,
-        text_len,
-        kind: Kind::Script(script),
-    });
+    let owner = Waiter { client: batch.me, slot: session.order.leave_hole() };
+    let ticket = Ticket::new(owner, spec, batch.view.now, Kind::Script(script));
+    link.push(Ticket { keys: named, text_len, ..ticket });
     session.waits_for_link = link.hand_over();
 }
 
@@ -174,7 +168,7 @@ pub fn loaded(link: &mut Pipeline, frame: &Frame<'_>, desk: &mut Desk<'_>) -> Re
     let Some(ticket) = link.front() else {
         return Err(Fault::Stray);
     };
-    let kind = std::mem::replace(&mut ticket.kind, Kind::Forward(Effect::None));
+    let kind = std::mem::replace(&mut ticket.kind, Kind::Forward);
     if let (Kind::Library(library), false) = (kind, frame.bytes().first() == Some(&b'-')) {
         desk.shared.scripts.keep_library(*library);
     }

@@ -9,7 +9,7 @@ use crate::config::OnDown;
 use crate::data::order::Frame;
 use crate::data::output::SHARE_MIN;
 use crate::data::pinned::{Step, answer, notice};
-use crate::data::upstream::{Effect, Kind, Parts, Pipeline, Ticket};
+use crate::data::upstream::{Kind, Parts, Pipeline, Ticket};
 use crate::data::worker::Clients;
 use crate::data::{Shared, consult, script, split, walk};
 use crate::stats::{Block, Counter, Outcome};
@@ -87,29 +87,32 @@ fn pair(link: &mut Pipeline, frame: &Frame<'_>, desk: &mut Desk<'_>) -> Result<(
     if is_odd && notice::take(link, frame.bytes(), desk) {
         return Ok(());
     }
-    if kind == Some(b'-') {
-        desk.block.add(Counter::UpstreamError, 1);
-        count_error(frame.bytes(), desk);
-    } else {
-        desk.block.add(Counter::UpstreamOk, 1);
-    }
     if !link.front_is_sent() {
         return Err(Fault::Stray);
     }
-    let Some(ticket) = link.front() else {
-        return Err(Fault::Stray);
-    };
-    let is_read = matches!(ticket.kind, Kind::Read(_) | Kind::Parts(_));
-    if is_read && kind == Some(b'-') && !desk.shared.prefix.is_empty() {
-        let error = without_prefix(ticket.spec, frame.bytes(), desk.shared);
-        return by_kind(link, &Frame::Borrowed(&error), desk);
+    if kind == Some(b'-') {
+        return error(link, frame, desk);
     }
+    desk.block.add(Counter::UpstreamOk, 1);
     by_kind(link, frame, desk)
+}
+
+#[cold]
+fn error(link: &mut Pipeline, frame: &Frame<'_>, desk: &mut Desk<'_>) -> Result<(), Fault> {
+    desk.block.add(Counter::UpstreamError, 1);
+    count_error(frame.bytes(), desk);
+    let read = link.front().filter(|ticket| matches!(ticket.kind, Kind::Read(_) | Kind::Parts(_)));
+    match read {
+        Some(ticket) if !desk.shared.prefix.is_empty() => {
+            let clean = without_prefix(ticket.spec, frame.bytes(), desk.shared);
+            by_kind(link, &Frame::Borrowed(&clean), desk)
+        }
+        _ => by_kind(link, frame, desk),
+    }
 }
 
 /// An error to a cached read: a server older than the table quotes the arguments of a command that
 /// it does not know.
-#[cold]
 fn without_prefix(spec: &Spec, error: &[u8], shared: &Shared) -> BytesMut {
     let mut clean = BytesMut::new();
     if !replies::strip(spec.reply, shared.prefix.as_bytes(), error, &mut clean) {
@@ -123,7 +126,7 @@ fn without_prefix(spec: &Spec, error: &[u8], shared: &Shared) -> BytesMut {
 fn by_kind(link: &mut Pipeline, frame: &Frame<'_>, desk: &mut Desk<'_>) -> Result<(), Fault> {
     match link.front().map(|ticket| &ticket.kind) {
         None => Err(Fault::Stray),
-        Some(Kind::Forward(_)) => {
+        Some(Kind::Forward | Kind::Edited(_)) => {
             forwarded(link, frame, desk);
             Ok(())
         }
@@ -153,18 +156,13 @@ pub fn forwarded(link: &mut Pipeline, frame: &Frame<'_>, desk: &mut Desk<'_>) {
         desk.block.add(Counter::InvalidationsWrite, named);
         desk.block.add(Counter::InvalidatedKeysWrite, removed);
     }
-    let clears = match &ticket.kind {
-        Kind::Forward(effect) => matches!(effect, Effect::Clear),
-        Kind::Own(_) => ticket.spec.writes_everything(),
-        _ => false,
-    };
-    if clears {
+    if ticket.spec.writes_everything() {
         cache.clear();
         desk.block.add(Counter::FlushesFlushall, 1);
     }
     let prefix = &desk.shared.prefix;
     let proto = link.proto;
-    if let Kind::Forward(Effect::Edit(edit)) = &ticket.kind {
+    if let Kind::Edited(edit) = &ticket.kind {
         let mut text = std::mem::take(desk.scratch);
         edit.answer(frame.bytes(), proto, desk.shared, &mut text);
         deliver(&ticket, &Frame::Borrowed(&text), Outcome::Bypass, desk);
@@ -428,7 +426,6 @@ pub fn deliver(ticket: &Ticket, frame: &Frame<'_>, outcome: Outcome, desk: &mut 
     desk.clients.deliver(ticket.owner, frame);
 }
 
-#[cold]
 fn count_error(bytes: &[u8], desk: &Desk<'_>) {
     let text = bytes.get(1..).unwrap_or_default();
     let word = text.split(|&byte| byte == b' ' || byte == b'\r').next().unwrap_or_default();
@@ -466,6 +463,9 @@ pub fn fail_front(link: &mut Pipeline, mut lost: Lost, desk: &mut Desk<'_>) {
     }) else {
         return;
     };
+    if ticket.spec.writes_everything() {
+        cache.clear();
+    }
     match &ticket.kind {
         Kind::Read(read) => {
             cache.invalidate(read.hash);
@@ -484,34 +484,19 @@ pub fn fail_front(link: &mut Pipeline, mut lost: Lost, desk: &mut Desk<'_>) {
                 return;
             }
         }
-        Kind::Forward(Effect::Clear) => cache.clear(),
-        Kind::Walk(walk) if walk.has_changed() => {
-            cache.clear();
-            lost = lost.in_part();
-        }
+        Kind::Walk(walk) if walk.has_changed() => lost = lost.in_part(),
         Kind::Own(step) => match **step {
             Step::Silent(_) => return,
-            Step::Block => {
-                if ticket.spec.writes_everything() {
-                    cache.clear();
-                }
-                if let Some(pin) = &mut link.pin {
-                    pin.is_blocked = false;
-                }
-                answer::unblocked(ticket.owner.client, desk);
-            }
+            Step::Block => answer::unblocked(ticket.owner.client, desk),
             _ => {}
         },
-        Kind::Forward(Effect::Edit(edit)) if desk.shared.limits.on_down == OnDown::Error => {
+        Kind::Edited(edit) if desk.shared.limits.on_down == OnDown::Error => {
             let mut text = BytesMut::new();
             if edit.answer_alone(proto, desk.shared, &mut text) {
                 return deliver(&ticket, &Frame::Borrowed(&text), Outcome::Local, desk);
             }
         }
-        Kind::Walk(_)
-        | Kind::Script(_)
-        | Kind::Library(_)
-        | Kind::Forward(Effect::None | Effect::Edit(_)) => {}
+        Kind::Forward | Kind::Edited(_) | Kind::Walk(_) | Kind::Script(_) | Kind::Library(_) => {}
     }
     desk.block.command(ticket.spec.index, true, 1 + ticket.joined.len() as u64);
     for waiter in std::iter::once(ticket.owner).chain(ticket.joined) {

@@ -7,7 +7,8 @@
 use crate::cache::{Extra, Question, Reply, stripe_bit};
 use crate::command::Spec;
 use crate::config::Mode;
-use crate::data::session::{Batch, Flow, Session};
+use crate::data::batch::Batch;
+use crate::data::session::{Flow, Session};
 use crate::data::upstream::{Kind, Part, Parts, Ticket, Waiter};
 use crate::data::{consult, forward};
 use crate::keys::namespace;
@@ -130,16 +131,9 @@ fn ask(
             forward::write_pttl(&mut link.output, &part.key, &shared.prefix);
         }
     }
-    let slot = session.order.leave_hole();
-    link.push(Ticket {
-        owner: Waiter { client: batch.me, slot },
-        joined: Vec::new(),
-        spec,
-        asked_at: batch.view.now,
-        keys: 0,
-        text_len: 0,
-        kind: Kind::Parts(Box::new(Parts { values, asked, probes, is_answered: false })),
-    });
+    let owner = Waiter { client: batch.me, slot: session.order.leave_hole() };
+    let kind = Kind::Parts(Box::new(Parts { values, asked, probes, is_answered: false }));
+    link.push(Ticket::new(owner, spec, batch.view.now, kind));
     session.waits_for_link = link.hand_over();
 }
 

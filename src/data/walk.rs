@@ -14,9 +14,10 @@
 //! every other. Without a prefix nothing here is used: the commands are forwarded as they are.
 
 use crate::command::{ReplyRule, Spec, replies};
-use crate::data::forward;
+use crate::data::batch::Batch;
+use crate::data::forward::{self, write_words};
 use crate::data::order::Frame;
-use crate::data::session::{Batch, Session};
+use crate::data::session::Session;
 use crate::data::settle::{self, Desk, Fault};
 use crate::data::upstream::{Kind, Pipeline, Ticket, Waiter};
 use crate::keys::Prefix;
@@ -130,7 +131,7 @@ pub fn begin(
     let link = batch.links.of(session);
     let step = match spec.name {
         "randomkey" => {
-            ask(&mut link.output, &[b"RANDOMKEY"]);
+            write_words(&mut link.output, &[b"RANDOMKEY"]);
             Step::Random(TRIES)
         }
         "scan" => {
@@ -144,7 +145,7 @@ pub fn begin(
             Step::Page
         }
         "flushall" => {
-            ask(&mut link.output, &[b"INFO", b"keyspace"]);
+            write_words(&mut link.output, &[b"INFO", b"keyspace".as_slice()]);
             Step::Keyspace
         }
         _ => return false,
@@ -152,16 +153,8 @@ pub fn begin(
     let (began_at, connection) = (batch.view.now, link.connection());
     let walk = Walk { began_at, connection, step, databases: Vec::new(), has_changed: false };
     session.out_mask = u64::MAX;
-    let slot = session.order.leave_hole();
-    link.push(Ticket {
-        owner: Waiter { client: batch.me, slot },
-        joined: Vec::new(),
-        spec,
-        asked_at: began_at,
-        keys: 0,
-        text_len: 0,
-        kind: Kind::Walk(Box::new(walk)),
-    });
+    let owner = Waiter { client: batch.me, slot: session.order.leave_hole() };
+    link.push(Ticket::new(owner, spec, began_at, Kind::Walk(Box::new(walk))));
     link.wake();
     true
 }
@@ -286,7 +279,7 @@ impl Walk {
             }
             (None, Step::Random(tries @ 1..)) => {
                 *tries -= 1;
-                ask(out, &[b"RANDOMKEY"]);
+                write_words(out, &[b"RANDOMKEY"]);
             }
             _ => self.first_page(Step::Find, place, out),
         }
@@ -420,19 +413,8 @@ fn databases(answer: &[u8]) -> Option<Vec<u32>> {
     Some(found)
 }
 
-fn ask(out: &mut BytesMut, words: &[&[u8]]) {
-    write::array(out, words.len());
-    for word in words {
-        write::bulk(out, word);
-    }
-}
-
 fn ask_page(out: &mut BytesMut, cursor: &[u8], prefix: &Prefix) {
-    write::array(out, 6);
-    write::bulk(out, b"SCAN");
-    write::bulk(out, cursor);
-    write::bulk(out, b"MATCH");
-    forward::write_pattern(out, b"*", prefix);
-    write::bulk(out, b"COUNT");
-    write::bulk(out, PAGE);
+    // A prefix needs no escaping: see `keys::Prefix`.
+    let pattern = [prefix.as_bytes(), b"*"].concat();
+    write_words(out, &[b"SCAN", cursor, b"MATCH", &pattern, b"COUNT", PAGE]);
 }

@@ -5,13 +5,14 @@
 
 use crate::command::{Refusal, Spec, errors};
 use crate::data::Shared;
+use crate::data::batch::Batch;
 use crate::data::forward;
 use crate::data::local::filter::{self, Dialect, Filter};
 use crate::data::local::{ok, reply};
 use crate::data::order::Replies;
 use crate::data::registry::{Client, Mark, Names};
-use crate::data::session::{Batch, Ending, Flow, Session};
-use crate::data::upstream::{Effect, Kind};
+use crate::data::session::{Ending, Flow, Session};
+use crate::data::upstream::Kind;
 use crate::units::clock::{Tick, unix_millis};
 use crate::wire::number::parse_i64;
 use crate::wire::request::Request;
@@ -222,7 +223,7 @@ pub fn unblock(
             let mut words: Vec<&[u8]> =
                 vec![b"CLIENT", b"UNBLOCK", digits.format(upstream_id).as_bytes()];
             words.extend((request.len() == 4).then_some(reason));
-            forward::words(session, spec, &words, Kind::Forward(Effect::None), batch);
+            forward::words(session, spec, &words, Kind::Forward, batch);
             return Flow::Next;
         }
         _ => session.error(

@@ -1,9 +1,10 @@
 //! HELLO and AUTH: who the client is, and which protocol it speaks.
 
 use crate::command::Spec;
+use crate::data::batch::Batch;
 use crate::data::local::client::{BAD_NAME, is_plain};
 use crate::data::local::{ok, reply, use_link};
-use crate::data::session::{Batch, Session};
+use crate::data::session::Session;
 use crate::stats::Counter;
 use crate::wire::number::parse_i64;
 use crate::wire::request::Request;

@@ -24,12 +24,13 @@ pub use self::ledger::{Ledger, Profile};
 use self::info::Wanted;
 use crate::command::Spec;
 use crate::data::Shared;
+use crate::data::batch::Batch;
 use crate::data::forward;
 use crate::data::order::Replies;
 use crate::data::pinned;
 use crate::data::registry::Mark;
-use crate::data::session::{Batch, Ending, Flow, Session};
-use crate::data::upstream::{Effect, Kind};
+use crate::data::session::{Ending, Flow, Session};
+use crate::data::upstream::Kind;
 use crate::stats::Outcome;
 use crate::wire::number::parse_i64;
 use crate::wire::reply as parse;
@@ -148,14 +149,14 @@ pub fn edited(
 ) {
     match plan(session.proto, spec, request, batch.shared) {
         Plan::Edit(edit) => {
-            let kind = Kind::Forward(Effect::Edit(Box::new(edit)));
+            let kind = Kind::Edited(Box::new(edit));
             forward::command_as(session, spec, request, kind, batch);
         }
         Plan::Pass => forward::command(session, spec, request, batch),
         Plan::Part(head, others) => {
             let all = (0..head).chain(others);
             let words: Vec<&[u8]> = all.map(|index| request.arg(index)).collect();
-            forward::words(session, spec, &words, Kind::Forward(Effect::None), batch);
+            forward::words(session, spec, &words, Kind::Forward, batch);
         }
         Plan::Own(answer) => {
             batch.block.command(spec.index, answer.first() == Some(&b'-'), 1);

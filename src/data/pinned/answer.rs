@@ -66,10 +66,7 @@ fn step(link: &mut Pipeline, frame: &Frame<'_>, desk: &mut Desk<'_>) -> Result<(
             let change = Change::of(step);
             if let Some(pin) = &mut link.pin {
                 match change {
-                    Change::Unblocked => {
-                        pin.is_blocked = false;
-                        unblocked(client, desk);
-                    }
+                    Change::Unblocked => unblocked(client, desk),
                     _ if is_error => {}
                     Change::Begun => pin.transaction = Some(Transaction::default()),
                     Change::Watching(is) => pin.is_watching = is,
@@ -139,11 +136,7 @@ fn deliver(link: &mut Pipeline, text: &[u8], desk: &mut Desk<'_>) {
 fn queued(link: &mut Pipeline, frame: &Frame<'_>, desk: &mut Desk<'_>) {
     let is_open = link.pin.as_ref().is_some_and(|pin| pin.transaction.is_some());
     if frame.bytes() != b"+QUEUED\r\n" || !is_open {
-        let writes_everything = link.front().is_some_and(|ticket| ticket.spec.writes_everything());
         settle::forwarded(link, frame, desk);
-        if writes_everything && !is_open {
-            desk.shared.cache.clear();
-        }
         return;
     }
     let mut keys = Vec::new();

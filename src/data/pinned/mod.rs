@@ -25,8 +25,9 @@ pub mod transaction;
 
 use self::subscribe::Confirmations;
 use crate::command::{Need, Route, Spec};
+use crate::data::batch::Batch;
 use crate::data::forward;
-use crate::data::session::{Batch, Flow, Session};
+use crate::data::session::{Flow, Session};
 use crate::data::upstream::{Kind, Pin, Place};
 use crate::stats::{Counter, Gauge};
 use crate::wire::request::Request;
@@ -45,8 +46,6 @@ pub struct Own {
     pub reads_upstream: bool,
     /// The next request waits until every answer has come, and then looks what the link holds.
     pub is_settling: bool,
-    /// A command that may block is out.
-    pub is_blocked: bool,
 }
 
 impl Own {
@@ -86,6 +85,13 @@ pub enum Step {
     Last,
     /// Of nearside's own: no client waits for the answer. True if it must not fail.
     Silent(bool),
+}
+
+impl Step {
+    /// True for a command that may take as long as it wants.
+    pub const fn blocks(&self) -> bool {
+        matches!(self, Self::Block)
+    }
 }
 
 /// A command that needs an own link, from a session that may have one already.
@@ -178,7 +184,7 @@ pub fn dispatch(
 ) -> Flow {
     let is_clear = session.order.is_clear();
     let Some(own) = &mut session.own else {
-        return session.route(request, spec, None, batch);
+        return Flow::Barrier;
     };
     if own.is_settling {
         if !is_clear {
@@ -188,7 +194,6 @@ pub fn dispatch(
             return Flow::Barrier;
         };
         own.is_settling = false;
-        own.is_blocked = false;
         own.in_multi = pin.transaction.is_some();
         own.reads_upstream = pin.is_watching || pin.is_tracking;
     }
@@ -197,7 +202,8 @@ pub fn dispatch(
     }
     let reads_upstream = own.reads_upstream;
     let Some(spec) = spec else {
-        return session.route(request, None, None, batch);
+        session.unknown(request, batch);
+        return Flow::Next;
     };
     if is_deaf(session, batch) {
         if !spec.name.ends_with("subscribe") && spec.accepts(request.len()) {
@@ -217,7 +223,7 @@ pub fn dispatch(
         // server tracks only what it is asked on this connection.
         return plain(session, spec, request, batch);
     }
-    session.route(request, Some(spec), None, batch)
+    session.route(request, spec, None, batch)
 }
 
 /// True for a RESP2 client that is subscribed: it may say little, and reads no other replies.
@@ -273,11 +279,7 @@ fn answer_without_link(
 fn block(session: &mut Session, spec: &'static Spec, request: &Request<'_>, batch: &mut Batch<'_>) {
     let kind = Kind::Own(Box::new(Step::Block));
     forward::command_as(session, spec, request, kind, batch);
-    with_pin(session, batch, |pin| pin.is_blocked = true);
     session.client.is_blocked.store(true, Ordering::Relaxed);
-    if let Some(own) = &mut session.own {
-        own.is_blocked = true;
-    }
     batch.block.shift(Gauge::ClientsBlocked, 1);
     settle(session);
 }
@@ -329,13 +331,7 @@ fn try_link(session: &mut Session, batch: &mut Batch<'_>) -> bool {
     let id = batch.links.pin(link).map_or(0, |pin| pin.upstream_id);
     session.client.upstream_id.store(id, Ordering::Relaxed);
     session.link = Some(link);
-    session.own = Some(Own {
-        link,
-        in_multi: false,
-        reads_upstream: false,
-        is_settling: false,
-        is_blocked: false,
-    });
+    session.own = Some(Own { link, in_multi: false, reads_upstream: false, is_settling: false });
     let found = batch.links.get(link).map_or((db, proto), |link| (link.db, link.proto));
     turn(session, shared.get, found, (db, proto), batch);
     true
@@ -400,10 +396,7 @@ pub fn end(session: &mut Session, spec: &'static Spec, batch: &mut Batch<'_>) ->
     let word: &[u8] = if spec.name == "quit" { b"QUIT" } else { b"RESET" };
     forward::words(session, spec, &[word], kind, batch);
     with_pin(session, batch, |pin| pin.client = None);
-    session.own = None;
-    session.link = None;
-    session.client.upstream_id.store(0, Ordering::Relaxed);
-    session.client.clear_own();
+    session.leave_link();
     session.wait();
     true
 }

@@ -8,8 +8,9 @@
 use super::{Step, settle};
 use crate::command::Spec;
 use crate::command::replies::channel_key;
+use crate::data::batch::Batch;
 use crate::data::forward;
-use crate::data::session::{Batch, Session};
+use crate::data::session::Session;
 use crate::data::upstream::{Kind, Pin};
 use crate::keys::Prefix;
 use crate::wire::request::Request;

@@ -5,9 +5,10 @@
 
 use super::{Step, plain, settle};
 use crate::command::Spec;
+use crate::data::batch::Batch;
 use crate::data::forward;
 use crate::data::registry::Registry;
-use crate::data::session::{Batch, Session};
+use crate::data::session::Session;
 use crate::data::upstream::Kind;
 use crate::keys::Prefix;
 use crate::wire::number::parse_i64;

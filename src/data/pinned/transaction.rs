@@ -4,9 +4,10 @@
 
 use super::{Step, plain, settle};
 use crate::command::{self, Disposition, Flags, Need, Refusal, Route, Spec, errors};
+use crate::data::batch::Batch;
 use crate::data::forward;
 use crate::data::local::{self, Plan};
-use crate::data::session::{Batch, Flow, Session};
+use crate::data::session::{Flow, Session};
 use crate::data::upstream::{Kind, Place};
 use crate::scripts::{NO_SCRIPT, Verdict};
 use crate::stats::Counter;

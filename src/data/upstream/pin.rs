@@ -1,6 +1,7 @@
 //! What a link that one client has for itself holds of that client: a transaction, watched keys,
-//! subscriptions, tracking. Kept here, beside the socket that it is true of, and changed by
-//! answers only: a link goes back to the idle ones when nothing of it is left.
+//! subscriptions, tracking. Kept here, beside the socket that it is true of, and changed when the
+//! server has answered (WAIT makes a link sticky as soon as it is asked): a link goes back to the
+//! idle ones when nothing of it is left.
 
 use crate::command::Spec;
 use crate::data::local::Edit;
@@ -38,8 +39,6 @@ pub struct Pin {
     pub is_sticky: bool,
     /// It has prepared field sets (HIMPORT).
     pub has_fieldsets: bool,
-    /// A command that may block is out.
-    pub is_blocked: bool,
     /// Only for its present client: the server connects its number with what that client did.
     pub is_worn: bool,
     /// To be closed: nobody may use it any more.
@@ -117,7 +116,6 @@ impl Pin {
             is_monitor: false,
             is_sticky: false,
             has_fieldsets: false,
-            is_blocked: false,
             is_worn: false,
             is_over: false,
         }
@@ -133,8 +131,7 @@ impl Pin {
             || self.is_tracking
             || self.is_monitor
             || self.is_sticky
-            || self.has_fieldsets
-            || self.is_blocked)
+            || self.has_fieldsets)
     }
 
     /// True while it is subscribed to anything.

@@ -16,6 +16,19 @@ use std::rc::Rc;
 use std::sync::atomic::Ordering;
 use std::task::Waker;
 
+/// What keeps a link from being served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Condition {
+    /// Nothing.
+    Fit,
+    /// It may hold half a request.
+    Suspect,
+    /// It is not to be used any more.
+    Over,
+    /// The client whose own link this is must first read what it has been sent.
+    Choked,
+}
+
 impl Worker {
     /// Database and protocol of a link.
     pub fn link_kind(&self, index: usize) -> (u32, Proto) {
@@ -107,6 +120,18 @@ impl Worker {
         self.with_link(index, |link| link.is_over()).unwrap_or(true)
     }
 
+    /// What is to be done with a link before anything else. If it is choked, the task is woken when
+    /// it is no more.
+    pub fn condition(&self, index: usize, waker: &Waker) -> Condition {
+        let is_own = match self.state.borrow_mut().links.get(index) {
+            None => return Condition::Over,
+            Some(link) if link.is_suspect() => return Condition::Suspect,
+            Some(link) if link.is_over() => return Condition::Over,
+            Some(link) => link.pin.is_some(),
+        };
+        if is_own && self.is_choked(index, waker) { Condition::Choked } else { Condition::Fit }
+    }
+
     /// True if the client whose own link this is must first read what it has been sent; the task
     /// is then woken when it has.
     pub fn is_choked(&self, index: usize, waker: &Waker) -> bool {
@@ -151,9 +176,7 @@ impl Worker {
             return;
         };
         if session.order.is_clear() && session.client.leave_link() {
-            session.own = None;
-            session.link = None;
-            session.client.clear_own();
+            session.leave_link();
             if let Some(pin) = links.pin(index) {
                 pin.is_worn |= session.client.was_aimed_at();
             }
@@ -171,7 +194,7 @@ impl Worker {
         let mut state = self.state.borrow_mut();
         let mut blocked = Vec::new();
         state.links.each(|link| {
-            let pin = link.pin.as_ref().filter(|pin| pin.is_blocked && pin.upstream_id != 0);
+            let pin = link.pin.as_ref().filter(|pin| pin.upstream_id != 0 && link.is_blocked());
             blocked.extend(pin.map(|pin| (link.db, link.proto, pin.upstream_id)));
         });
         for (db, proto, id) in blocked {
@@ -188,11 +211,6 @@ impl Worker {
     pub fn suspect_links(&self) {
         self.state.borrow_mut().links.each(Pipeline::suspect);
         self.shared.flights.crash_all(self.number);
-    }
-
-    /// True if the link may hold half a request.
-    pub fn is_suspect(&self, index: usize) -> bool {
-        self.with_link(index, |link: &mut Pipeline| link.is_suspect()).unwrap_or(false)
     }
 
     /// Lets the clients go on that wait until a link has less to send, if it has.
@@ -314,15 +332,15 @@ impl Worker {
     pub fn settle(self: &Rc<Self>, index: usize) -> Result<(), Fault> {
         let settled = self.with_desk(index, |link, desk| {
             let result = settle::settle(link, desk);
-            (result, link.proto, std::mem::take(&mut desk.moved))
+            (result, link.proto, link.pin.is_some(), std::mem::take(&mut desk.moved))
         });
-        let Some((result, proto, moved)) = settled else {
+        let Some((result, proto, is_own, moved)) = settled else {
             return Ok(());
         };
         if !moved.is_empty() {
             self.move_walks(moved, proto);
         }
-        if self.is_own(index) {
+        if is_own {
             self.release(index);
         }
         result
@@ -385,10 +403,7 @@ fn lose_pin(link: &mut Pipeline, desk: &mut Desk<'_>) {
         return;
     };
     // What follows MULTI must not be executed without it, and may be on its way here.
-    let is_torn = session.own.take().is_some_and(|own| own.in_multi);
-    session.link = None;
-    session.client.upstream_id.store(0, Ordering::Relaxed);
-    session.client.clear_own();
+    let is_torn = session.leave_link().is_some_and(|own| own.in_multi);
     session.client.is_served();
     session.client.was_aimed_at();
     // Nobody else will say that the link has less to send.

@@ -1,0 +1,135 @@
+//! What a link knows of each answer that it awaits: whose it is, and what is to be done with it.
+
+use crate::cache::{Entry, Token};
+use crate::command::Spec;
+use crate::command::lua::Library;
+use crate::data::local::Edit;
+use crate::data::pinned::Step;
+use crate::data::script::Script;
+use crate::data::walk::Walk;
+use crate::units::clock::Tick;
+use bytes::Bytes;
+use std::collections::VecDeque;
+
+/// Names a client. The number tells a reused place from the old one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClientId {
+    /// The place in the worker's slab.
+    pub place: u32,
+    /// Counts connections.
+    pub number: u32,
+}
+
+/// Where one reply goes: a slot of a client's order.
+#[derive(Clone, Copy, Debug)]
+pub struct Waiter {
+    /// Who asked.
+    pub client: ClientId,
+    /// Which of its requests.
+    pub slot: u32,
+}
+
+/// The promise of one answer (of a read with its PTTL: two).
+#[derive(Debug)]
+pub struct Ticket {
+    /// Who asked first.
+    pub owner: Waiter,
+    /// Who joined (R5). Empty, and then without memory, for nearly every ticket.
+    pub joined: Vec<Waiter>,
+    /// The command.
+    pub spec: &'static Spec,
+    /// When it was asked.
+    pub asked_at: Tick,
+    /// Keys it names: that many of the front of `hashes`.
+    pub keys: u32,
+    /// Bytes of `texts` that belong to it.
+    pub text_len: u32,
+    /// What is done with the answer.
+    pub kind: Kind,
+}
+
+impl Ticket {
+    /// A ticket that names no keys and keeps no text.
+    #[inline]
+    pub const fn new(owner: Waiter, spec: &'static Spec, asked_at: Tick, kind: Kind) -> Self {
+        Self { owner, joined: Vec::new(), spec, asked_at, keys: 0, text_len: 0, kind }
+    }
+}
+
+/// What is done with an answer.
+#[derive(Debug)]
+pub enum Kind {
+    /// Delivered; what it may have changed is invalidated first.
+    Forward,
+    /// As [`Kind::Forward`], but its reply is to tell of nearside as well.
+    Edited(Box<Edit>),
+    /// Delivered, and perhaps stored.
+    Read(Read),
+    /// The values of several keys, and what is known of the others.
+    Parts(Box<Parts>),
+    /// A walk that needs several requests before it has an answer.
+    Walk(Box<Walk>),
+    /// On a client's own link: the answer changes what that link holds.
+    Own(Box<Step>),
+    /// Delivered as the answer to a forwarded command, unless the server has lost the script.
+    Script(Script),
+    /// FUNCTION LOAD of a library that was read.
+    Library(Box<Library>),
+}
+
+/// A read of one key.
+#[derive(Debug)]
+pub struct Read {
+    /// Hash of the key; also the first of its `hashes`.
+    pub hash: u64,
+    /// The right to fill and to be joined.
+    pub token: Option<Token>,
+    /// True if its reply is stored and a PTTL follows.
+    pub fills: bool,
+    /// The rule of its key.
+    pub rule: u16,
+    /// Bytes of its text that are the key; the rest are its arguments.
+    pub key_len: u32,
+    /// The database.
+    pub db: u32,
+    /// 2 or 3 where the reply differs between protocols, else 0.
+    pub proto: u8,
+    /// Name of its flight.
+    pub flight: u64,
+    /// True while clients of other workers may join it.
+    pub is_published: bool,
+    /// Set between the two answers, if the first was stored.
+    pub unproved: Option<Entry>,
+    /// True once the value was delivered: the next answer is the PTTL.
+    pub is_answered: bool,
+}
+
+/// An MGET of which some values were found here.
+#[derive(Debug)]
+pub struct Parts {
+    /// The values, in the order of the client's keys; `None` = asked upstream, in order.
+    pub values: Vec<Option<Bytes>>,
+    /// What was asked upstream, in order.
+    pub asked: Vec<Part>,
+    /// Answers of PTTLs still to come, as indices into `asked`.
+    pub probes: VecDeque<usize>,
+    /// True once the values were delivered.
+    pub is_answered: bool,
+}
+
+/// One key of an MGET that was asked upstream.
+#[derive(Debug)]
+pub struct Part {
+    /// The client's key.
+    pub key: Box<[u8]>,
+    /// Its hash.
+    pub hash: u64,
+    /// The right to fill.
+    pub token: Option<Token>,
+    /// True if a PTTL follows.
+    pub fills: bool,
+    /// The rule of its key.
+    pub rule: u16,
+    /// Set between the two answers.
+    pub unproved: Option<Entry>,
+}
