@@ -345,3 +345,36 @@ fn a_refused_redirection_keeps_no_link() {
         one.reads(reply);
     }
 }
+
+/// Whoever subscribes to one channel after another and asks elsewhere meanwhile (Celery does) must
+/// not miss what is said on the last: no subscription waits for the answer to the one before it.
+/// What comes behind them does.
+#[test]
+fn subscriptions_do_not_wait_for_each_other() {
+    let mut stage = Stage::new();
+    let (mut client, _data) = stage.pair();
+    client.send("SUBSCRIBE a");
+    let mut own = stage.own_link(41);
+    own.expect("SUBSCRIBE a");
+    client.send_all(&["SUBSCRIBE b c", "PSUBSCRIBE d*", "UNSUBSCRIBE", "PING"]);
+    own.expect("SUBSCRIBE b c");
+    own.expect("PSUBSCRIBE d*");
+    let confirm = |word: &str, channel: &str, count: u32| {
+        let (long, size) = (word.len(), channel.len());
+        format!("*3\r\n${long}\r\n{word}\r\n${size}\r\n{channel}\r\n:{count}\r\n")
+    };
+    let added = [("subscribe", "a"), ("subscribe", "b"), ("subscribe", "c"), ("psubscribe", "d*")];
+    for (count, (word, channel)) in (1..).zip(added) {
+        own.reply(&confirm(word, channel, count));
+    }
+    own.expect("UNSUBSCRIBE");
+    let taken = [("unsubscribe", "a"), ("unsubscribe", "b"), ("unsubscribe", "c")];
+    for (left, (word, channel)) in (1..=3).rev().zip(taken) {
+        own.reply(&confirm(word, channel, left));
+    }
+    for (count, (word, channel)) in (1..).zip(added).chain((1..=3).rev().zip(taken)) {
+        client.reads(&confirm(word, channel, count));
+    }
+    own.answer("PING", "*2\r\n$4\r\npong\r\n$0\r\n\r\n");
+    client.reads("*2\r\n$4\r\npong\r\n$0\r\n\r\n");
+}

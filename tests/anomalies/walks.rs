@@ -4,8 +4,8 @@
 use crate::stage::{Client, Link, Stage, request};
 use bytes::BytesMut;
 use nearside::data::ahead::Ahead;
-use nearside::data::pause::Held;
 use nearside::data::batch::Batch;
+use nearside::data::pause::Held;
 use nearside::data::session::Session;
 use nearside::data::settle::{Desk, settle};
 use nearside::data::upstream::{ClientId, Pipelines};

@@ -46,6 +46,8 @@ pub struct Own {
     pub reads_upstream: bool,
     /// The next request waits until every answer has come, and then looks what the link holds.
     pub is_settling: bool,
+    /// All that it waits for are more subscriptions: yet another need not wait for them.
+    pub is_subscribing: bool,
 }
 
 impl Own {
@@ -188,12 +190,18 @@ pub fn dispatch(
     };
     if own.is_settling {
         if !is_clear {
-            return Flow::Barrier;
+            // Each would reach the server a round trip later than the one before it, while what
+            // the client asks elsewhere goes on: a message to the last could be missed.
+            return match spec.filter(|spec| subscribe::adds(spec) && own.is_subscribing) {
+                Some(spec) => session.route(request, spec, None, batch),
+                None => Flow::Barrier,
+            };
         }
         let Some(pin) = batch.links.pin(own.link) else {
             return Flow::Barrier;
         };
         own.is_settling = false;
+        own.is_subscribing = false;
         own.in_multi = pin.transaction.is_some();
         own.reads_upstream = pin.is_watching || pin.is_tracking;
     }
@@ -331,7 +339,13 @@ fn try_link(session: &mut Session, batch: &mut Batch<'_>) -> bool {
     let id = batch.links.pin(link).map_or(0, |pin| pin.upstream_id);
     session.client.upstream_id.store(id, Ordering::Relaxed);
     session.link = Some(link);
-    session.own = Some(Own { link, in_multi: false, reads_upstream: false, is_settling: false });
+    session.own = Some(Own {
+        link,
+        in_multi: false,
+        reads_upstream: false,
+        is_settling: false,
+        is_subscribing: false,
+    });
     let found = batch.links.get(link).map_or((db, proto), |link| (link.db, link.proto));
     turn(session, shared.get, found, (db, proto), batch);
     true

@@ -56,7 +56,15 @@ pub fn ask(
         words.extend(channels.iter().map(Vec::as_slice));
         forward::words(session, spec, &words, kind, batch);
     }
+    if let Some(own) = &mut session.own {
+        own.is_subscribing = adds(spec) && (own.is_subscribing || !own.is_settling);
+    }
     settle(session);
+}
+
+/// True for a command that takes no subscription away.
+pub fn adds(spec: &Spec) -> bool {
+    matches!(spec.name, "subscribe" | "psubscribe" | "ssubscribe")
 }
 
 /// A channel or pattern as the server must know it.
