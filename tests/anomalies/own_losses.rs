@@ -175,11 +175,17 @@ fn a_slow_reader_keeps_its_own_link() {
         clients.iter().any(|client| client.unsent.load(Ordering::Relaxed) > 1 << 20)
     });
     own.reply("$1\r\ny\r\n");
-    // The link is looked at four times a second, of real time: each look has its chance to find
-    // it late. (Were there none in between, this test would show nothing, and not fail.)
-    for _ in 0..4 {
+    // All links of a worker are looked at equally often, on one thread: while others are found
+    // late at two looks of theirs, one after the other, this one was looked at twice, too.
+    for id in 42..44 {
+        let mut prompt = stage.client();
+        prompt.send_all(&["WATCH k", "GET k"]);
+        let mut silent = stage.own_link(id);
+        silent.answer("WATCH v1:k", OK);
+        silent.expect("GET v1:k");
+        prompt.reads(OK);
         stage.hands.advance(Duration::from_secs(10));
-        std::thread::sleep(Duration::from_millis(300));
+        prompt.reads(UNKNOWN);
     }
     client.reads(OK);
     assert!(client.next() == large.as_bytes());
