@@ -158,6 +158,22 @@ fn an_idle_link_that_is_closed_is_no_outage() {
     Stage::quiet(&mut stage.client(), &mut data);
 }
 
+/// WAIT counts from a message that stands for all that its client wrote: where upstream refuses
+/// that message, no number is told that would mean nothing.
+#[test]
+fn wait_without_its_message_tells_no_number() {
+    let mut stage = Stage::new();
+    let (mut client, mut data) = stage.pair();
+    client.send_all(&["SET a 1", "WAIT 1 0"]);
+    data.answer("SET v1:a 1", OK);
+    client.reads(OK);
+    let mut own = stage.own_link(41);
+    own.expect("PUBLISH system:nearside_wait ");
+    own.expect("WAIT 1 0");
+    own.reply("-NOPERM this user has no permissions to run the 'publish' command\r\n:1\r\n");
+    client.reads(UNKNOWN);
+}
+
 /// Who reads slowly what it has asked for is not taken for an upstream that does not answer.
 #[test]
 fn a_slow_reader_keeps_its_own_link() {

@@ -118,7 +118,7 @@ pub fn serve(
             // wrote, it wrote on the shared link: a message to nobody is the next thing the
             // replicas must have, so it stands for all that was written before.
             if !with_pin(session, batch, |pin| std::mem::replace(&mut pin.is_sticky, true)) {
-                silently(session, spec, &[b"PUBLISH", WAIT_CHANNEL, b""], false, batch);
+                silently(session, spec, &[b"PUBLISH", WAIT_CHANNEL, b""], true, batch);
             }
             block(session, spec, request, batch);
         }
