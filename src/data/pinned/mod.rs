@@ -202,9 +202,7 @@ pub fn dispatch(
     if is_deaf(session, batch) {
         if !spec.name.ends_with("subscribe") && spec.accepts(request.len()) {
             match spec.name {
-                // In this state the server's PONG is another.
-                "ping" => return plain(session, spec, request, batch),
-                "quit" | "reset" => {}
+                "ping" | "quit" | "reset" => {}
                 _ => return refuse_deaf(session, spec, batch),
             }
         }
