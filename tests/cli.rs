@@ -284,6 +284,8 @@ fn the_table_of_commands_follows_the_configuration() {
         ),
         ("BLPOP", "BLPOP | blocking | own link | 1 to last-1 | it may block its connection"),
         ("CLIENT ID", "CLIENT ID | connection | local | none"),
+        ("PING", "PING | connection | forwarded | none"),
+        ("EXISTS", "EXISTS | read | cached | 1 to last | of one key at a time"),
         (
             "CONFIG SET",
             "CONFIG SET | dangerous | forwarded | none | the answer tells of nearside as well",

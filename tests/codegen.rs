@@ -33,8 +33,8 @@ use crate::command::{
 
 ";
 
-/// Answered by the proxy.
-const LOCAL: &str = "auth echo hello ping quit readonly readwrite reset select client|getname \
+/// Answered by the proxy. (Not PING: no +PONG while upstream is down, or busy with a script.)
+const LOCAL: &str = "auth echo hello quit readonly readwrite reset select client|getname \
     client|capa client|help client|id client|info client|kill client|list client|no-evict \
     client|no-touch client|pause client|reply client|setinfo client|setname client|unblock \
     client|unpause acl|whoami config|rewrite";

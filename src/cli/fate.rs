@@ -88,7 +88,8 @@ pub(super) fn of_row(spec: &Spec, settings: &Settings) -> (Fate, String) {
     let note = match (disposition, fate) {
         (Disposition::Refuse(refusal), Fate::Refused) => errors::refusal_text(spec, refusal),
         (_, Fate::Steps) => "this version's keys, page by page".to_owned(),
-        (_, Fate::Cached) if spec.cache == CacheRule::Multi => "key by key".to_owned(),
+        (_, Fate::Cached) if spec.name == "mget" => "key by key".to_owned(),
+        (_, Fate::Cached) if spec.cache == CacheRule::Multi => "of one key at a time".to_owned(),
         (Disposition::Cacheable, Fate::Forwarded) => why_not_cached(spec, settings).to_owned(),
         (Disposition::Own(need), _) => need.reason().to_owned(),
         (Disposition::Script, _) if policy.prefixed => SCRIPT.to_owned(),

@@ -613,7 +613,7 @@ pub(super) static TABLE: [Spec; COUNT] = [
     Spec::new(388, "pfdebug", "2.8.9", 3, WRITE | DENYOOM | ADMIN, Dangerous).key(2),
     Spec::new(389, "pfmerge", "2.8.9", -2, WRITE | DENYOOM, MultiKeyWrite).range(1, -1, 1),
     Spec::new(390, "pfselftest", "2.8.9", 1, ADMIN, Dangerous),
-    Spec::new(391, "ping", "1.0.0", -1, FAST, Local).route(Route::Local),
+    Spec::new(391, "ping", "1.0.0", -1, FAST, Local),
     Spec::new(392, "psetex", "2.6.0", 4, WRITE | DENYOOM, Write).key(1),
     Spec::new(393, "psubscribe", "2.0.0", -2, PUBSUB | NOSCRIPT | LOADING | STALE, PubSub)
         .own(Need::Subscribe),

@@ -103,14 +103,13 @@ fn describe(core: &Core, client: &Client, proto: Proto) -> String {
         (client.wait.is_some(), 'b'),
         (follows, 't'),
         (follows, 'B'),
+        (core.store.changes.is_dirty(client.id), 'd'),
+        (client.no_evict, 'e'),
     ];
     for (set, flag) in kinds {
         if set {
             flags.push(flag);
         }
-    }
-    if client.no_evict {
-        flags.push('e');
     }
     if flags.is_empty() {
         flags.push('N');

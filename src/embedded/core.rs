@@ -274,9 +274,15 @@ impl Core {
         if !claim.accepts(args.len()) {
             return Some(Fault::arity(name));
         }
-        let queued = name == "exec" && client.queue.as_ref().is_some_and(|q| q.deny_oom);
         let short = self.max_memory > 0 && self.store.used() > self.max_memory;
-        if short && (claim.deny_oom() || queued) {
+        // What is queued takes memory, whatever it is.
+        let needs_memory = match (&client.queue, name) {
+            (None, _) => claim.deny_oom(),
+            (Some(queue), "exec") => queue.deny_oom,
+            (Some(_), "discard" | "quit" | "reset") => false,
+            (Some(_), _) => true,
+        };
+        if short && needs_memory {
             return Some(OUT_OF_MEMORY);
         }
         // In RESP2 a subscriber could not tell replies from messages.

@@ -108,77 +108,47 @@ impl PubSub {
     }
 }
 
+/// What SUBSCRIBE and its family are about, and the command as it is confirmed.
+fn asked(args: Args<'_>) -> (Sort, Vec<u8>) {
+    let word = args.at(0).to_ascii_lowercase();
+    let sort = if word.starts_with(b"p") { Sort::Patterns } else { Sort::Channels };
+    (sort, word)
+}
+
+/// SUBSCRIBE and PSUBSCRIBE.
 pub(super) fn subscribe(
     core: &mut Core,
     client: &mut Client,
     args: Args<'_>,
     out: &mut Out,
 ) -> Done {
-    begin(core, client, args, out, (Sort::Channels, b"subscribe"))
+    let (sort, word) = asked(args);
+    for name in args.from(1) {
+        core.pubsub.add(sort, client, name);
+        confirm(client, out, &word, Some(name));
+    }
+    Ok(())
 }
 
-pub(super) fn psubscribe(
-    core: &mut Core,
-    client: &mut Client,
-    args: Args<'_>,
-    out: &mut Out,
-) -> Done {
-    begin(core, client, args, out, (Sort::Patterns, b"psubscribe"))
-}
-
+/// UNSUBSCRIBE and PUNSUBSCRIBE: of what is named, or of all.
 pub(super) fn unsubscribe(
     core: &mut Core,
     client: &mut Client,
     args: Args<'_>,
     out: &mut Out,
 ) -> Done {
-    end(core, client, args, out, (Sort::Channels, b"unsubscribe"))
-}
-
-pub(super) fn punsubscribe(
-    core: &mut Core,
-    client: &mut Client,
-    args: Args<'_>,
-    out: &mut Out,
-) -> Done {
-    end(core, client, args, out, (Sort::Patterns, b"punsubscribe"))
-}
-
-fn begin(
-    core: &mut Core,
-    client: &mut Client,
-    args: Args<'_>,
-    out: &mut Out,
-    (sort, word): (Sort, &[u8]),
-) -> Done {
-    for name in args.from(1) {
-        core.pubsub.add(sort, client, name);
-        confirm(client, out, word, Some(name));
-    }
-    Ok(())
-}
-
-fn end(
-    core: &mut Core,
-    client: &mut Client,
-    args: Args<'_>,
-    out: &mut Out,
-    (sort, word): (Sort, &[u8]),
-) -> Done {
-    if args.len() > 1 {
-        for name in args.from(1) {
-            core.pubsub.remove(sort, client, name);
-            confirm(client, out, word, Some(name));
-        }
-        return Ok(());
-    }
-    let names = client.subscriptions.of(sort).clone();
-    for name in &names {
-        core.pubsub.remove(sort, client, name);
-        confirm(client, out, word, Some(name));
-    }
+    let (sort, word) = asked(args);
+    let all = client.subscriptions.of(sort).clone();
+    let names: Vec<&[u8]> = match args.len() {
+        1 => all.iter().map(|name| &**name).collect(),
+        _ => args.from(1).collect(),
+    };
     if names.is_empty() {
-        confirm(client, out, word, None);
+        confirm(client, out, &word, None);
+    }
+    for name in names {
+        core.pubsub.remove(sort, client, name);
+        confirm(client, out, &word, Some(name));
     }
     Ok(())
 }

@@ -213,7 +213,6 @@ pub(super) fn reset(core: &mut Core, client: &mut Client, _: Args<'_>, out: &mut
     client.db = 0;
     client.name = Bytes::new();
     client.replies = Replies::On;
-    client.no_evict = false;
     out.proto = Proto::Resp2;
     out.simple("RESET");
     Ok(())

@@ -94,13 +94,13 @@ pub(super) static ROWS: &[Row] = &[
     core("unwatch", transaction::unwatch),
     now("watch", transaction::watch),
     // Messages
-    core("psubscribe", pubsub::psubscribe),
+    core("psubscribe", pubsub::subscribe),
     core("publish", pubsub::publish),
     container("pubsub"),
     core("pubsub|channels", pubsub::channels),
     core("pubsub|numpat", pubsub::numpat),
     core("pubsub|numsub", pubsub::numsub),
-    core("punsubscribe", pubsub::punsubscribe),
+    core("punsubscribe", pubsub::unsubscribe),
     core("subscribe", pubsub::subscribe),
     core("unsubscribe", pubsub::unsubscribe),
     // Server

@@ -172,6 +172,12 @@ fn beyond_the_memory_limit_only_what_needs_none_runs() {
     assert_eq!(ask(&mut core, client, "SET j v"), REFUSED);
     let aborted = "-EXECABORT Transaction discarded because of previous errors.\\r\\n";
     assert_eq!(ask(&mut core, client, "EXEC"), aborted);
+    // A queue takes memory itself.
+    ask(&mut core, client, "MULTI");
+    for line in ["STRLEN k", "PING", "MULTI", "WATCH k"] {
+        assert_eq!(ask(&mut core, client, line), REFUSED, "{line}");
+    }
+    assert_eq!(ask(&mut core, client, "DISCARD"), "+OK\\r\\n");
     assert_eq!(ask(&mut core, client, "DEL k"), ":1\\r\\n");
     // Queued while there was room, run when there is none.
     ask(&mut core, client, "MULTI");
@@ -264,6 +270,27 @@ fn a_client_that_leaves_is_forgotten() {
     assert!(core.take_told().is_empty());
     assert!(!core.tracking.is_active() && !core.store.changes.tracked);
     assert!(core.store.changes.watched_by(tracker).is_empty());
+}
+
+#[test]
+fn flags_tell_what_a_client_is() {
+    let (mut core, client) = core(0);
+    let writer = core.connect();
+    let mut flags = |requests: &[&str]| {
+        for request in requests {
+            ask(&mut core, client, request);
+        }
+        ask(&mut core, writer, "SET k v");
+        let list = ask(&mut core, writer, &format!("CLIENT LIST ID {client}"));
+        list.split_once("flags=").unwrap().1.split(' ').next().unwrap().to_owned()
+    };
+    assert_eq!(flags(&[]), "N");
+    assert_eq!(flags(&["WATCH k"]), "d");
+    assert_eq!(flags(&["WATCH j", "MULTI"]), "xd");
+    // As in Redis, RESET leaves NO-EVICT as it is.
+    assert_eq!(flags(&["DISCARD", "CLIENT NO-EVICT ON", "SUBSCRIBE c"]), "Pe");
+    assert_eq!(flags(&["RESET"]), "e");
+    assert_eq!(flags(&["CLIENT NO-EVICT OFF", "BLPOP l 0"]), "b");
 }
 
 #[test]

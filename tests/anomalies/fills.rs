@@ -7,16 +7,6 @@ use std::time::Duration;
 const OLD: &str = "$3\r\nold\r\n";
 const NEW: &str = "$3\r\nnew\r\n";
 
-/// A read of `k` that must go upstream; answered with `reply`.
-fn refetch(client: &mut Client, link: &mut Link, reply: &str) {
-    client.send("GET k");
-    link.expect("GET v1:k");
-    link.expect("PTTL v1:k");
-    link.reply(reply);
-    link.reply(":-1\r\n");
-    client.reads(reply);
-}
-
 /// The reply of a read that began before a change would be stored after it, and stay for ever.
 #[test]
 fn a01_a_push_before_the_reply_refuses_the_fill() {
@@ -29,7 +19,7 @@ fn a01_a_push_before_the_reply_refuses_the_fill() {
     data.reply(OLD);
     data.reply(":-1\r\n");
     client.reads(OLD);
-    refetch(&mut client, &mut data, NEW);
+    client.fetches(&mut data, "GET k", NEW);
     assert_eq!(stage.count(Counter::StoreRaced), 1);
     stage.counted(Counter::StoreStored, 1);
     stage.hit(&mut client, "GET k", NEW);
@@ -43,7 +33,7 @@ fn a02_a_push_after_the_reply_removes_the_entry() {
     stage.fill(&mut client, &mut data, "GET k", OLD);
     stage.hit(&mut client, "GET k", OLD);
     stage.push(&[b"v1:k"]);
-    refetch(&mut client, &mut data, NEW);
+    client.fetches(&mut data, "GET k", NEW);
 }
 
 /// Between the value and its PTTL the entry exists; a push there must leave nothing behind.
@@ -59,7 +49,7 @@ fn a03_a_push_between_value_and_ttl_leaves_no_entry() {
     stage.push(&[b"v1:k"]);
     data.reply(":-1\r\n");
     stage.counted(Counter::StoreRaced, 1);
-    refetch(&mut client, &mut data, NEW);
+    client.fetches(&mut data, "GET k", NEW);
 }
 
 /// Until its PTTL has come, a value must not be served: its key may be about to end.
@@ -96,7 +86,7 @@ fn a04_a_fill_with_an_old_token_is_refused_beside_a_newer_entry() {
     data_one.reply(":-1\r\n");
     one.reads(OLD);
     // The refused fill has dropped the newer entry too: its client saw another value.
-    refetch(&mut two, &mut data_two, NEW);
+    two.fetches(&mut data_two, "GET k", NEW);
     assert_eq!(stage.count(Counter::StoreRaced), 1);
     stage.counted(Counter::StoreStored, 2);
     stage.hit(&mut one, "GET k", NEW);
@@ -144,7 +134,7 @@ fn a06_a_second_reply_with_other_bytes_is_not_stored() {
     }
     client.reads(NEW);
     client.reads(OLD);
-    refetch(&mut client, &mut data, NEW);
+    client.fetches(&mut data, "GET k", NEW);
     assert_eq!(stage.count(Counter::StoreRaced), 1);
 }
 
@@ -184,7 +174,7 @@ fn a21_a_flight_across_a_lost_link_does_not_fill() {
     data.reply(OLD);
     data.reply(":-1\r\n");
     client.reads(OLD);
-    refetch(&mut client, &mut data, NEW);
+    client.fetches(&mut data, "GET k", NEW);
 }
 
 /// A value whose key ends between GET and PTTL must be delivered and not kept.
@@ -200,7 +190,7 @@ fn a34_a_key_that_ends_before_its_ttl_is_asked_is_not_stored() {
         data.reply(pttl);
         client.reads(OLD);
         stage.counted(Counter::StoreShortTtl, 1);
-        refetch(&mut client, &mut data, NEW);
+        client.fetches(&mut data, "GET k", NEW);
     }
 }
 
@@ -217,7 +207,7 @@ fn an_error_is_delivered_and_not_stored() {
         data.reply(":-1\r\n");
         client.reads(error);
     }
-    refetch(&mut client, &mut data, NEW);
+    client.fetches(&mut data, "GET k", NEW);
     assert_eq!(stage.count(Counter::StoreErrorReply), 2);
 }
 
@@ -299,7 +289,7 @@ fn an_array_that_is_nil_is_a_hit_as_such_or_none() {
     client.reads("$-1\r\n");
     stage.hit(&mut client, "ZRANK k n", "$-1\r\n");
     // Both protocols share a stream's entries, but not this.
-    not_kept(&mut client, &mut data, "XRANGE", "s - + COUNT 0", "*-1\r\n");
+    not_kept(&mut client, &mut data, "XRANGE s - + COUNT 0", "*-1\r\n");
 }
 
 /// A module may answer an error for one of several items: that is no value.
@@ -307,7 +297,7 @@ fn an_array_that_is_nil_is_a_hit_as_such_or_none() {
 fn a_reply_with_an_error_inside_is_not_kept() {
     let mut stage = Stage::new();
     let (mut client, mut data) = stage.pair();
-    not_kept(&mut client, &mut data, "BF.MEXISTS", "k a b", "*2\r\n:1\r\n-ERR no\r\n");
+    not_kept(&mut client, &mut data, "BF.MEXISTS k a b", "*2\r\n:1\r\n-ERR no\r\n");
     stage.fill(&mut client, &mut data, "BF.MEXISTS k a b", "*2\r\n:1\r\n:0\r\n");
     stage.hit(&mut client, "BF.MEXISTS k a b", "*2\r\n:1\r\n:0\r\n");
 }
@@ -317,19 +307,13 @@ fn a_reply_with_an_error_inside_is_not_kept() {
 fn a_reply_of_another_protocol_is_not_shared() {
     let mut stage = Stage::new();
     let (mut client, mut data) = stage.pair();
-    not_kept(&mut client, &mut data, "HVALS", "k", "~1\r\n$1\r\nv\r\n");
+    not_kept(&mut client, &mut data, "HVALS k", "~1\r\n$1\r\nv\r\n");
 }
 
 /// Asked upstream each time.
-fn not_kept(client: &mut Client, link: &mut Link, name: &str, rest: &str, reply: &str) {
-    let key = rest.split(' ').next().unwrap();
+fn not_kept(client: &mut Client, link: &mut Link, command: &str, reply: &str) {
     for _ in 0..2 {
-        client.send(&format!("{name} {rest}"));
-        link.expect(&format!("{name} v1:{rest}"));
-        link.expect(&format!("PTTL v1:{key}"));
-        link.reply(reply);
-        link.reply(":-1\r\n");
-        client.reads(reply);
+        client.fetches(link, command, reply);
     }
 }
 

@@ -16,13 +16,11 @@ fn is_next(stage: &Stage, link: &mut Link) {
     link.expect("INCR v1:other");
 }
 
-fn refetched(client: &mut Client, link: &mut Link, reply: &str) {
-    client.send("GET k");
-    link.expect("GET v1:k");
-    link.expect("PTTL v1:k");
-    link.reply(reply);
-    link.reply(":-1\r\n");
-    client.reads(reply);
+/// The number by which nearside knows a client.
+fn id_of(client: &mut Client) -> String {
+    client.send("CLIENT ID");
+    let id = String::from_utf8(client.next()).unwrap();
+    id.trim_start_matches(':').trim_end().to_owned()
 }
 
 /// A transaction reveals a new value, and nobody has been told of the change: it is never
@@ -44,7 +42,7 @@ fn a13_a_value_that_exec_has_shown_is_not_followed_by_the_cached_one() {
     for reply in [OK, QUEUED, "*1\r\n$3\r\nnew\r\n"] {
         one.reads(reply);
     }
-    refetched(&mut two, &mut data, NEW);
+    two.fetches(&mut data, "GET k", NEW);
     stage.hit(&mut one, "GET k", NEW);
 }
 
@@ -61,7 +59,7 @@ fn a13_nor_one_that_a_watching_client_has_read() {
     own.answer("GET v1:k", NEW);
     one.reads(OK);
     one.reads(NEW);
-    refetched(&mut two, &mut data, OLD);
+    two.fetches(&mut data, "GET k", OLD);
     stage.hit(&mut two, "GET k", OLD);
     one.send_all(&["MULTI", "SET k x", "EXEC"]);
     own.answer("MULTI", OK);
@@ -70,7 +68,7 @@ fn a13_nor_one_that_a_watching_client_has_read() {
     for reply in [OK, QUEUED, "*-1\r\n"] {
         one.reads(reply);
     }
-    refetched(&mut two, &mut data, NEW);
+    two.fetches(&mut data, "GET k", NEW);
 }
 
 /// R7: a transaction begins on another link, so it waits for the write before it.
@@ -191,7 +189,7 @@ fn what_a_tracking_client_is_told_of_is_forgotten_before() {
     stage.hit(&mut plain, "GET k", OLD);
     own.write(&invalidation(&[b"v1:k", b"v2:k"]));
     assert_eq!(tracking.next(), invalidation(&[b"k"]));
-    refetched(&mut plain, &mut data, NEW);
+    plain.fetches(&mut data, "GET k", NEW);
     // A read that was asked before, and comes behind, is not stored.
     own.write(&invalidation(&[b"v1:k"]));
     assert_eq!(tracking.next(), invalidation(&[b"k"]));
@@ -203,7 +201,7 @@ fn what_a_tracking_client_is_told_of_is_forgotten_before() {
     data.reply(OLD);
     data.reply(":-1\r\n");
     plain.reads(OLD);
-    refetched(&mut plain, &mut data, NEW);
+    plain.fetches(&mut data, "GET k", NEW);
 }
 
 /// CLIENT UNBLOCK that comes late finds the connection it was meant for, or none: a link that it
@@ -213,9 +211,7 @@ fn a_late_unblock_hits_nobody_else() {
     let mut stage = Stage::new();
     let (mut two, mut data) = stage.pair();
     let (mut one, mut three) = (stage.client(), stage.client());
-    one.send("CLIENT ID");
-    let id = String::from_utf8(one.next()).unwrap();
-    let id = id.trim_start_matches(':').trim_end().to_owned();
+    let id = id_of(&mut one);
     one.send("BLPOP l 0");
     let mut own = stage.own_link(41);
     own.expect("BLPOP v1:l 0");
@@ -241,9 +237,7 @@ fn a_late_unblock_hits_nobody_else() {
 fn unblock_is_queued_in_a_transaction() {
     let mut stage = Stage::new();
     let (mut one, mut two) = (stage.client(), stage.client());
-    one.send("CLIENT ID");
-    let id = String::from_utf8(one.next()).unwrap();
-    let id = id.trim_start_matches(':').trim_end().to_owned();
+    let id = id_of(&mut one);
     one.send("BLPOP l 0");
     let mut own = stage.own_link(41);
     own.expect("BLPOP v1:l 0");
@@ -331,9 +325,7 @@ fn a_refused_redirection_keeps_no_link() {
     let mut stage = Stage::with("upstream.dedicated_max=1");
     let (mut one, mut data) = stage.pair();
     let mut two = stage.client();
-    one.send("CLIENT ID");
-    let id = String::from_utf8(one.next()).unwrap();
-    let id = id.trim_start_matches(':').trim_end().to_owned();
+    let id = id_of(&mut one);
     two.send(&format!("CLIENT TRACKING ON REDIRECT {id}"));
     assert!(two.next().starts_with(b"-ERR nearside redirects tracking only to"));
     one.send_all(&["MULTI", "EXEC", "INCR n"]);

@@ -158,6 +158,22 @@ fn an_idle_link_that_is_closed_is_no_outage() {
     Stage::quiet(&mut stage.client(), &mut data);
 }
 
+/// WAIT counts from a message that stands for all that its client wrote: where upstream refuses
+/// that message, no number is told that would mean nothing.
+#[test]
+fn wait_without_its_message_tells_no_number() {
+    let mut stage = Stage::new();
+    let (mut client, mut data) = stage.pair();
+    client.send_all(&["SET a 1", "WAIT 1 0"]);
+    data.answer("SET v1:a 1", OK);
+    client.reads(OK);
+    let mut own = stage.own_link(41);
+    own.expect("PUBLISH system:nearside_wait ");
+    own.expect("WAIT 1 0");
+    own.reply("-NOPERM this user has no permissions to run the 'publish' command\r\n:1\r\n");
+    client.reads(UNKNOWN);
+}
+
 /// Who reads slowly what it has asked for is not taken for an upstream that does not answer.
 #[test]
 fn a_slow_reader_keeps_its_own_link() {
@@ -175,11 +191,17 @@ fn a_slow_reader_keeps_its_own_link() {
         clients.iter().any(|client| client.unsent.load(Ordering::Relaxed) > 1 << 20)
     });
     own.reply("$1\r\ny\r\n");
-    // The link is looked at four times a second, of real time: each look has its chance to find
-    // it late. (Were there none in between, this test would show nothing, and not fail.)
-    for _ in 0..4 {
+    // All links of a worker are looked at equally often, on one thread: while others are found
+    // late at two looks of theirs, one after the other, this one was looked at twice, too.
+    for id in 42..44 {
+        let mut prompt = stage.client();
+        prompt.send_all(&["WATCH k", "GET k"]);
+        let mut silent = stage.own_link(id);
+        silent.answer("WATCH v1:k", OK);
+        silent.expect("GET v1:k");
+        prompt.reads(OK);
         stage.hands.advance(Duration::from_secs(10));
-        std::thread::sleep(Duration::from_millis(300));
+        prompt.reads(UNKNOWN);
     }
     client.reads(OK);
     assert!(client.next() == large.as_bytes());

@@ -254,14 +254,7 @@ impl Stage {
     /// Reads a key that is not cached, lets upstream answer, and waits until it is stored.
     pub(crate) fn fill(&self, client: &mut Client, link: &mut Link, command: &str, reply: &str) {
         let stored = self.count(Counter::StoreStored);
-        let (name, rest) = command.split_once(' ').unwrap();
-        let key = rest.split(' ').next().unwrap();
-        client.send(command);
-        link.expect(&format!("{name} v1:{rest}"));
-        link.expect(&format!("PTTL v1:{key}"));
-        link.reply(reply);
-        link.reply(":-1\r\n");
-        client.reads(reply);
+        client.fetches(link, command, reply);
         self.counted(Counter::StoreStored, stored + 1);
     }
 
@@ -542,6 +535,19 @@ impl Client {
     #[track_caller]
     pub(crate) fn asks(&mut self, words: &str, reply: &str) {
         self.send(words);
+        self.reads(reply);
+    }
+
+    /// A read that must go upstream, with the question for the key's TTL, and its answer.
+    #[track_caller]
+    pub(crate) fn fetches(&mut self, link: &mut Link, command: &str, reply: &str) {
+        let (name, rest) = command.split_once(' ').unwrap();
+        let key = rest.split(' ').next().unwrap();
+        self.send(command);
+        link.expect(&format!("{name} v1:{rest}"));
+        link.expect(&format!("PTTL v1:{key}"));
+        link.reply(reply);
+        link.reply(":-1\r\n");
         self.reads(reply);
     }
 

@@ -19,16 +19,6 @@ fn passes(client: &mut Client, link: &mut Link, reply: &str) {
     Stage::quiet(client, link);
 }
 
-/// A read that must go upstream and is stored again.
-fn refetch(client: &mut Client, link: &mut Link, reply: &str) {
-    client.send("GET k");
-    link.expect("GET v1:k");
-    link.expect("PTTL v1:k");
-    link.reply(reply);
-    link.reply(":-1\r\n");
-    client.reads(reply);
-}
-
 /// The tracking link of a stage whose rounds a test answers itself.
 fn taken(stage: &mut Stage) -> Link {
     stage.tracking.take().unwrap()
@@ -61,7 +51,7 @@ fn a18_a_new_link_does_not_revive_what_the_old_one_guarded() {
     drop(taken(&mut stage));
     stage.counted(Counter::InvalidationsReconnect, 1);
     stage.track();
-    refetch(&mut client, &mut data, NEW);
+    client.fetches(&mut data, "GET k", NEW);
 }
 
 /// A link whose other end is gone without a word looks like one on which nothing happens.
@@ -75,9 +65,9 @@ fn a19_hits_end_with_the_lease_of_a_half_open_link() {
     stage.hands.advance(X);
     stage.hit(&mut client, "GET k", OLD);
     stage.hands.advance(Duration::from_nanos(1));
-    refetch(&mut client, &mut data, OLD);
+    client.fetches(&mut data, "GET k", OLD);
     stage.hands.advance(X * 10);
-    refetch(&mut client, &mut data, NEW);
+    client.fetches(&mut data, "GET k", NEW);
     assert_eq!(stage.count(Counter::BypassLease), 2);
     assert_eq!(stage.count(Counter::LookupHit), 1);
 }
@@ -92,13 +82,13 @@ fn a20_after_a_pause_only_rounds_sent_after_it_extend_the_lease() {
     let start = stage.now();
     link.round();
     stage.hands.advance(Duration::from_secs(3));
-    refetch(&mut client, &mut data, OLD);
+    client.fetches(&mut data, "GET k", OLD);
     // Two answers that prove nothing later than the pause's beginning, ...
     for _ in 0..2 {
         link.confirm();
         link.round();
         assert_eq!(stage.app.shared().cache.tracking().synced_at(), start);
-        refetch(&mut client, &mut data, OLD);
+        client.fetches(&mut data, "GET k", OLD);
     }
     // ... and one that does.
     stage.counted(Counter::StoreStored, 4);
@@ -142,7 +132,7 @@ fn a23_nothing_is_stored_before_tracking_is_acknowledged() {
     stage.eventually("tracking is up", |stage| stage.app.shared().cache.tracking().is_up());
     data.reply(OLD);
     client.reads(OLD);
-    refetch(&mut client, &mut data, NEW);
+    client.fetches(&mut data, "GET k", NEW);
 }
 
 /// Until the first barrier is confirmed there is no lease, and who can be told of changes is not
@@ -206,13 +196,13 @@ fn a25_one_answer_is_no_barrier() {
     link.round();
     // Its answer came before the push: the lease must not cover the acknowledgement yet.
     assert_eq!(synced(&stage), start);
-    refetch(&mut client, &mut data, OLD);
+    client.fetches(&mut data, "GET k", OLD);
     stage.counted(Counter::StoreStored, 2);
     link.write(&invalidation(&[b"v1:k"]));
     link.confirm();
     link.round();
     assert_eq!(synced(&stage), acknowledged);
-    refetch(&mut client, &mut data, NEW);
+    client.fetches(&mut data, "GET k", NEW);
 }
 
 /// A server that is busy with a script answers -BUSY: no proof, and no reason to lose the cache.
@@ -228,7 +218,7 @@ fn a26_busy_rounds_do_not_count_and_do_not_end_the_link() {
         link.reply("-BUSY Redis is busy running a script.\r\n");
         stage.hands.advance(X / 2);
     }
-    refetch(&mut client, &mut data, OLD);
+    client.fetches(&mut data, "GET k", OLD);
     assert_eq!(stage.count(Counter::BypassLease), 1);
     stage.counted(Counter::StoreStored, 2);
     // One that counts, and whatever was sent before the clock moved; then all is well again.

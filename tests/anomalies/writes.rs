@@ -1,20 +1,11 @@
 //! A client that has seen a write, its own or another's, must never read what was before it.
 
-use crate::stage::{Client, Link, Stage};
+use crate::stage::Stage;
 use nearside::stats::Counter;
 
 const OLD: &str = "$3\r\nold\r\n";
 const NEW: &str = "$3\r\nnew\r\n";
 const UNKNOWN: &str = "-ERR proxy: outcome unknown: the upstream link broke\r\n";
-
-fn refetch(client: &mut Client, link: &mut Link, reply: &str) {
-    client.send("GET k");
-    link.expect("GET v1:k");
-    link.expect("PTTL v1:k");
-    link.reply(reply);
-    link.reply(":-1\r\n");
-    client.reads(reply);
-}
 
 /// A read that joins another client's flight would be told what was before its own write.
 #[test]
@@ -79,7 +70,7 @@ fn a09_a_write_is_seen_on_another_connection() {
     stage.hit(&mut two, "GET k", OLD);
     data.reply("+OK\r\n");
     one.reads("+OK\r\n");
-    refetch(&mut two, &mut data, NEW);
+    two.fetches(&mut data, "GET k", NEW);
 }
 
 /// The same between worker threads, many times: no thread keeps a copy of its own.
@@ -161,7 +152,7 @@ fn a13_a_read_that_bypasses_the_cache_ends_the_entry() {
     client.send("DUMP k");
     data.answer("DUMP v1:k", NEW);
     client.reads(NEW);
-    refetch(&mut client, &mut data, NEW);
+    client.fetches(&mut data, "GET k", NEW);
 }
 
 /// A write that failed may have failed because the key is not what the cache thinks it is.
@@ -179,7 +170,7 @@ fn a14_a_write_error_ends_the_entry_and_is_passed_on() {
         data.answer("LPUSH v1:k 1", error);
         client.reads(error);
     }
-    refetch(&mut client, &mut data, NEW);
+    client.fetches(&mut data, "GET k", NEW);
 }
 
 /// A write without an answer may have been executed: it is told, not repeated, and its keys go.

@@ -2,7 +2,7 @@
 //! and CONFIG what is nearside's.
 //!
 //! ```text
-//!   mod      PING, ECHO, SELECT, RESET, QUIT, and who answers the rest
+//!   mod      ECHO, SELECT, RESET, QUIT, and who answers the rest
 //!   hello    HELLO, AUTH
 //!   client   the CLIENT family; filter: which clients CLIENT LIST and CLIENT KILL mean
 //!   info     upstream's INFO with nearside's figures; ledger: where those are from
@@ -52,11 +52,6 @@ pub fn answer(
     }
     session.take_error();
     match spec.name {
-        "ping" => {
-            // No +PONG while upstream is down, or busy with a script: it answers, or nobody does.
-            forward::command(session, spec, request, batch);
-            return Flow::Next;
-        }
         "echo" => reply(session, |out, _| write::bulk(out, request.arg(1))),
         "select" => select(session, spec, request, batch),
         "hello" => hello::hello(session, spec, request, batch),

@@ -126,7 +126,7 @@ pub fn serve(
             // wrote, it wrote on the shared link: a message to nobody is the next thing the
             // replicas must have, so it stands for all that was written before.
             if !with_pin(session, batch, |pin| std::mem::replace(&mut pin.is_sticky, true)) {
-                silently(session, spec, &[b"PUBLISH", WAIT_CHANNEL, b""], false, batch);
+                silently(session, spec, &[b"PUBLISH", WAIT_CHANNEL, b""], true, batch);
             }
             block(session, spec, request, batch);
         }
@@ -216,9 +216,7 @@ pub fn dispatch(
     if is_deaf(session, batch) {
         if !spec.name.ends_with("subscribe") && spec.accepts(request.len()) {
             match spec.name {
-                // In this state the server's PONG is another.
-                "ping" => return plain(session, spec, request, batch),
-                "quit" | "reset" => {}
+                "ping" | "quit" | "reset" => {}
                 _ => return refuse_deaf(session, spec, batch),
             }
         }

@@ -86,7 +86,7 @@ pub fn inside(
             queue(session, spec, request, place, batch);
         }
         "client|unblock" => unblock(session, spec, request, batch),
-        "ping" | "echo" => queue(session, spec, request, Place::Theirs, batch),
+        "echo" => queue(session, spec, request, Place::Theirs, batch),
         // What nearside does itself it would do now, not at EXEC.
         "auth" | "hello" | "client|reply" | "client|kill" | "client|pause" | "client|unpause" => {
             refuse(session, spec, Refusal::InTransaction, batch);
