@@ -5,14 +5,13 @@ cleans up after queues that nobody reads any more: the worker logs the remedy, a
 
 import hashlib
 import os
-import subprocess
 import sys
 import time
 
 from celery import Celery, chain, chord, group
 from kombu.transport.redis import SWEEP_BINDINGS
 
-from until import LONG, fails, until
+from until import LONG, fails, running, until
 
 port = int(os.environ.get("JOBS_PORT") or sys.argv[1])
 app = Celery(
@@ -97,29 +96,17 @@ def controlled():
 
 def main():
     version = sys.argv[2]
-    worker = subprocess.Popen(
-        [sys.executable, "-m", "celery", "-A", "celery_jobs", "worker", "-c", "2", "-l", "info"],
-        cwd=os.path.dirname(os.path.abspath(__file__)),
-        env={**os.environ, "JOBS_PORT": str(port)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    try:
+    words = [sys.executable, "-m", "celery", "-A", "celery_jobs", "worker", "-c", "2", "-l", "info"]
+    with running(words, JOBS_PORT=str(port)) as (worker, said):
         jobs()
         controlled()
         app.control.shutdown()
-        said, _ = worker.communicate(timeout=LONG)
-        assert worker.returncode == 0
-        errors = [line for line in said.splitlines() if line.startswith("redis.exceptions")]
+        assert worker.wait(timeout=LONG) == 0
+        errors = [line for line in said().splitlines() if line.startswith("redis.exceptions")]
         errors = [line for line in errors if "NoScriptError" not in line]
         sweep = hashlib.sha1(SWEEP_BINDINGS.encode()).hexdigest()
         assert all(sweep in line and "scripts.allow" in line for line in errors), errors
         assert bool(errors) == bool(version)
-    except BaseException:
-        worker.kill()
-        print(worker.communicate()[0], file=sys.stderr)
-        raise
     print("ok")
 
 

@@ -3,7 +3,6 @@ and is tried again, one that is stopped, results by a blocking read. Arguments: 
 keys in force (rq empties a queue by a script that builds names, which a version refuses)."""
 
 import os
-import subprocess
 import sys
 import time
 from datetime import timedelta
@@ -16,7 +15,7 @@ from rq.job import JobStatus
 from rq.registry import FailedJobRegistry, FinishedJobRegistry, ScheduledJobRegistry
 from rq.worker import Worker
 
-from until import LONG, fails, until
+from until import LONG, fails, running, until
 
 
 def add(a, b):
@@ -91,26 +90,14 @@ def main():
     port, version = int(sys.argv[1]), sys.argv[2]
     url = f"redis://127.0.0.1:{port}"
     here = os.path.dirname(os.path.abspath(__file__))
-    worker = subprocess.Popen(
-        [sys.executable, "-m", "rq.cli", "worker", "--url", url, "--with-scheduler", "work"],
-        cwd=here,
-        env={**os.environ, "JOBS_PORT": str(port), "PYTHONPATH": here},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    try:
+    words = [sys.executable, "-m", "rq.cli", "worker", "--url", url, "--with-scheduler", "work"]
+    with running(words, JOBS_PORT=str(port), PYTHONPATH=here) as (worker, said):
         connection = redis.Redis.from_url(url, socket_timeout=2 * LONG)
         jobs(Queue("work", connection=connection), connection)
         emptied(connection, version)
         worker.terminate()
-        said, _ = worker.communicate(timeout=LONG)
-        assert worker.returncode == 0 and "redis.exceptions" not in said, said
+        assert worker.wait(timeout=LONG) == 0 and "redis.exceptions" not in said()
         assert Worker.count(connection) == 0
-    except BaseException:
-        worker.kill()
-        print(worker.communicate()[0], file=sys.stderr)
-        raise
     print("ok")
 
 

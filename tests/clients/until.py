@@ -1,6 +1,11 @@
-"""What the Python clients share: waiting for what must come, and errors that must."""
+"""What the Python clients share: waiting for what must come, errors that must, and programs that
+run beside them."""
 
 import contextlib
+import os
+import subprocess
+import sys
+import tempfile
 import time
 
 # Far more than any step needs: a limit of the tests, not a measure.
@@ -28,3 +33,29 @@ def fails(kind, *words):
         assert not missing, f"{missing} not in: {error}"
         return
     raise AssertionError(f"no {kind.__name__}")
+
+
+@contextlib.contextmanager
+def running(words, **env):
+    """A program in this folder, and what it has said so far: shown if the block fails. It says it
+    to a file: nobody reads while it runs, and a pipe that is full would stop it."""
+    with tempfile.TemporaryFile("w+") as log:
+        program = subprocess.Popen(
+            words,
+            cwd=os.path.dirname(os.path.abspath(__file__)),
+            env={**os.environ, **env},
+            stdout=log,
+            stderr=subprocess.STDOUT,
+        )
+
+        def said():
+            log.seek(0)
+            return log.read()
+
+        try:
+            yield program, said
+        except BaseException:
+            program.kill()
+            program.wait()
+            print(said(), file=sys.stderr)
+            raise
