@@ -1,7 +1,7 @@
 //! Scripts and functions through nearside: run, refused under a version, given again to a server
 //! that has lost them, and held back by the server's own rules.
 
-use crate::harness::{Conn, KINDS, Proxy, Server, eventually, request, show};
+use crate::harness::{Conn, KINDS, Kind, Proxy, Server, eventually, request, show};
 use nearside::scripts::Sha;
 
 const GET: &str = "return redis.call('GET', KEYS[1])";
@@ -206,6 +206,78 @@ fn under_a_version_a_script_that_builds_names_is_refused() {
             expect(&mut ours, &["EVALSHA", &sha(BUILDS), "1", "c", "1"], "+OK\r\n");
             expect(&mut ours, &["GET", "c:x"], "$1\r\n1\r\n");
         }
+    }
+}
+
+/// What Lua or the server takes otherwise than it looks: straight at the server each reaches a key
+/// that it is not given.
+const TRICKS: &[&str] = &[
+    "-- a\rredis.call('set', 'other', 1)",
+    "local a = 0xe-redis.call('append', 'other', ''):len()",
+    "redis.call('incr', tostring(KEYS[9]))",
+    "local function f() end redis.call('incr', 'other', f())",
+    "local function f(...) redis.call('incr', arg[1]) end f('other')",
+    "local arg = KEYS local function f(...) redis.call('incr', arg[1]) end f('other')",
+    "redis.call('incr', __redis__err__handler({err = 'other'}).err)",
+    "redis.call('incr', [[\n\rother]])",
+    "redis.call(ARGV[1], 'other')",
+    "local c = redis.call c('incr', 'other')",
+    "for _ = 1, 2 do local k = KEYS[1] k = 'other' redis.call('incr', k) end",
+    "local k = KEYS k[1] = 'other' redis.call('incr', KEYS[1])",
+    "('x'):gsub('.', function() redis.call('incr', 'other') end)",
+    "pcall(redis.call, 'incr', 'other')",
+    "local ok = pcall(function() return undeclared end) redis.call('incr', 'other')",
+];
+
+#[test]
+fn a_trick_is_refused_before_it_runs() {
+    for kind in KINDS {
+        let server = Server::start(kind);
+        let proxy = Proxy::start(&server.url(), &["keys.version = \"v1\""]);
+        let (mut direct, mut ours) = (server.dial(), proxy.dial());
+        for trick in TRICKS {
+            // Valkey has another name for its helper.
+            let trick = match kind {
+                Kind::Redis => (*trick).to_owned(),
+                Kind::Valkey => trick.replace("__redis__", "__server__"),
+            };
+            direct.words("FLUSHALL");
+            direct.ask(&["EVAL", &trick, "1", "a", "incr"]);
+            direct.words("UNLINK a");
+            assert_eq!(direct.words("DBSIZE"), b":1\r\n", "{kind:?}: no trick: {trick}");
+            direct.words("FLUSHALL");
+            for words in [["EVAL", &trick, "1", "a", "incr"], ["EVAL", &trick, "0", "a", "incr"]] {
+                let answer = String::from_utf8(ours.ask(&words)).unwrap();
+                assert!(answer.starts_with("-ERR nearside refuses script"), "{trick}: {answer}");
+            }
+            assert_eq!(direct.words("DBSIZE"), b":0\r\n", "{trick}");
+        }
+    }
+}
+
+/// What a server itself refuses, nearside leaves to it: its words are what clients know.
+#[test]
+fn what_no_server_executes_is_the_servers_to_refuse() {
+    for kind in KINDS {
+        let server = Server::start(kind);
+        let proxy = Proxy::start(&server.url(), &["keys.version = \"v1\""]);
+        let (mut direct, mut ours) = (server.dial(), proxy.dial());
+        for script in [
+            "return redis.call()",
+            "return redis.call('incr')",
+            "return redis.call('set', 'other')",
+            "return redis.call('subscribe', 'other')",
+            "return undeclared",
+            "return print('a')",
+            "return loadfile('a')",
+            "undeclared = 1",
+        ] {
+            let ask = ["EVAL", script, "1", "a"];
+            let theirs = direct.ask(&ask);
+            assert_eq!(theirs.first(), Some(&b'-'), "{script}");
+            assert_eq!(show(&ours.ask(&ask)), show(&theirs), "{script}");
+        }
+        assert_eq!(direct.words("DBSIZE"), b":0\r\n");
     }
 }
 

@@ -17,6 +17,7 @@ mod lex;
 mod names;
 mod parse;
 mod syntax;
+mod value;
 
 use std::fmt;
 
@@ -67,6 +68,8 @@ pub enum Why {
     Channel(&'static str),
     /// A value may be a key or not.
     Unclear,
+    /// It has a key outlive the call that it was given to.
+    Kept,
 }
 
 impl fmt::Display for Fault {
@@ -100,6 +103,7 @@ impl fmt::Display for Why {
             Self::Channel(name) => {
                 write!(f, "'{}' publishes to a channel that a key names", spoken(name))
             }
+            Self::Kept => write!(f, "it keeps a key for a later call"),
             Self::Unclear => write!(f, "a value may be a key, or something else"),
         }
     }
@@ -138,11 +142,17 @@ fn read(text: &[u8]) -> Result<syntax::Chunk, Fault> {
     }
     // `#!lua flags=no-writes`: for the server. Its line break stays, so that lines keep their
     // numbers.
-    let code = if text.starts_with(b"#!") {
-        let end = memchr::memchr(b'\n', text).unwrap_or(text.len());
-        text.get(end..).unwrap_or_default()
-    } else {
-        text
+    let code = match text.strip_prefix(b"#!") {
+        Some(header) => {
+            let end = memchr::memchr(b'\n', header).unwrap_or(header.len());
+            let (header, code) = header.split_at_checked(end).unwrap_or_default();
+            // Servers may have other engines, which run other languages.
+            if header.split(u8::is_ascii_whitespace).next() != Some(b"lua") {
+                return Err(Fault { line: 1, why: Why::NotLua });
+            }
+            code
+        }
+        None => text,
     };
     parse::parse(code)
 }

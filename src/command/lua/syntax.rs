@@ -8,9 +8,12 @@ pub(super) struct Chunk {
     pub(super) body: Block,
     /// Its functions, by number.
     pub(super) functions: Vec<Function>,
-    /// How many local variables it has in all.
-    pub(super) locals: usize,
+    /// Of each local variable, by number: the [`Function::frame`] that declares it; 0 = the script.
+    pub(super) locals: Vec<usize>,
 }
+
+/// The number of a local variable of which nothing is known: it is none of [`Chunk::locals`].
+pub(super) const UNKNOWN: usize = usize::MAX;
 
 impl Chunk {
     /// The names that `redis.register_function` is given by its statements.
@@ -47,6 +50,26 @@ pub(super) struct Function {
     pub(super) params: Vec<usize>,
     /// Its statements.
     pub(super) body: Block,
+    /// Functions counted by where they begin, from 1: one within another has the higher number.
+    pub(super) frame: usize,
+}
+
+impl Function {
+    /// True if it ends with a `return`, whatever happens; else it may give no value at all.
+    pub(super) fn returns(&self) -> bool {
+        returns(&self.body)
+    }
+}
+
+fn returns(block: &Block) -> bool {
+    match block.last() {
+        Some((_, Stat::Return(_))) => true,
+        // Of `if` with `else`, and of `do`: one block more than conditions.
+        Some((_, Stat::Run(conditions, blocks))) => {
+            blocks.len() > conditions.len() && blocks.iter().all(returns)
+        }
+        _ => false,
+    }
 }
 
 /// Statements, each with its line.
