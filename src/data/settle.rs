@@ -134,7 +134,7 @@ fn by_kind(link: &mut Pipeline, frame: &Frame<'_>, desk: &mut Desk<'_>) -> Resul
         Some(Kind::Walk(_)) => walk::step(link, frame.bytes(), desk),
         Some(Kind::Own(_)) => answer::take(link, frame, desk),
         Some(Kind::Script(_)) => script::answer(link, frame, desk),
-        Some(Kind::Library(_)) => script::loaded(link, frame, desk),
+        Some(Kind::Call(_)) => script::called(link, frame, desk),
     }
 }
 
@@ -510,7 +510,7 @@ pub fn fail_front(link: &mut Pipeline, mut lost: Lost, desk: &mut Desk<'_>) {
         }
         Kind::Walk(_)
         | Kind::Script(_)
-        | Kind::Library(_)
+        | Kind::Call(_)
         | Kind::Forward(Effect::None | Effect::Edit(_)) => {}
     }
     desk.block.command(ticket.spec.index, true, 1 + ticket.joined.len() as u64);

@@ -109,26 +109,14 @@ impl fmt::Display for Why {
     }
 }
 
-/// A library of functions, by its text.
-#[derive(Debug)]
-pub struct Library {
-    /// Its name.
-    pub name: Box<[u8]>,
-    /// Its functions, as far as their names are written out.
-    pub functions: Vec<Box<[u8]>>,
-    /// Why they are refused, if one of them may use a key that it is not given.
-    pub fault: Option<Fault>,
-}
-
-/// Reads a library as FUNCTION LOAD takes it; `None` if it says no name.
-pub fn library(text: &[u8]) -> Option<Library> {
-    let header = text.strip_prefix(b"#!")?.split(|&byte| byte == b'\n').next()?;
-    let mut words = header.split(u8::is_ascii_whitespace);
-    let name = words.find_map(|word| word.strip_prefix(b"name="))?;
-    let chunk = read(text);
-    let functions = chunk.as_ref().map(syntax::Chunk::registered).unwrap_or_default();
-    let fault = chunk.and_then(|chunk| flow::check(&chunk, true)).err();
-    Some(Library { name: name.into(), functions, fault })
+/// Says if every function of a library uses the keys that it is given, and no other. Its text is
+/// what FUNCTION LOAD takes.
+pub fn check_library(text: &[u8]) -> Result<(), Fault> {
+    // Without it, it would be anybody's language.
+    if !text.starts_with(b"#!") {
+        return Err(Fault { line: 1, why: Why::NotLua });
+    }
+    flow::check(&read(text)?, true)
 }
 
 /// Says if a script uses the elements of `KEYS`, and no other key.

@@ -15,34 +15,6 @@ pub(super) struct Chunk {
 /// The number of a local variable of which nothing is known: it is none of [`Chunk::locals`].
 pub(super) const UNKNOWN: usize = usize::MAX;
 
-impl Chunk {
-    /// The names that `redis.register_function` is given by its statements.
-    pub(super) fn registered(&self) -> Vec<Box<[u8]>> {
-        self.body.iter().filter_map(|(_, stat)| registered(stat).map(Into::into)).collect()
-    }
-}
-
-fn registered(stat: &Stat) -> Option<&[u8]> {
-    let Stat::Call(Expr::Call(call)) = stat else {
-        return None;
-    };
-    let Expr::Index(place) = &call.callee else {
-        return None;
-    };
-    let is_api = matches!(&place.0, Expr::Global(name) if matches!(&**name, b"redis" | b"server"));
-    if !is_api || !matches!(&place.1, Expr::Text(name) if &**name == b"register_function") {
-        return None;
-    }
-    match &*call.args {
-        [Expr::Text(name), _] => Some(name),
-        [Expr::Table(entries)] => entries.iter().find_map(|(name, value)| match value {
-            Expr::Text(value) if &**name == b"function_name" => Some(&**value),
-            _ => None,
-        }),
-        _ => None,
-    }
-}
-
 /// A function.
 #[derive(Debug, Default)]
 pub(super) struct Function {

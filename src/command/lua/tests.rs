@@ -1,6 +1,6 @@
 //! Scripts of real libraries, and each reason by itself.
 
-use super::{TEXT_MAX, check, library};
+use super::{TEXT_MAX, check, check_library};
 use std::fmt::Write as _;
 
 /// As libraries send them: `(whose, script)`.
@@ -338,7 +338,7 @@ fn scripts_that_do_not_say_why() {
 fn a_library_keeps_no_key_for_later() {
     let fault = |body: &str| {
         let text = format!("#!lua name=a flags=no\n{body}");
-        library(text.as_bytes()).unwrap().fault.map(|fault| fault.to_string())
+        check_library(text.as_bytes()).err().map(|fault| fault.to_string())
     };
     for fine in [
         "local count = 0 redis.register_function('f', function(keys) count = count + 1 \

@@ -8,7 +8,7 @@ use crate::data::forward;
 use crate::data::local::{self, Plan};
 use crate::data::session::{Batch, Flow, Session};
 use crate::data::upstream::{Kind, Place};
-use crate::scripts::{NO_SCRIPT, Verdict};
+use crate::scripts::{NO_SCRIPT, Scripts, Verdict};
 use crate::stats::Counter;
 use crate::wire::number::parse_i64;
 use crate::wire::request::Request;
@@ -154,18 +154,17 @@ fn script(
     batch: &mut Batch<'_>,
 ) {
     match batch.shared.scripts.judge(spec, |index| request.arg(index)) {
-        Verdict::Pass(_) => {
-            if spec.name == "function|load" {
-                // Nobody may call it by an older reading.
-                batch.shared.scripts.read_library(request.arg(request.len() - 1));
-            }
-            queue(session, spec, request, Place::Theirs, batch);
-        }
+        Verdict::Pass(_) => queue(session, spec, request, Place::Theirs, batch),
         Verdict::NoScript => {
             let mut reply = BytesMut::new();
             write::error(&mut reply, NO_SCRIPT);
             let kind = Kind::Own(Box::new(Step::Queue(Place::Ours(reply.freeze()))));
             forward::words(session, spec, &[b"PING"], kind, batch);
+        }
+        Verdict::Unread => {
+            let text = Scripts::unread(request.arg(1));
+            batch.block.add(Counter::RejectedUnsupported, 1);
+            poison(session, spec, batch, |out| write::error(out, text.as_bytes()));
         }
         Verdict::Refused(text) => {
             batch.block.add(Counter::RejectedUnsupported, 1);
