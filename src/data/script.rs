@@ -18,7 +18,8 @@
 //! WITHCODE), and the call follows the answer on the same link, or is refused. The library where it
 //! was last is asked for first, and then all. A function that is in none is the server's to refuse,
 //! as is one whose library may not be asked for. Its client's next request waits for the call;
-//! others do not wait. Within MULTI no answer comes before EXEC, so there it is refused.
+//! others do not wait. Within MULTI no answer comes before EXEC, so EXEC waits for it
+//! ([`exec`](crate::data::pinned::exec)).
 //!
 //! A script may touch keys that it does not declare. While one is out, its client gets no hits
 //! (R6); its declared keys are invalidated before its answer is delivered (R4); what it wrote
@@ -55,6 +56,9 @@ pub enum Script {
         argc: usize,
     },
 }
+
+/// Names of functions that are to be read.
+pub type Functions = Vec<Box<[u8]>>;
 
 /// FCALL of a function that is read before it is called; the rest of the request is its ticket's
 /// text.
@@ -221,7 +225,7 @@ fn read_first(
 }
 
 /// Asks for the text of one library, or of all.
-fn ask_for(out: &mut BytesMut, library: Option<&[u8]>) {
+pub fn ask_for(out: &mut BytesMut, library: Option<&[u8]>) {
     let list: [&[u8]; 3] = [b"FUNCTION", b"LIST", b"WITHCODE"];
     match library {
         None => forward::write_words(out, &list),
@@ -244,7 +248,8 @@ pub fn called(link: &mut Pipeline, frame: &Frame<'_>, desk: &mut Desk<'_>) -> Re
         return Err(Fault::Stray);
     };
     let scripts = &desk.shared.scripts;
-    let heard = scripts.hear(&call.function, frame.bytes()).ok_or(Fault::Shape)?;
+    let heard =
+        scripts.hear(std::slice::from_ref(&call.function), frame.bytes()).ok_or(Fault::Shape)?;
     let (kept, mut hashes) = (BytesMut::from(kept), Vec::new());
     let Some(mut ticket) = link.pop(|hash| hashes.push(hash)) else {
         return Err(Fault::Stray);

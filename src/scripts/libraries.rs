@@ -20,12 +20,12 @@ use std::sync::Arc;
 /// Texts, and functions, that are remembered at most; then all are forgotten.
 const COUNT_MAX: usize = 10_000;
 
-/// What the server's FUNCTION LIST says of one function.
+/// What the server's FUNCTION LIST says of some functions.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Heard {
-    /// It is in no library that was listed.
+    /// They are in no library that was listed.
     Nowhere,
-    /// It uses no key but those that it is given.
+    /// Those that were listed use no key but those that they are given.
     Fine,
     /// The text of the error.
     Refused(String),
@@ -64,9 +64,8 @@ impl<'a> Listed<'a> {
         })
     }
 
-    fn has(&self, function: &[u8]) -> bool {
-        let name = |listed| field(listed, b"name").and_then(reply::bulk);
-        self.functions.clone().filter_map(name).any(|name| *spoken(name) == *function)
+    fn names(&self) -> impl Iterator<Item = &'a [u8]> {
+        self.functions.clone().filter_map(|listed| field(listed, b"name").and_then(reply::bulk))
     }
 }
 
@@ -92,23 +91,31 @@ impl Libraries {
         self.known.read().homes.get(&spoken(function)).cloned()
     }
 
-    /// Takes the server's answer to FUNCTION LIST WITHCODE; `None` if it is none.
-    pub(super) fn hear(&self, function: &[u8], answer: &[u8]) -> Option<Heard> {
+    /// Takes the server's answer to FUNCTION LIST WITHCODE, which was asked for the sake of these
+    /// functions; `None` if it is none.
+    pub(super) fn hear(&self, functions: &[Box<[u8]>], answer: &[u8]) -> Option<Heard> {
         if answer.first() != Some(&b'*') {
             return None;
         }
-        let spoken = spoken(function);
+        let mut wanted: Vec<_> = functions.iter().map(|name| spoken(name)).collect();
+        wanted.sort_unstable();
+        let mut heard = Heard::Nowhere;
         for listed in reply::elements(answer) {
             let library = Listed::of(listed)?;
-            if library.has(&spoken) {
+            let mut fault = None;
+            for name in library.names() {
+                let spoken = spoken(name);
+                if wanted.binary_search(&spoken).is_err() {
+                    continue;
+                }
                 self.settle(spoken, library.name);
-                return Some(match self.read(library.text) {
-                    None => Heard::Fine,
-                    Some(fault) => Heard::Refused(refusal(function, library.name, &fault)),
-                });
+                if let Some(fault) = fault.get_or_insert_with(|| self.read(library.text)) {
+                    return Some(Heard::Refused(refusal(name, library.name, fault)));
+                }
+                heard = Heard::Fine;
             }
         }
-        Some(Heard::Nowhere)
+        Some(heard)
     }
 
     fn settle(&self, function: Box<[u8]>, library: &[u8]) {
@@ -139,21 +146,12 @@ impl Libraries {
     }
 }
 
-/// What is said of a function that cannot be read where it is called.
-pub(super) fn unread(function: &[u8]) -> String {
-    refused(function, "within MULTI its library cannot be read right before it runs")
-}
-
 fn refusal(function: &[u8], library: &[u8], fault: &str) -> String {
-    refused(function, &format!("library '{}', {fault}", library.escape_ascii()))
-}
-
-fn refused(function: &[u8], why: &str) -> String {
-    let name = function.escape_ascii();
+    let (name, library) = (function.escape_ascii(), library.escape_ascii());
     format!(
-        "ERR nearside refuses function '{name}', {why}. Under a key prefix a function may touch no \
-         key but those that it is given. If it does, list \"function:{name}\" in \
-         scripts.allow; or have no keys.version and no keys.prefix"
+        "ERR nearside refuses function '{name}', library '{library}', {fault}. Under a key prefix \
+         a function may touch no key but those that it is given. If it does, list \
+         \"function:{name}\" in scripts.allow; or have no keys.version and no keys.prefix"
     )
 }
 
@@ -201,7 +199,7 @@ mod tests {
     fn hear(libraries: &Libraries, function: &str, text: &str) -> Heard {
         let [two, three] = listed("lib", &["f", "other"], text).map(|one| {
             let answer = format!("*1\r\n{one}");
-            libraries.hear(function.as_bytes(), answer.as_bytes()).unwrap()
+            libraries.hear(&[function.as_bytes().into()], answer.as_bytes()).unwrap()
         });
         assert_eq!(two, three);
         two
@@ -223,7 +221,24 @@ mod tests {
         }
         assert_eq!(libraries.home(b"F").as_deref(), Some(&b"lib"[..]));
         assert_eq!(hear(&libraries, "gone", FINE), Heard::Nowhere);
-        assert_eq!(libraries.hear(b"f", b"*0\r\n"), Some(Heard::Nowhere));
+        assert_eq!(libraries.hear(&[(*b"f").into()], b"*0\r\n"), Some(Heard::Nowhere));
+    }
+
+    #[test]
+    fn of_several_functions_each_counts() {
+        let libraries = Libraries::default();
+        let [one, two] = [("a", "f", FINE), ("b", "g", BUILDS)]
+            .map(|(name, function, text)| listed(name, &[function], text)[0].clone());
+        let answer = format!("*2\r\n{one}{two}");
+        let hear = |names: &[&str]| {
+            let names: Vec<_> = names.iter().map(|name| name.as_bytes().into()).collect();
+            libraries.hear(&names, answer.as_bytes()).unwrap()
+        };
+        assert_eq!(hear(&["gone", "F", "f"]), Heard::Fine);
+        assert_eq!(hear(&["gone"]), Heard::Nowhere);
+        for names in [&["f", "g"][..], &["z", "g", "f", "a"], &["G"]] {
+            assert!(matches!(hear(names), Heard::Refused(text) if text.contains("'g'")));
+        }
     }
 
     #[test]
@@ -231,7 +246,7 @@ mod tests {
         let libraries = Libraries::default();
         for answer in ["+OK\r\n", "$-1\r\n", "*1\r\n+OK\r\n", "*1\r\n*2\r\n$1\r\na\r\n$1\r\nb\r\n"]
         {
-            assert_eq!(libraries.hear(b"f", answer.as_bytes()), None, "{answer}");
+            assert_eq!(libraries.hear(&[(*b"f").into()], answer.as_bytes()), None, "{answer}");
         }
         // Another engine's, or one whose text says nothing of an engine.
         for text in ["#!js name=lib\nreturn 1", "return 1", ""] {

@@ -185,14 +185,10 @@ impl Scripts {
         self.libraries.home(function)
     }
 
-    /// The text of the error where a function is called that cannot be read first.
-    pub fn unread(function: &[u8]) -> String {
-        libraries::unread(function)
-    }
-
-    /// Takes the server's answer to FUNCTION LIST WITHCODE; `None` if it is none.
-    pub fn hear(&self, function: &[u8], answer: &[u8]) -> Option<Heard> {
-        self.libraries.hear(function, answer)
+    /// Takes the server's answer to FUNCTION LIST WITHCODE, which was asked for the sake of these
+    /// functions; `None` if it is none.
+    pub fn hear(&self, functions: &[Box<[u8]>], answer: &[u8]) -> Option<Heard> {
+        self.libraries.hear(functions, answer)
     }
 
     fn judge_text(&self, text: &[u8]) -> Verdict {

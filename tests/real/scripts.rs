@@ -431,31 +431,91 @@ fn a_function_is_read_on_any_link() {
     }
 }
 
+/// Within MULTI the server answers nothing before EXEC, so EXEC waits until they were read.
+#[test]
+fn functions_in_a_transaction_are_read_before_exec() {
+    for kind in KINDS {
+        let server = Server::start(kind);
+        let mut direct = server.dial();
+        let always = ["keys.version = \"v1\"", "cache.admission = \"always\""];
+        let proxy = Proxy::start(&server.url(), &always);
+        for hello in ["2", "3"] {
+            direct.words("FLUSHALL");
+            direct.ask(&["FUNCTION", "LOAD", "REPLACE", LIBRARY]);
+            let (mut ours, mut other) = (proxy.dial(), proxy.dial());
+            ours.words(&format!("HELLO {hello}"));
+            let all = ["MULTI", "SET a 0", "FCALL put 1 a b", "FCALL gone 0", "EXEC", "GET a"];
+            let all = all.map(|line| request(&line.split(' ').collect::<Vec<_>>()));
+            other.words("GET a");
+            ours.send(&all.concat());
+            assert_eq!(ours.reply(), b"+OK\r\n");
+            for _ in 0..3 {
+                assert_eq!(ours.reply(), b"+QUEUED\r\n");
+            }
+            let executed = ours.reply();
+            let begins = executed.starts_with(b"*3\r\n+OK\r\n+OK\r\n-ERR Function not found");
+            assert!(begins, "{}", show(&executed));
+            assert_eq!(ours.reply(), b"$1\r\nb\r\n");
+            expect(&mut other, &["GET", "a"], "$1\r\nb\r\n");
+            // Whatever it was when it was queued.
+            ours.words("WATCH a");
+            ours.words("MULTI");
+            ours.words("SET a 1");
+            assert_eq!(ours.words("FCALL put 1 a c"), b"+QUEUED\r\n");
+            direct.ask(&["FUNCTION", "LOAD", "REPLACE", LIBRARY_BUILDS]);
+            let answer = String::from_utf8(ours.words("EXEC")).unwrap();
+            assert!(answer.starts_with("-EXECABORT Transaction discarded"), "{answer}");
+            assert!(answer.contains("'put', library 'lib', line 3: it builds a name"), "{answer}");
+            expect(&mut ours, &["GET", "a"], "$1\r\nb\r\n");
+            // It has ended, also at the server.
+            assert_eq!(ours.words("EXEC"), b"-ERR EXEC without MULTI\r\n");
+            ours.words("MULTI");
+            ours.words("FCALL put 1 a c");
+            assert_eq!(ours.words("DISCARD"), b"+OK\r\n");
+            direct.ask(&["FUNCTION", "LOAD", "REPLACE", LIBRARY]);
+            ours.words("MULTI");
+            ours.words("FCALL put 1 a c");
+            assert!(ours.words("EXEC now").starts_with(b"-"));
+            ours.words("MULTI");
+            ours.words("FCALL put 1 a d");
+            assert_eq!(show(&ours.words("EXEC")), show(b"*1\r\n+OK\r\n"));
+            // A watched key that was changed is the server's to see.
+            ours.words("WATCH a");
+            ours.words("MULTI");
+            ours.words("FCALL put 1 a e");
+            other.words("SET a f");
+            let nil = if hello == "2" { "*-1\r\n" } else { "_\r\n" };
+            assert_eq!(show(&ours.words("EXEC")), show(nil.as_bytes()));
+            expect(&mut ours, &["GET", "a"], "$1\r\nf\r\n");
+            assert_eq!(direct.words("DBSIZE"), b":1\r\n", "nothing else was executed");
+        }
+    }
+}
+
 #[test]
 fn a_function_that_cannot_be_read_is_not_called() {
     for kind in KINDS {
         let server = Server::start(kind);
         let mut direct = server.dial();
         direct.ask(&["FUNCTION", "LOAD", LIBRARY]);
-        let proxy = Proxy::start(&server.url(), &["keys.version = \"v1\""]);
-        let mut ours = proxy.dial();
-        // No answer comes before EXEC.
-        ours.words("MULTI");
-        expect_refused(&mut ours, "within MULTI its library cannot be read");
-        assert!(ours.words("EXEC").starts_with(b"-EXECABORT"));
-        expect(&mut ours, &["FCALL", "put", "1", "a", "b"], "+OK\r\n");
-        direct.words("FLUSHALL");
         // A user who may call it, but not ask for it.
         let user = "ACL SETUSER blind on >secret ~* &* +@all -function|list";
         assert_eq!(direct.words(user), b"+OK\r\n");
         let url = format!("redis://blind:secret@127.0.0.1:{}", server.port);
         let proxy = Proxy::start(&url, &["keys.version = \"v1\""]);
-        let answer = proxy.dial().words("FCALL put 1 a b");
+        let mut ours = proxy.dial();
+        let answer = ours.words("FCALL put 1 a b");
         assert!(answer.starts_with(b"-NOPERM"), "{}", show(&answer));
+        ours.words("MULTI");
+        ours.words("SET c 1");
+        ours.words("FCALL put 1 a b");
+        let answer = String::from_utf8(ours.words("EXEC")).unwrap();
+        assert!(answer.starts_with("-EXECABORT") && answer.contains(": NOPERM"), "{answer}");
         assert_eq!(direct.words("DBSIZE"), b":0\r\n", "nothing was executed");
         let allow = ["keys.version = \"v1\"", "scripts.allow = [\"function:put\"]"];
         let proxy = Proxy::start(&url, &allow);
         let mut ours = proxy.dial();
+        expect(&mut ours, &["FCALL", "put", "1", "a", "b"], "+OK\r\n");
         ours.words("MULTI");
         assert_eq!(ours.words("FCALL put 1 a b"), b"+QUEUED\r\n");
         assert_eq!(show(&ours.words("EXEC")), show(b"*1\r\n+OK\r\n"));

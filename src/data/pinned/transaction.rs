@@ -2,13 +2,13 @@
 //! know is added here: a command that nearside answers stands in the queue as a PING, whose place
 //! in EXEC's reply its answer takes, and what nearside refuses makes the server refuse EXEC.
 
-use super::{Step, plain, settle};
+use super::{Step, exec, plain, settle};
 use crate::command::{self, Disposition, Flags, Need, Refusal, Route, Spec, errors};
 use crate::data::forward;
 use crate::data::local::{self, Plan};
 use crate::data::session::{Batch, Flow, Session};
 use crate::data::upstream::{Kind, Place};
-use crate::scripts::{NO_SCRIPT, Scripts, Verdict};
+use crate::scripts::{NO_SCRIPT, Verdict};
 use crate::stats::Counter;
 use crate::wire::number::parse_i64;
 use crate::wire::request::Request;
@@ -69,10 +69,19 @@ pub fn inside(
     match spec.name {
         _ if is_denied(spec, batch) => refuse(session, spec, Refusal::Denied, batch),
         "exec" | "discard" => {
-            let kind = Kind::Own(Box::new(Step::End));
-            forward::command_as(session, spec, request, kind, batch);
-            if let Some(own) = &mut session.own {
+            let calls = session.own.as_mut().map(|own| {
                 own.in_multi = false;
+                std::mem::take(&mut own.calls)
+            });
+            // (EXEC with arguments is refused.)
+            match calls.filter(|calls| !calls.is_empty()) {
+                Some(calls) if spec.name == "exec" && spec.accepts(request.len()) => {
+                    exec::ask(session, spec, calls, batch);
+                }
+                _ => {
+                    let kind = Kind::Own(Box::new(Step::End));
+                    forward::command_as(session, spec, request, kind, batch);
+                }
             }
             settle(session);
         }
@@ -162,9 +171,10 @@ fn script(
             forward::words(session, spec, &[b"PING"], kind, batch);
         }
         Verdict::Unread => {
-            let text = Scripts::unread(request.arg(1));
-            batch.block.add(Counter::RejectedUnsupported, 1);
-            poison(session, spec, batch, |out| write::error(out, text.as_bytes()));
+            if let Some(own) = &mut session.own {
+                own.calls.push(request.arg(1).into());
+            }
+            queue(session, spec, request, Place::Theirs, batch);
         }
         Verdict::Refused(text) => {
             batch.block.add(Counter::RejectedUnsupported, 1);
