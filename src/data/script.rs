@@ -150,15 +150,9 @@ fn by_name(
     let argc = request.len();
     let script = if is_kept { Script::Name { sha, argc } } else { Script::Text(sha) };
     let slot = session.order.leave_hole();
-    link.push(Ticket {
-        owner: Waiter { client: batch.me, slot },
-        joined: Vec::new(),
-        spec,
-        asked_at: batch.view.now,
-        keys,
-        text_len,
-        kind: Kind::Script(script),
-    });
+    let owner = Waiter { client: batch.me, slot };
+    let ticket = Ticket::new(owner, spec, batch.view.now, Kind::Script(script));
+    link.push(Ticket { keys, text_len, ..ticket });
     session.waits_for_link = link.hand_over();
 }
 
@@ -210,15 +204,9 @@ fn read_first(
     ask_for(&mut link.output, home.as_deref());
     let call = Call { function: function.into(), argc: request.len(), is_narrow: home.is_some() };
     let slot = session.order.leave_hole();
-    link.push(Ticket {
-        owner: Waiter { client: batch.me, slot },
-        joined: Vec::new(),
-        spec,
-        asked_at: batch.view.now,
-        keys,
-        text_len,
-        kind: Kind::Call(Box::new(call)),
-    });
+    let owner = Waiter { client: batch.me, slot };
+    let ticket = Ticket::new(owner, spec, batch.view.now, Kind::Call(Box::new(call)));
+    link.push(Ticket { keys, text_len, ..ticket });
     session.waits_for_link = link.hand_over();
     session.out_mask = u64::MAX;
     session.wait();

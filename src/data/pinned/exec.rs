@@ -42,15 +42,9 @@ pub fn ask(
     session.wait();
     let link = batch.links.at(session.db, session.proto);
     script::ask_for(&mut link.output, None);
-    link.push(Ticket {
-        owner: Waiter { client: batch.me, slot },
-        joined: Vec::new(),
-        spec,
-        asked_at: batch.view.now,
-        keys: 0,
-        text_len: 0,
-        kind: Kind::Exec(Box::new(Exec { functions, refusal: None })),
-    });
+    let owner = Waiter { client: batch.me, slot };
+    let kind = Kind::Exec(Box::new(Exec { functions, refusal: None }));
+    link.push(Ticket::new(owner, spec, batch.view.now, kind));
     link.wake();
 }
 
