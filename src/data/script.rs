@@ -14,11 +14,19 @@
 //! along. Nobody waits for anything, and nothing is executed twice: `-NOSCRIPT` says that nothing
 //! was. In a transaction nothing is mended.
 //!
+//! Under a prefix a function is called in two steps: its library is asked for (FUNCTION LIST
+//! WITHCODE), and the call follows the answer on the same link, or is refused. The library where it
+//! was last is asked for first, and then all. A function that is in none is the server's to refuse,
+//! as is one whose library may not be asked for. Its client's next request waits for the call;
+//! others do not wait. Within MULTI no answer comes before EXEC, so EXEC waits for it
+//! ([`exec`](crate::data::pinned::exec)).
+//!
 //! A script may touch keys that it does not declare. While one is out, its client gets no hits
 //! (R6); its declared keys are invalidated before its answer is delivered (R4); what it wrote
 //! beside them is heard of from the tracking link.
 
 use crate::command::{Spec, keys};
+use crate::data::Shared;
 use crate::data::batch::Batch;
 use crate::data::forward;
 use crate::data::order::Frame;
@@ -26,8 +34,9 @@ use crate::data::pinned;
 use crate::data::session::{Flow, Session};
 use crate::data::settle::{self, Desk, Fault};
 use crate::data::upstream::{Kind, Pipeline, Ticket, Waiter};
-use crate::scripts::{NO_SCRIPT, Sha, Verdict};
-use crate::stats::Counter;
+use crate::scripts::{Heard, NO_SCRIPT, Sha, Verdict};
+use crate::stats::{Counter, Outcome};
+use crate::units::clock::Tick;
 use crate::wire::request::Request;
 use crate::wire::write;
 use bytes::BytesMut;
@@ -49,6 +58,20 @@ pub enum Script {
     },
 }
 
+/// Names of functions that are to be read.
+pub type Functions = Vec<Box<[u8]>>;
+
+/// FCALL of a function that is read before it is called; the rest of the request is its ticket's
+/// text.
+#[derive(Debug)]
+pub struct Call {
+    function: Box<[u8]>,
+    /// How many arguments the request has.
+    argc: usize,
+    /// True if only the library was asked for in which it was last.
+    is_narrow: bool,
+}
+
 /// Serves a request of the scripting family.
 pub fn serve(
     session: &mut Session,
@@ -64,9 +87,11 @@ pub fn serve(
             pass(session, spec, request, sha, batch);
             session.out_mask = u64::MAX;
         }
-        // The library may be on its way.
-        Verdict::Refused(_) if is_function(spec) && !session.order.is_clear() => {
-            return Flow::Barrier;
+        Verdict::Unread => {
+            if pinned::for_script(session, batch) == Flow::Barrier {
+                return Flow::Barrier;
+            }
+            read_first(session, spec, request, batch);
         }
         Verdict::NoScript => refuse(session, spec, NO_SCRIPT, batch),
         Verdict::Refused(text) => refuse(session, spec, text.as_bytes(), batch),
@@ -87,12 +112,6 @@ fn pass(
     sha: Option<Sha>,
     batch: &mut Batch<'_>,
 ) {
-    if spec.name == "function|load"
-        && let Some(library) = batch.shared.scripts.read_library(request.arg(request.len() - 1))
-    {
-        forward::command_as(session, spec, request, Kind::Library(Box::new(library)), batch);
-        return;
-    }
     let is_name = matches!(spec.name, "evalsha" | "evalsha_ro");
     match sha {
         Some(sha) if !is_name => {
@@ -116,6 +135,36 @@ fn by_name(
     let link = batch.links.of(session);
     let is_there = link.given.is_there(sha);
     let text = if is_there { None } else { shared.scripts.text(sha) };
+    write::array(&mut link.output, request.len());
+    if let Some(text) = &text {
+        write::bulk(&mut link.output, with_text(spec));
+        write::bulk(&mut link.output, text);
+        link.given.note(sha, true);
+    } else {
+        write::bulk(&mut link.output, request.arg(0));
+        write::bulk(&mut link.output, request.arg(1));
+    }
+    let from = link.output.len();
+    let keys = write_rest(link, spec, request, shared);
+    let is_kept = text.is_none() && link.output.len() - from <= KEPT_MAX;
+    let text_len = if is_kept { link.keep_output(from) } else { 0 };
+    let argc = request.len();
+    let script = if is_kept { Script::Name { sha, argc } } else { Script::Text(sha) };
+    let slot = session.order.leave_hole();
+    let owner = Waiter { client: batch.me, slot };
+    let ticket = Ticket::new(owner, spec, batch.view.now, Kind::Script(script));
+    link.push(Ticket { keys, text_len, ..ticket });
+    session.waits_for_link = link.hand_over();
+}
+
+/// The command that takes a script's text where this one takes its name.
+fn with_text(spec: &Spec) -> &'static [u8] {
+    if spec.name == "evalsha_ro" { b"EVAL_RO" } else { b"EVAL" }
+}
+
+/// Writes what stands behind the text, or the name of a script or function, and names its keys;
+/// how many they are.
+fn write_rest(link: &mut Pipeline, spec: &Spec, request: &Request<'_>, shared: &Shared) -> u32 {
     let (mut named, mut behind_keys) = (0, 0);
     keys::for_each(
         spec,
@@ -127,16 +176,6 @@ fn by_name(
             behind_keys = at + 1;
         },
     );
-    write::array(&mut link.output, request.len());
-    if let Some(text) = &text {
-        write::bulk(&mut link.output, with_text(spec));
-        write::bulk(&mut link.output, text);
-        link.given.note(sha, true);
-    } else {
-        write::bulk(&mut link.output, request.arg(0));
-        write::bulk(&mut link.output, request.arg(1));
-    }
-    let from = link.output.len();
     for (at, argument) in request.from(0).enumerate().skip(2) {
         if (3..behind_keys).contains(&at) {
             forward::write_key(&mut link.output, argument, &shared.prefix);
@@ -144,36 +183,107 @@ fn by_name(
             write::bulk(&mut link.output, argument);
         }
     }
-    let is_kept = text.is_none() && link.output.len() - from <= KEPT_MAX;
-    let text_len = if is_kept { link.keep_output(from) } else { 0 };
-    let argc = request.len();
-    let script = if is_kept { Script::Name { sha, argc } } else { Script::Text(sha) };
-    let owner = Waiter { client: batch.me, slot: session.order.leave_hole() };
-    let ticket = Ticket::new(owner, spec, batch.view.now, Kind::Script(script));
-    link.push(Ticket { keys: named, text_len, ..ticket });
+    named
+}
+
+/// FCALL of a function that has to be read first: its library is asked for, and the call follows
+/// its answer. Nothing else of this client goes out before that.
+fn read_first(
+    session: &mut Session,
+    spec: &'static Spec,
+    request: &Request<'_>,
+    batch: &mut Batch<'_>,
+) {
+    let shared = batch.shared;
+    let function = request.arg(1);
+    let home = shared.scripts.home(function);
+    let link = batch.links.of(session);
+    let from = link.output.len();
+    let keys = write_rest(link, spec, request, shared);
+    let text_len = link.keep_output(from);
+    link.output.truncate(from);
+    ask_for(&mut link.output, home.as_deref());
+    let call = Call { function: function.into(), argc: request.len(), is_narrow: home.is_some() };
+    let slot = session.order.leave_hole();
+    let owner = Waiter { client: batch.me, slot };
+    let ticket = Ticket::new(owner, spec, batch.view.now, Kind::Call(Box::new(call)));
+    link.push(Ticket { keys, text_len, ..ticket });
     session.waits_for_link = link.hand_over();
+    session.out_mask = u64::MAX;
+    session.wait();
 }
 
-/// The command that takes a script's text where this one takes its name.
-fn with_text(spec: &Spec) -> &'static [u8] {
-    if spec.name == "evalsha_ro" { b"EVAL_RO" } else { b"EVAL" }
+/// Asks for the text of one library, or of all.
+pub fn ask_for(out: &mut BytesMut, library: Option<&[u8]>) {
+    let list: [&[u8]; 3] = [b"FUNCTION", b"LIST", b"WITHCODE"];
+    match library {
+        None => forward::write_words(out, &list),
+        Some(name) => {
+            let [function, list, with_code] = list;
+            forward::write_words(out, &[function, list, b"LIBRARYNAME", name, with_code]);
+        }
+    }
 }
 
-fn is_function(spec: &Spec) -> bool {
-    matches!(spec.name, "fcall" | "fcall_ro")
-}
-
-/// The answer to FUNCTION LOAD: from now on its functions may be called, if they may at all.
-pub fn loaded(link: &mut Pipeline, frame: &Frame<'_>, desk: &mut Desk<'_>) -> Result<(), Fault> {
-    let Some(ticket) = link.front() else {
+/// The libraries of the server, before a call of one of their functions: it follows, or is refused.
+/// One that is in none of them is the server's to refuse.
+pub fn called(link: &mut Pipeline, frame: &Frame<'_>, desk: &mut Desk<'_>) -> Result<(), Fault> {
+    // They cannot be asked for (-NOPERM, -BUSY), so neither can the function.
+    if frame.bytes().first() == Some(&b'-') {
+        settle::forwarded(link, frame, desk);
+        return Ok(());
+    }
+    let Some((Ticket { kind: Kind::Call(call), .. }, kept)) = link.front_read() else {
         return Err(Fault::Stray);
     };
-    let kind = std::mem::replace(&mut ticket.kind, Kind::Forward);
-    if let (Kind::Library(library), false) = (kind, frame.bytes().first() == Some(&b'-')) {
-        desk.shared.scripts.keep_library(*library);
+    let scripts = &desk.shared.scripts;
+    let heard =
+        scripts.hear(std::slice::from_ref(&call.function), frame.bytes()).ok_or(Fault::Shape)?;
+    let (kept, mut hashes) = (BytesMut::from(kept), Vec::new());
+    let Some(mut ticket) = link.pop(|hash| hashes.push(hash)) else {
+        return Err(Fault::Stray);
+    };
+    let Kind::Call(call) = &mut ticket.kind else {
+        return Err(Fault::Stray);
+    };
+    match heard {
+        Heard::Refused(text) => {
+            desk.block.add(Counter::RejectedUnsupported, 1);
+            let mut error = BytesMut::new();
+            write::error(&mut error, text.as_bytes());
+            settle::deliver(&ticket, &Frame::Borrowed(&error), Outcome::Bypass, desk);
+            return Ok(());
+        }
+        // It may have gone to another library.
+        Heard::Nowhere if call.is_narrow => {
+            call.is_narrow = false;
+            let from = link.output.len();
+            link.output.extend_from_slice(&kept);
+            link.keep_output(from);
+            link.output.truncate(from);
+            ask_for(&mut link.output, None);
+        }
+        Heard::Nowhere | Heard::Fine => {
+            write::array(&mut link.output, call.argc);
+            write::bulk(&mut link.output, ticket.spec.name.as_bytes());
+            write::bulk(&mut link.output, &call.function);
+            link.output.extend_from_slice(&kept);
+            ticket.kind = Kind::Forward;
+            ticket.text_len = 0;
+        }
     }
-    settle::forwarded(link, frame, desk);
+    send(link, ticket, hashes, desk.now);
     Ok(())
+}
+
+/// The next request of a ticket that was taken off has been written.
+fn send(link: &mut Pipeline, mut ticket: Ticket, hashes: Vec<u64>, now: Tick) {
+    for hash in hashes {
+        link.name_key(hash);
+    }
+    ticket.asked_at = now;
+    link.push(ticket);
+    link.wake();
 }
 
 /// The answer to a script.
@@ -219,14 +329,9 @@ fn is_mended(link: &mut Pipeline, error: &[u8], desk: &mut Desk<'_>) -> Result<b
     write::bulk(&mut link.output, with_text(ticket.spec));
     write::bulk(&mut link.output, &text);
     link.output.extend_from_slice(&kept);
-    for hash in hashes {
-        link.name_key(hash);
-    }
     ticket.kind = Kind::Script(Script::Text(sha));
     ticket.text_len = 0;
-    ticket.asked_at = desk.now;
-    link.push(ticket);
-    link.wake();
+    send(link, ticket, hashes, desk.now);
     link.given.note(sha, true);
     Ok(true)
 }

@@ -8,7 +8,7 @@ use crate::command::{Flags, ReplyShape, Spec, replies};
 use crate::config::OnDown;
 use crate::data::order::Frame;
 use crate::data::output::SHARE_MIN;
-use crate::data::pinned::{Step, answer, notice};
+use crate::data::pinned::{Step, answer, exec, notice};
 use crate::data::upstream::{Kind, Parts, Pipeline, Ticket};
 use crate::data::worker::Clients;
 use crate::data::{Shared, consult, script, split, walk};
@@ -43,7 +43,7 @@ pub struct Desk<'w> {
     pub block: &'w Block,
     /// Scratch for rewritten replies.
     pub scratch: &'w mut BytesMut,
-    /// Walks that go on in another database, whose link this is not.
+    /// Walks that go on in another database, whose link this is not, and EXECs to be sent.
     pub moved: Vec<(u32, Ticket)>,
     /// When the bytes were read.
     pub now: Tick,
@@ -137,7 +137,8 @@ fn by_kind(link: &mut Pipeline, frame: &Frame<'_>, desk: &mut Desk<'_>) -> Resul
         Some(Kind::Walk(_)) => walk::step(link, frame.bytes(), desk),
         Some(Kind::Own(_)) => answer::take(link, frame, desk),
         Some(Kind::Script(_)) => script::answer(link, frame, desk),
-        Some(Kind::Library(_)) => script::loaded(link, frame, desk),
+        Some(Kind::Call(_)) => script::called(link, frame, desk),
+        Some(Kind::Exec(_)) => exec::heard(link, frame, desk),
     }
 }
 
@@ -445,6 +446,14 @@ pub enum Lost {
 }
 
 impl Lost {
+    /// As it must be said of a command before which something else was asked.
+    const fn beforehand(self) -> Self {
+        match self {
+            Self::NotExecuted(why) | Self::OutcomeUnknown(why) => Self::NotExecuted(why),
+            Self::Busy => Self::Busy,
+        }
+    }
+
     /// As it must be said of a command of which an earlier step was executed.
     const fn in_part(self) -> Self {
         match self {
@@ -496,7 +505,14 @@ pub fn fail_front(link: &mut Pipeline, mut lost: Lost, desk: &mut Desk<'_>) {
                 return deliver(&ticket, &Frame::Borrowed(&text), Outcome::Local, desk);
             }
         }
-        Kind::Forward | Kind::Edited(_) | Kind::Walk(_) | Kind::Script(_) | Kind::Library(_) => {}
+        Kind::Call(_) => lost = lost.beforehand(),
+        // The transaction is still open on another link: the connection ends with it.
+        Kind::Exec(_) => {
+            desk.block.command(ticket.spec.index, true, 1);
+            let lost = Lost::NotExecuted("upstream is down");
+            return desk.clients.fail(ticket.owner, lost, OnDown::Close);
+        }
+        Kind::Forward | Kind::Edited(_) | Kind::Walk(_) | Kind::Script(_) => {}
     }
     desk.block.command(ticket.spec.index, true, 1 + ticket.joined.len() as u64);
     for waiter in std::iter::once(ticket.owner).chain(ticket.joined) {

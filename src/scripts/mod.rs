@@ -4,6 +4,7 @@
 //!   EVAL, SCRIPT LOAD --> text --(SHA1)--> memory: bounded, text and verdict
 //!   EVALSHA ------------> SHA1 ----------> pass | no such script | refused, and why
 //!   -NOSCRIPT ----------> SHA1 ----------> the text again, to be sent once more
+//!   FCALL --> FUNCTION LIST WITHCODE ----> pass | refused, and why
 //! ```
 //!
 //! Without a key prefix every script passes; the texts are kept so that a server which has lost
@@ -11,7 +12,16 @@
 //! rewritten, so a script is read first ([`lua`]), once; what is listed in `scripts.allow` is not
 //! read. Both bounds of the memory hold always, and what falls out of it is asked for again by its
 //! client, who hears `-NOSCRIPT`.
+//!
+//! A script's name says what it is; a function's does not, for anybody may replace its library, at
+//! the server as well. So nothing that was known of a function lets it pass: its library is asked
+//! of the server right before each call, see [`libraries`].
 
+mod libraries;
+
+pub use self::libraries::Heard;
+
+use self::libraries::Libraries;
 use crate::command::{Spec, lua};
 use crate::config;
 use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
@@ -104,6 +114,8 @@ pub enum Verdict {
     /// `-NOSCRIPT`: its text has not been seen, so that nobody can say if it keeps to its keys. The
     /// client sends the text then.
     NoScript,
+    /// A function: what its library says now must be asked of the server first.
+    Unread,
     /// The text of the error.
     Refused(String),
 }
@@ -120,7 +132,7 @@ pub struct Scripts {
     functions: Vec<Box<[u8]>>,
     max: usize,
     texts: RwLock<Texts>,
-    libraries: RwLock<Libraries>,
+    libraries: Libraries,
 }
 
 #[derive(Debug, Default)]
@@ -148,7 +160,7 @@ impl Scripts {
             functions: settings.functions.iter().map(|name| name.as_bytes().into()).collect(),
             max: settings.memory,
             texts: RwLock::default(),
-            libraries: RwLock::default(),
+            libraries: Libraries::default(),
         }
     }
 
@@ -164,31 +176,19 @@ impl Scripts {
                 self.clear();
                 Verdict::Pass(None)
             }
-            "function|delete" => {
-                self.libraries.write().drop_library(arg(2));
-                Verdict::Pass(None)
-            }
-            "function|flush" | "function|restore" => {
-                *self.libraries.write() = Libraries::default();
-                Verdict::Pass(None)
-            }
             _ => Verdict::Pass(None),
         }
     }
 
-    /// The library of a FUNCTION LOAD, to be kept once the server has it. What it replaces counts
-    /// no more if the new one is refused.
-    pub fn read_library(&self, text: &[u8]) -> Option<lua::Library> {
-        let library = lua::library(text).filter(|_| self.is_strict)?;
-        if library.fault.is_some() {
-            self.libraries.write().drop_library(&library.name);
-        }
-        Some(library)
+    /// The library to ask for first, of a function that is to be read.
+    pub fn home(&self, function: &[u8]) -> Option<Arc<[u8]>> {
+        self.libraries.home(function)
     }
 
-    /// The server has this library now.
-    pub fn keep_library(&self, library: lua::Library) {
-        self.libraries.write().insert(library);
+    /// Takes the server's answer to FUNCTION LIST WITHCODE, which was asked for the sake of these
+    /// functions; `None` if it is none.
+    pub fn hear(&self, functions: &[Box<[u8]>], answer: &[u8]) -> Option<Heard> {
+        self.libraries.hear(functions, answer)
     }
 
     fn judge_text(&self, text: &[u8]) -> Verdict {
@@ -221,18 +221,7 @@ impl Scripts {
         if !self.is_strict || is_allowed {
             return Verdict::Pass(None);
         }
-        let found = self.libraries.read().functions.get(&name.to_ascii_lowercase()[..]).cloned();
-        let fault = match found {
-            Some(None) => return Verdict::Pass(None),
-            Some(Some(fault)) => fault,
-            None => "its library has not been loaded through this nearside".to_owned(),
-        };
-        let name = name.escape_ascii();
-        Verdict::Refused(format!(
-            "ERR nearside refuses function '{name}', {fault}. Under a key prefix a function \
-             may touch no key but those that it is given. If it does, list \"function:{name}\" in \
-             scripts.allow; or have no keys.version and no keys.prefix"
-        ))
+        Verdict::Unread
     }
 
     /// Remembers a text; its name, and why it is refused.
@@ -287,41 +276,6 @@ fn refusal(sha: Sha, fault: &str) -> String {
          but those in KEYS. If it does, list its SHA1 in scripts.allow; or have no keys.version \
          and no keys.prefix"
     )
-}
-
-/// The libraries of functions that were loaded through here.
-#[derive(Debug, Default)]
-struct Libraries {
-    known: HashMap<Box<[u8]>, lua::Library, RandomState>,
-    /// By the name of a function in lower case: why it is refused, if it is.
-    functions: HashMap<Box<[u8]>, Option<String>, RandomState>,
-}
-
-impl Libraries {
-    fn insert(&mut self, library: lua::Library) {
-        if self.functions.len() + library.functions.len() > COUNT_MAX {
-            *self = Self::default();
-        }
-        self.known.insert(library.name.clone(), library);
-        self.index();
-    }
-
-    fn drop_library(&mut self, name: &[u8]) {
-        if self.known.remove(name).is_some() {
-            self.index();
-        }
-    }
-
-    fn index(&mut self) {
-        self.functions.clear();
-        for library in self.known.values() {
-            let name = library.name.escape_ascii();
-            let fault = library.fault.as_ref().map(|fault| format!("library '{name}', {fault}"));
-            for function in &library.functions {
-                self.functions.insert(function.to_ascii_lowercase().into(), fault.clone());
-            }
-        }
-    }
 }
 
 impl Texts {
@@ -431,38 +385,7 @@ mod tests {
             assert!(text.contains("line 1: it builds a name from a key"), "{text}");
             assert!(text.contains("scripts.allow") && text.contains("keys.version"), "{text}");
         }
-        let Verdict::Refused(text) = judge(&scripts, &[b"fcall", b"f", b"0"]) else {
-            panic!("passed");
-        };
-        assert!(text.contains("\"function:f\" in scripts.allow"), "{text}");
-    }
-
-    #[test]
-    fn functions_pass_once_their_library_was_read_and_loaded() {
-        let scripts = scripts(1 << 20, &[], true);
-        let fine = b"#!lua name=a\nredis.register_function('f', function(keys, args) \
-                     return redis.call('SET', keys[1], args[1]) end)";
-        let bad = b"#!lua name=a\nredis.register_function{function_name='f', \
-                    callback=function(keys) return redis.call('GET', keys[1] .. 'x') end}";
-        let library = scripts.read_library(fine).unwrap();
-        assert!(!passes(&scripts, &[b"fcall", b"f", b"0"]), "the server may not have it");
-        scripts.keep_library(library);
-        assert!(passes(&scripts, &[b"fcall", b"F", b"0"]));
-        assert!(!passes(&scripts, &[b"fcall", b"g", b"0"]));
-        let library = scripts.read_library(bad).unwrap();
-        assert!(!passes(&scripts, &[b"fcall", b"f", b"0"]), "from now on it may be the other");
-        scripts.keep_library(library);
-        let Verdict::Refused(text) = judge(&scripts, &[b"fcall", b"f", b"0"]) else {
-            panic!("passed");
-        };
-        assert!(text.contains("library 'a', line 2: it builds a name from a key"), "{text}");
-        for forgets in [&[&b"function|delete"[..], b"", b"a"][..], &[b"function|restore"]] {
-            scripts.keep_library(scripts.read_library(fine).unwrap());
-            assert!(passes(&scripts, &[b"fcall", b"f", b"0"]));
-            assert!(passes(&scripts, forgets));
-            assert!(!passes(&scripts, &[b"fcall", b"f", b"0"]));
-        }
-        assert!(scripts.read_library(b"return 1").is_none());
+        assert_eq!(judge(&scripts, &[b"fcall", b"f", b"0"]), Verdict::Unread);
     }
 
     #[test]
@@ -472,7 +395,7 @@ mod tests {
         assert!(passes(&scripts, &[b"evalsha", &hex(BUILDS), b"0"]));
         assert!(passes(&scripts, &[b"eval", BUILDS, b"0"]));
         assert!(passes(&scripts, &[b"fcall_ro", b"F", b"0"]));
-        assert!(matches!(judge(&scripts, &[b"fcall", b"g", b"0"]), Verdict::Refused(_)));
+        assert_eq!(judge(&scripts, &[b"fcall", b"g", b"0"]), Verdict::Unread);
     }
 
     #[test]

@@ -12,6 +12,7 @@
 mod faults;
 mod fills;
 mod flights;
+mod functions;
 mod keys;
 mod links;
 mod own_links;

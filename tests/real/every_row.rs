@@ -111,8 +111,6 @@ const UNDER_A_VERSION: &[(&str, Like, &str)] = &[
     ),
     ("EVALSHA", Like::Word, "NOSCRIPT in the words of Redis"),
     ("EVALSHA_RO", Like::Word, "NOSCRIPT in the words of Redis"),
-    ("FCALL", Like::OrRefused, "what a function does is not read"),
-    ("FCALL_RO", Like::OrRefused, "what a function does is not read"),
 ];
 
 fn like(text: &str, is_versioned: bool) -> Like {

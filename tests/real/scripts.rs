@@ -1,7 +1,7 @@
 //! Scripts and functions through nearside: run, refused under a version, given again to a server
 //! that has lost them, and held back by the server's own rules.
 
-use crate::harness::{Conn, KINDS, Proxy, Server, eventually, request, show};
+use crate::harness::{Conn, KINDS, Kind, Proxy, Server, eventually, request, show};
 use nearside::scripts::Sha;
 
 const GET: &str = "return redis.call('GET', KEYS[1])";
@@ -209,6 +209,78 @@ fn under_a_version_a_script_that_builds_names_is_refused() {
     }
 }
 
+/// What Lua or the server takes otherwise than it looks: straight at the server each reaches a key
+/// that it is not given.
+const TRICKS: &[&str] = &[
+    "-- a\rredis.call('set', 'other', 1)",
+    "local a = 0xe-redis.call('append', 'other', ''):len()",
+    "redis.call('incr', tostring(KEYS[9]))",
+    "local function f() end redis.call('incr', 'other', f())",
+    "local function f(...) redis.call('incr', arg[1]) end f('other')",
+    "local arg = KEYS local function f(...) redis.call('incr', arg[1]) end f('other')",
+    "redis.call('incr', __redis__err__handler({err = 'other'}).err)",
+    "redis.call('incr', [[\n\rother]])",
+    "redis.call(ARGV[1], 'other')",
+    "local c = redis.call c('incr', 'other')",
+    "for _ = 1, 2 do local k = KEYS[1] k = 'other' redis.call('incr', k) end",
+    "local k = KEYS k[1] = 'other' redis.call('incr', KEYS[1])",
+    "('x'):gsub('.', function() redis.call('incr', 'other') end)",
+    "pcall(redis.call, 'incr', 'other')",
+    "local ok = pcall(function() return undeclared end) redis.call('incr', 'other')",
+];
+
+#[test]
+fn a_trick_is_refused_before_it_runs() {
+    for kind in KINDS {
+        let server = Server::start(kind);
+        let proxy = Proxy::start(&server.url(), &["keys.version = \"v1\""]);
+        let (mut direct, mut ours) = (server.dial(), proxy.dial());
+        for trick in TRICKS {
+            // Valkey has another name for its helper.
+            let trick = match kind {
+                Kind::Redis => (*trick).to_owned(),
+                Kind::Valkey => trick.replace("__redis__", "__server__"),
+            };
+            direct.words("FLUSHALL");
+            direct.ask(&["EVAL", &trick, "1", "a", "incr"]);
+            direct.words("UNLINK a");
+            assert_eq!(direct.words("DBSIZE"), b":1\r\n", "{kind:?}: no trick: {trick}");
+            direct.words("FLUSHALL");
+            for words in [["EVAL", &trick, "1", "a", "incr"], ["EVAL", &trick, "0", "a", "incr"]] {
+                let answer = String::from_utf8(ours.ask(&words)).unwrap();
+                assert!(answer.starts_with("-ERR nearside refuses script"), "{trick}: {answer}");
+            }
+            assert_eq!(direct.words("DBSIZE"), b":0\r\n", "{trick}");
+        }
+    }
+}
+
+/// What a server itself refuses, nearside leaves to it: its words are what clients know.
+#[test]
+fn what_no_server_executes_is_the_servers_to_refuse() {
+    for kind in KINDS {
+        let server = Server::start(kind);
+        let proxy = Proxy::start(&server.url(), &["keys.version = \"v1\""]);
+        let (mut direct, mut ours) = (server.dial(), proxy.dial());
+        for script in [
+            "return redis.call()",
+            "return redis.call('incr')",
+            "return redis.call('set', 'other')",
+            "return redis.call('subscribe', 'other')",
+            "return undeclared",
+            "return print('a')",
+            "return loadfile('a')",
+            "undeclared = 1",
+        ] {
+            let ask = ["EVAL", script, "1", "a"];
+            let theirs = direct.ask(&ask);
+            assert_eq!(theirs.first(), Some(&b'-'), "{script}");
+            assert_eq!(show(&ours.ask(&ask)), show(&theirs), "{script}");
+        }
+        assert_eq!(direct.words("DBSIZE"), b":0\r\n");
+    }
+}
+
 #[test]
 fn functions_are_called_where_they_may_be() {
     for kind in KINDS {
@@ -251,30 +323,202 @@ fn functions_are_called_where_they_may_be() {
     }
 }
 
+/// As [`LIBRARY`], but for what `put` does: it joins a name.
+const LIBRARY_BUILDS: &str = "#!lua name=lib\nredis.register_function('put', function(keys, args)\n \
+                              return redis.call('SET', keys[1] .. args[1], 1) end)";
+
+#[track_caller]
+fn expect_refused(conn: &mut Conn, words: &str) {
+    let answer = String::from_utf8(conn.ask(&["FCALL", "put", "1", "a", "b"])).unwrap();
+    assert!(answer.starts_with("-ERR nearside refuses function 'put'"), "{answer}");
+    assert!(answer.contains(words) && answer.contains("\"function:put\""), "{answer}");
+}
+
+/// Whoever changes a library, by whatever way: what it is at the server counts.
 #[test]
-fn under_a_version_a_function_that_builds_names_is_refused() {
-    let library = "#!lua name=lib\nredis.register_function('put', function(keys, args)\n return \
-                   redis.call('SET', keys[1] .. args[1], 1) end)";
+fn under_a_version_a_function_is_what_the_server_has() {
+    const BUILDS: &str = "library 'lib', line 3: it builds a name from a key";
+    for kind in KINDS {
+        let server = Server::start(kind);
+        let mut direct = server.dial();
+        let proxy = Proxy::start(&server.url(), &["keys.version = \"v1\""]);
+        for hello in ["2", "3"] {
+            direct.words("FUNCTION FLUSH");
+            let mut ours = proxy.dial();
+            ours.words(&format!("HELLO {hello}"));
+            let unknown = direct.words("FCALL put 1 a b");
+            assert!(unknown.starts_with(b"-ERR Function not found"), "{}", show(&unknown));
+            assert_eq!(show(&ours.words("FCALL put 1 a b")), show(&unknown));
+            // Loaded past nearside, before and after it was called.
+            direct.ask(&["FUNCTION", "LOAD", LIBRARY]);
+            let fresh = Proxy::start(&server.url(), &["keys.version = \"v1\""]);
+            expect(&mut fresh.dial(), &["FCALL", "put", "1", "a", "b"], "+OK\r\n");
+            expect(&mut ours, &["FCALL", "PUT", "1", "a", "b"], "+OK\r\n");
+            expect(&mut ours, &["FCALL_RO", "look", "1", "a"], "$1\r\nb\r\n");
+            expect(&mut direct, &["GET", "v1:a"], "$1\r\nb\r\n");
+            // Replaced past nearside, by a text that it has not seen, and by one that it has.
+            direct.ask(&["FUNCTION", "LOAD", "REPLACE", LIBRARY_BUILDS]);
+            expect_refused(&mut ours, BUILDS);
+            direct.ask(&["FUNCTION", "LOAD", "REPLACE", LIBRARY]);
+            expect(&mut ours, &["FCALL", "put", "1", "a", "b"], "+OK\r\n");
+            // By a dump, past it and through it.
+            let dump = direct.words("FUNCTION DUMP");
+            let dump = nearside::wire::reply::bulk(&dump).unwrap().to_vec();
+            let restore = [&b"FUNCTION"[..], b"RESTORE", &dump, b"FLUSH"];
+            direct.ask(&["FUNCTION", "LOAD", "REPLACE", LIBRARY_BUILDS]);
+            expect_refused(&mut ours, BUILDS);
+            direct.send(&request(&restore));
+            assert_eq!(direct.reply(), b"+OK\r\n");
+            expect(&mut ours, &["FCALL", "put", "1", "a", "b"], "+OK\r\n");
+            expect(&mut ours, &["FUNCTION", "DELETE", "lib"], "+OK\r\n");
+            assert_eq!(show(&ours.words("FCALL put 1 a b")), show(&unknown));
+            ours.send(&request(&restore));
+            assert_eq!(ours.reply(), b"+OK\r\n");
+            expect(&mut ours, &["FCALL", "put", "1", "a", "b"], "+OK\r\n");
+            // In a library of another name, beside one that stays.
+            direct.words("FUNCTION FLUSH");
+            let moved = LIBRARY.replace("name=lib", "name=other");
+            let beside = LIBRARY_BUILDS.replace("'put'", "'joined'");
+            direct.ask(&["FUNCTION", "LOAD", &beside]);
+            direct.ask(&["FUNCTION", "LOAD", &moved]);
+            expect(&mut ours, &["FCALL", "put", "1", "a", "b"], "+OK\r\n");
+            // Through nearside, in one packet.
+            let all = [
+                request(&["FUNCTION", "FLUSH"]),
+                request(&["FUNCTION", "LOAD", LIBRARY_BUILDS]),
+                request(&["FCALL", "put", "1", "a", "b"]),
+                request(&["FUNCTION", "LOAD", "REPLACE", LIBRARY]),
+                request(&["FCALL", "put", "1", "a", "c"]),
+                request(&["GET", "a"]),
+            ];
+            ours.send(&all.concat());
+            let replies: Vec<_> = all.iter().map(|_| ours.reply()).collect();
+            assert!(replies[2].starts_with(b"-ERR nearside refuses"), "{}", show(&replies[2]));
+            assert_eq!(show(&replies[4..].concat()), show(b"+OK\r\n$1\r\nc\r\n"));
+            assert_eq!(direct.words("DBSIZE"), b":1\r\n", "nothing else was executed");
+        }
+    }
+}
+
+/// On a link that others share, too, each has the answer to its own call.
+#[test]
+fn a_function_is_read_on_any_link() {
     for kind in KINDS {
         let server = Server::start(kind);
         let mut direct = server.dial();
         direct.ask(&["FUNCTION", "LOAD", LIBRARY]);
-        let proxy = Proxy::start(&server.url(), &["keys.version = \"v1\""]);
+        let limits = ["keys.version = \"v1\"", "upstream.dedicated_max = 1", "server.workers = 1"];
+        let proxy = Proxy::start(&server.url(), &limits);
+        let (mut holder, mut one, mut two) = (proxy.dial(), proxy.dial(), proxy.dial());
+        holder.words("SUBSCRIBE news");
+        for number in 0..50 {
+            for (conn, key) in [(&mut one, "one"), (&mut two, "two")] {
+                let value = format!("{key}{number}");
+                conn.send(&request(&["FCALL", "put", "1", key, &value]));
+                conn.send(&request(&["FCALL_RO", "look", "1", key]));
+                conn.send(&request(&["FCALL", "gone", "1", key]));
+                conn.send(&request(&["GET", key]));
+            }
+            for (conn, key) in [(&mut one, "one"), (&mut two, "two")] {
+                let value = format!("{key}{number}");
+                let value = format!("${}\r\n{value}\r\n", value.len());
+                assert_eq!(conn.reply(), b"+OK\r\n");
+                assert_eq!(show(&conn.reply()), show(value.as_bytes()));
+                assert!(conn.reply().starts_with(b"-ERR Function not found"));
+                assert_eq!(show(&conn.reply()), show(value.as_bytes()));
+            }
+        }
+    }
+}
+
+/// Within MULTI the server answers nothing before EXEC, so EXEC waits until they were read.
+#[test]
+fn functions_in_a_transaction_are_read_before_exec() {
+    for kind in KINDS {
+        let server = Server::start(kind);
+        let mut direct = server.dial();
+        let always = ["keys.version = \"v1\"", "cache.admission = \"always\""];
+        let proxy = Proxy::start(&server.url(), &always);
+        for hello in ["2", "3"] {
+            direct.words("FLUSHALL");
+            direct.ask(&["FUNCTION", "LOAD", "REPLACE", LIBRARY]);
+            let (mut ours, mut other) = (proxy.dial(), proxy.dial());
+            ours.words(&format!("HELLO {hello}"));
+            let all = ["MULTI", "SET a 0", "FCALL put 1 a b", "FCALL gone 0", "EXEC", "GET a"];
+            let all = all.map(|line| request(&line.split(' ').collect::<Vec<_>>()));
+            other.words("GET a");
+            ours.send(&all.concat());
+            assert_eq!(ours.reply(), b"+OK\r\n");
+            for _ in 0..3 {
+                assert_eq!(ours.reply(), b"+QUEUED\r\n");
+            }
+            let executed = ours.reply();
+            let begins = executed.starts_with(b"*3\r\n+OK\r\n+OK\r\n-ERR Function not found");
+            assert!(begins, "{}", show(&executed));
+            assert_eq!(ours.reply(), b"$1\r\nb\r\n");
+            expect(&mut other, &["GET", "a"], "$1\r\nb\r\n");
+            // Whatever it was when it was queued.
+            ours.words("WATCH a");
+            ours.words("MULTI");
+            ours.words("SET a 1");
+            assert_eq!(ours.words("FCALL put 1 a c"), b"+QUEUED\r\n");
+            direct.ask(&["FUNCTION", "LOAD", "REPLACE", LIBRARY_BUILDS]);
+            let answer = String::from_utf8(ours.words("EXEC")).unwrap();
+            assert!(answer.starts_with("-EXECABORT Transaction discarded"), "{answer}");
+            assert!(answer.contains("'put', library 'lib', line 3: it builds a name"), "{answer}");
+            expect(&mut ours, &["GET", "a"], "$1\r\nb\r\n");
+            // It has ended, also at the server.
+            assert_eq!(ours.words("EXEC"), b"-ERR EXEC without MULTI\r\n");
+            ours.words("MULTI");
+            ours.words("FCALL put 1 a c");
+            assert_eq!(ours.words("DISCARD"), b"+OK\r\n");
+            direct.ask(&["FUNCTION", "LOAD", "REPLACE", LIBRARY]);
+            ours.words("MULTI");
+            ours.words("FCALL put 1 a c");
+            assert!(ours.words("EXEC now").starts_with(b"-"));
+            ours.words("MULTI");
+            ours.words("FCALL put 1 a d");
+            assert_eq!(show(&ours.words("EXEC")), show(b"*1\r\n+OK\r\n"));
+            // A watched key that was changed is the server's to see.
+            ours.words("WATCH a");
+            ours.words("MULTI");
+            ours.words("FCALL put 1 a e");
+            other.words("SET a f");
+            let nil = if hello == "2" { "*-1\r\n" } else { "_\r\n" };
+            assert_eq!(show(&ours.words("EXEC")), show(nil.as_bytes()));
+            expect(&mut ours, &["GET", "a"], "$1\r\nf\r\n");
+            assert_eq!(direct.words("DBSIZE"), b":1\r\n", "nothing else was executed");
+        }
+    }
+}
+
+#[test]
+fn a_function_that_cannot_be_read_is_not_called() {
+    for kind in KINDS {
+        let server = Server::start(kind);
+        let mut direct = server.dial();
+        direct.ask(&["FUNCTION", "LOAD", LIBRARY]);
+        // A user who may call it, but not ask for it.
+        let user = "ACL SETUSER blind on >secret ~* &* +@all -function|list";
+        assert_eq!(direct.words(user), b"+OK\r\n");
+        let url = format!("redis://blind:secret@127.0.0.1:{}", server.port);
+        let proxy = Proxy::start(&url, &["keys.version = \"v1\""]);
         let mut ours = proxy.dial();
-        // Loaded past nearside, then refused by the server, then loaded, then another.
-        let refused = |ours: &mut Conn, words: &str| {
-            let answer = String::from_utf8(ours.ask(&["FCALL", "put", "1", "a", "b"])).unwrap();
-            assert!(answer.starts_with("-ERR nearside refuses function 'put'"), "{answer}");
-            assert!(answer.contains(words) && answer.contains("\"function:put\""), "{answer}");
-        };
-        refused(&mut ours, "has not been loaded through this nearside");
-        assert!(ours.ask(&["FUNCTION", "LOAD", LIBRARY]).starts_with(b"-ERR"), "exists already");
-        refused(&mut ours, "has not been loaded through this nearside");
-        ours.ask(&["FUNCTION", "LOAD", "REPLACE", LIBRARY]);
+        let answer = ours.words("FCALL put 1 a b");
+        assert!(answer.starts_with(b"-NOPERM"), "{}", show(&answer));
+        ours.words("MULTI");
+        ours.words("SET c 1");
+        ours.words("FCALL put 1 a b");
+        let answer = String::from_utf8(ours.words("EXEC")).unwrap();
+        assert!(answer.starts_with("-EXECABORT") && answer.contains(": NOPERM"), "{answer}");
+        assert_eq!(direct.words("DBSIZE"), b":0\r\n", "nothing was executed");
+        let allow = ["keys.version = \"v1\"", "scripts.allow = [\"function:put\"]"];
+        let proxy = Proxy::start(&url, &allow);
+        let mut ours = proxy.dial();
         expect(&mut ours, &["FCALL", "put", "1", "a", "b"], "+OK\r\n");
-        expect(&mut ours, &["FUNCTION", "LOAD", "REPLACE", library], "$3\r\nlib\r\n");
-        refused(&mut ours, "library 'lib', line 3: it builds a name from a key");
-        assert_eq!(direct.words("DBSIZE"), b":1\r\n", "nothing else was executed");
+        ours.words("MULTI");
+        assert_eq!(ours.words("FCALL put 1 a b"), b"+QUEUED\r\n");
+        assert_eq!(show(&ours.words("EXEC")), show(b"*1\r\n+OK\r\n"));
     }
 }
 
@@ -300,6 +544,10 @@ fn a_guarded_server_refuses_what_an_allowed_script_reaches_for() {
         expect(&mut ours, &["EVAL", INCR, "1", "a"], ":1\r\n");
         expect(&mut ours, &["GET", "a"], "$1\r\n1\r\n");
         assert_eq!(direct.words("GET v1:a"), b"$1\r\n1\r\n");
+        // It may ask for libraries.
+        direct.ask(&["FUNCTION", "LOAD", LIBRARY]);
+        expect(&mut ours, &["FCALL", "put", "1", "a", "2"], "+OK\r\n");
+        assert_eq!(direct.words("GET v1:a"), b"$1\r\n2\r\n");
     }
 }
 

@@ -5,8 +5,8 @@
 //! must be elements of KEYS, and nothing else may be.
 
 use crate::command::lua::Why;
-use crate::command::lua::flow::Value;
-use crate::command::{Class, Flags, KeySpec, ReplyRule, Route, Spec, Unknown, find, keys, resolve};
+use crate::command::lua::value::Value;
+use crate::command::{Class, Flags, KeySpec, ReplyRule, Route, Spec, Unknown, keys, resolve};
 use crate::wire::number::parse_i64;
 
 /// The values of a list of expressions.
@@ -54,20 +54,16 @@ struct Roles {
 /// Says if a call may be made.
 pub(super) fn check(args: &Arguments<'_>) -> Result<(), Why> {
     let spec = match args.fixed.first() {
-        // Nobody knows it, and it is given nothing that could be a key. Modules' have a dot.
-        Some(Value::Text(name))
-            if is_alone(args) && !name.contains(&b'.') && find(name).is_none() =>
-        {
-            return Ok(());
-        }
         Some(Value::Text(name)) => command(name, args)?,
         // It fails, or has not been seen to run yet.
         Some(Value::Never | Value::Nil) => return Ok(()),
         None if args.rest.is_none() => return Ok(()),
         _ => return Err(Why::Unnamed),
     };
-    // The server executes neither what scripts may not call nor what has too few arguments.
-    let is_short = args.rest.is_none() && !spec.accepts(args.fixed.len());
+    // The server executes neither what scripts may not call nor what has too few arguments. (More
+    // than the table knows of, a newer server may take.)
+    let least = usize::from(spec.arity.unsigned_abs());
+    let is_short = args.rest.is_none() && args.fixed.len() < least;
     if is_short || spec.flags.has(Flags::NOSCRIPT) {
         return Ok(());
     }
@@ -79,11 +75,6 @@ pub(super) fn check(args: &Arguments<'_>) -> Result<(), Why> {
         fits(spec, *value, Some(*is_key))?;
     }
     args.rest.map_or(Ok(()), |value| fits(spec, value, roles.rest))
-}
-
-/// True for a command without arguments.
-fn is_alone(args: &Arguments<'_>) -> bool {
-    args.fixed.len() == 1 && args.rest.is_none()
 }
 
 fn command(name: &[u8], args: &Arguments<'_>) -> Result<&'static Spec, Why> {
@@ -111,7 +102,7 @@ fn is_usable(spec: &Spec) -> bool {
             | Class::PubSub
     );
     is_kind
-        && spec.route != Route::ForwardUnlessPrefixed
+        && !matches!(spec.route, Route::ForwardUnlessPrefixed | Route::Refuse(_))
         && matches!(spec.reply, ReplyRule::AsIs | ReplyRule::Error)
 }
 
@@ -154,11 +145,12 @@ fn roles(spec: &Spec, args: &Arguments<'_>) -> Option<Roles> {
             let words = args.fixed.get(usize::from(options)..).unwrap_or_default();
             (!is_open && words.iter().all(is_written)).then(|| exact(spec, args, None))
         }
-        KeySpec::Sort | KeySpec::Streams => {
+        KeySpec::Sort => {
             let words = args.fixed.get(2..).unwrap_or_default();
             (!is_open && words.iter().all(is_written)).then(|| exact(spec, args, None))
         }
-        KeySpec::Dryrun | KeySpec::Migrate => None,
+        // (The replies to XREAD name keys anyway.)
+        KeySpec::Streams | KeySpec::Dryrun | KeySpec::Migrate => None,
     }
 }
 

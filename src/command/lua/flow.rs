@@ -9,52 +9,12 @@
 
 use crate::command::lua::calls::{self, Arguments};
 use crate::command::lua::names::{is_harmless, is_library, is_meant, is_power};
-use crate::command::lua::syntax::{Block, Call, Chunk, Expr, Stat};
+use crate::command::lua::syntax::{Block, Call, Chunk, Expr, Function, Stat};
+use crate::command::lua::value::Value;
 use crate::command::lua::{Fault, Why};
 
 /// Times a script is gone through at most; real ones need three or four.
 const ROUNDS_MAX: usize = 24;
-
-/// What an expression may give.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Value<'s> {
-    /// Nothing yet: its code has not been seen to run.
-    Never,
-    /// Nil or false, which no command takes.
-    Nil,
-    /// This string or number.
-    Text(&'s [u8]),
-    /// Anything in which no key's name is.
-    Data,
-    /// An element of `KEYS`.
-    Key,
-    /// `KEYS`.
-    Keys,
-    /// `redis`, or `server`.
-    Api,
-    /// `redis.call`, or `redis.pcall`.
-    Command,
-    /// `redis.register_function`.
-    Register,
-    /// The function of this number.
-    Function(usize),
-    /// More than one of these.
-    Mixed,
-}
-
-impl Value<'_> {
-    /// What may be either.
-    #[expect(clippy::match_same_arms, reason = "nothing gives way to nil, so it comes first")]
-    pub(super) fn or(self, other: Self) -> Self {
-        match (self, other) {
-            (a, b) if a == b => a,
-            (Self::Never, value) | (value, Self::Never) => value,
-            (Self::Nil, value) | (value, Self::Nil) => value,
-            (Self::Text(_) | Self::Data, Self::Text(_) | Self::Data) => Self::Data,
-            _ => Self::Mixed,
-        }
-    }
-}
 
 /// What the calls of a function bring together.
 #[derive(Clone, Debug)]
@@ -75,19 +35,20 @@ type Result<T> = std::result::Result<T, Fault>;
 
 /// Says if a script, or each function of a library, uses no key but those it is given.
 pub(super) fn check(chunk: &Chunk, is_library: bool) -> Result<()> {
-    let known = Known {
+    let known = |code: &Function| Known {
         rest: Value::Never,
         result: Value::Never,
-        is_many: false,
+        is_many: !code.returns(),
         is_loose: false,
         is_public: false,
     };
     let mut flow = Flow {
         chunk,
-        locals: vec![Value::Never; chunk.locals],
-        functions: vec![known; chunk.functions.len()],
+        locals: vec![Value::Never; chunk.locals.len()],
+        functions: chunk.functions.iter().map(known).collect(),
         is_library,
         inside: None,
+        loose: 0,
         line: 1,
         has_changed: false,
     };
@@ -109,6 +70,9 @@ struct Flow<'s> {
     is_library: bool,
     /// The function whose body is being read.
     inside: Option<usize>,
+    /// The frame of the innermost function around here that may be called by anybody, at any time;
+    /// 0 = none is.
+    loose: usize,
     line: u32,
     has_changed: bool,
 }
@@ -236,6 +200,7 @@ impl<'s> Flow<'s> {
     fn assign(&mut self, target: &'s Expr, value: Value<'s>) -> Result<()> {
         match target {
             Expr::Local(local) => {
+                self.keep(*local, value)?;
                 self.set(*local, value);
                 Ok(())
             }
@@ -309,7 +274,7 @@ impl<'s> Flow<'s> {
                 self.body(*function)?;
                 Value::Function(*function)
             }
-            Expr::Local(local) => self.locals.get(*local).copied().unwrap_or(Value::Mixed),
+            Expr::Local(local) => self.local(*local)?,
             Expr::Global(name) => self.global(name)?,
             Expr::Index(index) => self.index(&index.0, &index.1)?,
             Expr::Table(entries) => {
@@ -378,10 +343,46 @@ impl<'s> Flow<'s> {
         let Some(code) = chunk.functions.get(function) else {
             return Ok(());
         };
-        let (inside, line) = (self.inside.replace(function), self.line);
+        let (inside, line, loose) = (self.inside.replace(function), self.line, self.loose);
+        if self.functions.get(function).is_some_and(|known| known.is_loose) {
+            self.loose = code.frame;
+        }
         self.block(&code.body)?;
-        (self.inside, self.line) = (inside, line);
+        (self.inside, self.line, self.loose) = (inside, line, loose);
         Ok(())
+    }
+
+    /// The frame of the function whose body is being read.
+    fn frame(&self) -> usize {
+        let code = self.inside.and_then(|function| self.chunk.functions.get(function));
+        code.map_or(0, |code| code.frame)
+    }
+
+    /// What a variable may hold.
+    fn local(&self, local: usize) -> Result<Value<'s>> {
+        let Some((&value, &owner)) = self.locals.get(local).zip(self.chunk.locals.get(local))
+        else {
+            return Ok(Value::Mixed);
+        };
+        let is_kept = match value {
+            Value::Key | Value::Keys | Value::Mixed => true,
+            // Those that were made as the library was loaded have seen no key.
+            Value::Function(_) => owner > 0,
+            _ => false,
+        };
+        // A function that got away may be called when other keys are given, with those it has seen.
+        if self.is_library && is_kept && owner < self.loose {
+            return self.fault(Why::Kept);
+        }
+        Ok(value)
+    }
+
+    /// A library's variables live on between its calls: those of another function than the one that
+    /// sets them must never hold a key, nor a function, which may have seen one.
+    fn keep(&self, local: usize, value: Value<'s>) -> Result<()> {
+        let is_kept = matches!(value, Value::Key | Value::Keys | Value::Function(_) | Value::Mixed);
+        let is_own = self.chunk.locals.get(local) == Some(&self.frame());
+        if self.is_library && is_kept && !is_own { self.fault(Why::Kept) } else { Ok(()) }
     }
 
     fn global(&self, name: &[u8]) -> Result<Value<'s>> {
@@ -446,7 +447,13 @@ impl<'s> Flow<'s> {
                 let (result, _) = self.apply(callee, &args)?;
                 Ok((result.or(Value::Data), true))
             }
-            (b"tostring", Some(Value::Key)) if args.fixed.len() == 1 => Ok((Value::Key, false)),
+            (b"xpcall", Some(callee @ Value::Function(_))) => {
+                args.fixed.remove(0);
+                // Who handles errors is given nothing else.
+                self.all_data(&args)?;
+                let (result, _) = self.apply(callee, &Arguments::default())?;
+                Ok((result.or(Value::Data), true))
+            }
             _ => self.apply(callee, &args),
         }
     }

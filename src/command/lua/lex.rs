@@ -52,7 +52,7 @@ impl<'s> Lexer<'s> {
                 Ok(Token::Number(self.number()))
             }
             b'\'' | b'"' => self.quoted(first).map(Token::Text),
-            b'[' if self.long_level().is_some() => self.long().map(|text| Token::Text(text.into())),
+            b'[' if self.long_level().is_some() => self.long().map(|text| Token::Text(lines(text))),
             _ => {
                 let sign = SIGNS.iter().find(|sign| self.rest.starts_with(sign));
                 let sign = sign.ok_or(Why::NotLua)?;
@@ -86,24 +86,26 @@ impl<'s> Lexer<'s> {
             if self.long_level().is_some() {
                 self.long()?;
             } else {
-                self.take_while(|byte| byte != b'\n');
+                self.take_while(|byte| !is_break(byte));
             }
         }
     }
 
-    /// As Lua reads it: digits, letters and points, and a sign behind an exponent.
+    /// As Lua reads it: digits and points, an exponent with its sign, and then letters, among which
+    /// no sign belongs to it (`0xe-1` is twelve and two more).
     fn number(&mut self) -> &'s [u8] {
-        let mut count = 0;
-        let mut last = 0;
-        for &byte in self.rest {
-            let is_signed = matches!(byte, b'+' | b'-') && matches!(last, b'e' | b'E');
-            if !(byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_') || is_signed) {
-                break;
-            }
-            last = byte;
-            count += 1;
+        let run = |from: usize, belongs: fn(u8) -> bool| {
+            let rest = self.rest.get(from..).unwrap_or_default();
+            from + rest.iter().take_while(|byte| belongs(**byte)).count()
+        };
+        let is_at =
+            |at: usize, signs: &[u8]| self.rest.get(at).is_some_and(|byte| signs.contains(byte));
+        let mut end = run(0, |byte| byte.is_ascii_digit() || byte == b'.');
+        if is_at(end, b"eE") {
+            end += if is_at(end + 1, b"+-") { 2 } else { 1 };
         }
-        self.advance(count)
+        let end = run(end, |byte| byte.is_ascii_alphanumeric() || byte == b'_');
+        self.advance(end)
     }
 
     fn quoted(&mut self, quote: u8) -> Result<Box<[u8]>, Why> {
@@ -112,7 +114,7 @@ impl<'s> Lexer<'s> {
         loop {
             match *self.advance(1) {
                 [byte] if byte == quote => return Ok(text.into()),
-                [] | [b'\n'] => return Err(Why::NotLua),
+                [] | [b'\n' | b'\r'] => return Err(Why::NotLua),
                 [b'\\'] => self.escaped(&mut text)?,
                 [byte, ..] => text.push(byte),
             }
@@ -132,8 +134,10 @@ impl<'s> Lexer<'s> {
             text.push(u8::try_from(code).map_err(|_| Why::NotLua)?);
             return Ok(());
         }
-        match *self.advance(1) {
+        let breaks = line_break(self.rest);
+        match *self.advance(breaks.max(1)) {
             [] => return Err(Why::NotLua),
+            [_, ..] if breaks > 0 => text.push(b'\n'),
             [b'a'] => text.push(7),
             [b'b'] => text.push(8),
             [b't'] => text.push(b'\t'),
@@ -166,11 +170,36 @@ impl<'s> Lexer<'s> {
             if equals == level && behind.get(level) == Some(&b']') {
                 let text = self.advance(at);
                 self.advance(level + 2);
-                // A line break directly behind the bracket does not count.
-                let text = text.strip_prefix(b"\r").unwrap_or(text);
-                return Ok(text.strip_prefix(b"\n").unwrap_or(text));
+                return Ok(text);
             }
             from = at + 1;
         }
     }
+}
+
+/// What ends a line, and so a comment. Each of them does, and the two together end one.
+const fn is_break(byte: u8) -> bool {
+    matches!(byte, b'\n' | b'\r')
+}
+
+/// Length of the line break with which `text` begins.
+fn line_break(text: &[u8]) -> usize {
+    match *text {
+        [b'\n', b'\r', ..] | [b'\r', b'\n', ..] => 2,
+        [first, ..] if is_break(first) => 1,
+        _ => 0,
+    }
+}
+
+/// The text between long brackets as Lua has it: every line break is `\n`, and one directly behind
+/// the bracket does not count.
+fn lines(text: &[u8]) -> Box<[u8]> {
+    let mut rest = text.get(line_break(text)..).unwrap_or_default();
+    let mut out = Vec::with_capacity(rest.len());
+    while let Some(&first) = rest.first() {
+        let breaks = line_break(rest);
+        out.push(if breaks > 0 { b'\n' } else { first });
+        rest = rest.get(breaks.max(1)..).unwrap_or_default();
+    }
+    out.into()
 }

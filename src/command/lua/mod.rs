@@ -17,6 +17,7 @@ mod lex;
 mod names;
 mod parse;
 mod syntax;
+mod value;
 
 use std::fmt;
 
@@ -67,6 +68,8 @@ pub enum Why {
     Channel(&'static str),
     /// A value may be a key or not.
     Unclear,
+    /// It has a key outlive the call that it was given to.
+    Kept,
 }
 
 impl fmt::Display for Fault {
@@ -100,31 +103,20 @@ impl fmt::Display for Why {
             Self::Channel(name) => {
                 write!(f, "'{}' publishes to a channel that a key names", spoken(name))
             }
+            Self::Kept => write!(f, "it keeps a key for a later call"),
             Self::Unclear => write!(f, "a value may be a key, or something else"),
         }
     }
 }
 
-/// A library of functions, by its text.
-#[derive(Debug)]
-pub struct Library {
-    /// Its name.
-    pub name: Box<[u8]>,
-    /// Its functions, as far as their names are written out.
-    pub functions: Vec<Box<[u8]>>,
-    /// Why they are refused, if one of them may use a key that it is not given.
-    pub fault: Option<Fault>,
-}
-
-/// Reads a library as FUNCTION LOAD takes it; `None` if it says no name.
-pub fn library(text: &[u8]) -> Option<Library> {
-    let header = text.strip_prefix(b"#!")?.split(|&byte| byte == b'\n').next()?;
-    let mut words = header.split(u8::is_ascii_whitespace);
-    let name = words.find_map(|word| word.strip_prefix(b"name="))?;
-    let chunk = read(text);
-    let functions = chunk.as_ref().map(syntax::Chunk::registered).unwrap_or_default();
-    let fault = chunk.and_then(|chunk| flow::check(&chunk, true)).err();
-    Some(Library { name: name.into(), functions, fault })
+/// Says if every function of a library uses the keys that it is given, and no other. Its text is
+/// what FUNCTION LOAD takes.
+pub fn check_library(text: &[u8]) -> Result<(), Fault> {
+    // Without it, it would be anybody's language.
+    if !text.starts_with(b"#!") {
+        return Err(Fault { line: 1, why: Why::NotLua });
+    }
+    flow::check(&read(text)?, true)
 }
 
 /// Says if a script uses the elements of `KEYS`, and no other key.
@@ -138,11 +130,17 @@ fn read(text: &[u8]) -> Result<syntax::Chunk, Fault> {
     }
     // `#!lua flags=no-writes`: for the server. Its line break stays, so that lines keep their
     // numbers.
-    let code = if text.starts_with(b"#!") {
-        let end = memchr::memchr(b'\n', text).unwrap_or(text.len());
-        text.get(end..).unwrap_or_default()
-    } else {
-        text
+    let code = match text.strip_prefix(b"#!") {
+        Some(header) => {
+            let end = memchr::memchr(b'\n', header).unwrap_or(header.len());
+            let (header, code) = header.split_at_checked(end).unwrap_or_default();
+            // Servers may have other engines, which run other languages.
+            if header.split(u8::is_ascii_whitespace).next() != Some(b"lua") {
+                return Err(Fault { line: 1, why: Why::NotLua });
+            }
+            code
+        }
+        None => text,
     };
     parse::parse(code)
 }

@@ -12,7 +12,7 @@ pub(super) fn is_meant(name: &[u8]) -> bool {
             | b"pairs"
             | b"unpack"
             | b"pcall"
-            | b"tostring"
+            | b"xpcall"
     )
 }
 
@@ -52,25 +52,30 @@ pub(super) fn is_library(name: &[u8]) -> bool {
 
 /// What Lua brings, on one server or another, that can make code of strings, reach `redis` and
 /// `KEYS` by their names, or change what a name means. (No server has `dofile` and `loadfile`.)
+/// The servers' own helpers begin with `__` and give back what they are given, and before Redis 7
+/// every script is a function `f_<sha1>`, refused here or not.
 pub(super) fn is_power(name: &[u8]) -> bool {
-    matches!(
-        name,
-        b"_G"
-            | b"debug"
-            | b"getfenv"
-            | b"getmetatable"
-            | b"io"
-            | b"load"
-            | b"loadstring"
-            | b"module"
-            | b"newproxy"
-            | b"package"
-            | b"rawget"
-            | b"rawset"
-            | b"require"
-            | b"setfenv"
-            | b"setmetatable"
-    )
+    let is_script = name.len() == 42 && name.starts_with(b"f_");
+    is_script
+        || name.starts_with(b"__")
+        || matches!(
+            name,
+            b"_G"
+                | b"debug"
+                | b"getfenv"
+                | b"getmetatable"
+                | b"io"
+                | b"load"
+                | b"loadstring"
+                | b"module"
+                | b"newproxy"
+                | b"package"
+                | b"rawget"
+                | b"rawset"
+                | b"require"
+                | b"setfenv"
+                | b"setmetatable"
+        )
 }
 
 /// Fields of `redis` that touch no key.

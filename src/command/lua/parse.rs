@@ -2,7 +2,7 @@
 //! can exhaust the stack of whoever reads it.
 
 use crate::command::lua::lex::{Lexer, Token};
-use crate::command::lua::syntax::{Block, Call, Chunk, Expr, Function, Stat};
+use crate::command::lua::syntax::{Block, Call, Chunk, Expr, Function, Stat, UNKNOWN};
 use crate::command::lua::{Fault, Why};
 
 /// Blocks, calls and operators within each other; Lua's own limit is 200.
@@ -46,7 +46,9 @@ pub(super) fn parse(text: &[u8]) -> std::result::Result<Chunk, Fault> {
         line: 1,
         depth: 0,
         scope: Vec::new(),
-        locals: 0,
+        locals: Vec::new(),
+        frame: 0,
+        frames: 0,
         functions: Vec::new(),
     };
     match parser.script() {
@@ -63,8 +65,11 @@ struct Parser<'s> {
     depth: u32,
     /// The visible local variables, innermost last.
     scope: Vec<(Box<[u8]>, usize)>,
-    locals: usize,
+    locals: Vec<usize>,
     functions: Vec<Function>,
+    /// The function that is being read, and how many were begun.
+    frame: usize,
+    frames: usize,
 }
 
 impl<'s> Parser<'s> {
@@ -115,9 +120,9 @@ impl<'s> Parser<'s> {
     }
 
     fn declare(&mut self, name: &[u8]) -> usize {
-        self.scope.push((name.into(), self.locals));
-        self.locals += 1;
-        self.locals - 1
+        self.scope.push((name.into(), self.locals.len()));
+        self.locals.push(self.frame);
+        self.locals.len() - 1
     }
 
     /// Runs `read` one level deeper.
@@ -288,7 +293,10 @@ impl<'s> Parser<'s> {
 
     /// Parameters and body, behind the word `function` and a name.
     fn function(&mut self, is_method: bool) -> Result<Expr> {
-        let visible = self.scope.len();
+        let (visible, outer) = (self.scope.len(), self.frame);
+        self.frames += 1;
+        self.frame = self.frames;
+        let frame = self.frame;
         let mut params = Vec::new();
         if is_method {
             params.push(self.declare(b"self"));
@@ -296,6 +304,8 @@ impl<'s> Parser<'s> {
         self.expect(b"(")?;
         while !self.is(b")") {
             if self.accept(b"...")? {
+                // What Lua 5.0 called `...`, 5.1 still declares.
+                self.scope.push((b"arg".as_slice().into(), UNKNOWN));
                 break;
             }
             let name = self.name()?;
@@ -307,7 +317,8 @@ impl<'s> Parser<'s> {
         self.expect(b")")?;
         let body = self.block_until_end()?;
         self.scope.truncate(visible);
-        self.functions.push(Function { params, body });
+        self.frame = outer;
+        self.functions.push(Function { params, body, frame });
         Ok(Expr::Function(self.functions.len() - 1))
     }
 

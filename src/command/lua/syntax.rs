@@ -8,37 +8,12 @@ pub(super) struct Chunk {
     pub(super) body: Block,
     /// Its functions, by number.
     pub(super) functions: Vec<Function>,
-    /// How many local variables it has in all.
-    pub(super) locals: usize,
+    /// Of each local variable, by number: the [`Function::frame`] that declares it; 0 = the script.
+    pub(super) locals: Vec<usize>,
 }
 
-impl Chunk {
-    /// The names that `redis.register_function` is given by its statements.
-    pub(super) fn registered(&self) -> Vec<Box<[u8]>> {
-        self.body.iter().filter_map(|(_, stat)| registered(stat).map(Into::into)).collect()
-    }
-}
-
-fn registered(stat: &Stat) -> Option<&[u8]> {
-    let Stat::Call(Expr::Call(call)) = stat else {
-        return None;
-    };
-    let Expr::Index(place) = &call.callee else {
-        return None;
-    };
-    let is_api = matches!(&place.0, Expr::Global(name) if matches!(&**name, b"redis" | b"server"));
-    if !is_api || !matches!(&place.1, Expr::Text(name) if &**name == b"register_function") {
-        return None;
-    }
-    match &*call.args {
-        [Expr::Text(name), _] => Some(name),
-        [Expr::Table(entries)] => entries.iter().find_map(|(name, value)| match value {
-            Expr::Text(value) if &**name == b"function_name" => Some(&**value),
-            _ => None,
-        }),
-        _ => None,
-    }
-}
+/// The number of a local variable of which nothing is known: it is none of [`Chunk::locals`].
+pub(super) const UNKNOWN: usize = usize::MAX;
 
 /// A function.
 #[derive(Debug, Default)]
@@ -47,6 +22,26 @@ pub(super) struct Function {
     pub(super) params: Vec<usize>,
     /// Its statements.
     pub(super) body: Block,
+    /// Functions counted by where they begin, from 1: one within another has the higher number.
+    pub(super) frame: usize,
+}
+
+impl Function {
+    /// True if it ends with a `return`, whatever happens; else it may give no value at all.
+    pub(super) fn returns(&self) -> bool {
+        returns(&self.body)
+    }
+}
+
+fn returns(block: &Block) -> bool {
+    match block.last() {
+        Some((_, Stat::Return(_))) => true,
+        // Of `if` with `else`, and of `do`: one block more than conditions.
+        Some((_, Stat::Run(conditions, blocks))) => {
+            blocks.len() > conditions.len() && blocks.iter().all(returns)
+        }
+        _ => false,
+    }
 }
 
 /// Statements, each with its line.

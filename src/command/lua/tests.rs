@@ -1,6 +1,6 @@
 //! Scripts of real libraries, and each reason by itself.
 
-use super::{TEXT_MAX, check};
+use super::{TEXT_MAX, check, check_library};
 use std::fmt::Write as _;
 
 /// As libraries send them: `(whose, script)`.
@@ -163,6 +163,23 @@ if first ~= nil then return read(first, 'a', 'b', unpack(ARGV)) end
     ),
     ("same keys", "if KEYS[1] == KEYS[2] then return redis.error_reply('same') end"),
     ("cjson", "return cjson.encode({a = redis.call('hgetall', KEYS[1]), [1] = ARGV[1]})"),
+    ("short, with the server", "return redis.pcall('set', 'a')"),
+    ("nothing at all", "return redis.call()"),
+    ("what the server executes in no script", "return redis.call('subscribe', 'a')"),
+    ("a value taken", "local c = redis['call'] local d = c return d('get', KEYS[1])"),
+    ("a name in a variable", "local cmd = 'get' return redis.call(cmd, KEYS[1])"),
+    ("no such variable", "if ARGV[1] then return print end return undeclared"),
+    ("no such function", "return loadfile('a')"),
+    ("KEYS passed on", "local function f(all) return redis.call('get', all[1]) end return f(KEYS)"),
+    ("shadowed", "local k = ARGV[1] do local k = KEYS[1] redis.call('get', k) end return k"),
+    ("its own arg", "local function f(...) for _, arg in ipairs({...}) do return arg end end f(1)"),
+    (
+        "branches",
+        "local function k(n) if n then return KEYS[1] else return KEYS[2] end end \
+                  return redis.call('get', k(1))",
+    ),
+    ("xpcall", "return xpcall(function() return redis.call('get', KEYS[1]) end, tostring)"),
+    ("arithmetic", "return 0xe-1 + 3e-2 + .5"),
     (
         "a sort of data",
         "local t = redis.call('lrange', KEYS[1], 0, -1) \
@@ -228,6 +245,48 @@ const REFUSED: &[(&str, &str)] = &[
     ("x = = 1", "cannot be read as Lua 5.1"),
     ("if 1 then", "cannot be read as Lua 5.1"),
     ("return 1 1", "cannot be read as Lua 5.1"),
+    // It ends the comment.
+    ("-- a\rredis.call('flushall')", "'flushall' reaches beyond"),
+    ("--[[ a\r]]redis.call('flushall')", "'flushall' reaches beyond"),
+    // 14 minus what the call gives.
+    ("local a = 0xe-redis.call('flushall'):len()", "'flushall' reaches beyond"),
+    // Both line breaks are one.
+    ("redis.call([[\n\rflushall]])", "'flushall' reaches beyond"),
+    ("redis.call([==[\r\nflushall]==])", "'flushall' reaches beyond"),
+    // A nil is a name, too.
+    ("return redis.call('get', tostring(KEYS[9]))", "the name of a key as a value"),
+    // Nothing is given behind the key, so that the call is complete.
+    ("local function f() end return redis.call('get', 'a', f())", "a key of 'get' is none"),
+    ("return redis.call('get', 'a', 'of a newer server')", "a key of 'get' is none of KEYS"),
+    ("return redis.call('clusterscan', '0')", "'clusterscan' reaches beyond"),
+    ("return redis.call('xread', ARGV[1], 'a', '0')", "'xread' reaches beyond"),
+    // What Lua declares by itself.
+    ("local function f(...) return redis.call('get', arg[1]) end return f('a')", "may be a key"),
+    (
+        "local arg = KEYS local function f(...) return redis.call('get', arg[1]) end return f('a')",
+        "may be a key",
+    ),
+    // It may be a renamed FLUSHALL.
+    ("return redis.call('zap')", "it calls 'zap', which is no known command"),
+    ("return redis.call('get\\0', 'a')", "which is no known command"),
+    ("return __redis__err__handler({err = 'a'})", "it uses '__redis__err__handler'"),
+    ("return f_e0e1f9fabfc9d4800c877a703b823ac0578ff8db()", "it uses 'f_e0e1"),
+    ("return redis.call(unpack(KEYS))", "whose name is not written out"),
+    ("local c = redis.call for _ = 1, 2 do c('get', ARGV[1]) end", "a key of 'get' is none"),
+    ("local c = 'get' c = 'set' return redis.call(c, KEYS[1])", "whose name is not written out"),
+    ("local function f(KEYS) return redis.call('get', KEYS[1]) end return f(ARGV)", "none of KEYS"),
+    ("for KEYS = 1, 2 do redis.call('get', KEYS) end", "a key of 'get' is none of KEYS"),
+    ("table.insert(KEYS, 'a') return redis.call('get', KEYS[2])", "the name of a key as a value"),
+    ("return rawset(KEYS, 1, 'a')", "it uses 'rawset'"),
+    ("return dofile('a'), load('a'), setfenv(1, {})", "it uses 'load'"),
+    ("return ('x'):gsub('.', function(c) return redis.call('get', c) end)", "none of KEYS"),
+    ("return coroutine.wrap(redis.call)('get', 'a')", "it passes 'redis.call' on"),
+    ("return xpcall(redis.call, print)", "it passes 'redis.call' on"),
+    ("xpcall = pcall", "it changes 'xpcall'"),
+    ("xpcall(function() return 1 end, function(e) redis.call('get', e) end)", "none of KEYS"),
+    ("local k while true do redis.call('get', k) k = ARGV[1] end", "a key of 'get' is none"),
+    ("#!js name=a\nreturn 1", "cannot be read as Lua 5.1"),
+    ("'a\rb'", "cannot be read as Lua 5.1"),
     // BullMQ, moveToDelayed and others: key names come from a prefix in ARGV.
     (
         "local rcall = redis.call\nlocal jobKey = ARGV[1] .. ARGV[2]\n\
@@ -271,6 +330,51 @@ fn scripts_that_do_not_say_why() {
                 assert!(text.contains(words), "{script}:\n{text}");
             }
         }
+    }
+}
+
+/// What a library remembers, its next call finds, which may be another version's.
+#[test]
+fn a_library_keeps_no_key_for_later() {
+    let fault = |body: &str| {
+        let text = format!("#!lua name=a flags=no\n{body}");
+        check_library(text.as_bytes()).err().map(|fault| fault.to_string())
+    };
+    for fine in [
+        "local count = 0 redis.register_function('f', function(keys) count = count + 1 \
+         return redis.call('get', keys[1]) end)",
+        "local function get(k) return redis.call('get', k) end \
+         redis.register_function('f', function(keys) local k k = keys[1] return get(k) end)",
+        "local get get = function(k) return redis.call('get', k) end \
+         redis.register_function('f', function(keys) return pcall(function() \
+         return get(keys[1]) end) end)",
+        "local function low(c) return c:lower() end \
+         redis.register_function('f', function(keys, args) \
+         return args[1]:gsub('.', function(c) return low(c) end) end)",
+    ] {
+        assert_eq!(fault(fine), None, "{fine}");
+    }
+    for keeps in [
+        "local last redis.register_function('f', function(keys) last = keys[1] end) \
+         redis.register_function('g', function() return redis.call('get', last) end)",
+        "local last redis.register_function('f', function(keys) last = keys end)",
+        "local last redis.register_function('f', function(keys) \
+         last = function() return redis.call('get', keys[1]) end end) \
+         redis.register_function('g', function() return last() end)",
+        "local function make() local last return function(keys) \
+         if last then redis.call('get', last) end last = keys[1] end end \
+         redis.register_function('f', make())",
+        "local t = {} redis.register_function('f', function(keys) \
+         t.f = function() return redis.call('get', keys[1]) end end) \
+         redis.register_function('g', function() return t.f() end)",
+        "local t = {} redis.register_function('f', function(keys) \
+         local function get() return redis.call('get', keys[1]) end \
+         t.f = function() return get() end end)",
+        "local t = {} redis.register_function('f', function(keys) \
+         t.f = function() return (function() return redis.call('get', keys[1]) end)() end end)",
+    ] {
+        let fault = fault(keeps);
+        assert_eq!(fault.as_deref(), Some("line 2: it keeps a key for a later call"), "{keeps}");
     }
 }
 

@@ -41,6 +41,7 @@ fn step(link: &mut Pipeline, frame: &Frame<'_>, desk: &mut Desk<'_>) -> Result<(
             }
             deliver(link, &text, desk);
         }
+        Step::Abort(_) => aborted(link, desk),
         Step::Subscribe(_) if !is_error => confirmed(link, frame, desk)?,
         Step::Last => {
             if let Some(pin) = &mut link.pin {
@@ -187,6 +188,22 @@ fn ended(link: &mut Pipeline, frame: &Frame<'_>, desk: &mut Desk<'_>) -> Result<
         None => settle::forwarded(link, frame, desk),
     }
     Ok(())
+}
+
+/// DISCARD in EXEC's place: nothing was executed.
+fn aborted(link: &mut Pipeline, desk: &mut Desk<'_>) {
+    if let Some(pin) = &mut link.pin {
+        pin.transaction = None;
+        pin.is_watching = false;
+    }
+    let Some(ticket) = link.pop(|_| {}) else {
+        return;
+    };
+    if let Kind::Own(step) = &ticket.kind
+        && let Step::Abort(text) = &**step
+    {
+        settle::deliver(&ticket, &Frame::Borrowed(text), Outcome::Bypass, desk);
+    }
 }
 
 /// Everything that a transaction names is gone from the cache.

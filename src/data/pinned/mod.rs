@@ -5,6 +5,7 @@
 //!   shared link --(nothing is out)--> own link: idle or new --(answers: nothing is left)--> shared
 //!   here          what a request does before its answer     `Own`: what the session expects
 //!   transaction   requests between MULTI and EXEC
+//!   exec          EXEC, where functions are to be read before it
 //!   subscribe     channels in and out, with the key prefix in keyspace notifications
 //!   tracking      CLIENT TRACKING and its pushes
 //!   answer        what answers change                       `Pin`: what the link holds
@@ -18,6 +19,7 @@
 //! server's but for what it must know to route.
 
 pub mod answer;
+pub mod exec;
 pub mod notice;
 pub mod subscribe;
 pub mod tracking;
@@ -27,6 +29,7 @@ use self::subscribe::Confirmations;
 use crate::command::{Need, Route, Spec};
 use crate::data::batch::Batch;
 use crate::data::forward;
+use crate::data::script::Functions;
 use crate::data::session::{Flow, Session};
 use crate::data::upstream::{Kind, Pin, Place};
 use crate::stats::{Counter, Gauge};
@@ -42,6 +45,8 @@ pub struct Own {
     pub link: usize,
     /// Between MULTI and EXEC.
     pub in_multi: bool,
+    /// The functions called since MULTI that are to be read before EXEC.
+    pub calls: Functions,
     /// Reads must not be answered from the cache: watched or tracked keys are read on the link.
     pub reads_upstream: bool,
     /// The next request waits until every answer has come, and then looks what the link holds.
@@ -69,6 +74,8 @@ pub enum Step {
     Poison(Bytes),
     /// EXEC or DISCARD.
     End,
+    /// DISCARD where the client has sent EXEC: this is what it is told.
+    Abort(Bytes),
     /// WATCH (true) or UNWATCH.
     Watch(bool),
     /// A command that may block.
@@ -340,6 +347,7 @@ fn try_link(session: &mut Session, batch: &mut Batch<'_>) -> bool {
     session.own = Some(Own {
         link,
         in_multi: false,
+        calls: Functions::new(),
         reads_upstream: false,
         is_settling: false,
         is_subscribing: false,

@@ -2,7 +2,7 @@
 //! know is added here: a command that nearside answers stands in the queue as a PING, whose place
 //! in EXEC's reply its answer takes, and what nearside refuses makes the server refuse EXEC.
 
-use super::{Step, plain, settle};
+use super::{Step, exec, plain, settle};
 use crate::command::{self, Disposition, Flags, Need, Refusal, Route, Spec, errors};
 use crate::data::batch::Batch;
 use crate::data::forward;
@@ -70,10 +70,19 @@ pub fn inside(
     match spec.name {
         _ if is_denied(spec, batch) => refuse(session, spec, Refusal::Denied, batch),
         "exec" | "discard" => {
-            let kind = Kind::Own(Box::new(Step::End));
-            forward::command_as(session, spec, request, kind, batch);
-            if let Some(own) = &mut session.own {
+            let calls = session.own.as_mut().map(|own| {
                 own.in_multi = false;
+                std::mem::take(&mut own.calls)
+            });
+            // (EXEC with arguments is refused.)
+            match calls.filter(|calls| !calls.is_empty()) {
+                Some(calls) if spec.name == "exec" && spec.accepts(request.len()) => {
+                    exec::ask(session, spec, calls, batch);
+                }
+                _ => {
+                    let kind = Kind::Own(Box::new(Step::End));
+                    forward::command_as(session, spec, request, kind, batch);
+                }
             }
             settle(session);
         }
@@ -155,18 +164,18 @@ fn script(
     batch: &mut Batch<'_>,
 ) {
     match batch.shared.scripts.judge(spec, |index| request.arg(index)) {
-        Verdict::Pass(_) => {
-            if spec.name == "function|load" {
-                // Nobody may call it by an older reading.
-                batch.shared.scripts.read_library(request.arg(request.len() - 1));
-            }
-            queue(session, spec, request, Place::Theirs, batch);
-        }
+        Verdict::Pass(_) => queue(session, spec, request, Place::Theirs, batch),
         Verdict::NoScript => {
             let mut reply = BytesMut::new();
             write::error(&mut reply, NO_SCRIPT);
             let kind = Kind::Own(Box::new(Step::Queue(Place::Ours(reply.freeze()))));
             forward::words(session, spec, &[b"PING"], kind, batch);
+        }
+        Verdict::Unread => {
+            if let Some(own) = &mut session.own {
+                own.calls.push(request.arg(1).into());
+            }
+            queue(session, spec, request, Place::Theirs, batch);
         }
         Verdict::Refused(text) => {
             batch.block.add(Counter::RejectedUnsupported, 1);

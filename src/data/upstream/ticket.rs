@@ -2,10 +2,10 @@
 
 use crate::cache::{Entry, Token};
 use crate::command::Spec;
-use crate::command::lua::Library;
 use crate::data::local::Edit;
 use crate::data::pinned::Step;
-use crate::data::script::Script;
+use crate::data::pinned::exec::Exec;
+use crate::data::script::{Call, Script};
 use crate::data::walk::Walk;
 use crate::units::clock::Tick;
 use bytes::Bytes;
@@ -73,8 +73,10 @@ pub enum Kind {
     Own(Box<Step>),
     /// Delivered as the answer to a forwarded command, unless the server has lost the script.
     Script(Script),
-    /// FUNCTION LOAD of a library that was read.
-    Library(Box<Library>),
+    /// FCALL, before which its library is read.
+    Call(Box<Call>),
+    /// EXEC, before which the libraries of its functions are read.
+    Exec(Box<Exec>),
 }
 
 /// A read of one key.

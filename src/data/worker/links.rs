@@ -2,11 +2,11 @@
 //! their clients' requests when one breaks.
 
 use crate::command::{self, Class};
-use crate::data::pinned::answer;
+use crate::data::pinned::{answer, exec};
 use crate::data::session::{Ending, Session, UNSENT_MAX};
 use crate::data::settle::{self, Desk, Fault, Lost};
 use crate::data::upstream::link::LinkError;
-use crate::data::upstream::{Pipeline, Pipelines, State as LinkState, Ticket};
+use crate::data::upstream::{Kind, Pipeline, Pipelines, State as LinkState, Ticket};
 use crate::data::walk;
 use crate::data::worker::{State, Worker};
 use crate::stats::{Counter, Gauge};
@@ -346,13 +346,22 @@ impl Worker {
         result
     }
 
-    /// Hands walks to the links of the databases where they go on.
+    /// Hands walks to the links of the databases where they go on, and EXEC to its client's own.
     #[cold]
     fn move_walks(self: &Rc<Self>, moved: Vec<(u32, Ticket)>, proto: Proto) {
         let now = self.shared.clock.now();
         let mut state = self.state.borrow_mut();
+        let State { clients, links, .. } = &mut *state;
         for (db, ticket) in moved {
-            walk::enter(state.links.at(db, proto), ticket, &self.shared.prefix, now);
+            if !matches!(ticket.kind, Kind::Exec(_)) {
+                walk::enter(links.at(db, proto), ticket, &self.shared.prefix, now);
+                continue;
+            }
+            let own = clients.session(ticket.owner.client).and_then(|client| client.own.as_ref());
+            // Where its link is gone, its client goes too.
+            if let Some(link) = own.map(|own| own.link).and_then(|own| links.get(own)) {
+                exec::enter(link, ticket, now);
+            }
         }
         drop(state);
         self.start_links();
