@@ -321,6 +321,48 @@ fn a_pause_of_writes_lets_reads_go() {
     assert_eq!(number(&text(&one.words("INFO clients")), "blocked_clients"), 0);
 }
 
+/// In a transaction it has its place: what is wrong with it shows there, and it begins when the
+/// transaction is executed, not before, and not if that is given up.
+#[test]
+fn a_pause_begins_when_its_transaction_is_executed() {
+    let (server, twin) = (Server::start(Kind::Redis), Server::start(Kind::Redis));
+    let proxy = Proxy::start(&server.url(), &["server.workers = 2"]);
+    let (mut one, mut two, mut direct) = (proxy.dial(), proxy.dial(), twin.dial());
+    let pause = "CLIENT PAUSE 100000000 WRITE";
+    for lines in [
+        &["MULTI", pause, "DISCARD"][..],
+        &["MULTI", pause, "SET a", "EXEC"],
+        &["MULTI", "CLIENT PAUSE x", "CLIENT PAUSE 1 foo", "CLIENT UNPAUSE", "EXEC"],
+        &["MULTI", pause, "SET a 1", "CLIENT PAUSE -1", "GET a", "EXEC"],
+    ] {
+        for line in lines {
+            if *line == "EXEC" {
+                // Not yet.
+                assert_eq!(two.words("SET b 1"), b"+OK\r\n");
+            }
+            assert_eq!(show(&one.words(line)), show(&direct.words(line)), "{lines:?}: {line}");
+        }
+    }
+    let two_id = id(&mut two);
+    two.send(&request(&words("SET b 2")));
+    until_held(&mut one, two_id);
+    assert_eq!(one.words("GET b"), b"$1\r\n1\r\n");
+    for line in ["MULTI", "CLIENT UNPAUSE", "EXEC"] {
+        assert_eq!(show(&one.words(line)), show(&direct.words(line)), "{line}");
+    }
+    assert_eq!(two.reply(), b"+OK\r\n");
+    assert_eq!(one.words("GET b"), b"$1\r\n2\r\n");
+    // Sent behind EXEC at once, it waits for it.
+    let both: Vec<u8> =
+        ["MULTI", pause, "EXEC", "SET b 3"].iter().flat_map(|line| request(&words(line))).collect();
+    two.send(&both);
+    until_held(&mut one, two_id);
+    assert_eq!(one.words("GET b"), b"$1\r\n2\r\n");
+    one.words("CLIENT UNPAUSE");
+    let replies = [two.reply(), two.reply(), two.reply(), two.reply()].concat();
+    assert_eq!(show(&replies), show(b"+OK\r\n+QUEUED\r\n*1\r\n+OK\r\n+OK\r\n"));
+}
+
 #[test]
 fn a_pause_of_all_ends_by_itself() {
     let server = Server::start(Kind::Redis);

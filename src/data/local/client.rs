@@ -9,6 +9,7 @@ use crate::data::forward;
 use crate::data::local::filter::{self, Dialect, Filter};
 use crate::data::local::{ok, reply};
 use crate::data::order::Replies;
+use crate::data::pause;
 use crate::data::registry::{Client, Mark, Names};
 use crate::data::session::{Batch, Ending, Flow, Session};
 use crate::data::upstream::{Effect, Kind};
@@ -59,13 +60,14 @@ pub fn answer(session: &mut Session, spec: &Spec, request: &Request<'_>, batch: 
         }
         "client|list" => list(session, request, batch),
         "client|kill" => kill(session, request, batch),
-        "client|pause" => pause(session, request, batch),
-        "client|unpause" => {
-            batch.shared.pause.end();
-            batch.held = batch.shared.pause.held(batch.view.now);
-            batch.shared.bells.ring();
-            ok(session);
-        }
+        "client|pause" | "client|unpause" => match pauses(spec, request, batch.shared) {
+            Ok(change) => {
+                change.carry_out(batch.shared, batch.view.now);
+                batch.held = batch.shared.pause.held(batch.view.now);
+                ok(session);
+            }
+            Err(error) => session.error(&error),
+        },
         "client|reply" => reply_mode(session, request),
         "client|no-evict" => switch(session, request, Mark::NoEvict),
         "client|no-touch" => switch(session, request, Mark::NoTouch),
@@ -324,34 +326,36 @@ fn kill(session: &mut Session, request: &Request<'_>, batch: &Batch<'_>) {
     }
 }
 
-fn pause(session: &mut Session, request: &Request<'_>, batch: &mut Batch<'_>) {
+/// What CLIENT PAUSE or UNPAUSE asks for, or why it is refused.
+pub fn pauses(
+    spec: &Spec,
+    request: &Request<'_>,
+    shared: &Shared,
+) -> Result<pause::Change, Vec<u8>> {
+    if spec.name == "client|unpause" {
+        return Ok(pause::Change::End);
+    }
     let is_all = match (request.len(), request.arg(3).to_ascii_lowercase().as_slice()) {
         (3, _) | (4, b"all") => true,
         (4, b"write") => false,
-        (4, _) => return session.error(b"ERR CLIENT PAUSE mode must be WRITE or ALL"),
-        (_, mode) if dialect(batch.shared) == Dialect::Valkey => mode != b"write",
+        (4, _) => return Err(b"ERR CLIENT PAUSE mode must be WRITE or ALL".to_vec()),
+        (_, mode) if dialect(shared) == Dialect::Valkey => mode != b"write",
         _ => {
             let before = b"ERR unknown subcommand or wrong number of arguments for '".as_slice();
-            let text = [before, request.arg(1), b"'. Try CLIENT HELP."].concat();
-            return session.error(&text);
+            return Err([before, request.arg(1), b"'. Try CLIENT HELP."].concat());
         }
     };
     let Some(millis) = parse_i64(request.arg(2)) else {
-        return session.error(b"ERR timeout is not an integer or out of range");
+        return Err(b"ERR timeout is not an integer or out of range".to_vec());
     };
     let Ok(millis) = u64::try_from(millis) else {
-        return session.error(b"ERR timeout is negative");
+        return Err(b"ERR timeout is negative".to_vec());
     };
     let latest = i64::MAX.unsigned_abs() - unix_millis();
-    if dialect(batch.shared) == Dialect::Valkey && millis > latest {
-        return session.error(b"ERR timeout is out of range");
+    if dialect(shared) == Dialect::Valkey && millis > latest {
+        return Err(b"ERR timeout is out of range".to_vec());
     }
-    let now = batch.view.now;
-    let end = Tick(now.0.saturating_add(millis.saturating_mul(1_000_000)));
-    batch.shared.pause.begin(now, end, is_all);
-    batch.held = batch.shared.pause.held(now);
-    batch.shared.bells.ring();
-    ok(session);
+    Ok(pause::Change::Begin { millis, is_all })
 }
 
 fn reply_mode(session: &mut Session, request: &Request<'_>) {

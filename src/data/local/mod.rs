@@ -26,6 +26,7 @@ use crate::command::Spec;
 use crate::data::Shared;
 use crate::data::forward;
 use crate::data::order::Replies;
+use crate::data::pause;
 use crate::data::pinned;
 use crate::data::registry::Mark;
 use crate::data::session::{Batch, Ending, Flow, Session};
@@ -91,6 +92,8 @@ pub enum Edit {
     ConfigGet(Vec<(String, String)>),
     /// CONFIG RESETSTAT: nearside's statistics begin again, too.
     ResetStat,
+    /// CLIENT PAUSE or UNPAUSE in a transaction, where the server executes a PING: it was its turn.
+    Pause(pause::Change),
 }
 
 /// What becomes of a command of which a part is nearside's.
@@ -175,6 +178,10 @@ impl Edit {
             }
             (Self::ConfigGet(own), _) if matches!(frame.first(), Some(b'*' | b'%')) => {
                 config::merge(frame, own, proto, shared, out);
+            }
+            (Self::Pause(change), _) => {
+                change.carry_out(shared, shared.clock.now());
+                write::simple(out, "OK");
             }
             (edit, _) => {
                 if matches!(edit, Self::ResetStat) && frame == b"+OK\r\n" {

@@ -5,7 +5,7 @@
 use super::{Step, plain, settle};
 use crate::command::{self, Disposition, Flags, Need, Refusal, Route, Spec, errors};
 use crate::data::forward;
-use crate::data::local::{self, Plan};
+use crate::data::local::{self, Edit, Plan};
 use crate::data::session::{Batch, Flow, Session};
 use crate::data::upstream::{Kind, Place};
 use crate::scripts::{NO_SCRIPT, Verdict};
@@ -85,9 +85,16 @@ pub fn inside(
             queue(session, spec, request, place, batch);
         }
         "client|unblock" => unblock(session, spec, request, batch),
+        "client|pause" | "client|unpause" => {
+            let place = match local::client::pauses(spec, request, batch.shared) {
+                Ok(change) => Place::Edited(Arc::new(Edit::Pause(change))),
+                Err(text) => error_at_exec(&text),
+            };
+            stand_in(session, spec, place, batch);
+        }
         "ping" | "echo" => queue(session, spec, request, Place::Theirs, batch),
         // What nearside does itself it would do now, not at EXEC.
-        "auth" | "hello" | "client|reply" | "client|kill" | "client|pause" | "client|unpause" => {
+        "auth" | "hello" | "client|reply" | "client|kill" => {
             refuse(session, spec, Refusal::InTransaction, batch);
         }
         _ => by_route(session, spec, request, batch),
@@ -161,12 +168,7 @@ fn script(
             }
             queue(session, spec, request, Place::Theirs, batch);
         }
-        Verdict::NoScript => {
-            let mut reply = BytesMut::new();
-            write::error(&mut reply, NO_SCRIPT);
-            let kind = Kind::Own(Box::new(Step::Queue(Place::Ours(reply.freeze()))));
-            forward::words(session, spec, &[b"PING"], kind, batch);
-        }
+        Verdict::NoScript => stand_in(session, spec, error_at_exec(NO_SCRIPT), batch),
         Verdict::Refused(text) => {
             batch.block.add(Counter::RejectedUnsupported, 1);
             poison(session, spec, batch, |out| write::error(out, text.as_bytes()));
@@ -197,10 +199,7 @@ fn edited(
         Plan::Edit(edit) => queue(session, spec, request, Place::Edited(Arc::new(edit)), batch),
         Plan::Pass => queue(session, spec, request, Place::Theirs, batch),
         Plan::Part(..) => refuse(session, spec, Refusal::InTransaction, batch),
-        Plan::Own(reply) => {
-            let kind = Kind::Own(Box::new(Step::Queue(Place::Ours(reply.freeze()))));
-            forward::words(session, spec, &[b"PING"], kind, batch);
-        }
+        Plan::Own(reply) => stand_in(session, spec, Place::Ours(reply.freeze()), batch),
     }
 }
 
@@ -217,8 +216,20 @@ fn place_own(
     session.order = order;
     let mut answered = std::mem::replace(&mut session.output, output);
     let reply = answered.tail().split().freeze();
-    let kind = Kind::Own(Box::new(Step::Queue(Place::Ours(reply))));
+    stand_in(session, spec, Place::Ours(reply), batch);
+}
+
+/// A PING that the server queues in place of a command that it cannot execute.
+fn stand_in(session: &mut Session, spec: &'static Spec, place: Place, batch: &mut Batch<'_>) {
+    let kind = Kind::Own(Box::new(Step::Queue(place)));
     forward::words(session, spec, &[b"PING"], kind, batch);
+}
+
+/// Its place in EXEC's reply has this error.
+fn error_at_exec(text: &[u8]) -> Place {
+    let mut reply = BytesMut::new();
+    write::error(&mut reply, text);
+    Place::Ours(reply.freeze())
 }
 
 fn refuse(session: &mut Session, spec: &'static Spec, why: Refusal, batch: &mut Batch<'_>) {
