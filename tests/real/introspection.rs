@@ -481,6 +481,17 @@ fn info_tells_of_both() {
         assert_eq!(field(&executed, "proxy_instance"), "n1");
         assert!(executed.ends_with(&format!("\r\n{}\r\n", proxy.port)), "{executed}");
 
+        // What nearside answers in a transaction is one call; its refusals have their words.
+        for line in ["MULTI", "CLIENT GETNAME", "CLIENT UNBLOCK 4000000", "EXEC", "SHUTDOWN"] {
+            conn.words(line);
+        }
+        let after = text(&conn.words("INFO everything"));
+        for name in ["cmdstat_client|getname", "cmdstat_client|unblock"] {
+            assert!(field(&after, name).starts_with("calls=1,"), "{after}");
+        }
+        assert_eq!(field(&after, "errorstat_NOPERM"), "count=1");
+        assert_eq!(field(&after, "errorstat_ERR"), "count=2");
+
         assert_eq!(conn.words("CONFIG RESETSTAT"), b"+OK\r\n");
         let after = text(&conn.words("INFO all"));
         assert!(!after.contains("cmdstat_get:"), "{after}");

@@ -50,13 +50,36 @@ pub fn answer(
     if is_barrier && !session.order.is_clear() {
         return Flow::Barrier;
     }
-    session.take_error();
     match spec.name {
+        // No +PONG while upstream is down, or busy with a script: it answers, or nobody does.
         "ping" => {
-            // No +PONG while upstream is down, or busy with a script: it answers, or nobody does.
             forward::command(session, spec, request, batch);
             return Flow::Next;
         }
+        "client|unblock" => {
+            let kind = Kind::Forward(Effect::None);
+            if client::unblock(session, spec, request, kind, batch) {
+                return Flow::Next;
+            }
+        }
+        _ => {}
+    }
+    session.take_error();
+    say(session, spec, request, batch);
+    let is_error = session.take_error();
+    batch.block.command(spec.index, is_error, 1);
+    batch.block.observe(Outcome::Local, 0, 1);
+    Flow::Next
+}
+
+/// Writes the answer, and counts nothing.
+pub fn say(
+    session: &mut Session,
+    spec: &'static Spec,
+    request: &Request<'_>,
+    batch: &mut Batch<'_>,
+) {
+    match spec.name {
         "echo" => reply(session, |out, _| write::bulk(out, request.arg(1))),
         "select" => select(session, spec, request, batch),
         "hello" => hello::hello(session, spec, request, batch),
@@ -72,15 +95,10 @@ pub fn answer(
         "asking" | "readonly" | "readwrite" => {
             session.error(b"ERR This instance has cluster support disabled");
         }
-        "client|unblock" => return client::unblock(session, spec, request, batch),
         "acl|whoami" => reply(session, |out, _| write::bulk(out, b"default")),
         "config|rewrite" => session.error(b"ERR The proxy does not write its config file"),
         _ => client::answer(session, spec, request, batch),
     }
-    let is_error = session.take_error();
-    batch.block.command(spec.index, is_error, 1);
-    batch.block.observe(Outcome::Local, 0, 1);
-    Flow::Next
 }
 
 /// What is to be done with the answer to a forwarded command.

@@ -84,7 +84,13 @@ pub fn inside(
             };
             queue(session, spec, request, place, batch);
         }
-        "client|unblock" => unblock(session, spec, request, batch),
+        // Of who waits now it is the server's to execute.
+        "client|unblock" => {
+            let kind = Kind::Own(Box::new(Step::Queue(Place::Theirs)));
+            if !local::client::unblock(session, spec, request, kind, batch) {
+                place_own(session, spec, request, batch);
+            }
+        }
         "client|pause" | "client|unpause" => {
             let place = match local::client::pauses(spec, request, batch.shared) {
                 Ok(change) => Place::Edited(Arc::new(Edit::Pause(change))),
@@ -106,23 +112,6 @@ pub fn inside(
 fn is_denied(spec: &Spec, batch: &Batch<'_>) -> bool {
     let route = batch.shared.limits.policy.route(spec);
     route == Route::Refuse(Refusal::Denied) && !matches!(spec.name, "exec" | "discard")
-}
-
-/// CLIENT UNBLOCK of who waits now is the server's to execute.
-fn unblock(
-    session: &mut Session,
-    spec: &'static Spec,
-    request: &Request<'_>,
-    batch: &mut Batch<'_>,
-) {
-    let Some(id) = local::client::unblocks(request, batch.shared) else {
-        return place_own(session, spec, request, batch);
-    };
-    let mut digits = itoa::Buffer::new();
-    let mut words: Vec<&[u8]> = vec![b"CLIENT", b"UNBLOCK", digits.format(id).as_bytes()];
-    words.extend((request.len() == 4).then_some(request.arg(3)));
-    let kind = Kind::Own(Box::new(Step::Queue(Place::Theirs)));
-    forward::words(session, spec, &words, kind, batch);
 }
 
 fn by_route(
@@ -203,7 +192,8 @@ fn edited(
     }
 }
 
-/// nearside answers it now; the answer is given where EXEC's reply has its place.
+/// nearside answers it now; the answer is given where EXEC's reply has its place. (It is counted
+/// where the server says that it has queued what stands in for it.)
 fn place_own(
     session: &mut Session,
     spec: &'static Spec,
@@ -212,7 +202,7 @@ fn place_own(
 ) {
     let order = std::mem::take(&mut session.order);
     let output = std::mem::take(&mut session.output);
-    local::answer(session, spec, request, batch);
+    local::say(session, spec, request, batch);
     session.order = order;
     let mut answered = std::mem::replace(&mut session.output, output);
     let reply = answered.tail().split().freeze();
