@@ -329,6 +329,24 @@ fn refusals_name_the_command() {
         let is_refused = says_who.contains(&true) && answer.contains(&name);
         assert!(is_refused, "{line}: {answer}");
     }
+    // What Redis queues and nearside does not (README) ends the transaction without effect.
+    for line in [
+        "AUTH a b",
+        "HELLO 3",
+        "CLIENT KILL ID 1",
+        "CLIENT REPLY OFF",
+        "CLIENT TRACKING ON",
+        "SUBSCRIBE a",
+        "MONITOR",
+        "FLUSHALL",
+        "FLUSHDB",
+    ] {
+        ours.words("MULTI");
+        assert_eq!(ours.words("SET a 1"), b"+QUEUED\r\n");
+        assert!(ours.words(line).starts_with(b"-ERR "), "{line}");
+        assert!(ours.words("EXEC").starts_with(b"-EXECABORT "), "{line}");
+    }
+    assert_eq!(ours.words("EXISTS a"), b":0\r\n");
     assert_eq!(ours.words("CLUSTER INFO"), b"-ERR This instance has cluster support disabled\r\n");
     assert_eq!(ours.words("PING"), b"+PONG\r\n");
 }
