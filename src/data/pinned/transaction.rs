@@ -66,8 +66,14 @@ pub fn inside(
         poison(session, spec, batch, |out| errors::arity(out, spec));
         return Flow::Next;
     }
+    // A transaction that was begun may always be ended.
+    if let Route::Refuse(why) = batch.shared.limits.policy.route(spec)
+        && !matches!(spec.name, "exec" | "discard")
+    {
+        refuse(session, spec, why, batch);
+        return Flow::Next;
+    }
     match spec.name {
-        _ if is_denied(spec, batch) => refuse(session, spec, Refusal::Denied, batch),
         "exec" | "discard" => {
             let kind = Kind::Own(Box::new(Step::End));
             forward::command_as(session, spec, request, kind, batch);
@@ -106,12 +112,6 @@ pub fn inside(
         _ => by_route(session, spec, request, batch),
     }
     Flow::Next
-}
-
-/// True if `commands.deny` names it. A transaction that was begun may always be ended.
-fn is_denied(spec: &Spec, batch: &Batch<'_>) -> bool {
-    let route = batch.shared.limits.policy.route(spec);
-    route == Route::Refuse(Refusal::Denied) && !matches!(spec.name, "exec" | "discard")
 }
 
 fn by_route(
