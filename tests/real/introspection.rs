@@ -482,7 +482,12 @@ fn info_tells_of_both() {
         assert!(executed.ends_with(&format!("\r\n{}\r\n", proxy.port)), "{executed}");
 
         // What nearside answers in a transaction is one call; its refusals have their words.
-        for line in ["MULTI", "CLIENT GETNAME", "CLIENT UNBLOCK 4000000", "EXEC", "SHUTDOWN"] {
+        for line in [
+            &["MULTI", "CLIENT GETNAME", "CLIENT UNBLOCK 4000000", "EXEC", "SHUTDOWN"][..],
+            &["MULTI", "NOSUCH", "SUBSCRIBE a", "STRLEN", "DISCARD"],
+        ]
+        .concat()
+        {
             conn.words(line);
         }
         let after = text(&conn.words("INFO everything"));
@@ -490,7 +495,11 @@ fn info_tells_of_both() {
             assert!(field(&after, name).starts_with("calls=1,"), "{after}");
         }
         assert_eq!(field(&after, "errorstat_NOPERM"), "count=1");
-        assert_eq!(field(&after, "errorstat_ERR"), "count=2");
+        assert_eq!(field(&after, "errorstat_ERR"), "count=5");
+        assert_eq!(field(&after, "cmdstat_get"), get, "an unknown command is none");
+        for name in ["cmdstat_subscribe", "cmdstat_strlen"] {
+            assert!(field(&after, name).ends_with("rejected_calls=1,failed_calls=0"), "{after}");
+        }
 
         assert_eq!(conn.words("CONFIG RESETSTAT"), b"+OK\r\n");
         let after = text(&conn.words("INFO all"));

@@ -56,9 +56,10 @@ pub fn inside(
     let Some(spec) = spec else {
         let unknown = command::unknown(request.len(), |index| request.arg(index));
         batch.block.add(Counter::RejectedUnsupported, 1);
-        let row = batch.shared.get;
         let arg = |index| request.arg(index);
-        poison(session, row, batch, |out| errors::unknown(out, unknown, request.len(), arg));
+        poison(session, &command::UNKNOWN, batch, |out| {
+            errors::unknown(out, unknown, request.len(), arg);
+        });
         return Flow::Next;
     };
     // (EXEC that is refused ends the transaction.)
