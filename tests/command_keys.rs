@@ -3,13 +3,17 @@
 
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a test")]
 
+#[path = "support/ports.rs"]
+mod ports;
+
 use bytes::BytesMut;
 use nearside::command::{self, Flags, KeySpec, Spec, errors, keys};
 use nearside::wire::reply::{Scan, bulk, elements, integer, is_null};
 use nearside::wire::write;
+use ports::free_port;
 use std::fmt::Write as _;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, TcpStream};
 use std::process::{Child, ChildStdout, Command, Stdio};
 
 /// A server of this test's own; it ends with the test.
@@ -29,8 +33,7 @@ impl Drop for Server {
 
 impl Server {
     fn start() -> Self {
-        let port =
-            TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
+        let port = free_port();
         let mut child = Command::new("redis-server")
             .args(["--port", &port.to_string(), "--save", "", "--bind", "127.0.0.1"])
             .stdout(Stdio::piped())

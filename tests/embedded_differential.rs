@@ -6,6 +6,8 @@
 
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a test")]
 
+#[path = "support/ports.rs"]
+mod ports;
 #[path = "embedded_differential/scenes.rs"]
 mod scenes;
 
@@ -13,9 +15,10 @@ use nearside::embedded::{self, Embedded, Options};
 use nearside::wire::reply::{self, Scan};
 use nearside::wire::request::{self, Arg, Found, Limits};
 use nearside::wire::{inline, write};
+use ports::free_port;
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::process::{Child, Command, Stdio};
 
 const CORPUS: &str = include_str!("data/embedded_corpus.txt");
@@ -28,7 +31,7 @@ struct Redis {
 
 impl Redis {
     fn start() -> Self {
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = free_port();
         let process = Command::new("redis-server")
             .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", ""])
             .args(["--appendonly", "no", "--dir", std::env::temp_dir().to_str().unwrap()])

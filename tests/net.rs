@@ -3,6 +3,9 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test")]
 
+#[path = "support/ports.rs"]
+mod ports;
+
 use bytes::BytesMut;
 use nearside::net::address::Address;
 use nearside::net::client::{ClientStream, ReadHalf, WriteHalf};
@@ -14,6 +17,7 @@ use nearside::wire::handshake::{Handshake, HandshakeError, Options, Progress, Se
 use nearside::wire::reply::Scan;
 use nearside::wire::write::Proto;
 use parking_lot::Mutex;
+use ports::free_port;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -48,9 +52,8 @@ struct Server {
 impl Server {
     /// Starts one; `{port}` in an argument stands for the port.
     fn start(folder: &Path, args: &[&str]) -> Self {
-        // The port may be taken by another between our choice and the server's bind.
         for _ in 0..5 {
-            let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+            let port = free_port();
             let started = STARTING.lock();
             let mut process = Command::new("redis-server")
                 .args(["--save", "", "--bind", "127.0.0.1", "--dir"])

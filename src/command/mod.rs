@@ -1,15 +1,17 @@
 //! What is known of each command: a static table of 601 rows, and the questions asked of it.
 //!
 //! ```text
-//! name bytes --find--> Spec --route--> Local | Cacheable | Forward | Refuse
+//! name bytes --find--> Spec --route--> Local | Cacheable | Forward | Own | Script | Refuse
 //!                       |--keys-----> which arguments take the version prefix
-//!                       |--replies--> which parts of a reply lose it again
+//!                       |--replies--> which parts of a reply lose it again (logs: of SLOWLOG's)
 //!                       |--errors---> Redis' own words
+//! learned               rows for what the table does not have, of upstream's COMMAND
+//! lua                   what a script calls, and with which keys
 //! ```
 //!
 //! The table is generated from `tests/data/commands.tsv` by `tests/codegen.rs`, which also holds
-//! the decisions (what is cached, what is refused) and fails when the two differ. Nothing here
-//! allocates, except error texts.
+//! the decisions (what is cached, what is refused) and fails when the two differ. On the way of a
+//! request only error texts are allocated.
 
 pub mod errors;
 pub mod find;
@@ -32,6 +34,9 @@ pub use table::COUNT;
 pub fn all() -> &'static [Spec] {
     &table::TABLE
 }
+
+/// Stands for a command that nobody knows; it is counted behind all rows.
+pub static UNKNOWN: Spec = Spec::new(u16::MAX, "", "", -1, 0, Class::Unsupported);
 
 /// What kind of command it is, by what a proxy must do about it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -7,6 +7,7 @@
 //! queue can grow.
 
 use crate::command::Spec;
+use crate::data::Shared;
 use crate::data::batch::Batch;
 use crate::data::session::{Flow, Session};
 use crate::units::clock::{Clock, Tick};
@@ -75,6 +76,34 @@ impl Pause {
         }
         let left = Tick(end).since(clock.now());
         (!left.is_zero()).then_some(left)
+    }
+}
+
+/// What CLIENT PAUSE or UNPAUSE asks for.
+#[derive(Clone, Copy, Debug)]
+pub enum Change {
+    /// A pause, from now.
+    Begin {
+        /// How long.
+        millis: u64,
+        /// Reads wait, too.
+        is_all: bool,
+    },
+    /// None any more.
+    End,
+}
+
+impl Change {
+    /// Carries it out; every worker looks at what it holds.
+    pub fn carry_out(self, shared: &Shared, now: Tick) {
+        match self {
+            Self::Begin { millis, is_all } => {
+                let end = Tick(now.0.saturating_add(millis.saturating_mul(1_000_000)));
+                shared.pause.begin(now, end, is_all);
+            }
+            Self::End => shared.pause.end(),
+        }
+        shared.bells.ring();
     }
 }
 

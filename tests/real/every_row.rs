@@ -44,7 +44,7 @@ const FIXTURE: &[&str] = &[
 
 /// How two replies are compared that cannot be the same bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Like {
+pub(crate) enum Like {
     /// The same bytes.
     Same,
     /// The same elements at every depth, in any order.
@@ -120,11 +120,11 @@ fn like(text: &str, is_versioned: bool) -> Like {
 }
 
 /// True if the first words of a line are these.
-fn begins(text: &str, words: &str) -> bool {
+pub(crate) fn begins(text: &str, words: &str) -> bool {
     text.strip_prefix(words).is_some_and(|rest| rest.is_empty() || rest.starts_with(' '))
 }
 
-fn is_like(like: Like, direct: &[u8], ours: &[u8]) -> bool {
+pub(crate) fn is_like(like: Like, direct: &[u8], ours: &[u8]) -> bool {
     match like {
         Like::Same => direct == ours,
         Like::AnyOrder => sorted(direct) == sorted(ours),
@@ -208,7 +208,8 @@ impl Vector {
     }
 }
 
-fn words(text: &str) -> Vec<Vec<u8>> {
+/// A line's arguments, quoted as inline commands are.
+pub(crate) fn words(text: &str) -> Vec<Vec<u8>> {
     let bytes = inline::to_multibulk(format!("{text}\r\n").as_bytes()).unwrap().to_vec();
     let mut args = Vec::new();
     let limits = Limits { args_max: 1000, bulk_max: 1 << 20, unauthenticated: false };

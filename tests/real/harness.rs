@@ -1,23 +1,22 @@
 //! Real servers, the real binary, and raw connections to both. All end when dropped, by their pid.
 
-use nearside::units::clock::Clock;
+#[path = "../support/patience.rs"]
+mod patience;
+#[path = "../support/ports.rs"]
+mod ports;
+
+pub(crate) use patience::{LONG, eventually};
+
 use nearside::wire::reply::Scan;
-use parking_lot::Mutex;
+use ports::free_port;
 use rustix::process::{Pid, Signal, kill_process};
 use std::fs::{self, File};
 use std::io::{ErrorKind, Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::time::Duration;
 use tempfile::TempDir;
-
-/// Far more than any step needs: a limit of the tests, not a measure.
-pub(crate) const LONG: Duration = Duration::from_secs(30);
-
-/// Held while a port is chosen and a process that shall bind it is started: tests run in parallel.
-static STARTING: Mutex<()> = Mutex::new(());
 
 /// Which server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,24 +64,6 @@ fn valkey_server() -> PathBuf {
     PathBuf::from(String::from_utf8(output.stdout).unwrap().trim())
 }
 
-/// Asks until `found` answers something; fails with `what` after [`LONG`].
-pub(crate) fn eventually<T>(what: &str, mut found: impl FnMut() -> Option<T>) -> T {
-    let clock = Clock::system();
-    let begun = clock.now();
-    loop {
-        if let Some(found) = found() {
-            return found;
-        }
-        assert!(clock.now().since(begun) < LONG, "in {LONG:?} not seen: {what}");
-        // Only spares the processor: what is awaited is asked for, not timed.
-        std::thread::sleep(Duration::from_millis(2));
-    }
-}
-
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
-}
-
 fn signal(process: &Child, signal: Signal) {
     kill_process(Pid::from_child(process), signal).unwrap();
 }
@@ -108,7 +89,6 @@ impl Server {
 
     pub(crate) fn within(kind: Kind, args: &[&str], folder: TempDir) -> Self {
         for _ in 0..5 {
-            let starting = STARTING.lock();
             let port = free_port();
             let show = folder.path().to_str().unwrap();
             let filled =
@@ -116,7 +96,6 @@ impl Server {
             let args: Vec<String> = args.iter().map(filled).collect();
             let mut process = spawn(kind, port, folder.path(), &args);
             let is_up = is_listening(&mut process, &folder.path().join("log"));
-            drop(starting);
             if is_up {
                 return Self { kind, args, process, port, folder };
             }
@@ -218,7 +197,6 @@ impl Proxy {
     pub(crate) fn unready(upstream: &str, settings: &[&str]) -> Self {
         let folder = TempDir::new().unwrap();
         for _ in 0..5 {
-            let starting = STARTING.lock();
             let (port, admin) = (free_port(), free_port());
             let mut text = settings.join("\n").replace("{folder}", folder.path().to_str().unwrap());
             let upstream = format!("upstream.url = \"{upstream}\"");
@@ -246,7 +224,6 @@ impl Proxy {
                 let ended = process.try_wait().unwrap().map(|_| false);
                 ended.or_else(|| http(admin, "/livez").map(|_| true))
             });
-            drop(starting);
             if is_up {
                 return Self { process, port, admin, folder };
             }

@@ -321,6 +321,48 @@ fn a_pause_of_writes_lets_reads_go() {
     assert_eq!(number(&text(&one.words("INFO clients")), "blocked_clients"), 0);
 }
 
+/// In a transaction it has its place: what is wrong with it shows there, and it begins when the
+/// transaction is executed, not before, and not if that is given up.
+#[test]
+fn a_pause_begins_when_its_transaction_is_executed() {
+    let (server, twin) = (Server::start(Kind::Redis), Server::start(Kind::Redis));
+    let proxy = Proxy::start(&server.url(), &["server.workers = 2"]);
+    let (mut one, mut two, mut direct) = (proxy.dial(), proxy.dial(), twin.dial());
+    let pause = "CLIENT PAUSE 100000000 WRITE";
+    for lines in [
+        &["MULTI", pause, "DISCARD"][..],
+        &["MULTI", pause, "SET a", "EXEC"],
+        &["MULTI", "CLIENT PAUSE x", "CLIENT PAUSE 1 foo", "CLIENT UNPAUSE", "EXEC"],
+        &["MULTI", pause, "SET a 1", "CLIENT PAUSE -1", "GET a", "EXEC"],
+    ] {
+        for line in lines {
+            if *line == "EXEC" {
+                // Not yet.
+                assert_eq!(two.words("SET b 1"), b"+OK\r\n");
+            }
+            assert_eq!(show(&one.words(line)), show(&direct.words(line)), "{lines:?}: {line}");
+        }
+    }
+    let two_id = id(&mut two);
+    two.send(&request(&words("SET b 2")));
+    until_held(&mut one, two_id);
+    assert_eq!(one.words("GET b"), b"$1\r\n1\r\n");
+    for line in ["MULTI", "CLIENT UNPAUSE", "EXEC"] {
+        assert_eq!(show(&one.words(line)), show(&direct.words(line)), "{line}");
+    }
+    assert_eq!(two.reply(), b"+OK\r\n");
+    assert_eq!(one.words("GET b"), b"$1\r\n2\r\n");
+    // Sent behind EXEC at once, it waits for it.
+    let both: Vec<u8> =
+        ["MULTI", pause, "EXEC", "SET b 3"].iter().flat_map(|line| request(&words(line))).collect();
+    two.send(&both);
+    until_held(&mut one, two_id);
+    assert_eq!(one.words("GET b"), b"$1\r\n2\r\n");
+    one.words("CLIENT UNPAUSE");
+    let replies = [two.reply(), two.reply(), two.reply(), two.reply()].concat();
+    assert_eq!(show(&replies), show(b"+OK\r\n+QUEUED\r\n*1\r\n+OK\r\n+OK\r\n"));
+}
+
 #[test]
 fn a_pause_of_all_ends_by_itself() {
     let server = Server::start(Kind::Redis);
@@ -438,6 +480,26 @@ fn info_tells_of_both() {
         let executed = text(&conn.words("EXEC"));
         assert_eq!(field(&executed, "proxy_instance"), "n1");
         assert!(executed.ends_with(&format!("\r\n{}\r\n", proxy.port)), "{executed}");
+
+        // What nearside answers in a transaction is one call; its refusals have their words.
+        for line in [
+            &["MULTI", "CLIENT GETNAME", "CLIENT UNBLOCK 4000000", "EXEC", "SHUTDOWN"][..],
+            &["MULTI", "NOSUCH", "SUBSCRIBE a", "STRLEN", "DISCARD"],
+        ]
+        .concat()
+        {
+            conn.words(line);
+        }
+        let after = text(&conn.words("INFO everything"));
+        for name in ["cmdstat_client|getname", "cmdstat_client|unblock"] {
+            assert!(field(&after, name).starts_with("calls=1,"), "{after}");
+        }
+        assert_eq!(field(&after, "errorstat_NOPERM"), "count=1");
+        assert_eq!(field(&after, "errorstat_ERR"), "count=5");
+        assert_eq!(field(&after, "cmdstat_get"), get, "an unknown command is none");
+        for name in ["cmdstat_subscribe", "cmdstat_strlen"] {
+            assert!(field(&after, name).ends_with("rejected_calls=1,failed_calls=0"), "{after}");
+        }
 
         assert_eq!(conn.words("CONFIG RESETSTAT"), b"+OK\r\n");
         let after = text(&conn.words("INFO all"));

@@ -12,8 +12,7 @@
 //!   hostile        what is not RESP, or too much of it
 //!   own_links      transactions, blocking, subscriptions, tracking: the same plays on both ways
 //!   scripts        scripts and functions, with and without a version
-//!   scripts        scripts and functions, with and without a version
-//!   own_links      transactions, blocking, subscriptions, tracking: the same plays direct and through it
+//!   waits          WAIT and its link; links of clients that wait for long
 //!   outage         upstream gone, frozen, or refusing; drain
 //!   users          what is built on clients: queues of jobs, locks, sessions, rooms; with a version
 //!                  of keys and without

@@ -282,6 +282,13 @@ fn the_profile_and_the_lists_decide() {
              [\"SWAPDB\"] permits it)\r\n",
         ),
         ("EXEC", "-EXECABORT Transaction discarded because of previous errors.\r\n"),
+        ("MULTI", "+OK\r\n"),
+        (
+            "CLIENT PAUSE 100000",
+            "-NOPERM nearside refuses 'client pause': commands.profile is \"hardened\" \
+             (commands.allow = [\"CLIENT|PAUSE\"] permits it)\r\n",
+        ),
+        ("DISCARD", "+OK\r\n"),
         // What is denied is denied everywhere.
         ("MULTI", "+OK\r\n"),
         ("SELECT 1", "-NOPERM nearside refuses 'select': commands.deny names it\r\n"),

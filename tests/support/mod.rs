@@ -1,43 +1,17 @@
 //! The real binary and a real redis-server, on free ports of the loopback; both end when dropped.
 
+mod patience;
+mod ports;
+
+pub(crate) use patience::eventually;
+pub(crate) use ports::free_port;
+
+use patience::LONG;
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicU16, Ordering};
-use std::time::Duration;
-
-use nearside::units::clock::Clock;
 use tempfile::TempDir;
-
-/// Far more than any step needs: a limit of the tests, not a measure.
-const LONG: Duration = Duration::from_secs(30);
-
-/// Asks until `found` answers something; fails with `what` after [`LONG`].
-pub(crate) fn eventually<T>(what: &str, mut found: impl FnMut() -> Option<T>) -> T {
-    let clock = Clock::system();
-    let begun = clock.now();
-    loop {
-        if let Some(found) = found() {
-            return found;
-        }
-        assert!(clock.now().since(begun) < LONG, "in {LONG:?} not seen: {what}");
-        // Only spares the processor: what is awaited is asked for, not timed.
-        std::thread::sleep(Duration::from_millis(2));
-    }
-}
-
-/// A port that nobody has, and that no other test of this process was given.
-pub(crate) fn free_port() -> u16 {
-    static NEXT: AtomicU16 = AtomicU16::new(0);
-    let first = u16::try_from(20_000 + std::process::id() % 10_000).unwrap();
-    loop {
-        let port = first + NEXT.fetch_add(1, Ordering::Relaxed);
-        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
-            return port;
-        }
-    }
-}
 
 /// A folder without a proxy.toml, and the binary about to be started in it.
 pub(crate) fn nearside(folder: &TempDir, args: &[&str]) -> Command {

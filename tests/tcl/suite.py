@@ -342,14 +342,17 @@ class Unit:
 
 
 def whole_round(bench, outcome, mode, version, skip):
-    """Rounds until one comes to the unit's end. Answers the last, and what hung on the way."""
-    hung = set()
+    """Rounds until one comes to the unit's end. Answers the last, and what hung on the way where
+    nothing had failed before it: else that may have been the cause."""
+    hung, alone = set(), set()
     while True:
         result, hits, trouble = bench.round(outcome.name, mode, version, skip | hung)
         outcome.take(result, hits, trouble)
         if not result.hung or len(hung) >= HANGS:
-            return result, hung
+            return result, alone
         hung.add(result.hung)
+        if set(result.failed) == {result.hung}:
+            alone.add(result.hung)
 
 
 def run_unit(bench, unit, mode, version, wanted, listed):

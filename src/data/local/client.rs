@@ -7,11 +7,12 @@ use crate::command::{Refusal, Spec, errors};
 use crate::data::Shared;
 use crate::data::batch::Batch;
 use crate::data::forward;
-use crate::data::local::filter::{self, Dialect, Filter};
+use crate::data::local::filter::{self, Dialect, Filter, SYNTAX};
 use crate::data::local::{ok, reply};
 use crate::data::order::Replies;
+use crate::data::pause;
 use crate::data::registry::{Client, Mark, Names};
-use crate::data::session::{Ending, Flow, Session};
+use crate::data::session::{Ending, Session};
 use crate::data::upstream::Kind;
 use crate::units::clock::{Tick, unix_millis};
 use crate::wire::number::parse_i64;
@@ -23,8 +24,6 @@ use std::sync::atomic::Ordering;
 /// What is said of a name with bytes that would break a line of CLIENT LIST.
 pub const BAD_NAME: &[u8] =
     b"ERR Client names cannot contain spaces, newlines or special characters.";
-
-const SYNTAX: &[u8] = b"ERR syntax error";
 
 /// What a client may call itself: printable, no spaces (`validateClientAttr`).
 pub fn is_plain(name: &[u8]) -> bool {
@@ -60,13 +59,15 @@ pub fn answer(session: &mut Session, spec: &Spec, request: &Request<'_>, batch: 
         }
         "client|list" => list(session, request, batch),
         "client|kill" => kill(session, request, batch),
-        "client|pause" => pause(session, request, batch),
-        "client|unpause" => {
-            batch.shared.pause.end();
-            batch.held = batch.shared.pause.held(batch.view.now);
-            batch.shared.bells.ring();
-            ok(session);
-        }
+        "client|pause" | "client|unpause" => match pauses(spec, request, batch.shared) {
+            Ok(change) => {
+                change.carry_out(batch.shared, batch.view.now);
+                batch.held = batch.shared.pause.held(batch.view.now);
+                ok(session);
+            }
+            Err(error) => session.error(&error),
+        },
+        "client|unblock" => unblock_nobody(session, request),
         "client|reply" => reply_mode(session, request),
         "client|no-evict" => switch(session, request, Mark::NoEvict),
         "client|no-touch" => switch(session, request, Mark::NoTouch),
@@ -192,46 +193,45 @@ fn dialect(shared: &Shared) -> Dialect {
     }
 }
 
-/// The server's number for whom CLIENT UNBLOCK names, if that client waits.
-pub fn unblocks(request: &Request<'_>, shared: &Shared) -> Option<i64> {
-    let reason = request.arg(3);
-    let is_known = reason.eq_ignore_ascii_case(b"timeout") || reason.eq_ignore_ascii_case(b"error");
-    let id = parse_i64(request.arg(2)).and_then(|id| u64::try_from(id).ok())?;
-    let is_fit = request.len() == 3 || (request.len() == 4 && is_known);
-    is_fit.then(|| shared.registry.find(id)).flatten()?.aim()
-}
-
-/// CLIENT UNBLOCK: the server ends what that client waits for on its own link.
+/// CLIENT UNBLOCK of a client that waits: the server ends that, which it knows by a number of its
+/// own. False: nobody waits, and [`unblock_nobody`] is the answer.
 pub fn unblock(
     session: &mut Session,
     spec: &'static Spec,
     request: &Request<'_>,
+    kind: Kind,
     batch: &mut Batch<'_>,
-) -> Flow {
-    let reason = request.arg(3);
-    let is_known = reason.eq_ignore_ascii_case(b"timeout") || reason.eq_ignore_ascii_case(b"error");
-    let id = parse_i64(request.arg(2));
-    let upstream_id = unblocks(request, batch.shared);
-    match (request.len(), id, upstream_id) {
-        (3 | 4, _, _) if request.len() == 4 && !is_known => {
+) -> bool {
+    let id = parse_i64(request.arg(2)).and_then(|id| u64::try_from(id).ok());
+    let is_fit = request.len() == 3 || (request.len() == 4 && is_reason(request.arg(3)));
+    let client = id.filter(|_| is_fit).and_then(|id| batch.shared.registry.find(id));
+    let Some(upstream_id) = client.and_then(|client| client.aim()) else {
+        return false;
+    };
+    let mut digits = itoa::Buffer::new();
+    let mut words: Vec<&[u8]> = vec![b"CLIENT", b"UNBLOCK", digits.format(upstream_id).as_bytes()];
+    words.extend((request.len() == 4).then_some(request.arg(3)));
+    forward::words(session, spec, &words, kind, batch);
+    true
+}
+
+fn is_reason(word: &[u8]) -> bool {
+    word.eq_ignore_ascii_case(b"timeout") || word.eq_ignore_ascii_case(b"error")
+}
+
+fn unblock_nobody(session: &mut Session, request: &Request<'_>) {
+    match request.len() {
+        4 if !is_reason(request.arg(3)) => {
             session.error(b"ERR CLIENT UNBLOCK reason should be TIMEOUT or ERROR");
         }
-        (3 | 4, None, _) => session.error(b"ERR value is not an integer or out of range"),
-        (3 | 4, Some(_), None) => reply(session, |out, _| write::integer(out, 0)),
-        (3 | 4, Some(_), Some(upstream_id)) => {
-            let mut digits = itoa::Buffer::new();
-            let mut words: Vec<&[u8]> =
-                vec![b"CLIENT", b"UNBLOCK", digits.format(upstream_id).as_bytes()];
-            words.extend((request.len() == 4).then_some(reason));
-            forward::words(session, spec, &words, Kind::Forward, batch);
-            return Flow::Next;
+        3 | 4 if parse_i64(request.arg(2)).is_none() => {
+            session.error(b"ERR value is not an integer or out of range");
         }
+        3 | 4 => reply(session, |out, _| write::integer(out, 0)),
         _ => session.error(
             b"ERR unknown subcommand or wrong number of arguments for 'UNBLOCK'. Try CLIENT HELP.",
         ),
     }
-    batch.block.command(spec.index, session.take_error(), 1);
-    Flow::Next
 }
 
 fn list(session: &mut Session, request: &Request<'_>, batch: &Batch<'_>) {
@@ -325,34 +325,36 @@ fn kill(session: &mut Session, request: &Request<'_>, batch: &Batch<'_>) {
     }
 }
 
-fn pause(session: &mut Session, request: &Request<'_>, batch: &mut Batch<'_>) {
+/// What CLIENT PAUSE or UNPAUSE asks for, or why it is refused.
+pub fn pauses(
+    spec: &Spec,
+    request: &Request<'_>,
+    shared: &Shared,
+) -> Result<pause::Change, Vec<u8>> {
+    if spec.name == "client|unpause" {
+        return Ok(pause::Change::End);
+    }
     let is_all = match (request.len(), request.arg(3).to_ascii_lowercase().as_slice()) {
         (3, _) | (4, b"all") => true,
         (4, b"write") => false,
-        (4, _) => return session.error(b"ERR CLIENT PAUSE mode must be WRITE or ALL"),
-        (_, mode) if dialect(batch.shared) == Dialect::Valkey => mode != b"write",
+        (4, _) => return Err(b"ERR CLIENT PAUSE mode must be WRITE or ALL".to_vec()),
+        (_, mode) if dialect(shared) == Dialect::Valkey => mode != b"write",
         _ => {
             let before = b"ERR unknown subcommand or wrong number of arguments for '".as_slice();
-            let text = [before, request.arg(1), b"'. Try CLIENT HELP."].concat();
-            return session.error(&text);
+            return Err([before, request.arg(1), b"'. Try CLIENT HELP."].concat());
         }
     };
     let Some(millis) = parse_i64(request.arg(2)) else {
-        return session.error(b"ERR timeout is not an integer or out of range");
+        return Err(b"ERR timeout is not an integer or out of range".to_vec());
     };
     let Ok(millis) = u64::try_from(millis) else {
-        return session.error(b"ERR timeout is negative");
+        return Err(b"ERR timeout is negative".to_vec());
     };
     let latest = i64::MAX.unsigned_abs() - unix_millis();
-    if dialect(batch.shared) == Dialect::Valkey && millis > latest {
-        return session.error(b"ERR timeout is out of range");
+    if dialect(shared) == Dialect::Valkey && millis > latest {
+        return Err(b"ERR timeout is out of range".to_vec());
     }
-    let now = batch.view.now;
-    let end = Tick(now.0.saturating_add(millis.saturating_mul(1_000_000)));
-    batch.shared.pause.begin(now, end, is_all);
-    batch.held = batch.shared.pause.held(now);
-    batch.shared.bells.ring();
-    ok(session);
+    Ok(pause::Change::Begin { millis, is_all })
 }
 
 fn reply_mode(session: &mut Session, request: &Request<'_>) {

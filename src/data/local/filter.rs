@@ -13,7 +13,8 @@ use std::sync::atomic::Ordering;
 /// An error text.
 pub type Refused = Vec<u8>;
 
-const SYNTAX: &[u8] = b"ERR syntax error";
+/// What is said of options that cannot be read.
+pub const SYNTAX: &[u8] = b"ERR syntax error";
 
 /// Whose grammar holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -270,20 +270,23 @@ fn command_stats(rows: &[CommandTotals]) -> String {
 }
 
 /// Error replies by their first word: upstream's, and nearside's own, which are `ERR` but for
-/// those of passwords.
+/// those of passwords and permission.
 fn error_stats(totals: &Totals) -> String {
     let theirs = Counter::ALL.get(Counter::ErrErr as usize..).unwrap_or_default();
     let all: u64 = totals.commands.iter().map(|row| row.error).sum();
-    let (noauth, wrongpass) =
-        (totals.get(Counter::RejectedNoAuth), totals.get(Counter::AuthFailures));
-    let ours = all.saturating_sub(totals.sum(theirs) + noauth + wrongpass);
+    let worded = [
+        (Counter::ErrNoauth, totals.get(Counter::RejectedNoAuth)),
+        (Counter::ErrWrongpass, totals.get(Counter::AuthFailures)),
+        (Counter::ErrNoperm, totals.get(Counter::RejectedNoPerm)),
+    ];
+    let others = totals.sum(theirs) + worded.iter().map(|(_, count)| count).sum::<u64>();
+    let ours = all.saturating_sub(others);
     let mut body = String::new();
     for counter in theirs {
-        let own = match counter {
-            Counter::ErrErr => ours,
-            Counter::ErrNoauth => noauth,
-            Counter::ErrWrongpass => wrongpass,
-            _ => 0,
+        let own = match worded.iter().find(|(word, _)| word == counter) {
+            Some((_, count)) => *count,
+            None if *counter == Counter::ErrErr => ours,
+            None => 0,
         };
         let count = totals.get(*counter) + own;
         let label = counter.row().labels.first().map_or("", |(_, word)| word);

@@ -27,6 +27,7 @@ use crate::data::Shared;
 use crate::data::batch::Batch;
 use crate::data::forward;
 use crate::data::order::Replies;
+use crate::data::pause;
 use crate::data::pinned;
 use crate::data::registry::Mark;
 use crate::data::session::{Ending, Flow, Session};
@@ -50,7 +51,26 @@ pub fn answer(
     if is_barrier && !session.order.is_clear() {
         return Flow::Barrier;
     }
+    if spec.name == "client|unblock"
+        && client::unblock(session, spec, request, Kind::Forward, batch)
+    {
+        return Flow::Next;
+    }
     session.take_error();
+    say(session, spec, request, batch);
+    let is_error = session.take_error();
+    batch.block.command(spec.index, is_error, 1);
+    batch.block.observe(Outcome::Local, 0, 1);
+    Flow::Next
+}
+
+/// Writes the answer, and counts nothing.
+pub fn say(
+    session: &mut Session,
+    spec: &'static Spec,
+    request: &Request<'_>,
+    batch: &mut Batch<'_>,
+) {
     match spec.name {
         "echo" => reply(session, |out, _| write::bulk(out, request.arg(1))),
         "select" => select(session, spec, request, batch),
@@ -67,15 +87,10 @@ pub fn answer(
         "asking" | "readonly" | "readwrite" => {
             session.error(b"ERR This instance has cluster support disabled");
         }
-        "client|unblock" => return client::unblock(session, spec, request, batch),
         "acl|whoami" => reply(session, |out, _| write::bulk(out, b"default")),
         "config|rewrite" => session.error(b"ERR The proxy does not write its config file"),
         _ => client::answer(session, spec, request, batch),
     }
-    let is_error = session.take_error();
-    batch.block.command(spec.index, is_error, 1);
-    batch.block.observe(Outcome::Local, 0, 1);
-    Flow::Next
 }
 
 /// What is to be done with the answer to a forwarded command.
@@ -87,6 +102,8 @@ pub enum Edit {
     ConfigGet(Vec<(String, String)>),
     /// CONFIG RESETSTAT: nearside's statistics begin again, too.
     ResetStat,
+    /// CLIENT PAUSE or UNPAUSE in a transaction, where the server executes a PING: it was its turn.
+    Pause(pause::Change),
 }
 
 /// What becomes of a command of which a part is nearside's.
@@ -171,6 +188,10 @@ impl Edit {
             }
             (Self::ConfigGet(own), _) if matches!(frame.first(), Some(b'*' | b'%')) => {
                 config::merge(frame, own, proto, shared, out);
+            }
+            (Self::Pause(change), _) => {
+                change.carry_out(shared, shared.clock.now());
+                write::simple(out, "OK");
             }
             (edit, _) => {
                 if matches!(edit, Self::ResetStat) && frame == b"+OK\r\n" {

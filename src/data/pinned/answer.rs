@@ -39,7 +39,10 @@ fn step(link: &mut Pipeline, frame: &Frame<'_>, desk: &mut Desk<'_>) -> Result<(
             if !is_error {
                 return Err(Fault::Shape);
             }
-            deliver(link, &text, desk);
+            if let Some(ticket) = link.pop(|_| {}) {
+                desk.block.reject(ticket.spec.index);
+                desk.clients.deliver(ticket.owner, &Frame::Borrowed(&text));
+            }
         }
         Step::Abort(_) => aborted(link, desk),
         Step::Subscribe(_) if !is_error => confirmed(link, frame, desk)?,

@@ -6,7 +6,7 @@ use super::{Step, exec, plain, settle};
 use crate::command::{self, Disposition, Flags, Need, Refusal, Route, Spec, errors};
 use crate::data::batch::Batch;
 use crate::data::forward;
-use crate::data::local::{self, Plan};
+use crate::data::local::{self, Edit, Plan};
 use crate::data::session::{Flow, Session};
 use crate::data::upstream::{Kind, Place};
 use crate::scripts::{NO_SCRIPT, Verdict};
@@ -57,9 +57,10 @@ pub fn inside(
     let Some(spec) = spec else {
         let unknown = command::unknown(request.len(), |index| request.arg(index));
         batch.block.add(Counter::RejectedUnsupported, 1);
-        let row = batch.shared.get;
         let arg = |index| request.arg(index);
-        poison(session, row, batch, |out| errors::unknown(out, unknown, request.len(), arg));
+        poison(session, &command::UNKNOWN, batch, |out| {
+            errors::unknown(out, unknown, request.len(), arg);
+        });
         return Flow::Next;
     };
     // (EXEC that is refused ends the transaction.)
@@ -67,8 +68,14 @@ pub fn inside(
         poison(session, spec, batch, |out| errors::arity(out, spec));
         return Flow::Next;
     }
+    // A transaction that was begun may always be ended.
+    if let Route::Refuse(why) = batch.shared.limits.policy.route(spec)
+        && !matches!(spec.name, "exec" | "discard")
+    {
+        refuse(session, spec, why, batch);
+        return Flow::Next;
+    }
     match spec.name {
-        _ if is_denied(spec, batch) => refuse(session, spec, Refusal::Denied, batch),
         "exec" | "discard" => {
             let calls = session.own.as_mut().map(|own| {
                 own.in_multi = false;
@@ -94,38 +101,28 @@ pub fn inside(
             };
             queue(session, spec, request, place, batch);
         }
-        "client|unblock" => unblock(session, spec, request, batch),
+        // Of who waits now it is the server's to execute.
+        "client|unblock" => {
+            let kind = Kind::Own(Box::new(Step::Queue(Place::Theirs)));
+            if !local::client::unblock(session, spec, request, kind, batch) {
+                place_own(session, spec, request, batch);
+            }
+        }
+        "client|pause" | "client|unpause" => {
+            let place = match local::client::pauses(spec, request, batch.shared) {
+                Ok(change) => Place::Edited(Arc::new(Edit::Pause(change))),
+                Err(text) => error_at_exec(&text),
+            };
+            stand_in(session, spec, place, batch);
+        }
         "echo" => queue(session, spec, request, Place::Theirs, batch),
         // What nearside does itself it would do now, not at EXEC.
-        "auth" | "hello" | "client|reply" | "client|kill" | "client|pause" | "client|unpause" => {
+        "auth" | "hello" | "client|reply" | "client|kill" => {
             refuse(session, spec, Refusal::InTransaction, batch);
         }
         _ => by_route(session, spec, request, batch),
     }
     Flow::Next
-}
-
-/// True if `commands.deny` names it. A transaction that was begun may always be ended.
-fn is_denied(spec: &Spec, batch: &Batch<'_>) -> bool {
-    let route = batch.shared.limits.policy.route(spec);
-    route == Route::Refuse(Refusal::Denied) && !matches!(spec.name, "exec" | "discard")
-}
-
-/// CLIENT UNBLOCK of who waits now is the server's to execute.
-fn unblock(
-    session: &mut Session,
-    spec: &'static Spec,
-    request: &Request<'_>,
-    batch: &mut Batch<'_>,
-) {
-    let Some(id) = local::client::unblocks(request, batch.shared) else {
-        return place_own(session, spec, request, batch);
-    };
-    let mut digits = itoa::Buffer::new();
-    let mut words: Vec<&[u8]> = vec![b"CLIENT", b"UNBLOCK", digits.format(id).as_bytes()];
-    words.extend((request.len() == 4).then_some(request.arg(3)));
-    let kind = Kind::Own(Box::new(Step::Queue(Place::Theirs)));
-    forward::words(session, spec, &words, kind, batch);
 }
 
 fn by_route(
@@ -165,12 +162,7 @@ fn script(
 ) {
     match batch.shared.scripts.judge(spec, |index| request.arg(index)) {
         Verdict::Pass(_) => queue(session, spec, request, Place::Theirs, batch),
-        Verdict::NoScript => {
-            let mut reply = BytesMut::new();
-            write::error(&mut reply, NO_SCRIPT);
-            let kind = Kind::Own(Box::new(Step::Queue(Place::Ours(reply.freeze()))));
-            forward::words(session, spec, &[b"PING"], kind, batch);
-        }
+        Verdict::NoScript => stand_in(session, spec, error_at_exec(NO_SCRIPT), batch),
         Verdict::Unread => {
             if let Some(own) = &mut session.own {
                 own.calls.push(request.arg(1).into());
@@ -207,14 +199,12 @@ fn edited(
         Plan::Edit(edit) => queue(session, spec, request, Place::Edited(Arc::new(edit)), batch),
         Plan::Pass => queue(session, spec, request, Place::Theirs, batch),
         Plan::Part(..) => refuse(session, spec, Refusal::InTransaction, batch),
-        Plan::Own(reply) => {
-            let kind = Kind::Own(Box::new(Step::Queue(Place::Ours(reply.freeze()))));
-            forward::words(session, spec, &[b"PING"], kind, batch);
-        }
+        Plan::Own(reply) => stand_in(session, spec, Place::Ours(reply.freeze()), batch),
     }
 }
 
-/// nearside answers it now; the answer is given where EXEC's reply has its place.
+/// nearside answers it now; the answer is given where EXEC's reply has its place. (It is counted
+/// where the server says that it has queued what stands in for it.)
 fn place_own(
     session: &mut Session,
     spec: &'static Spec,
@@ -223,12 +213,24 @@ fn place_own(
 ) {
     let order = std::mem::take(&mut session.order);
     let output = std::mem::take(&mut session.output);
-    local::answer(session, spec, request, batch);
+    local::say(session, spec, request, batch);
     session.order = order;
     let mut answered = std::mem::replace(&mut session.output, output);
     let reply = answered.tail().split().freeze();
-    let kind = Kind::Own(Box::new(Step::Queue(Place::Ours(reply))));
+    stand_in(session, spec, Place::Ours(reply), batch);
+}
+
+/// A PING that the server queues in place of a command that it cannot execute.
+fn stand_in(session: &mut Session, spec: &'static Spec, place: Place, batch: &mut Batch<'_>) {
+    let kind = Kind::Own(Box::new(Step::Queue(place)));
     forward::words(session, spec, &[b"PING"], kind, batch);
+}
+
+/// Its place in EXEC's reply has this error.
+fn error_at_exec(text: &[u8]) -> Place {
+    let mut reply = BytesMut::new();
+    write::error(&mut reply, text);
+    Place::Ours(reply.freeze())
 }
 
 fn refuse(session: &mut Session, spec: &'static Spec, why: Refusal, batch: &mut Batch<'_>) {
