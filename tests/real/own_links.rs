@@ -155,7 +155,7 @@ const PLAYS: &[&[&str]] = &[
         "B PUBSUB CHANNELS",
         "B PUBSUB CHANNELS __keyspace@0__:*",
     ],
-    &["A SUBSCRIBE a", "A PUBSUB NUMSUB a", "A GET", "A PING a b", "A NOSUCH", "A PING"],
+    &["A SUBSCRIBE a", "A PUBSUB NUMSUB a", "A GET", "A PING a b", "A NOSUCH", "A EXEC", "A PING"],
     &[
         "A SSUBSCRIBE s",
         "B SPUBLISH s hi",

@@ -251,9 +251,12 @@ fn is_deaf(session: &Session, batch: &mut Batch<'_>) -> bool {
 #[cold]
 fn refuse_deaf(session: &mut Session, spec: &'static Spec, batch: &Batch<'_>) -> Flow {
     batch.block.command(spec.index, true, 1);
+    // As Redis does with whatever it refuses of EXEC.
+    let is_exec = spec.name == "exec";
+    let code = if is_exec { "EXECABORT Transaction discarded because of:" } else { "ERR" };
     let text = format!(
-        "ERR Can't execute '{}': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are \
-         allowed in this context",
+        "{code} Can't execute '{}': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET \
+         are allowed in this context",
         spec.name
     );
     session.error(text.as_bytes());

@@ -76,23 +76,7 @@ pub fn inside(
         return Flow::Next;
     }
     match spec.name {
-        "exec" | "discard" => {
-            let calls = session.own.as_mut().map(|own| {
-                own.in_multi = false;
-                std::mem::take(&mut own.calls)
-            });
-            // (EXEC with arguments is refused.)
-            match calls.filter(|calls| !calls.is_empty()) {
-                Some(calls) if spec.name == "exec" && spec.accepts(request.len()) => {
-                    exec::ask(session, spec, calls, batch);
-                }
-                _ => {
-                    let kind = Kind::Own(Box::new(Step::End));
-                    forward::command_as(session, spec, request, kind, batch);
-                }
-            }
-            settle(session);
-        }
+        "exec" | "discard" => end(session, spec, request, batch),
         "quit" | "reset" => return local::answer(session, spec, request, batch),
         "select" => {
             let place = match parse_i64(request.arg(1)).and_then(|db| u32::try_from(db).ok()) {
@@ -123,6 +107,25 @@ pub fn inside(
         _ => by_route(session, spec, request, batch),
     }
     Flow::Next
+}
+
+/// EXEC or DISCARD.
+fn end(session: &mut Session, spec: &'static Spec, request: &Request<'_>, batch: &mut Batch<'_>) {
+    let calls = session.own.as_mut().map(|own| {
+        own.in_multi = false;
+        std::mem::take(&mut own.calls)
+    });
+    // (EXEC with arguments is refused.)
+    match calls.filter(|calls| !calls.is_empty()) {
+        Some(calls) if spec.name == "exec" && spec.accepts(request.len()) => {
+            exec::ask(session, spec, calls, batch);
+        }
+        _ => {
+            let kind = Kind::Own(Box::new(Step::End));
+            forward::command_as(session, spec, request, kind, batch);
+        }
+    }
+    settle(session);
 }
 
 fn by_route(
