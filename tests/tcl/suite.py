@@ -98,17 +98,20 @@ def free_port():
 
 
 def base_port():
-    """The first of 50 free ports, with 32 before it, below those that connections take."""
+    """The first of 50 free ports, with 32 before it, below those that connections take. They are
+    claimed by the UDP socket that this answers, too: no other bench takes them while it is open."""
     slots = list(range(10_100, 22_600, 100))
     random.shuffle(slots)
     for base in slots:
+        claim = socket.socket(type=socket.SOCK_DGRAM)
         try:
+            claim.bind(("127.0.0.1", base))
             for port in range(base - 32, base + 50):
                 with socket.socket() as one:
                     one.bind(("127.0.0.1", port))
-            return base
+            return base, claim
         except OSError:
-            continue
+            claim.close()
     sys.exit("tests/tcl/run: FAILED: no 82 ports in a row are free")
 
 
@@ -250,7 +253,7 @@ class Bench:
         BENCHES.append(self)
         self.options = options
         self.suite = options.home / f"bench-{os.getpid()}-{number}"
-        self.base_port = base_port()
+        self.base_port, self.claim = base_port()
         shutil.copytree(options.suite / "tests", self.suite / "tests")
         (self.suite / "src").mkdir()
         for tool in ("redis-server", "redis-cli", "redis-benchmark"):
@@ -259,6 +262,7 @@ class Bench:
 
     def drop(self):
         shutil.rmtree(self.suite, ignore_errors=True)
+        self.claim.close()
         BENCHES.remove(self)
 
     def round(self, unit, mode, version, skip):
