@@ -134,8 +134,10 @@ fn read(text: &[u8]) -> Result<syntax::Chunk, Fault> {
         Some(header) => {
             let end = memchr::memchr(b'\n', header).unwrap_or(header.len());
             let (header, code) = header.split_at_checked(end).unwrap_or_default();
-            // Servers may have other engines, which run other languages.
-            if header.split(u8::is_ascii_whitespace).next() != Some(b"lua") {
+            // Servers may have other engines, which run other languages. Of functions' engines
+            // they do not tell capitals apart.
+            let engine = header.split(u8::is_ascii_whitespace).next().unwrap_or_default();
+            if !engine.eq_ignore_ascii_case(b"lua") {
                 return Err(Fault { line: 1, why: Why::NotLua });
             }
             code

@@ -337,7 +337,7 @@ fn scripts_that_do_not_say_why() {
 #[test]
 fn a_library_keeps_no_key_for_later() {
     let fault = |body: &str| {
-        let text = format!("#!lua name=a flags=no\n{body}");
+        let text = format!("#!LUA name=a flags=no\n{body}");
         check_library(text.as_bytes()).err().map(|fault| fault.to_string())
     };
     for fine in [
