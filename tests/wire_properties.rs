@@ -5,7 +5,7 @@
 #![expect(clippy::indexing_slicing, clippy::unreachable, reason = "a test")]
 
 use bytes::BytesMut;
-use nearside::wire::request::{self, Found, Limits, Malformed};
+use nearside::wire::request::{self, Found, Head, Limits, Malformed};
 use nearside::wire::write::{self, Proto};
 use nearside::wire::{inline, reply};
 use proptest::collection::vec;
@@ -191,6 +191,41 @@ proptest! {
         let gulp = read(&stream, &[], &limits);
         prop_assert_eq!(&read(&stream, &pieces, &limits), &gulp);
         prop_assert_eq!(&read(&stream, &[1], &limits), &gulp);
+    }
+
+    #[test]
+    fn a_request_that_begins_as_another_is_read_by_its_head_alike(
+        name in vec(any::<u8>(), 0..6),
+        key in vec(any::<u8>(), 0..40),
+        other in prop_oneof![one_request().prop_map(|(bytes, _)| bytes), resp_like(), damaged()],
+        place in any::<proptest::sample::Index>(),
+        byte in any::<u8>(),
+        authenticated in any::<bool>(),
+    ) {
+        let limits = if authenticated { LIMITS } else { Limits::UNAUTHENTICATED };
+        let (long, alike) = (multibulk(&[name.clone(), vec![b'k'; 100]]), multibulk(&[name, key]));
+        let mut args = Vec::new();
+        request::Scan::default().next(&long, &mut args, &limits).unwrap();
+        let head = Head::of(&long, &args);
+        // Whatever the head finds, the scan finds; and it finds what is as short and goes on.
+        let mut damaged = alike.clone();
+        damaged[place.index(alike.len())] = byte;
+        let followed = [&alike[..], &other].concat();
+        for bytes in [&followed, &alike, &damaged, &other, &alike[..alike.len() - 1].to_vec()] {
+            let (mut found, mut meant) = (Vec::new(), Vec::new());
+            let length = head.next(bytes, &mut found, &limits);
+            let scanned = request::Scan::default().next(bytes, &mut meant, &limits);
+            match length {
+                Some(length) => {
+                    prop_assert_eq!(scanned, Ok(Found::Request(length)));
+                    prop_assert_eq!(found, meant);
+                }
+                None => prop_assert!(found.is_empty()),
+            }
+        }
+        let is_known = args[0].end <= 13;
+        let found = head.next(&followed, &mut Vec::new(), &limits);
+        prop_assert_eq!(found, (is_known && followed.len() >= 16).then_some(alike.len()));
     }
 
     #[test]

@@ -7,7 +7,7 @@
 
 use crate::cache::Cache;
 use crate::command::{self, CacheRule, Route, Spec};
-use crate::wire::request::{Arg, Found, Limits, Malformed, Request, Scan};
+use crate::wire::request::{Arg, Found, Head, Limits, Malformed, Request, Scan};
 
 /// Longest run: what the processor can have on its way at once, and what its first cache holds.
 const RUN_MAX: usize = 16;
@@ -20,6 +20,9 @@ const ARGS_KEPT: usize = 1024;
 pub struct Ahead {
     requests: Vec<Cut>,
     count: usize,
+    /// How the last request began, and its row.
+    head: Head,
+    headed: Option<&'static Spec>,
 }
 
 /// One request of a run.
@@ -92,20 +95,32 @@ impl Ahead {
             if unread.is_empty() {
                 break;
             }
-            if let Some(args) = begun.take() {
+            let alike = if let Some(args) = begun.take() {
                 cut.args = args;
+                None
             } else {
                 cut.args.clear();
                 cut.args.shrink_to(ARGS_KEPT);
-            }
-            match scan.next(unread, &mut cut.args, limits) {
-                Ok(Found::Request(length)) => cut.length = length,
-                Ok(Found::Inline(length)) => return Tail::Inline(length),
-                Ok(Found::NeedMore) => return Tail::Part(scan, std::mem::take(&mut cut.args)),
-                Err(malformed) => return Tail::Malformed(malformed),
+                self.head.next(unread, &mut cut.args, limits)
+            };
+            if let Some(length) = alike {
+                (cut.length, cut.spec) = (length, self.headed);
+            } else {
+                match scan.next(unread, &mut cut.args, limits) {
+                    Ok(Found::Request(length)) => cut.length = length,
+                    Ok(Found::Inline(length)) => return Tail::Inline(length),
+                    Ok(Found::NeedMore) => return Tail::Part(scan, std::mem::take(&mut cut.args)),
+                    Err(malformed) => return Tail::Malformed(malformed),
+                }
+                let request = Request::new(unread, &cut.args);
+                cut.spec = command::resolve(request.len(), |index| request.arg(index)).ok();
+                // Of a container the row follows from what stands behind the head.
+                if cut.spec.is_some_and(|spec| is_read(spec) && !spec.name.contains('|')) {
+                    self.head = Head::of(unread, &cut.args);
+                    self.headed = cut.spec;
+                }
             }
             let request = Request::new(unread, &cut.args);
-            cut.spec = command::resolve(request.len(), |index| request.arg(index)).ok();
             let key = cut.spec.and_then(|spec| key_read(spec, &request));
             let is_alone = self.count == 0 && cut.length == unread.len();
             cut.hash = key.filter(|_| !is_alone).map(|key| cache.hash(key));
@@ -132,6 +147,55 @@ impl Ahead {
 /// The key of a read that the cache may answer as a whole.
 #[inline]
 fn key_read<'b>(spec: &Spec, request: &Request<'b>) -> Option<&'b [u8]> {
-    let is_whole = spec.route == Route::Cacheable && spec.cache != CacheRule::Multi;
-    (is_whole && request.len() > 1).then(|| request.arg(1))
+    (is_read(spec) && request.len() > 1).then(|| request.arg(1))
+}
+
+#[inline]
+fn is_read(spec: &Spec) -> bool {
+    spec.route == Route::Cacheable && spec.cache != CacheRule::Multi
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Ahead, Tail};
+    use crate::cache::Cache;
+    use crate::command::{all, resolve};
+    use crate::wire::request::Limits;
+    use crate::wire::write;
+    use bytes::BytesMut;
+
+    const LIMITS: Limits = Limits { args_max: 100, bulk_max: 1000, unauthenticated: false };
+
+    /// A head leads to a row: of each command, after every other and after itself, to its own. Of
+    /// containers it is the second word that tells.
+    #[test]
+    fn a_request_has_its_own_row_whatever_was_before_it() {
+        let cache = Cache::new(1 << 20, 4);
+        let mut ahead = Ahead::default();
+        for _ in 0..2 {
+            for spec in all() {
+                let (name, word) = spec.name.split_once('|').unwrap_or((spec.name, "k"));
+                let mut bytes = BytesMut::new();
+                for word in [word, "another key", word] {
+                    write::array(&mut bytes, 2);
+                    write::bulk(&mut bytes, name.to_ascii_uppercase().as_bytes());
+                    write::bulk(&mut bytes, word.as_bytes());
+                }
+                let (mut unread, mut found) = (&bytes[..], Vec::new());
+                while !unread.is_empty() {
+                    let tail = ahead.cut(unread, None, &LIMITS, &cache);
+                    assert!(matches!(tail, Tail::Open));
+                    for cut in ahead.run() {
+                        let request = cut.request(unread);
+                        let row = resolve(request.len(), |index| request.arg(index)).ok();
+                        assert_eq!(cut.spec.map(|spec| spec.name), row.map(|spec| spec.name));
+                        found.push(row.map(|row| row.name));
+                        unread = &unread[cut.length..];
+                    }
+                }
+                let row = (spec.subcommands == 0).then_some(spec.name);
+                assert_eq!((found.len(), found[0]), (3, row));
+            }
+        }
+    }
 }
