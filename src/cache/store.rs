@@ -19,6 +19,8 @@ use crate::cache::prefetch::prefetch;
 use crate::cache::table::{self, Table};
 use crate::cache::token::Generations;
 use parking_lot::Mutex;
+use spin::mutex::SpinMutex;
+use spin::relax::Yield;
 use std::fmt;
 use std::sync::atomic::{AtomicPtr, AtomicU64, AtomicUsize, Ordering};
 
@@ -53,10 +55,14 @@ pub(super) struct Store {
 }
 
 /// On a cache line of its own: workers meet only where their keys do.
+///
+/// Its lock is held for the time of a copy, and by nobody who waits. Nobody parks for it, so it is
+/// released by a plain store, where another lock takes a second locked instruction to see who is
+/// to be woken. Who finds it taken gives the processor to whoever wants it: that may be the holder.
 #[derive(Default)]
 #[repr(align(64))]
 struct Shard {
-    table: Mutex<Table<Entry>>,
+    table: SpinMutex<Table<Entry>, Yield>,
     /// Where the table's buckets are, and how many, for who has no lock: good for a prefetch, and
     /// for nothing else.
     ground: AtomicPtr<u8>,
