@@ -107,18 +107,22 @@ async fn relay(port: u16, upstream: u16, delay: Duration) {
         .run_until(async {
             loop {
                 let (near, _) = listener.accept().await.expect("a client");
-                let Ok(far) = TcpStream::connect(("127.0.0.1", upstream)).await else {
-                    continue;
-                };
-                near.set_nodelay(true).ok();
-                far.set_nodelay(true).ok();
-                let ((near_in, near_out), (far_in, far_out)) =
-                    (near.into_split(), far.into_split());
-                tokio::task::spawn_local(carry(near_in, far_out, delay));
-                tokio::task::spawn_local(carry(far_in, near_out, delay));
+                // Beside the others: who comes last of a crowd is not to wait for all of them.
+                tokio::task::spawn_local(connect(near, upstream, delay));
             }
         })
         .await;
+}
+
+async fn connect(near: TcpStream, upstream: u16, delay: Duration) {
+    let Ok(far) = TcpStream::connect(("127.0.0.1", upstream)).await else {
+        return;
+    };
+    near.set_nodelay(true).ok();
+    far.set_nodelay(true).ok();
+    let ((near_in, near_out), (far_in, far_out)) = (near.into_split(), far.into_split());
+    tokio::task::spawn_local(carry(near_in, far_out, delay));
+    tokio::task::spawn_local(carry(far_in, near_out, delay));
 }
 
 /// Carries bytes one way; each read leaves `delay` after it came. tokio's timers tick in whole
