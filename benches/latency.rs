@@ -24,7 +24,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 use support::{
     Asked, Client, LOAD_CORE, Nearside, SERVER_CORE, Server, Table, command, median, pin_self,
-    redis, relay,
+    redis, relay, stalls::Stalls,
 };
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
@@ -156,11 +156,30 @@ struct Path {
     pace: Option<u64>,
 }
 
-/// Microseconds of each command, by what it was.
+/// When a command began, and the microseconds that it took.
+type Took = (Instant, f64);
+
+/// Each command, by what it was.
 #[derive(Default)]
 struct Seen {
-    reads: Vec<f64>,
-    writes: Vec<f64>,
+    reads: Vec<Took>,
+    writes: Vec<Took>,
+}
+
+impl Seen {
+    fn len(&self) -> usize {
+        self.reads.len() + self.writes.len()
+    }
+
+    /// What no stall of the machine touched; all of it where stalls cannot be seen.
+    fn spared(&self, stalls: Option<&Stalls>) -> Self {
+        let keep = |(begun, us): &Took| {
+            stalls
+                .is_none_or(|stalls| stalls.spared(*begun, Duration::from_nanos((us * 1e3) as u64)))
+        };
+        let of = |seen: &[Took]| seen.iter().copied().filter(keep).collect();
+        Self { reads: of(&self.reads), writes: of(&self.writes) }
+    }
 }
 
 /// Runs `count` commands of the mix over 200 connections.
@@ -213,7 +232,7 @@ async fn client(
         }
         let took = begun.elapsed().as_nanos() as f64 / 1000.0;
         let mut seen = seen.borrow_mut();
-        if is_write { seen.writes.push(took) } else { seen.reads.push(took) }
+        if is_write { seen.writes.push((begun, took)) } else { seen.reads.push((begun, took)) }
     }
 }
 
@@ -251,7 +270,8 @@ fn percentile(values: &mut [f64], share: f64) -> f64 {
 /// p50, p99, p99.9.
 type Three = [f64; 3];
 
-fn three(mut values: Vec<f64>) -> Three {
+fn three(seen: &[Took]) -> Three {
+    let mut values: Vec<f64> = seen.iter().map(|(_, us)| *us).collect();
     [0.5, 0.99, 0.999].map(|share| percentile(&mut values, share))
 }
 
@@ -262,6 +282,23 @@ fn medians(rounds: &[Three]) -> Three {
 /// A read that was answered sooner than the link's round trip has not crossed it: a hit (or it
 /// joined a read that was out already). A slow hit counts as a miss: the table shows nearside's
 /// own count of hits beside this one.
+fn is_fast((_, us): &Took) -> bool {
+    *us < MIX_LINK.as_micros() as f64
+}
+
+/// Overall, hits, misses, writes; direct overall, direct writes: each a round's figures.
+type Rounds = [Vec<Three>; 6];
+
+fn add(rounds: &mut Rounds, ours: &Seen, direct: &Seen) {
+    let (hits, misses): (Vec<Took>, Vec<Took>) = ours.reads.iter().partition(|took| is_fast(took));
+    let all = |seen: &Seen| three(&[&seen.reads[..], &seen.writes].concat());
+    let [hit, miss, write] = [&hits, &misses, &ours.writes].map(|seen| three(seen));
+    let figures = [all(ours), hit, miss, write, all(direct), three(&direct.writes)];
+    for (list, figure) in rounds.iter_mut().zip(figures) {
+        list.push(figure);
+    }
+}
+
 fn mix(asked: &Asked, table: &mut Table, server: &Server, keys: &Rc<Keys>) {
     let slow = relay::start_relay(SERVER_CORE, server.port, MIX_LINK / 2);
     let proxy = Nearside::start(SERVER_CORE, slow.port, &[ROOM]);
@@ -270,25 +307,24 @@ fn mix(asked: &Asked, table: &mut Table, server: &Server, keys: &Rc<Keys>) {
     let direct = Path { ports: vec![slow.port], prefix: VERSION, ..ours };
     run(&Path { pace: None, ..ours.clone() }, keys, asked.scale(2_000_000, 10_000), 1);
     let count = asked.scale(100_000, 2_000);
-    let mut all: [Vec<Three>; 6] = Default::default();
+    let stalls = Stalls::watch(&[SERVER_CORE, LOAD_CORE]);
+    let (mut all, mut spared): (Rounds, Rounds) = Default::default();
     let (mut counted, mut reads, mut fast) = (0, 0, 0);
+    let (mut run_count, mut spared_count) = (0, 0);
     for round in 0..asked.scale(3, 1) {
         let before = proxy.lookups().0;
-        let seen = run(&ours, keys, count, 100 + round);
+        let near = run(&ours, keys, count, 100 + round);
         counted += proxy.lookups().0 - before;
-        let limit = MIX_LINK.as_micros() as f64;
-        let (hits, misses): (Vec<f64>, Vec<f64>) = seen.reads.iter().partition(|us| **us < limit);
-        reads += seen.reads.len();
-        fast += hits.len();
-        all[0].push(three([seen.reads, seen.writes.clone()].concat()));
-        all[1].push(three(hits));
-        all[2].push(three(misses));
-        all[3].push(three(seen.writes));
-        let seen = run(&direct, keys, count, 200 + round);
-        all[4].push(three([seen.reads.clone(), seen.writes.clone()].concat()));
-        all[5].push(three(seen.writes));
+        let far = run(&direct, keys, count, 200 + round);
+        reads += near.reads.len();
+        fast += near.reads.iter().filter(|took| is_fast(took)).count();
+        let (near_spared, far_spared) = (near.spared(stalls.as_ref()), far.spared(stalls.as_ref()));
+        run_count += near.len() + far.len();
+        spared_count += near_spared.len() + far_spared.len();
+        add(&mut all, &near, &far);
+        add(&mut spared, &near_spared, &far_spared);
     }
-    let [overall, hit, miss, write, plain, plain_write] = all.map(|rounds| medians(&rounds));
+    let [overall, hit, miss, write, plain, plain_write] = spared.map(|rounds| medians(&rounds));
     let text = format!("p50 {:.0} us, direct {:.0} us", overall[0], plain[0]);
     table.bar("mix: overall p50 / direct", &text, overall[0] / plain[0], 0.4);
     for (what, ours, theirs) in [("miss", miss, plain), ("write", write, plain_write)] {
@@ -304,6 +340,12 @@ fn mix(asked: &Asked, table: &mut Table, server: &Server, keys: &Rc<Keys>) {
     }
     let text = format!("of {reads} reads {fast} were faster than the link, {counted} were hits");
     table.published("mix: hits / reads", &text, counted as f64 / reads as f64);
+    let [_, _, miss, write, plain, plain_write] = all.map(|rounds| medians(&rounds)[1]);
+    let text = format!(
+        "else p99 of a miss {miss:.0} us, a write {write:.0}, direct {plain:.0}, write {plain_write:.0}"
+    );
+    let share = 1.0 - spared_count as f64 / run_count as f64;
+    table.published("mix: left out, the machine stood still", &text, share);
 }
 
 /// What the server did: commands, CPU microseconds, bytes in and out.

@@ -22,6 +22,7 @@
 
 pub mod peers;
 pub mod relay;
+pub mod stalls;
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
