@@ -55,29 +55,20 @@ struct Listed<'a> {
 impl<'a> Listed<'a> {
     /// `None` if this is not what WITHCODE gives.
     fn of(library: &'a [u8]) -> Option<Self> {
-        let functions = field(library, b"functions")?;
+        let functions = reply::value(library, b"functions")?;
         matches!(functions.first(), Some(b'*' | b'~')).then_some(())?;
         Some(Self {
-            name: reply::bulk(field(library, b"library_name")?)?,
-            text: reply::bulk(field(library, b"library_code")?)?,
+            name: reply::bulk(reply::value(library, b"library_name")?)?,
+            text: reply::bulk(reply::value(library, b"library_code")?)?,
             functions: reply::elements(functions),
         })
     }
 
     fn names(&self) -> impl Iterator<Item = &'a [u8]> {
-        self.functions.clone().filter_map(|listed| field(listed, b"name").and_then(reply::bulk))
+        self.functions
+            .clone()
+            .filter_map(|listed| reply::value(listed, b"name").and_then(reply::bulk))
     }
-}
-
-/// What stands behind a name in a map, or in RESP2's list of names and values.
-fn field<'a>(map: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
-    let mut elements = reply::elements(map);
-    while let (Some(found), Some(value)) = (elements.next(), elements.next()) {
-        if reply::bulk(found) == Some(name) {
-            return Some(value);
-        }
-    }
-    None
 }
 
 /// A function's name as servers compare it: in any case, and no further than a NUL.

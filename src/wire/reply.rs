@@ -183,6 +183,11 @@ pub fn bulk(reply: &[u8]) -> Option<&[u8]> {
     if kind == b'=' { value.get(4..) } else { Some(value) }
 }
 
+/// The value of a bulk, verbatim or simple string reply.
+pub fn text(reply: &[u8]) -> Option<&[u8]> {
+    bulk(reply).or_else(|| reply.strip_prefix(b"+")?.strip_suffix(b"\r\n"))
+}
+
 /// The value of an integer reply.
 pub fn integer(reply: &[u8]) -> Option<i64> {
     parse_i64(reply.strip_prefix(b":")?.strip_suffix(b"\r\n")?)
@@ -202,6 +207,17 @@ pub fn elements(reply: &[u8]) -> Elements<'_> {
         _ => &[],
     };
     Elements { rest }
+}
+
+/// The value behind `name` in a map, or in RESP2's list of names and values.
+pub fn value<'b>(map: &'b [u8], name: &[u8]) -> Option<&'b [u8]> {
+    let mut pairs = elements(map);
+    while let (Some(found), Some(value)) = (pairs.next(), pairs.next()) {
+        if text(found) == Some(name) {
+            return Some(value);
+        }
+    }
+    None
 }
 
 /// Iterator over the elements of an aggregate; see [`elements`].

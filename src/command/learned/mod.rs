@@ -8,7 +8,7 @@
 //! if nothing is done to keys; no reply of such a row is ever kept.
 
 use crate::command::{Class, Flags, KeySpec, Need, Refusal, Route, Spec, all, by_name};
-use crate::wire::reply::{self, elements};
+use crate::wire::reply::{self, elements, text, value};
 
 /// Rows made in the life of a process at most: each stays in memory, because tickets refer to rows
 /// for as long as they like. The same description gives the same row, so a server that comes back
@@ -245,22 +245,6 @@ fn flags(list: &[u8]) -> Flags {
         let flag = known.iter().find(|(name, _)| *name == word);
         flag.map_or(flags, |(_, flag)| flags.with(*flag))
     })
-}
-
-/// A bulk or simple string.
-fn text(reply: &[u8]) -> Option<&[u8]> {
-    reply::bulk(reply).or_else(|| reply.strip_prefix(b"+")?.strip_suffix(b"\r\n"))
-}
-
-/// The value behind `name` in a map, or in a flat array of pairs.
-fn value<'r>(map: &'r [u8], name: &[u8]) -> Option<&'r [u8]> {
-    let mut pairs = elements(map);
-    while let (Some(key), Some(value)) = (pairs.next(), pairs.next()) {
-        if text(key) == Some(name) {
-            return Some(value);
-        }
-    }
-    None
 }
 
 fn number(map: &[u8], name: &[u8]) -> Option<i64> {
