@@ -460,9 +460,25 @@ fn a_request_is_explained_as_it_would_be_served() {
             "remedy   if upstream has it: commands.unknown = \"learn\"",
         ],
     );
+    // Keyspace notifications are about keys; other channels are the application's.
+    explains(
+        &folder,
+        "PUBSUB NUMSUB __keyspace@0__:a news",
+        &[
+            "command  PUBSUB NUMSUB (pub/sub)",
+            forwarded,
+            "sent     PUBSUB NUMSUB __keyspace@0__:v1:a news",
+        ],
+    );
     refused(&folder, &["explain"], USAGE, &["<REQUEST>"]);
-    let (_, out, _) = run(&folder, &["explain", "--json", "MGET", "session:1", "lock:1"]);
-    let json: serde_json::Value = serde_json::from_str(&out).unwrap();
+    let json = |args: &[&str]| -> serde_json::Value {
+        let (_, out, _) = run(&folder, &[&["explain", "--json"], args].concat());
+        serde_json::from_str(&out).unwrap()
+    };
+    assert_eq!(json(&["FOO.BAR", "a"])["fate"], "refused");
+    let learned = json(&["--set", "commands.unknown=learn", "FOO.BAR", "a"]);
+    assert_eq!(learned["fate"], "unknown", "that is upstream's to say");
+    let json = json(&["MGET", "session:1", "lock:1"]);
     assert_eq!(json["fate"], "cached");
     let keys = json["keys"].as_array().unwrap();
     assert_eq!((&keys[0]["upstream"], &keys[0]["cached"]), (&"v1:session:1".into(), &true.into()));

@@ -3,7 +3,7 @@
 
 use crate::cli::fate::{self, Fate};
 use crate::command::learned::Strangers;
-use crate::command::{self, CacheRule, Disposition, KeySpec, ReplyRule, Spec, errors, keys};
+use crate::command::{self, CacheRule, Disposition, KeySpec, Spec, errors, keys};
 use crate::config::{Level, Settings, TrackingMode};
 use crate::data::forward;
 use crate::rules::Rules;
@@ -149,22 +149,25 @@ fn stranger(
     write: impl FnOnce(&mut BytesMut),
 ) -> Explanation {
     let text = error(write);
-    let (happens, remedy) = match settings.commands.unknown {
+    let (fate, happens, remedy) = match settings.commands.unknown {
         Strangers::Reject => {
             let remedy = "if upstream has it: commands.unknown = \"learn\"";
-            ("refused: nearside does not know it", Some(remedy.to_owned()))
+            (Fate::Refused, "refused: nearside does not know it", Some(remedy.to_owned()))
         }
         Strangers::Learn => (
+            Fate::Unknown,
             "forwarded if upstream's COMMAND tells where its keys are (the log says what was \
              learned), else refused",
             None,
         ),
-        Strangers::Pass => ("forwarded as it is if upstream has it, else refused", None),
+        Strangers::Pass => {
+            (Fate::Unknown, "forwarded as it is if upstream has it, else refused", None)
+        }
     };
     Explanation {
         command: request.arg(0).escape_ascii().to_string().to_ascii_uppercase(),
         class: None,
-        fate: Fate::Refused,
+        fate,
         happens: happens.to_owned(),
         error: Some(text),
         remedy,
@@ -243,25 +246,7 @@ fn humantime(time: Duration) -> String {
 /// The request as the data path writes it.
 fn sent(settings: &Settings, spec: &'static Spec, request: &Request<'_>) -> String {
     let mut out = BytesMut::new();
-    match spec.reply {
-        ReplyRule::Keys => forward::write_keys(&mut out, request, &settings.prefix),
-        ReplyRule::Scan if !settings.prefix.is_empty() => {
-            forward::Scan::of(request, &settings.prefix).write(request.arg(1), &mut out);
-        }
-        _ => {
-            let mut keys = Vec::new();
-            let arg = |index| request.arg(index);
-            keys::for_each(spec, request.len(), arg, |at| keys.push(at));
-            write::array(&mut out, request.len());
-            for (at, word) in request.from(0).enumerate() {
-                if keys.contains(&at) {
-                    forward::write_key(&mut out, word, &settings.prefix);
-                } else {
-                    write::bulk(&mut out, word);
-                }
-            }
-        }
-    }
+    forward::write_request(&mut out, spec, request, &settings.prefix, |_| {});
     let words: Vec<String> = reply::elements(&out).filter_map(reply::bulk).map(shown).collect();
     words.join(" ")
 }

@@ -28,6 +28,8 @@ pub(super) enum Fate {
     Local,
     /// Nobody.
     Refused,
+    /// Upstream or nobody: that depends on what upstream says that it has.
+    Unknown,
 }
 
 impl Fate {
@@ -55,6 +57,7 @@ impl Fate {
             Self::Steps => "in steps",
             Self::Local => "local",
             Self::Refused => "refused",
+            Self::Unknown => "unknown",
         }
     }
 
@@ -69,6 +72,7 @@ impl Fate {
             Self::Steps => "carried out by nearside, by several requests to upstream",
             Self::Local => "answered by nearside",
             Self::Refused => "refused",
+            Self::Unknown => "known to upstream, or refused",
         }
     }
 }

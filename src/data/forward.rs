@@ -10,7 +10,7 @@ use crate::data::batch::Batch;
 use crate::data::pinned::Own;
 use crate::data::pinned::subscribe::with_prefix;
 use crate::data::session::Session;
-use crate::data::upstream::{Kind, Pipeline, Ticket, Waiter};
+use crate::data::upstream::{Kind, Ticket, Waiter};
 use crate::keys::Prefix;
 use crate::stats::Counter;
 use crate::wire::request::Request;
@@ -41,24 +41,15 @@ pub fn command_as(
     let link = batch.links.of(session);
     let is_exempt = spec.carries_no_value();
     let (mut named, mut mask) = (0, 0);
-    let visit = |link: &mut Pipeline, index: usize| {
+    let (out, hashes) = link.request();
+    write_request(out, spec, request, &shared.prefix, |index| {
         let hash = shared.cache.hash(request.arg(index));
         mask |= stripe_bit(hash);
         if !is_exempt {
-            link.name_key(hash);
+            hashes.push_back(hash);
             named += 1;
         }
-    };
-    match spec.reply {
-        ReplyRule::Keys => write_keys(&mut link.output, request, &shared.prefix),
-        ReplyRule::Scan if !shared.prefix.is_empty() => {
-            Scan::of(request, &shared.prefix).write(request.arg(1), &mut link.output);
-        }
-        ReplyRule::Channels if !shared.prefix.is_empty() => {
-            write_channels(&mut link.output, request, &shared.prefix);
-        }
-        _ => write_command(link, spec, request, &shared.prefix, visit),
-    }
+    });
     // Keyless and opaque requests may touch anything (R6).
     session.out_mask |= if mask == 0 { u64::MAX } else { mask };
     if spec.cacheable() {
@@ -96,21 +87,40 @@ pub fn write_words(out: &mut BytesMut, words: &[&[u8]]) {
     }
 }
 
+/// Writes `request` as upstream gets it, and visits its keys.
+#[inline]
+pub fn write_request(
+    out: &mut BytesMut,
+    spec: &Spec,
+    request: &Request<'_>,
+    prefix: &Prefix,
+    visit: impl FnMut(usize),
+) {
+    match spec.reply {
+        ReplyRule::Keys => write_keys(out, request, prefix),
+        ReplyRule::Scan if !prefix.is_empty() => {
+            Scan::of(request, prefix).write(request.arg(1), out);
+        }
+        ReplyRule::Channels if !prefix.is_empty() => write_channels(out, request, prefix),
+        _ => write_command(out, spec, request, prefix, visit),
+    }
+}
+
 /// Writes `request` with `prefix` before each of its keys, and visits them.
 #[inline]
 fn write_command(
-    link: &mut Pipeline,
-    spec: &'static Spec,
+    out: &mut BytesMut,
+    spec: &Spec,
     request: &Request<'_>,
     prefix: &Prefix,
-    mut visit: impl FnMut(&mut Pipeline, usize),
+    mut visit: impl FnMut(usize),
 ) {
     if let Some(key) = spec.keys.single() {
-        visit(link, key);
-        write_read(&mut link.output, request, prefix, key);
+        visit(key);
+        write_read(out, request, prefix, key);
         return;
     }
-    write::array(&mut link.output, request.len());
+    write::array(out, request.len());
     let mut next = 0;
     // Keys come in ascending order. Where they cannot be told apart (a bad numkeys), none is
     // named, nothing is rewritten, and the server words the error.
@@ -122,16 +132,16 @@ fn write_command(
             if key < next {
                 return;
             }
-            visit(link, key);
+            visit(key);
             for index in next..key {
-                write::bulk(&mut link.output, request.arg(index));
+                write::bulk(out, request.arg(index));
             }
-            write_key(&mut link.output, request.arg(key), prefix);
+            write_key(out, request.arg(key), prefix);
             next = key + 1;
         },
     );
     for index in next..request.len() {
-        write::bulk(&mut link.output, request.arg(index));
+        write::bulk(out, request.arg(index));
     }
 }
 
@@ -169,7 +179,7 @@ fn write_channels(out: &mut BytesMut, request: &Request<'_>, prefix: &Prefix) {
 }
 
 /// KEYS: the pattern is the client's, behind the prefix taken literally.
-pub fn write_keys(out: &mut BytesMut, request: &Request<'_>, prefix: &Prefix) {
+fn write_keys(out: &mut BytesMut, request: &Request<'_>, prefix: &Prefix) {
     write::array(out, request.len());
     for (index, argument) in request.from(0).enumerate() {
         if index == 1 {
@@ -232,8 +242,8 @@ pub fn write_pattern(out: &mut BytesMut, pattern: &[u8], prefix: &Prefix) {
     out.extend_from_slice(b"\r\n");
 }
 
-#[inline]
 /// A key behind the prefix, as one bulk.
+#[inline]
 pub fn write_key(out: &mut BytesMut, key: &[u8], prefix: &Prefix) {
     write::bulk_header(out, prefix.len() + key.len());
     out.extend_from_slice(prefix.as_bytes());
