@@ -255,7 +255,7 @@ impl Client {
     }
 
     /// It waits no more, as far as others are told.
-    pub fn is_served(&self) {
+    pub fn set_served(&self) {
         self.is_blocked.store(false, Ordering::SeqCst);
     }
 

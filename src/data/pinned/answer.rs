@@ -126,7 +126,7 @@ impl Change {
 pub fn unblocked(client: ClientId, desk: &mut Desk<'_>) {
     desk.block.shift(Gauge::ClientsBlocked, -1);
     if let Some(session) = desk.clients.session(client) {
-        session.client.is_served();
+        session.client.set_served();
     }
 }
 

@@ -419,7 +419,7 @@ pub fn end(session: &mut Session, spec: &'static Spec, batch: &mut Batch<'_>) ->
     let word: &[u8] = if spec.name == "quit" { b"QUIT" } else { b"RESET" };
     forward::words(session, spec, &[word], kind, batch);
     with_pin(session, batch, |pin| pin.client = None);
-    session.leave_link();
+    session.drop_own();
     session.wait();
     true
 }

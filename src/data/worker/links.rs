@@ -176,7 +176,7 @@ impl Worker {
             return;
         };
         if session.order.is_clear() && session.client.leave_link() {
-            session.leave_link();
+            session.drop_own();
             if let Some(pin) = links.pin(index) {
                 pin.is_worn |= session.client.was_aimed_at();
             }
@@ -412,8 +412,8 @@ fn lose_pin(link: &mut Pipeline, desk: &mut Desk<'_>) {
         return;
     };
     // What follows MULTI must not be executed without it, and may be on its way here.
-    let is_torn = session.leave_link().is_some_and(|own| own.in_multi);
-    session.client.is_served();
+    let is_torn = session.drop_own().is_some_and(|own| own.in_multi);
+    session.client.set_served();
     session.client.was_aimed_at();
     // Nobody else will say that the link has less to send.
     session.waits_for_link = false;
