@@ -1,14 +1,16 @@
-//! What changes while nearside runs and both wings look at: the upstream's identity and health,
-//! and whether the process is draining. Atomics and one short lock; nobody waits here but links
-//! for their turn ([`Turns`]).
+//! What changes while nearside runs and both wings look at: the mode, the upstream's identity and
+//! health, and whether the process is draining. Atomics and one short lock; nobody waits here but
+//! links for their turn ([`Turns`]), and the tracking link until it is needed.
 
 use crate::command::Spec;
 use crate::command::learned::Learned;
+use crate::config::Mode;
 use crate::net::dialer::{Turn, Turns};
 use crate::wire::handshake::ServerInfo;
 use parking_lot::RwLock;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
+use tokio::sync::Notify;
 
 /// What the upstream said of itself in its HELLO.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,6 +36,10 @@ const TOLD_DOWN: u8 = 2;
 /// The state both wings share.
 #[derive(Debug)]
 pub struct Live {
+    /// True where nothing is stored and nothing answered from what is.
+    is_bypassed: AtomicBool,
+    /// The mode has changed.
+    mode_changed: Notify,
     identity: RwLock<Option<Identity>>,
     has_field_ttls: AtomicBool,
     is_draining: AtomicBool,
@@ -50,6 +56,8 @@ pub struct Live {
     lacks_hello: AtomicBool,
     /// True while the server has acknowledged `CLIENT TRACKING ON`.
     is_tracking_on: AtomicBool,
+    /// True while messages on `invalidation.channel` are heard.
+    is_channel_heard: AtomicBool,
     /// What COMMAND told, once it was asked.
     learned: RwLock<Option<Arc<Learned>>>,
     /// Times that upstream came back or was another one.
@@ -59,6 +67,8 @@ pub struct Live {
 impl Default for Live {
     fn default() -> Self {
         Self {
+            is_bypassed: AtomicBool::new(false),
+            mode_changed: Notify::new(),
             identity: RwLock::default(),
             has_field_ttls: AtomicBool::new(false),
             is_draining: AtomicBool::new(false),
@@ -70,6 +80,7 @@ impl Default for Live {
             told: AtomicU8::new(TOLD_NOTHING),
             lacks_hello: AtomicBool::new(false),
             is_tracking_on: AtomicBool::new(false),
+            is_channel_heard: AtomicBool::new(false),
             learned: RwLock::default(),
             meetings: AtomicU64::new(0),
         }
@@ -77,6 +88,30 @@ impl Default for Live {
 }
 
 impl Live {
+    /// The mode in force.
+    #[inline]
+    pub fn mode(&self) -> Mode {
+        if self.is_bypassed.load(Ordering::Relaxed) { Mode::Bypass } else { Mode::Cache }
+    }
+
+    /// From the next request on. Who switches it clears the cache, too: what happened to keys in
+    /// the meantime may not have been heard of.
+    pub fn set_mode(&self, mode: Mode) {
+        self.is_bypassed.store(mode == Mode::Bypass, Ordering::SeqCst);
+        self.mode_changed.notify_waiters();
+    }
+
+    /// Waits until something may be stored.
+    pub async fn until_caching(&self) {
+        loop {
+            let changed = self.mode_changed.notified();
+            if self.mode() == Mode::Cache {
+                return;
+            }
+            changed.await;
+        }
+    }
+
     /// The upstream's identity, once a link has been opened.
     pub fn identity(&self) -> Option<Identity> {
         self.identity.read().clone()
@@ -219,6 +254,17 @@ impl Live {
     pub fn set_tracking_on(&self, is_on: bool) {
         self.meetings.fetch_add(u64::from(is_on), Ordering::Relaxed);
         self.is_tracking_on.store(is_on, Ordering::Relaxed);
+    }
+
+    /// True while messages on `invalidation.channel` are heard: the server then counts nearside's
+    /// subscription among the patterns.
+    pub fn is_channel_heard(&self) -> bool {
+        self.is_channel_heard.load(Ordering::SeqCst)
+    }
+
+    /// The subscription was acknowledged, or is over; answers what was so before.
+    pub fn set_channel_heard(&self, is_heard: bool) -> bool {
+        self.is_channel_heard.swap(is_heard, Ordering::SeqCst)
     }
 
     /// Data links that are up.

@@ -12,11 +12,17 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use std::{env, fs};
 
+use nearside::cache::Cache;
+use nearside::control::admin::api::Api;
+use nearside::control::admin::guard::{Access, Guard, Token};
 use nearside::control::admin::{Admin, Check, Error, bind, serve};
+use nearside::control::invalidate::orders::Orders;
 use nearside::control::observe::metrics::{
     CacheFigures, Identity, Metrics, Sources, TrackingFigures,
 };
+use nearside::control::office::Sweeper;
 use nearside::stats::{Counter, Gauge, Outcome, Stats};
+use nearside::units::clock::Clock;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
@@ -31,12 +37,15 @@ fn sources() -> Sources {
             max_bytes: 1 << 28,
             evicted: 3,
             expired: 5,
+            bans: 1,
+            removed: [2, 3],
         }),
         tracking: Some(Box::new(|| TrackingFigures {
             up: true,
             synced_age: Some(Duration::from_millis(250)),
             lag: None,
         })),
+        channel_up: Some(Box::new(|| true)),
         upstream_up: Box::new(|| true),
         mode: Box::new(|| "cache"),
     }
@@ -48,7 +57,20 @@ fn metrics(stats: &Arc<Stats>) -> Metrics {
 }
 
 fn admin(stats: &Arc<Stats>, ready: impl Fn() -> Vec<Check> + Send + Sync + 'static) -> Admin {
-    Admin::new(Arc::new(metrics(stats)), "/metrics", ready).unwrap()
+    Admin::new(Arc::new(metrics(stats)), "/metrics", ready, guard(), api(stats)).unwrap()
+}
+
+/// Nobody needs a token.
+fn guard() -> Guard {
+    let hosts = vec!["127.0.0.1".to_owned()];
+    Guard::new(Access { hosts, ..Access::default() }, Clock::system())
+}
+
+fn api(stats: &Arc<Stats>) -> Api {
+    let cache = Arc::new(Cache::new(1 << 20, 4));
+    let (sweeper, block) = (Sweeper::new(Arc::clone(&cache)), stats.new_block());
+    let orders = Arc::new(Orders { cache, sweeper, clock: Clock::system(), block });
+    Api { orders, peers: None, live: Arc::default() }
 }
 
 /// Runs `test` against a server, then stops it and waits until it has stopped.
@@ -237,7 +259,8 @@ fn a_path_that_cannot_be_is_refused() {
         ("/{path}", "has other characters"),
         ("/livez", "is already another route"),
     ] {
-        let error = Admin::new(Arc::new(metrics(&stats)), path, Vec::new).unwrap_err();
+        let error = Admin::new(Arc::new(metrics(&stats)), path, Vec::new, guard(), api(&stats))
+            .unwrap_err();
         assert!(error.to_string().contains(words), "{error}");
     }
 }
@@ -302,4 +325,128 @@ fn list(text: &str) -> String {
         }
     }
     out
+}
+
+/// Status and body of one answer to a request with these header lines.
+async fn send(address: SocketAddr, request: &str, headers: &[&str], body: &str) -> (u16, String) {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    let mut text = format!("{request} HTTP/1.1\r\nConnection: close\r\n");
+    for line in headers {
+        text.push_str(line);
+        text.push_str("\r\n");
+    }
+    write!(text, "Content-Length: {}\r\n\r\n{body}", body.len()).unwrap();
+    stream.write_all(text.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
+}
+
+const CLEAR: &str = "POST /api/v1/cache/clear";
+const HOST: &str = "Host: 127.0.0.1:8380";
+const JSON: &str = "Content-Type: application/json; charset=utf-8";
+
+#[tokio::test]
+async fn a_browser_cannot_be_made_to_change_anything() {
+    let stats = Arc::new(Stats::new(COMMANDS.len()));
+    served(admin(&stats, Vec::new), async |address| {
+        for (headers, status, slug) in [
+            (vec![HOST, JSON], 200, "removed"),
+            (vec!["Host: 127.0.0.1", JSON, "Origin: http://127.0.0.1"], 200, "removed"),
+            (vec![HOST, JSON, "Sec-Fetch-Site: same-origin"], 200, "removed"),
+            // A name that was rebound to this address.
+            (vec!["Host: evil.example:8380", JSON], 421, "host-not-allowed"),
+            (vec!["Host: 127.0.0.1.evil.example", JSON], 421, "host-not-allowed"),
+            (vec![JSON], 400, ""),
+            (vec![HOST, JSON, "Origin: https://evil.example"], 403, "forbidden"),
+            (vec![HOST, JSON, "Origin: null"], 403, "forbidden"),
+            (vec![HOST, JSON, "Sec-Fetch-Site: cross-site"], 403, "forbidden"),
+            // What a form can send.
+            (vec![HOST, "Content-Type: text/plain"], 415, "unsupported-media-type"),
+            (vec![HOST, "Content-Type: application/x-www-form-urlencoded"], 415, "unsupported"),
+            (vec![HOST], 415, "unsupported-media-type"),
+        ] {
+            let (found, body) = send(address, CLEAR, &headers, "{}").await;
+            assert!(found == status || slug.is_empty(), "{headers:?}: {found} {body}");
+            assert!(body.contains(slug), "{headers:?}: {body}");
+        }
+        let (status, _) = send(address, "GET /api/v1/cache/clear", &[HOST, JSON], "").await;
+        assert_eq!(status, 405);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn tokens_tell_who_may_look_and_who_may_change() {
+    let stats = Arc::new(Stats::new(COMMANDS.len()));
+    let (operator, viewer) = ("o".repeat(32), "v".repeat(32));
+    let access = Access {
+        operator: Some(Token::new(&operator)),
+        viewer: Some(Token::new(&viewer)),
+        hosts: vec!["127.0.0.1".to_owned()],
+    };
+    assert!(!format!("{access:?}").contains("ooo"));
+    let (clock, hands) = Clock::manual();
+    let guard = Guard::new(access, clock);
+    let metrics = Arc::new(metrics(&stats));
+    let admin = Admin::new(metrics, "/metrics", Vec::new, guard, api(&stats)).unwrap();
+    served(admin, async |address| {
+        let ask = async |token: &str| {
+            let token = format!("Authorization: {token}");
+            send(address, CLEAR, &[HOST, JSON, &token], "{}").await.0
+        };
+        let (good, half) = (format!("Bearer {operator}"), format!("bearer {viewer}"));
+        assert_eq!((ask(&good).await, ask(&half).await), (200, 403));
+        assert_eq!(send(address, CLEAR, &[HOST, JSON], "{}").await.0, 401);
+        assert_eq!(ask(&format!("Basic {operator}")).await, 401);
+        // Whoever only forgets it is not locked out; whoever guesses is, and no other request is
+        // looked at meanwhile.
+        for _ in 0..10 {
+            assert_eq!(ask("Bearer guess").await, 401);
+        }
+        assert_eq!((ask("Bearer guess").await, ask(&good).await), (429, 429));
+        assert_eq!(stats.counter(Counter::AuthFailuresAdmin), 10);
+        hands.advance(Duration::from_mins(1));
+        assert_eq!((ask(&good).await, ask("Bearer guess").await), (200, 401));
+        // Probes and metrics are for everybody.
+        assert_eq!(send(address, "GET /livez", &["Host: pod-7"], "").await.0, 200);
+        assert_eq!(send(address, "GET /metrics", &["Host: pod-7"], "").await.0, 200);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_a_request_has_wrong_is_named() {
+    let stats = Arc::new(Stats::new(COMMANDS.len()));
+    served(admin(&stats, Vec::new), async |address| {
+        let order = "POST /api/v1/invalidations";
+        let long = format!("{{\"pattern\":\"{}\"}}", "*".repeat(1025));
+        let many = format!("{{\"keys\":[{}\"a\"]}}", "\"a\",".repeat(10_000));
+        for (body, status, words) in [
+            ("{", 400, "bad-json"),
+            ("[]", 400, "no JSON object"),
+            ("{}", 422, "one of keys, namespace, pattern"),
+            ("", 422, "one of keys, namespace, pattern"),
+            ("{\"key\":\"a\"}", 422, "\"pointer\":\"/key\""),
+            ("{\"keys\":\"a\"}", 422, "keys is not a list of strings"),
+            ("{\"keys\":[]}", 422, "keys has 0 keys"),
+            ("{\"keys\":[\"a\",7]}", 422, "\"pointer\":\"/keys/1\""),
+            ("{\"keys\":[\"a\"],\"pattern\":\"b\"}", 422, "beside another"),
+            ("{\"namespace\":\"a:b\"}", 422, "holds a `:`"),
+            ("{\"pattern\":\"\"}", 422, "invalid-pattern"),
+            ("{\"pattern\":\"a\",\"dry_run\":1}", 422, "dry_run is not true or false"),
+            (&long, 422, "longer than 1024 bytes"),
+            (&many, 422, "keys has 10001 keys"),
+        ] {
+            let (found, answer) = send(address, order, &[HOST, JSON], body).await;
+            assert_eq!(found, status, "{body}: {answer}");
+            assert!(answer.contains(words), "{body}: {answer}");
+        }
+        let huge = format!("{{\"keys\":[\"{}\"]}}", "a".repeat(1 << 20));
+        assert_eq!(send(address, order, &[HOST, JSON], &huge).await.0, 413);
+        let (status, body) = send(address, CLEAR, &[HOST, JSON], "{\"all\":true}").await;
+        assert_eq!((status, body.contains("\"pointer\":\"/all\"")), (422, true), "{body}");
+    })
+    .await;
 }

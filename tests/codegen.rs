@@ -40,7 +40,7 @@ const LOCAL: &str = "auth echo hello quit readonly readwrite reset select client
     client|unpause acl|whoami config|rewrite";
 
 /// Forwarded, but for what of it is the proxy's, and answered with both.
-const EDITED: &str = "info config|get config|resetstat config|set";
+const EDITED: &str = "info config|get config|resetstat config|set pubsub|numpat";
 
 /// About the keys that the server tracks for this connection.
 const TRACKING: &str = "client|tracking client|caching client|trackinginfo client|getredir";

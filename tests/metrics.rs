@@ -19,6 +19,7 @@ use std::net::{TcpListener, TcpStream};
 const UNMOVED: &[(&str, &str)] = &[
     ("nearside_cache_stores_total{result=\"raced\"}", "needs an order of events: tests/anomalies"),
     ("nearside_cache_stores_total{result=\"short_ttl\"}", "likewise"),
+    ("nearside_auth_failures_total{surface=\"admin\"}", "needs a wrong token: tests/admin.rs"),
     (
         "nearside_protocol_errors_total{side=\"upstream\"}",
         "no real server does it: tests/anomalies",
@@ -177,6 +178,7 @@ fn every_series_is_moved_by_something() {
     doors(&mut seen);
     endings(&mut seen);
     modes(&mut seen);
+    orders(&mut seen);
     outage(&mut seen);
     connects(&mut seen);
     drain(&mut seen);
@@ -239,6 +241,39 @@ fn everyday(seen: &mut Seen) {
     assert!(one.words("NOSUCHCOMMAND").starts_with(b"-ERR"));
     one.words("PING");
     seen.look(&proxy);
+}
+
+/// What is forgotten because an operator or a message says so, and what peers are told.
+fn orders(seen: &mut Seen) {
+    let server = Server::start(Kind::Redis);
+    // Of bans something is to be seen before they are swept.
+    let settings = ["cache.admission = \"always\"", "cache.sweep_interval = \"1h\""];
+    let proxy = Proxy::start(&server.url(), &settings);
+    let (mut client, mut direct) = (proxy.dial(), server.dial());
+    client.words("SET a 1");
+    client.until_hit("GET a");
+    proxy.admin("POST", "/api/v1/invalidations", "{\"keys\":[\"a\"]}");
+    seen.until(&proxy, "nearside_invalidation_published_total{result=\"ok\"}");
+    proxy.admin("POST", "/api/v1/cache/clear", "{}");
+    client.until_hit("GET a");
+    let say = |direct: &mut Conn, text: &str| {
+        direct.ask(&["PUBLISH", "system:cache_invalidation", text]);
+    };
+    eventually("the channel is heard", || {
+        say(&mut direct, "a");
+        let heard = "nearside_cache_invalidated_keys_total{source=\"pubsub\"}";
+        (proxy.metric(heard) > 0.0).then_some(())
+    });
+    for text in ["{\"op\":\"namespace\",\"value\":\"a\"}", "a*", "*", "{"] {
+        say(&mut direct, text);
+    }
+    let malformed = "nearside_invalidation_messages_total{channel=\"pubsub\",kind=\"malformed\"}";
+    seen.until(&proxy, malformed);
+
+    let mute = Server::with(Kind::Redis, &["--rename-command", "PUBLISH", ""]);
+    let proxy = Proxy::start(&mute.url(), &[]);
+    proxy.admin("POST", "/api/v1/invalidations", "{\"keys\":[\"a\"]}");
+    seen.until(&proxy, "nearside_invalidation_published_total{result=\"error\"}");
 }
 
 /// Why a reply is not stored, or not asked of the cache.

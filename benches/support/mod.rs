@@ -243,8 +243,10 @@ impl Nearside {
     fn until_tracking(&self) {
         for _ in 0..200 {
             let text = self.metrics();
-            let channel = total(&text, "nearside_invalidation_channel_up");
-            if channel >= 1.0 || !text.contains("nearside_invalidation_channel_up") {
+            let mut tracking = text.lines().filter(|line| {
+                line.starts_with("nearside_invalidation_channel_up{channel=\"tracking\"")
+            });
+            if tracking.all(|line| line.ends_with(" 1")) {
                 return;
             }
             std::thread::sleep(Duration::from_millis(20));

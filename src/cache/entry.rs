@@ -129,6 +129,7 @@ impl<'b> Reply<'b> {
 #[derive(Debug)]
 pub(super) struct Fresh<'p> {
     pub(super) epoch: u64,
+    pub(super) bans: u64,
     pub(super) policy: &'p Policy,
     pub(super) deadline: u64,
     pub(super) next: Option<Entry>,
@@ -146,6 +147,8 @@ pub(super) enum Terms {
     Dead,
     /// Its PTTL has not come yet.
     Unproved,
+    /// Its key was last held against this ban, and there are later ones.
+    Unchecked(u64),
 }
 
 /// A stored reply; cheap to clone.
@@ -156,6 +159,8 @@ struct Header {
     /// End of life in ticks; 0 = not proved yet.
     deadline: AtomicU64,
     epoch: u64,
+    /// The last ban that its key was held against.
+    bans: AtomicU64,
     lease: u64,
     next: Option<Entry>,
     /// Accounted bytes of this entry and those behind it.
@@ -166,7 +171,7 @@ struct Header {
     extra_length: u32,
     db: u32,
     command: u16,
-    proto: u8,
+    /// [`TRACKED`], [`NIL`], and the protocol in the upper half.
     flags: u8,
     /// Hits that the eviction's hand has not taken back yet; counted at the head of a chain.
     uses: AtomicU8,
@@ -177,6 +182,7 @@ const USES_MAX: u8 = 3;
 
 const TRACKED: u8 = 1;
 const NIL: u8 = 2;
+const PROTO_SHIFT: u32 = 4;
 
 /// The reply's bytes; nothing for nil. Lets a large reply be sent from where it is stored.
 impl AsRef<[u8]> for Entry {
@@ -203,6 +209,7 @@ impl Entry {
         let header = Header {
             deadline: AtomicU64::new(fresh.deadline),
             epoch: fresh.epoch,
+            bans: AtomicU64::new(fresh.bans),
             lease: fresh.policy.max_staleness,
             next: fresh.next,
             weight: own + behind,
@@ -212,8 +219,7 @@ impl Entry {
             extra_length: u32::try_from(extra).unwrap_or(u32::MAX),
             db: question.db,
             command: question.command,
-            proto: question.proto,
-            flags: tracked | nil,
+            flags: tracked | nil | question.proto << PROTO_SHIFT,
         };
         BODY.with_borrow_mut(|body| {
             body.clear();
@@ -274,8 +280,11 @@ impl Entry {
     pub(super) fn judge(&self, view: &View) -> Terms {
         let header = self.header();
         let deadline = header.deadline.load(Ordering::Acquire);
+        let bans = header.bans.load(Ordering::Relaxed);
         if header.epoch != view.epoch(header.flags & TRACKED != 0) {
             Terms::Dead
+        } else if bans < view.bans {
+            Terms::Unchecked(bans)
         } else if deadline == 0 {
             Terms::Unproved
         } else if view.now.0 >= deadline {
@@ -319,6 +328,24 @@ impl Entry {
         self.0.heap_ptr().cast()
     }
 
+    /// The last ban that its key was held against.
+    pub(super) fn bans(&self) -> u64 {
+        self.header().bans.load(Ordering::Relaxed)
+    }
+
+    /// Its key, last held against ban `seen`, was held against all up to `newest`: so were the
+    /// variants behind it.
+    pub(super) fn spare(&self, seen: u64, newest: u64) {
+        let mut entry = Some(self);
+        while let Some(spared) = entry {
+            let bans = &spared.header().bans;
+            if bans.load(Ordering::Relaxed) >= seen {
+                bans.fetch_max(newest, Ordering::Relaxed);
+            }
+            entry = spared.header().next.as_ref();
+        }
+    }
+
     pub(super) fn epoch(&self) -> u64 {
         self.header().epoch
     }
@@ -345,13 +372,13 @@ impl Entry {
         let header = self.header();
         header.command == question.command
             && header.db == question.db
-            && header.proto == question.proto
+            && header.flags >> PROTO_SHIFT == question.proto
             && self.key() == question.key
             && question.extra.is(self.part(header.key_length as usize, self.reply_start()))
     }
 
     #[inline]
-    fn key(&self) -> &[u8] {
+    pub(super) fn key(&self) -> &[u8] {
         self.part(0, self.header().key_length as usize)
     }
 

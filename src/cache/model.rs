@@ -4,10 +4,12 @@
 //! ```text
 //!   invalidation   bump | take                    token    generation and epoch | link up?
 //!   link lost      down | epoch moves on          fill     decide and store (one step: its lock)
+//!   a ban          issued | swept | settled
 //! ```
 
+use super::ban::Pass;
 use super::tests::{POLICY, cache, question};
-use super::{Cache, Entry, Filled, Lookup, Question, Reply, Token};
+use super::{Banned, Cache, Entry, Filled, Lookup, Question, Reply, Source, Token};
 use crate::units::clock::Tick;
 
 const NOW: Tick = Tick(100_000_000_000);
@@ -31,9 +33,13 @@ enum Step {
     Down,
     Epoch,
     Up,
+    /// Its namespace is banned, and what is banned is swept.
+    Ban,
+    Sweep,
+    Settle,
 }
 
-use Step::{Ask, Bump, Down, Epoch, Evict, Fill, IsUp, Prove, Take, Up, Write};
+use Step::{Ask, Ban, Bump, Down, Epoch, Evict, Fill, IsUp, Prove, Settle, Sweep, Take, Up, Write};
 
 const READ: &[Step] = &[Step::Token, IsUp, Ask, Fill, Prove];
 
@@ -49,6 +55,7 @@ struct World<'c> {
     cache: &'c Cache,
     question: Question<'c>,
     readers: Vec<Reader>,
+    pass: Option<Pass>,
     /// What the server holds.
     value: u8,
     /// What the cache has been told of, or has handed out.
@@ -81,6 +88,20 @@ impl World<'_> {
             Down => cache.tracking.set_down(),
             Epoch => cache.epochs.bump_tracked(),
             Up => cache.tracking.set_up(),
+            Ban => {
+                cache.ban(Banned::Namespace(b"space".as_slice().into()), Source::Admin);
+            }
+            Sweep => {
+                let pass = cache.bans.pass();
+                let mut place = super::store::Place::default();
+                cache.store.sweep(&mut place, 2048, |entry| cache.is_swept(entry, &pass));
+                self.pass = Some(pass);
+            }
+            Settle => {
+                if let Some(pass) = self.pass.take() {
+                    cache.bans.settle(&pass);
+                }
+            }
         }
     }
 
@@ -163,10 +184,10 @@ fn steps<'o>(
 
 fn is_broken(cache: &Cache, actors: &[&[Step]], order: &[usize], told: Step) -> bool {
     // Nothing is left of the path before.
-    let question = question(cache, b"key");
+    let question = question(cache, b"space:key");
     cache.invalidate(question.hash);
     let readers = actors.iter().map(|_| Reader::default()).collect();
-    let mut world = World { cache, question, readers, value: 0, known: 0 };
+    let mut world = World { cache, question, readers, pass: None, value: 0, known: 0 };
     for (actor, step) in steps(actors, order) {
         world.take(actor, step);
         if step == told {
@@ -206,10 +227,21 @@ fn an_eviction_is_an_event() {
     assert_holds("an eviction", &[&[Write, Evict], READ, READ], Up);
 }
 
+#[test]
+fn a_ban_leaves_no_gap() {
+    // Nobody tells of the write but the ban that follows it.
+    let banned: &[Step] = &[Write, Ban, Sweep, Settle];
+    assert_holds("a ban and a reader", &[banned, READ], Ban);
+    assert_holds("a ban and two readers", &[&banned[..2], READ, READ], Ban);
+    assert_holds("a swept ban and two readers", &[banned, READ, &READ[..4]], Ban);
+    assert_holds("two bans", &[&[Write, Ban, Write, Ban, Sweep, Settle], READ], Ban);
+}
+
 /// The model would notice.
 #[test]
 fn the_other_order_would_not_do() {
     assert!(play(&[&[Write, Take, Bump], READ], Bump).1.is_some());
     assert!(play(&[&[Epoch, Write, Down, Up], READ], Up).1.is_some());
     assert!(play(&[&[Write, Down, Up], READ], Up).1.is_some());
+    assert!(play(&[&[Ban, Write, Sweep, Settle], READ], Settle).1.is_some());
 }

@@ -83,6 +83,8 @@ impl Shard {
 pub(super) struct Place {
     shard: usize,
     slot: usize,
+    /// What the shard's table had when a sweep came to it.
+    places: usize,
 }
 
 impl fmt::Debug for Store {
@@ -202,7 +204,8 @@ impl Store {
     }
 
     /// Looks at the entries of up to `count` slots from `place` on and removes those that `dead`
-    /// says. False when it has come to the end.
+    /// says; none that was there from beginning to end is left out. False when it has come to the
+    /// end.
     pub(super) fn sweep(
         &self,
         place: &mut Place,
@@ -220,13 +223,17 @@ impl Store {
 
     fn sweep_one(&self, shard: &Shard, place: &mut Place, dead: impl FnMut(&Entry) -> bool) {
         let table = &mut *shard.table.lock();
+        if place.places != table.places() {
+            // It has been rebuilt: what is unseen may lie where the sweep has been.
+            *place = Place { shard: place.shard, slot: 0, places: table.places() };
+        }
         if place.slot >= table.places() {
             // Slots of what has left long ago.
             let is_empty = table.places() > SLOTS_KEPT && table.len() < table.places() / 4;
             if is_empty && table.shrink(Entry::hash) {
                 shard.note(table);
             }
-            *place = Place { shard: place.shard + 1, slot: 0 };
+            *place = Place { shard: place.shard + 1, ..Place::default() };
             return;
         }
         if table.get(place.slot).is_some_and(dead) {
@@ -273,7 +280,7 @@ impl Store {
     fn evict(&self, table: &mut Table<Entry>, hand: &mut Place) {
         while self.used() > self.max {
             if hand.slot >= table.places() {
-                *hand = Place { shard: hand.shard + 1, slot: 0 };
+                *hand = Place { shard: hand.shard + 1, ..Place::default() };
                 return;
             }
             if table.get(hand.slot).is_some_and(|entry| !entry.spend_use()) {

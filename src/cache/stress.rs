@@ -4,7 +4,7 @@
 //! invalidates; a reader that misses takes a token, reads the number and fills.
 
 use super::tests::{POLICY, question};
-use super::{Cache, Filled, Reply, Sweep};
+use super::{Cache, Filled, Reply};
 use crate::units::clock::Tick;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
@@ -136,6 +136,6 @@ fn hammer(cache: &Cache, keys: &[Key], seed: u64) -> u64 {
 
 /// A sweep on which everything has expired.
 fn sweep(cache: &Cache) {
-    let mut sweep = Sweep::default();
+    let mut sweep = cache.start_sweep();
     while cache.sweep(&mut sweep, 512, Tick(u64::MAX)) {}
 }

@@ -1,6 +1,6 @@
 //! The cache's rules, one by one. All interleavings of them: `model.rs` here and `tests/model`.
 
-use super::{Cache, Extra, Filled, Lookup, Policy, Question, Reply, Sweep, Token};
+use super::{Banned, Cache, Extra, Filled, Lookup, Policy, Question, Reply, Source, Token};
 use crate::units::clock::Tick;
 
 const SECOND: u64 = 1_000_000_000;
@@ -56,7 +56,7 @@ fn get(cache: &Cache, question: &Question<'_>) -> Result<Vec<u8>, Lookup> {
 }
 
 fn sweep_all(cache: &Cache, now: Tick) {
-    let mut sweep = Sweep::default();
+    let mut sweep = cache.start_sweep();
     while cache.sweep(&mut sweep, 100, now) {}
 }
 
@@ -388,4 +388,146 @@ fn the_doorkeeper_knows_a_key_the_second_time() {
     let hash = cache.hash(b"key");
     assert!(!cache.seen_before(hash));
     assert!(cache.seen_before(hash));
+}
+
+fn namespace(name: &str) -> Banned {
+    Banned::Namespace(name.as_bytes().into())
+}
+
+fn pattern(glob: &str) -> Banned {
+    Banned::Pattern(glob.as_bytes().into())
+}
+
+fn held(cache: &Cache, key: &str) -> bool {
+    get(cache, &question(cache, key.as_bytes())).is_ok()
+}
+
+#[test]
+fn a_ban_is_in_force_at_once_and_means_no_other_key() {
+    let keys = ["orders:1", "orders:2:items", "orders", "users:1", "users:2"];
+    for (banned, dead) in [
+        (namespace("orders"), vec!["orders:1", "orders:2:items"]),
+        (namespace("_root"), vec!["orders"]),
+        (namespace("order"), vec![]),
+        (pattern("*:1"), vec!["orders:1", "users:1"]),
+        (pattern("users:[13]"), vec!["users:1"]),
+        (pattern("*"), keys.to_vec()),
+    ] {
+        let cache = cache(1 << 20);
+        for key in keys {
+            store(&cache, &question(&cache, key.as_bytes()), b"1");
+        }
+        let ban = cache.ban(banned, Source::Admin);
+        // One is met by a reader, the others by the sweep.
+        let met = usize::from(!dead.is_empty());
+        assert_eq!(dead.iter().take(1).filter(|key| held(&cache, key)).count(), 0);
+        assert_eq!((ban.removed(), ban.is_settled()), (met as u64, false));
+        sweep_all(&cache, NOW);
+        assert_eq!((ban.removed(), ban.is_settled()), (dead.len() as u64, true));
+        assert_eq!(cache.removed_by(Source::Admin), dead.len() as u64);
+        for key in keys {
+            assert_eq!(held(&cache, key), !dead.contains(&key), "{ban:?}: {key}");
+            // What is read again is stored again.
+            cache.invalidate(cache.hash(key.as_bytes()));
+            store(&cache, &question(&cache, key.as_bytes()), b"2");
+            assert!(held(&cache, key), "{ban:?}: {key}");
+        }
+    }
+}
+
+#[test]
+fn a_ban_after_the_question_refuses_the_fill() {
+    let cache = cache(1 << 20);
+    let (order, user) = (question(&cache, b"orders:1"), question(&cache, b"users:1"));
+    for is_swept in [false, true] {
+        let old = [order, user].map(|key| token(&cache, &key));
+        cache.ban(namespace("orders"), Source::Admin);
+        if is_swept {
+            sweep_all(&cache, NOW);
+        }
+        assert!(matches!(fill(&cache, &order, &old[0], b"old"), Filled::Raced));
+        // Once the ban is forgotten nobody can say whom it meant.
+        let filled = fill(&cache, &user, &old[1], b"new");
+        assert_eq!(matches!(filled, Filled::Raced), is_swept, "{filled:?}");
+        let new = token(&cache, &order);
+        assert!(!old[0].may_be_joined_by(&new), "a later read wants a later answer");
+        store(&cache, &order, b"new");
+        assert_eq!(get(&cache, &order).unwrap(), b"new");
+        cache.invalidate(order.hash);
+        cache.invalidate(user.hash);
+    }
+    // Between value and proof.
+    let late = token(&cache, &order);
+    let Filled::Stored(entry) = fill(&cache, &order, &late, b"old") else { panic!() };
+    cache.ban(pattern("ord*"), Source::Pubsub);
+    cache.prove(order.hash, &entry, &late, POLICY.ttl, -1);
+    assert_eq!(get(&cache, &order), Err(Lookup::Miss));
+    assert_eq!(cache.removed_by(Source::Pubsub), 1);
+}
+
+#[test]
+fn a_ban_takes_all_variants_of_a_key() {
+    let cache = cache(1 << 20);
+    let of = |key: &'static [u8], field: &'static [u8]| Question {
+        extra: Extra::Written(field),
+        ..question(&cache, key)
+    };
+    let all = [of(b"a:1", b"x"), of(b"a:1", b"y"), of(b"b:1", b"x"), of(b"b:1", b"y")];
+    for (number, variant) in all.iter().enumerate() {
+        store(&cache, variant, b"1");
+        // Each is held against another one last.
+        cache.ban(pattern(&format!("nothing:{number}")), Source::Admin);
+    }
+    let found = || all.each_ref().map(|variant| get(&cache, variant).is_ok());
+    assert_eq!(found(), [true; 4]);
+    // A variant does not join the chain of a banned key.
+    let ban = cache.ban(pattern("a:*"), Source::Admin);
+    let late = of(b"a:1", b"z");
+    assert!(matches!(fill(&cache, &late, &token(&cache, &late), b"1"), Filled::Raced));
+    assert_eq!(found(), [false, false, true, true]);
+    assert_eq!(ban.removed(), 1);
+    sweep_all(&cache, NOW);
+    assert!(ban.is_settled());
+    assert_eq!(found(), [false, false, true, true]);
+    assert_eq!(cache.figures().bans, 0);
+}
+
+#[test]
+fn a_sweep_counts_exactly_while_the_table_grows() {
+    let cache = cache(64 << 20);
+    let key = |space: &str, number: usize| format!("{space}:{number}");
+    for number in 0..20_000 {
+        let space = if number % 4 == 0 { "orders" } else { "users" };
+        store(&cache, &question(&cache, key(space, number).as_bytes()), b"1");
+    }
+    let ban = cache.ban(namespace("orders"), Source::Admin);
+    let (mut sweep, mut number) = (cache.start_sweep(), 20_000);
+    while cache.sweep(&mut sweep, 50, NOW) {
+        for _ in 0..5 {
+            store(&cache, &question(&cache, key("late", number).as_bytes()), b"1");
+            number += 1;
+        }
+    }
+    assert_eq!((ban.removed(), ban.is_settled()), (5_000, true));
+}
+
+#[test]
+fn a_flood_of_bans_forgets_the_oldest_and_what_was_not_asked_for_since() {
+    let cache = cache(1 << 20);
+    for key in ["hot:1", "cold:1", "old:1"] {
+        store(&cache, &question(&cache, key.as_bytes()), b"1");
+    }
+    let first = cache.ban(namespace("old"), Source::Pubsub);
+    for number in 0..5_000 {
+        cache.ban(pattern(&format!("nothing:{number}")), Source::Pubsub);
+        assert!(held(&cache, "hot:1"));
+    }
+    assert_eq!(cache.figures().bans, 1024);
+    assert!(first.is_settled(), "nobody waits for it in vain");
+    assert!(!held(&cache, "old:1") && !held(&cache, "cold:1"));
+    // Long texts count as many.
+    cache.ban(pattern(&"x".repeat(1 << 14)), Source::Pubsub);
+    assert_eq!(cache.figures().bans, 1);
+    sweep_all(&cache, NOW);
+    assert_eq!(cache.figures().bans, 0);
 }

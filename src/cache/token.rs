@@ -121,6 +121,8 @@ pub struct Token {
     pub epoch: u64,
     /// Which of the two epochs.
     pub tracked: bool,
+    /// The last ban that there was (R15).
+    pub bans: u64,
     /// When the question was asked; lives are counted from here (R10).
     pub asked_at: Tick,
     /// How old a read may be that is joined, in nanoseconds: a reply that is long on its way may
@@ -133,7 +135,8 @@ impl Token {
     #[inline]
     pub fn may_be_joined_by(&self, other: &Self) -> bool {
         let is_young = other.asked_at.0 <= self.asked_at.0.saturating_add(other.lease);
-        mutant::active(Mutant::NoJoinCheck) || (is_young && self.is_of_state(other))
+        let is_same = self.is_of_state(other) && self.bans == other.bans;
+        mutant::active(Mutant::NoJoinCheck) || (is_young && is_same)
     }
 
     /// True if nothing happened to the key between this token and `other`.
@@ -153,18 +156,26 @@ pub struct View {
     pub(super) synced_at: Tick,
     tracked: u64,
     untracked: u64,
+    /// The last ban.
+    pub(super) bans: u64,
 }
 
 impl View {
     #[inline]
-    pub(super) fn read(epochs: &Epochs, tracking: &Tracking, now: Tick) -> Self {
+    pub(super) fn read(epochs: &Epochs, tracking: &Tracking, bans: u64, now: Tick) -> Self {
         Self {
             now,
             // Before the epochs: else entries of an old link could pass with the lease of a new.
             synced_at: tracking.synced_at(),
             tracked: epochs.read(true),
             untracked: epochs.read(false),
+            bans,
         }
+    }
+
+    /// The same, for who asks about bans himself.
+    pub(super) fn without_bans(&self) -> Self {
+        Self { bans: 0, ..*self }
     }
 
     #[inline]

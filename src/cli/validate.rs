@@ -46,7 +46,7 @@ fn surroundings(settings: &Settings) -> (Vec<String>, Option<Hidden>) {
             problems.push(error.to_string());
         }
     }
-    if let Some(address) = &settings.admin_listen
+    if let Some(address) = &settings.admin.listen
         && let Err(error) = try_admin(address)
     {
         problems.push(error.to_string());

@@ -626,7 +626,8 @@ pub(super) static TABLE: [Spec; COUNT] = [
     Spec::new(398, "pubsub|channels", "2.8.0", -2, PUBSUB | LOADING | STALE, PubSub)
         .reply(ReplyRule::Channels),
     Spec::new(399, "pubsub|help", "6.2.0", 2, LOADING | STALE, Local),
-    Spec::new(400, "pubsub|numpat", "2.8.0", 2, PUBSUB | LOADING | STALE, PubSub),
+    Spec::new(400, "pubsub|numpat", "2.8.0", 2, PUBSUB | LOADING | STALE, PubSub)
+        .route(Route::Edited),
     Spec::new(401, "pubsub|numsub", "2.8.0", -2, PUBSUB | LOADING | STALE, PubSub)
         .reply(ReplyRule::Channels),
     Spec::new(402, "pubsub|shardchannels", "7.0.0", -2, PUBSUB | LOADING | STALE, PubSub),

@@ -2,6 +2,7 @@
 //! the file found in one pass.
 
 use crate::command;
+use crate::config::admin::admin;
 use crate::config::commands::commands;
 use crate::config::written::{self, Commands, Patterns, TtlProbe, Written};
 use crate::config::{
@@ -19,6 +20,9 @@ use std::time::Duration;
 
 /// Largest default of `cache.max_memory`.
 const MEMORY_DEFAULT: u64 = 256 << 20;
+
+/// Where applications and peers say what is to be forgotten.
+const CHANNEL_DEFAULT: &str = "system:cache_invalidation";
 
 /// More replies of one key are not kept.
 const VARIANTS_MAX: usize = 1024;
@@ -40,7 +44,11 @@ impl Notes {
     }
 
     /// The value, or its error as a fault of `key`.
-    fn take<T, E: std::fmt::Display>(&mut self, key: &str, result: Result<T, E>) -> Option<T> {
+    pub(super) fn take<T, E: std::fmt::Display>(
+        &mut self,
+        key: &str,
+        result: Result<T, E>,
+    ) -> Option<T> {
         result.map_err(|error| self.fault(format!("{key}: {error}"))).ok()
     }
 }
@@ -62,7 +70,7 @@ pub(super) fn settings(written: &Written, notes: &mut Notes) -> Option<Settings>
         rules.map(|(index, rule)| one_rule(index, rule, &inherited, notes)).collect();
     shadowed(&rules, notes);
     let scripts = scripts(&written.scripts, notes);
-    let admin_listen = admin_listen(written, notes);
+    let admin = admin(&written.admin, notes);
     let (cache, metrics_path) = (cache(&written.cache, notes), metrics_path(written, notes));
     let log = Log {
         level: log_level(written, notes),
@@ -81,9 +89,11 @@ pub(super) fn settings(written: &Written, notes: &mut Notes) -> Option<Settings>
         rules,
         default_rule: inherited,
         tracking: written.invalidation.tracking.unwrap_or(TrackingMode::Broadcast),
+        channel: channel(&written.invalidation),
+        publish: written.invalidation.publish.unwrap_or(true),
         commands,
         scripts,
-        admin_listen,
+        admin,
         metrics_path,
         log,
         drain_delay: span(written.drain.delay, Duration::ZERO),
@@ -119,6 +129,12 @@ fn whole(settings: &Settings, notes: &mut Notes) {
     }
 }
 
+/// An empty name turns it off.
+fn channel(invalidation: &written::Invalidation) -> Option<String> {
+    let name = invalidation.channel.clone();
+    Some(name.unwrap_or_else(|| CHANNEL_DEFAULT.to_owned())).filter(|name| !name.is_empty())
+}
+
 fn metrics_path(written: &Written, notes: &mut Notes) -> String {
     let path = written.metrics.path.clone().unwrap_or_else(|| "/metrics".to_owned());
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/-_.".contains(&byte);
@@ -126,7 +142,7 @@ fn metrics_path(written: &Written, notes: &mut Notes) -> String {
         notes.fault(format!(
             "metrics.path: `{path}` is not `/` followed by letters, digits and `/-_.`"
         ));
-    } else if ["/", "/livez", "/readyz"].contains(&path.as_str()) {
+    } else if ["/", "/livez", "/readyz"].contains(&path.as_str()) || path.starts_with("/api/") {
         notes.fault(format!("metrics.path: `{path}` is already another page"));
     }
     path
@@ -146,7 +162,7 @@ fn log_level(written: &Written, notes: &mut Notes) -> String {
     level
 }
 
-fn is_loopback(host: &str) -> bool {
+pub(super) fn is_loopback(host: &str) -> bool {
     let address = host.parse::<std::net::IpAddr>();
     host == "localhost" || address.is_ok_and(|address| address.is_loopback())
 }
@@ -433,22 +449,4 @@ fn cgroup_limit() -> Option<u64> {
     ["/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"]
         .iter()
         .find_map(|path| std::fs::read_to_string(path).ok()?.trim().parse().ok())
-}
-
-fn admin_listen(written: &Written, notes: &mut Notes) -> Option<String> {
-    let listen = written.admin.listen.clone().unwrap_or_else(|| "127.0.0.1:8380".to_owned());
-    if listen == "off" {
-        return None;
-    }
-    match notes.take(&format!("admin.listen: `{listen}`"), listen.parse::<Address>())? {
-        Address::Tcp { host, .. } if !is_loopback(&host) => {
-            notes
-                .warn(format!("admin.listen: {listen} is open to other machines, without a token"));
-        }
-        Address::Tcp { .. } => {}
-        Address::Unix(_) | Address::Embedded => {
-            notes.fault("admin.listen: only TCP, such as \"127.0.0.1:8380\", or \"off\"");
-        }
-    }
-    Some(listen)
 }

@@ -6,6 +6,7 @@
 //!        load: text -> Written            check: Written -> Settings, all faults in one pass
 //! ```
 
+mod admin;
 mod check;
 mod commands;
 mod load;
@@ -166,12 +167,16 @@ pub struct Settings {
     pub default_rule: Rule,
     /// `invalidation.tracking`.
     pub tracking: TrackingMode,
+    /// `invalidation.channel`; `None` = off.
+    pub channel: Option<String>,
+    /// `invalidation.publish`: peers are told on the channel of what is invalidated here.
+    pub publish: bool,
     /// `[commands]`.
     pub commands: Commands,
     /// `[scripts]`.
     pub scripts: Scripts,
-    /// `admin.listen`; `None` = off.
-    pub admin_listen: Option<String>,
+    /// `[admin]`.
+    pub admin: Admin,
     /// `metrics.path`.
     pub metrics_path: String,
     /// `[log]`.
@@ -304,6 +309,19 @@ pub struct Scripts {
     pub functions: Vec<String>,
     /// Bytes of texts remembered at most.
     pub memory: usize,
+}
+
+/// `[admin]`.
+#[derive(Clone, Debug)]
+pub struct Admin {
+    /// Where it is served; `None` = nowhere.
+    pub listen: Option<String>,
+    /// The token of who may change things.
+    pub operator: Option<Password>,
+    /// The token of who may look.
+    pub viewer: Option<Password>,
+    /// The names by which it may be asked for, without port.
+    pub hosts: Vec<String>,
 }
 
 /// `[log]`.

@@ -161,6 +161,8 @@ table! {
     /// `[invalidation]`: how changes are heard of.
     Invalidation {
         tracking: TrackingMode,
+        channel: String,
+        publish: bool,
     }
 }
 
@@ -185,9 +187,12 @@ table! {
 }
 
 table! {
-    /// `[admin]`: metrics and health.
+    /// `[admin]`: metrics, health, and what operators change.
     Admin {
         listen: String,
+        token_file: PathBuf,
+        readonly_token_file: PathBuf,
+        allowed_hosts: Vec<String>,
     }
 }
 

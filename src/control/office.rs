@@ -1,14 +1,16 @@
 //! The office: what runs beside the data wing on the main thread. Signals, health, metrics, the
 //! sweep of dead entries, and the orderly end.
 
-use crate::cache::{Cache, Sweep};
-use crate::control::admin::{self, Admin, Check};
-use crate::control::observe::metrics::Metrics;
+use crate::cache::{Ban, Cache, Walk};
+use crate::config::Mode;
+use crate::control::admin::Check;
 use crate::live::Live;
 use crate::units::clock::Clock;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::Notify;
+use tokio::time::Interval;
 
 /// A whole sweep takes about this many ticks of `cache.sweep_interval`.
 const SWEEP_TICKS: u64 = 16;
@@ -54,24 +56,73 @@ impl Signals {
 }
 
 /// Drops dead entries, a part of the store at a time. Nothing dead is ever served; this only gives
-/// its memory back.
-pub async fn sweep(cache: Arc<Cache>, clock: Clock, every: Duration) {
-    let mut ticks = tokio::time::interval(every);
-    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    loop {
-        let mut sweep = Sweep::default();
-        let mut is_more = true;
+/// its memory back, and counts what bans have removed.
+#[derive(Clone, Debug)]
+pub struct Sweeper {
+    cache: Arc<Cache>,
+    /// Somebody waits for a count: no pause until the sweep is through.
+    wanted: Arc<Notify>,
+    /// A sweep is through.
+    done: Arc<Notify>,
+}
+
+impl Sweeper {
+    /// For this cache.
+    pub fn new(cache: Arc<Cache>) -> Self {
+        Self { cache, wanted: Arc::default(), done: Arc::default() }
+    }
+
+    /// Sweeps as long as the process lives, over and over, with pauses of `every` between parts.
+    pub async fn run(self, clock: Clock, every: Duration) {
+        let mut ticks = tokio::time::interval(every);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            self.sweep(&clock, &mut ticks).await;
+            self.done.notify_waiters();
+        }
+    }
+
+    async fn sweep(&self, clock: &Clock, ticks: &mut Interval) {
+        let mut sweep = self.cache.start_sweep();
+        let (mut is_more, mut is_wanted) = (true, false);
         while is_more {
-            ticks.tick().await;
+            if !is_wanted {
+                is_wanted = tokio::select! {
+                    () = self.wanted.notified() => true,
+                    _ = ticks.tick() => false,
+                };
+            }
             // A table has two places for each entry at most, but when many have left.
-            let places = cache.figures().entries * 2;
+            let places = self.cache.figures().entries * 2;
             let part = usize::try_from(places / SWEEP_TICKS).unwrap_or(usize::MAX);
             let mut left = part.max(SWEEP_STEP);
             while is_more && left > 0 {
-                is_more = cache.sweep(&mut sweep, left.min(SWEEP_STEP), clock.now());
+                is_more = self.cache.sweep(&mut sweep, left.min(SWEEP_STEP), clock.now());
                 left = left.saturating_sub(SWEEP_STEP);
                 tokio::task::yield_now().await;
             }
+        }
+    }
+
+    /// Shows `see` every key that is held.
+    pub async fn visit(&self, clock: &Clock, mut see: impl FnMut(&[u8])) {
+        let mut walk = Walk::default();
+        while self.cache.walk(&mut walk, SWEEP_STEP, clock.now(), &mut see) {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// Waits until nothing is left that `ban` could remove.
+    pub async fn settled(&self, ban: &Ban) {
+        loop {
+            // Before the question: a sweep that ends in between is not missed.
+            let done = self.done.notified();
+            if ban.is_settled() {
+                return;
+            }
+            // The sweep that runs may have begun before the ban; then the next one has it.
+            self.wanted.notify_one();
+            done.await;
         }
     }
 }
@@ -93,7 +144,7 @@ pub fn checks(live: &Live, cache: &Cache, is_tracking: bool, is_learning: bool) 
         let is_learned = live.learned().is_some();
         checks.push(check("commands", is_learned, "learned", "upstream was not asked yet"));
     }
-    if is_tracking {
+    if is_tracking && live.mode() == Mode::Cache {
         let up = cache.tracking().is_up();
         let bad = if live.is_tracking_on() {
             "up, but no barrier round was confirmed: nothing is served from the cache (the \
@@ -104,16 +155,4 @@ pub fn checks(live: &Live, cache: &Cache, is_tracking: bool, is_learning: bool) 
         checks.push(check("tracking", up, "up", bad));
     }
     checks
-}
-
-/// Serves /metrics, /livez and /readyz until the process ends.
-pub async fn serve_admin(
-    listener: tokio::net::TcpListener,
-    metrics_path: &str,
-    metrics: Arc<Metrics>,
-    ready: impl Fn() -> Vec<Check> + Send + Sync + 'static,
-) -> anyhow::Result<()> {
-    let admin = Admin::new(metrics, metrics_path, ready)?;
-    admin::serve(listener, admin, std::future::pending()).await?;
-    Ok(())
 }

@@ -29,7 +29,7 @@ pub fn read(
     let hash = hash.unwrap_or_else(|| batch.shared.cache.hash(request.arg(1)));
     let question = question(session, spec, request, hash);
     let mut refused = None;
-    if batch.shared.limits.mode == Mode::Bypass {
+    if batch.shared.live.mode() == Mode::Bypass {
         refused = Some(Counter::BypassMode);
     } else if session.out_mask & stripe_bit(question.hash) != 0 {
         refused = Some(Counter::BypassPipeline);
@@ -234,7 +234,7 @@ pub fn right_to_fill(
     hash: u64,
     now: Tick,
 ) -> Result<Token, Counter> {
-    if shared.limits.mode == Mode::Bypass {
+    if shared.live.mode() == Mode::Bypass {
         return Err(Counter::BypassMode);
     }
     if rule.level == Level::Bypass {

@@ -225,7 +225,7 @@ mod tests {
         Question { key: b"k", hash: 7, command: 3, db: 0, proto: 0, extra: Extra::Written(b"") };
 
     fn token(generation: u64) -> Token {
-        Token { generation, epoch: 1, tracked: true, asked_at: Tick(5), lease: 0 }
+        Token { generation, epoch: 1, tracked: true, bans: 0, asked_at: Tick(5), lease: 0 }
     }
 
     fn waiter(slot: u32) -> Waiter {

@@ -28,7 +28,7 @@ pub fn mget(
     if session.is_abroad {
         return Flow::Barrier;
     }
-    if batch.shared.limits.mode == Mode::Bypass {
+    if batch.shared.live.mode() == Mode::Bypass {
         forward::command(session, spec, request, batch);
         return Flow::Next;
     }

@@ -94,6 +94,7 @@ rows! {
     }
     "auth_failures_total" "Failed authentications." {
         AuthFailures [surface = "resp"]
+        AuthFailuresAdmin [surface = "admin"]
     }
     "net_input_bytes_total" "Bytes read from clients." {
         NetInputBytes []
@@ -139,6 +140,8 @@ rows! {
         InvalidationsTracking [source = "tracking"]
         InvalidationsWrite [source = "write"]
         InvalidationsReconnect [source = "reconnect"]
+        InvalidationsAdmin [source = "admin"]
+        InvalidationsPubsub [source = "pubsub"]
     }
     "cache_invalidated_keys_total" "Entries removed by invalidations." {
         InvalidatedKeysTracking [source = "tracking"]
@@ -147,6 +150,18 @@ rows! {
     "cache_flushes_total" "Times the whole cache was dropped." {
         FlushesReconnect [reason = "reconnect"]
         FlushesFlushall [reason = "flushall"]
+        FlushesAdmin [reason = "admin"]
+    }
+    "invalidation_messages_total" "Messages heard on an invalidation channel, by what they say." {
+        MessagesKey [channel = "pubsub", kind = "key"]
+        MessagesNamespace [channel = "pubsub", kind = "namespace"]
+        MessagesPattern [channel = "pubsub", kind = "pattern"]
+        MessagesAll [channel = "pubsub", kind = "all"]
+        MessagesMalformed [channel = "pubsub", kind = "malformed"]
+    }
+    "invalidation_published_total" "Invalidation messages this instance published for its peers." {
+        PublishedOk [result = "ok"]
+        PublishedError [result = "error"]
     }
     "upstream_requests_total" "Requests sent upstream." {
         UpstreamOk [upstream = "*", result = "ok"]

@@ -1,6 +1,7 @@
 //! Fills that race with invalidations.
 
 use crate::stage::{Client, Link, Stage, invalidation};
+use nearside::cache::{Banned, Source};
 use nearside::stats::Counter;
 use std::time::Duration;
 
@@ -329,4 +330,48 @@ fn a_read_beyond_its_key_is_not_kept() {
     }
     stage.fill(&mut client, &mut data, "SORT_RO k LIMIT 0 1", "*1\r\n$1\r\n1\r\n");
     stage.hit(&mut client, "SORT_RO k LIMIT 0 1", "*1\r\n$1\r\n1\r\n");
+}
+
+/// A read is out when its pattern is banned: what it brings is older than the ban.
+#[test]
+fn a47_a_ban_refuses_the_fills_in_flight_that_it_means() {
+    let mut stage = Stage::new();
+    let (mut client, mut data) = stage.pair();
+    for (key, is_banned) in [("orders:1", true), ("users:1", false)] {
+        let (read, ttl) = (format!("GET v1:{key}"), format!("PTTL v1:{key}"));
+        client.send(&format!("GET {key}"));
+        data.expect(&read);
+        data.expect(&ttl);
+        stage.cache().ban(Banned::Pattern(b"orders:*".as_slice().into()), Source::Admin);
+        data.reply(OLD);
+        data.reply(":-1\r\n");
+        client.reads(OLD);
+        if is_banned {
+            client.fetches(&mut data, &format!("GET {key}"), NEW);
+        } else {
+            stage.counted(Counter::StoreStored, 2);
+            stage.hit(&mut client, "GET users:1", OLD);
+        }
+    }
+}
+
+/// Nor may a read that comes after the ban be answered by one that was asked before it.
+#[test]
+fn a47_a_read_after_the_ban_does_not_join_one_from_before() {
+    let mut stage = Stage::new();
+    let (mut one, mut data) = stage.pair();
+    let mut two = stage.client();
+    one.send("GET orders:1");
+    data.expect("GET v1:orders:1");
+    data.expect("PTTL v1:orders:1");
+    stage.cache().ban(Banned::Namespace(b"orders".as_slice().into()), Source::Pubsub);
+    two.send("GET orders:1");
+    data.expect("GET v1:orders:1");
+    data.expect("PTTL v1:orders:1");
+    for value in [OLD, NEW] {
+        data.reply(value);
+        data.reply(":-1\r\n");
+    }
+    one.reads(OLD);
+    two.reads(NEW);
 }

@@ -5,6 +5,7 @@
 
 use bytes::BytesMut;
 use nearside::app::App;
+use nearside::cache::Cache;
 use nearside::cache::stripe_bit;
 use nearside::config::{Overrides, load};
 use nearside::live::Identity;
@@ -204,6 +205,10 @@ impl Stage {
     }
 
     /// A counter.
+    pub(crate) fn cache(&self) -> &Cache {
+        &self.app.shared().cache
+    }
+
     pub(crate) fn count(&self, counter: Counter) -> u64 {
         self.app.stats().counter(counter)
     }

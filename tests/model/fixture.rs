@@ -175,7 +175,6 @@ impl Fixture {
             scripts: Scripts::new(&settings.scripts, true),
             get: command::by_name("get").unwrap(),
             limits: Limits {
-                mode: settings.mode,
                 cached_commands: command::all().iter().map(command::Spec::cacheable).collect(),
                 policy: command::Policy::new(false, &command::Choices::default()),
                 request: request::Limits { args_max: 16, bulk_max: 1024, unauthenticated: false },

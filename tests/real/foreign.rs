@@ -3,15 +3,6 @@
 
 use crate::harness::{Conn, KINDS, Proxy, Server, eventually, show};
 
-/// Asks until the answer comes from the cache.
-fn until_hit(ours: &mut Conn, line: &str) -> Vec<u8> {
-    eventually(&format!("a hit of {line}"), || {
-        let before = ours.hits();
-        let answer = ours.words(line);
-        (ours.hits() > before).then_some(answer)
-    })
-}
-
 /// Each foreign write changes the answer of a read that was a hit: `(setup, read, write)`.
 const CHANGES: &[(&str, &str, &str)] = &[
     ("SET {p}a 1", "GET a", "SET {p}a 2"),
@@ -48,7 +39,7 @@ fn foreign_writes_are_seen() {
             let (mut foreign, mut ours) = (server.dial(), proxy.dial());
             for (setup, read, write) in CHANGES {
                 assert!(!foreign.words(&setup.replace("{p}", &prefix)).starts_with(b"-"));
-                let before = until_hit(&mut ours, read);
+                let before = ours.until_hit(read);
                 assert!(!foreign.words(&write.replace("{p}", &prefix)).starts_with(b"-"));
                 let after = eventually(&format!("{write} through {read}"), || {
                     Some(ours.words(read)).filter(|answer| *answer != before)
@@ -60,13 +51,13 @@ fn foreign_writes_are_seen() {
     }
 }
 
-/// As [`until_hit`]; the reply of a key that is gone is not kept, unless it is nil.
+/// As [`Conn::until_hit`]; the reply of a key that is gone is not kept, unless it is nil.
 fn until_hit_or_gone(ours: &mut Conn, read: &str) -> Vec<u8> {
     let key = read.split(' ').nth(1).unwrap();
     if ours.words(&format!("EXISTS {key}")) == b":0\r\n" {
         ours.words(read)
     } else {
-        until_hit(ours, read)
+        ours.until_hit(read)
     }
 }
 
@@ -79,7 +70,7 @@ fn a_foreign_flush_is_seen() {
             let proxy = Proxy::start(&server.url(), &["keys.version = \"v1\""]);
             let (mut foreign, mut ours) = (server.dial(), proxy.dial());
             ours.words("SET a 1");
-            until_hit(&mut ours, "GET a");
+            ours.until_hit("GET a");
             foreign.words(flush);
             eventually(flush, || (ours.words("GET a") == b"$-1\r\n").then_some(()));
         }
@@ -98,7 +89,7 @@ fn two_proxies_agree() {
         let (mut one, mut two) = (first.dial(), second.dial());
         for number in 0..200 {
             let value = format!("${}\r\n{number}\r\n", number.to_string().len()).into_bytes();
-            until_hit(&mut two, "GET a");
+            two.until_hit("GET a");
             one.words(&format!("SET a {number}"));
             assert_eq!(one.words("GET a"), value, "its own write");
             eventually("the other proxy sees it", || (two.words("GET a") == value).then_some(()));

@@ -247,11 +247,34 @@ impl Proxy {
         fs::read_to_string(self.folder.path().join("log")).unwrap()
     }
 
+    /// Sends JSON to the admin port: status and body of the answer.
+    pub(crate) fn admin(&self, method: &str, path: &str, body: &str) -> (u16, String) {
+        let mut stream = TcpStream::connect(("127.0.0.1", self.admin)).unwrap();
+        stream.set_read_timeout(Some(LONG)).unwrap();
+        let length = body.len();
+        let head = format!(
+            "{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\
+             Content-Type: application/json\r\nContent-Length: {length}\r\n\r\n"
+        );
+        stream.write_all((head + body).as_bytes()).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
+    }
+
     /// The sum of a metric's series whose line begins with `series`.
     pub(crate) fn metric(&self, series: &str) -> f64 {
         let text = http(self.admin, "/metrics").unwrap();
         let lines = text.lines().filter(|line| line.starts_with(series));
         lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
+    }
+
+    /// As [`Self::metric`], of what is counted in whole numbers.
+    pub(crate) fn count(&self, series: &str) -> u64 {
+        let text = http(self.admin, "/metrics").unwrap();
+        let lines = text.lines().filter(|line| line.starts_with(series));
+        lines.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).sum()
     }
 
     /// Commands taken from all clients that are connected now.
@@ -412,6 +435,15 @@ impl Conn {
     pub(crate) fn words(&mut self, line: &str) -> Vec<u8> {
         let words: Vec<&str> = line.split(' ').collect();
         self.ask(&words)
+    }
+
+    /// Asks until nearside answers by itself; what it answers.
+    pub(crate) fn until_hit(&mut self, line: &str) -> Vec<u8> {
+        eventually(&format!("{line} is a hit"), || {
+            let before = self.hits();
+            let answer = self.words(line);
+            (self.hits() > before).then_some(answer)
+        })
     }
 
     /// Hits of this client, as nearside counts them.

@@ -32,6 +32,7 @@ mod foreign;
 mod harness;
 mod hostile;
 mod introspection;
+mod orders;
 mod outage;
 mod own_links;
 mod scripts;

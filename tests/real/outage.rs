@@ -14,14 +14,6 @@ fn until_answered(proxy: &Proxy, line: &str) -> (Conn, Vec<u8>) {
     })
 }
 
-fn until_hit(conn: &mut Conn, line: &str) {
-    eventually("a hit", || {
-        let before = conn.hits();
-        conn.words(line);
-        (conn.hits() > before).then_some(())
-    });
-}
-
 /// The server is killed and comes back empty. What was cached belongs to the dead one.
 #[test]
 fn a_killed_upstream_comes_back() {
@@ -30,7 +22,7 @@ fn a_killed_upstream_comes_back() {
         let mut proxy = Proxy::start(&server.url(), &["keys.version = \"v1\""]);
         let mut ours = proxy.dial();
         ours.words("SET a old");
-        until_hit(&mut ours, "GET a");
+        ours.until_hit("GET a");
         server.kill();
         // `on_down = "close"`: what cannot be answered ends the connection, as a dead Redis does.
         eventually("the connection ends", || match ours.try_send(&request(&["SET", "b", "1"])) {
@@ -43,7 +35,7 @@ fn a_killed_upstream_comes_back() {
         let (mut again, answer) = until_answered(&proxy, "GET a");
         assert_eq!(show(&answer), show(b"$-1\r\n"), "the restarted server has no a");
         assert_eq!(again.words("SET a new"), b"+OK\r\n");
-        until_hit(&mut again, "GET a");
+        again.until_hit("GET a");
         assert_eq!(again.words("GET a"), b"$3\r\nnew\r\n");
         proxy.assert_alive();
     }
@@ -119,7 +111,7 @@ fn a_frozen_upstream_ends_the_lease() {
     );
     let mut ours = proxy.dial();
     ours.words("SET a 1");
-    until_hit(&mut ours, "GET a");
+    ours.until_hit("GET a");
     server.freeze();
     // The read after the last hit is asked of upstream, which does not answer.
     eventually("a read that is no hit", || {
@@ -129,7 +121,7 @@ fn a_frozen_upstream_ends_the_lease() {
     });
     server.thaw();
     eventually("upstream answers", || (ours.words("GET a") == b"$1\r\n1\r\n").then_some(()));
-    until_hit(&mut ours, "GET a");
+    ours.until_hit("GET a");
 }
 
 /// SIGTERM: what was received is answered, then connections end, then the process, with 0.

@@ -1,65 +1,102 @@
 //! Errors of the admin API, as RFC 9457 writes them: `application/problem+json`.
 //!
-//! In: what went wrong, in words. Out: a response. Written by hand: five members and one rule of
-//! quoting need no JSON library.
+//! In: what went wrong, in words. Out: a response.
 
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::Response;
+use serde_json::json;
 
 use super::answer;
 
 const PROBLEM: HeaderValue = HeaderValue::from_static("application/problem+json");
 
-/// What went wrong.
-#[derive(Debug)]
-pub(super) struct Problem<'text> {
-    /// The end of its type: `urn:nearside:problem:<slug>`.
-    pub(super) slug: &'static str,
-    /// The same for every problem of this type.
-    pub(super) title: &'static str,
-    /// What is special about this one.
-    pub(super) detail: &'text str,
-    /// The path asked for.
-    pub(super) instance: &'text str,
+/// The kinds of problems: the end of their type, title, status.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    BadJson,
+    Unauthorized,
+    Forbidden,
+    NotFound,
+    MethodNotAllowed,
+    TooSlow,
+    BodyTooLarge,
+    UnsupportedMediaType,
+    HostNotAllowed,
+    InvalidRequest,
+    InvalidPattern,
+    TooManyRequests,
 }
 
-impl Problem<'_> {
-    pub(super) fn answer(&self, status: StatusCode) -> Response {
-        let body = format!(
-            "{{\"type\":\"urn:nearside:problem:{}\",\"title\":{},\"status\":{},\"detail\":{},\
-             \"instance\":{}}}\n",
-            self.slug,
-            quoted(self.title),
-            status.as_u16(),
-            quoted(self.detail),
-            quoted(self.instance),
-        );
-        answer(status, PROBLEM, body)
-    }
-}
-
-/// A JSON string, quotes included.
-pub(super) fn quoted(text: &str) -> String {
-    let mut out = String::with_capacity(text.len() + 2);
-    out.push('"');
-    for character in text.chars() {
-        match character {
-            '"' | '\\' => out.extend(['\\', character]),
-            '\0'..'\x20' => out.extend(format!("\\u{:04x}", u32::from(character)).chars()),
-            _ => out.push(character),
+impl Kind {
+    const fn row(self) -> (&'static str, &'static str, StatusCode) {
+        match self {
+            Self::BadJson => ("bad-json", "Bad JSON", StatusCode::BAD_REQUEST),
+            Self::Unauthorized => ("unauthorized", "Unauthorized", StatusCode::UNAUTHORIZED),
+            Self::Forbidden => ("forbidden", "Forbidden", StatusCode::FORBIDDEN),
+            Self::NotFound => ("not-found", "Not found", StatusCode::NOT_FOUND),
+            Self::MethodNotAllowed => {
+                ("method-not-allowed", "Method not allowed", StatusCode::METHOD_NOT_ALLOWED)
+            }
+            Self::TooSlow => ("too-slow", "Too slow", StatusCode::REQUEST_TIMEOUT),
+            Self::BodyTooLarge => {
+                ("body-too-large", "Body too large", StatusCode::PAYLOAD_TOO_LARGE)
+            }
+            Self::UnsupportedMediaType => (
+                "unsupported-media-type",
+                "Unsupported media type",
+                StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            ),
+            Self::HostNotAllowed => {
+                ("host-not-allowed", "Host not allowed", StatusCode::MISDIRECTED_REQUEST)
+            }
+            Self::InvalidRequest => {
+                ("invalid-request", "Invalid request", StatusCode::UNPROCESSABLE_ENTITY)
+            }
+            Self::InvalidPattern => {
+                ("invalid-pattern", "Invalid pattern", StatusCode::UNPROCESSABLE_ENTITY)
+            }
+            Self::TooManyRequests => {
+                ("too-many-requests", "Too many requests", StatusCode::TOO_MANY_REQUESTS)
+            }
         }
     }
-    out.push('"');
-    out
 }
 
-#[cfg(test)]
-mod tests {
-    use super::quoted;
+/// What went wrong.
+#[derive(Clone, Debug)]
+pub(super) struct Problem {
+    kind: Kind,
+    detail: String,
+    /// The member of the body that is wrong, as a JSON pointer.
+    pointer: Option<String>,
+}
 
-    #[test]
-    fn quotes_what_json_wants_quoted() {
-        assert_eq!(quoted("plain, ü"), "\"plain, ü\"");
-        assert_eq!(quoted("a\"b\\c\n\0"), "\"a\\\"b\\\\c\\u000a\\u0000\"");
+impl Problem {
+    /// A problem, and what is special about this one.
+    pub(super) fn new(kind: Kind, detail: impl Into<String>) -> Self {
+        Self { kind, detail: detail.into(), pointer: None }
+    }
+
+    /// A problem of one member of the body.
+    pub(super) fn at(kind: Kind, pointer: &str, detail: impl Into<String>) -> Self {
+        Self { kind, detail: detail.into(), pointer: Some(pointer.to_owned()) }
+    }
+
+    /// The response to a request for `path`.
+    pub(super) fn answer(&self, path: &str) -> Response {
+        let (slug, title, status) = self.kind.row();
+        let mut errors = Vec::new();
+        if let Some(pointer) = &self.pointer {
+            errors.push(json!({ "pointer": pointer, "detail": self.detail }));
+        }
+        let body = json!({
+            "type": format!("urn:nearside:problem:{slug}"),
+            "title": title,
+            "status": status.as_u16(),
+            "detail": self.detail,
+            "instance": path,
+            "errors": errors,
+        });
+        answer(status, PROBLEM, format!("{body}\n"))
     }
 }

@@ -100,6 +100,7 @@ impl Tracking {
     pub async fn run(self) {
         let mut story = Story::new();
         loop {
+            self.live.until_caching().await;
             let error = match self.session(&mut story).await {
                 Ok(never) => match never {},
                 Err(error) => error,

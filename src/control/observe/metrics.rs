@@ -18,6 +18,7 @@ use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, Prometheu
 use parking_lot::Mutex;
 
 use super::{process, text};
+use crate::cache;
 use crate::stats::block::PIPELINE_BOUNDS;
 use crate::stats::counters::{
     COMMANDS, Counter, DURATION, Family, Gauge, NAMESPACES, Outcome, PER_UPSTREAM, PIPELINE,
@@ -37,6 +38,9 @@ const EVICTED: Family = Family {
     name: "nearside_evicted_keys_total",
     help: "Entries evicted to stay within the limit.",
 };
+
+/// Counted by the cache itself, beside the table's rows of this name.
+const INVALIDATED: Family = Counter::InvalidatedKeysTracking.row().family;
 
 /// Counted by the store itself.
 const EXPIRED: Family = Family {
@@ -73,6 +77,10 @@ pub struct CacheFigures {
     pub evicted: u64,
     /// Keys dropped because their time had come, since start.
     pub expired: u64,
+    /// Bans that are not settled.
+    pub bans: u64,
+    /// Keys removed by each [`cache::Source`], since start.
+    pub removed: [u64; cache::Source::ALL.len()],
 }
 
 /// How the tracking link fares.
@@ -93,6 +101,8 @@ pub struct Sources {
     pub cache: Source<CacheFigures>,
     /// How the tracking link fares; `None` if tracking is off, then its series are absent.
     pub tracking: Option<Source<TrackingFigures>>,
+    /// Whether the channel is heard; `None` if there is none, then its series is absent.
+    pub channel_up: Option<Source<bool>>,
     /// Whether the upstream node is usable.
     pub upstream_up: Source<bool>,
     /// The mode in force: `cache` or `bypass`.
@@ -103,6 +113,13 @@ impl fmt::Debug for Sources {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Sources").finish_non_exhaustive()
     }
+}
+
+/// Which of the [`Sources`] that may be absent are there.
+#[derive(Clone, Copy, Debug)]
+struct Has {
+    tracking: bool,
+    channel: bool,
 }
 
 /// The exporter.
@@ -119,7 +136,9 @@ impl Metrics {
     pub fn new(stats: Arc<Stats>, commands: &[&str], me: &Identity, sources: Sources) -> Self {
         let recorder = PrometheusBuilder::new().build_recorder();
         let handle = recorder.handle();
-        let series = Series::new(Registrar(recorder), commands, me, sources.tracking.is_some());
+        let has =
+            Has { tracking: sources.tracking.is_some(), channel: sources.channel_up.is_some() };
+        let series = Series::new(Registrar(recorder), commands, me, has);
         Self { stats, sources, handle, series: Mutex::new(series) }
     }
 
@@ -204,7 +223,7 @@ struct Series {
 }
 
 impl Series {
-    fn new(registrar: Registrar, commands: &[&str], me: &Identity, tracking: bool) -> Self {
+    fn new(registrar: Registrar, commands: &[&str], me: &Identity, has: Has) -> Self {
         let labels = |labels: &'static [(&'static str, &'static str)]| {
             let value = |value| if value == PER_UPSTREAM { me.upstream.as_str() } else { value };
             labels.iter().map(|(name, given)| (*name, value(*given))).collect::<Vec<_>>()
@@ -224,7 +243,7 @@ impl Series {
         Self {
             counters: Counter::ALL.iter().map(counter).collect(),
             gauges: Gauge::ALL.iter().map(gauge).collect(),
-            figures: Figures::new(&registrar, me, tracking),
+            figures: Figures::new(&registrar, me, has),
             worker_hits: (0..me.workers).map(worker).collect(),
             names: commands.iter().map(name).collect(),
             commands: Bounded::new(COMMANDS, "cmd", ["ok", "error"], COMMANDS_MAX),
@@ -302,9 +321,12 @@ struct Figures {
     max_bytes: metrics::Gauge,
     evicted: metrics::Counter,
     expired: metrics::Counter,
+    bans: metrics::Gauge,
+    removed: [metrics::Counter; cache::Source::ALL.len()],
     upstream_up: metrics::Gauge,
     modes: [(&'static str, metrics::Gauge); MODES.len()],
     tracking: Option<Tracking>,
+    channel_up: Option<metrics::Gauge>,
 }
 
 #[derive(Debug)]
@@ -315,7 +337,7 @@ struct Tracking {
 }
 
 impl Figures {
-    fn new(registrar: &Registrar, me: &Identity, tracking: bool) -> Self {
+    fn new(registrar: &Registrar, me: &Identity, has: Has) -> Self {
         constants(registrar, me);
         let mode = |mode| {
             let help = "1 for the mode in force, 0 for the others.";
@@ -336,13 +358,21 @@ impl Figures {
             ),
             evicted: registrar.counter(EVICTED, &[]),
             expired: registrar.counter(EXPIRED, &[]),
+            bans: registrar.figure(
+                "nearside_cache_bans",
+                "Namespaces and patterns that entries are still held against.",
+                &[],
+            ),
+            removed: cache::Source::ALL
+                .map(|source| registrar.counter(INVALIDATED, &[("source", source.as_str())])),
             upstream_up: registrar.figure(
                 "nearside_upstream_up",
                 "1 if the upstream node is usable.",
                 upstream,
             ),
             modes: MODES.map(mode),
-            tracking: tracking.then(|| Tracking::new(registrar, &me.upstream)),
+            tracking: has.tracking.then(|| Tracking::new(registrar, &me.upstream)),
+            channel_up: has.channel.then(|| channel_up(registrar, "pubsub", &me.upstream)),
         }
     }
 
@@ -353,10 +383,17 @@ impl Figures {
         self.max_bytes.set(float(cache.max_bytes));
         self.evicted.absolute(cache.evicted);
         self.expired.absolute(cache.expired);
+        self.bans.set(float(cache.bans));
+        for (counter, removed) in self.removed.iter().zip(cache.removed) {
+            counter.absolute(removed);
+        }
         self.upstream_up.set(f64::from((sources.upstream_up)()));
         let in_force = (sources.mode)();
         for (mode, gauge) in &self.modes {
             gauge.set(f64::from(*mode == in_force));
+        }
+        if let (Some(gauge), Some(is_up)) = (&self.channel_up, &sources.channel_up) {
+            gauge.set(f64::from(is_up()));
         }
         if let (Some(gauges), Some(source)) = (&self.tracking, &sources.tracking) {
             let tracking = source();
@@ -373,11 +410,7 @@ impl Figures {
 impl Tracking {
     fn new(registrar: &Registrar, upstream: &str) -> Self {
         Self {
-            up: registrar.figure(
-                "nearside_invalidation_channel_up",
-                "1 if the invalidation channel is connected and answered its last ping.",
-                &[("channel", "tracking"), ("upstream", upstream)],
-            ),
+            up: channel_up(registrar, "tracking", upstream),
             synced_age: registrar.figure(
                 "nearside_link_synced_age_seconds",
                 "Time since the last confirmed barrier began.",
@@ -390,6 +423,14 @@ impl Tracking {
             ),
         }
     }
+}
+
+fn channel_up(registrar: &Registrar, channel: &str, upstream: &str) -> metrics::Gauge {
+    registrar.figure(
+        "nearside_invalidation_channel_up",
+        "1 if the invalidation channel is connected and answered its last ping.",
+        &[("channel", channel), ("upstream", upstream)],
+    )
 }
 
 /// Registers what is set once.

@@ -319,7 +319,7 @@ fn proxy(shared: &Shared) -> String {
         "proxy_version:{}\r\nproxy_mode:{}\r\nproxy_key_version:{}\r\nproxy_key_prefix:{}\r\n\
          proxy_connected_clients:{}\r\nproxy_draining:{}\r\n",
         env!("CARGO_PKG_VERSION"),
-        shared.limits.mode.as_str(),
+        shared.live.mode().as_str(),
         shared.ledger.profile.key_version,
         String::from_utf8_lossy(shared.prefix.as_bytes()),
         shared.registry.len(),

@@ -102,6 +102,8 @@ pub enum Edit {
     ConfigGet(Vec<(String, String)>),
     /// CONFIG RESETSTAT: nearside's statistics begin again, too.
     ResetStat,
+    /// PUBSUB NUMPAT: nearside's own subscription is none of its clients'.
+    NumPat,
     /// CLIENT PAUSE or UNPAUSE in a transaction, where the server executes a PING: it was its turn.
     Pause(pause::Change),
 }
@@ -147,6 +149,7 @@ pub fn plan(proto: Proto, spec: &Spec, request: &Request<'_>, shared: &Shared) -
             config::Setting::Rest(_) => write::simple(&mut out, "OK"),
             config::Setting::Refused(error) => write::error(&mut out, &error),
         },
+        "pubsub|numpat" => return Plan::Edit(Edit::NumPat),
         _ => return Plan::Edit(Edit::ResetStat),
     }
     Plan::Own(out)
@@ -192,6 +195,9 @@ impl Edit {
             (Self::Pause(change), _) => {
                 change.carry_out(shared, shared.clock.now());
                 write::simple(out, "OK");
+            }
+            (Self::NumPat, _) if frame.starts_with(b":") && shared.live.is_channel_heard() => {
+                write::integer(out, (parse::integer(frame).unwrap_or(0) - 1).max(0));
             }
             (edit, _) => {
                 if matches!(edit, Self::ResetStat) && frame == b"+OK\r\n" {

@@ -1,0 +1,248 @@
+//! Bans: all keys of a namespace, or that a pattern matches, are dead from the moment it is said
+//! (R15), however many they are.
+//!
+//! ```text
+//!   ban n is issued      it is put in the list, and `newest` becomes n ............. O(1)
+//!   an entry             remembers the last ban that it was held against
+//!   a hit                where that is not the newest: the key is held against those between
+//!   a fill               the same, for the bans since its question was asked
+//!   a sweep              the same for every entry; then the bans that it began with are settled
+//! ```
+//!
+//! A settled ban leaves the list, and what was never held against it is dead: no such entry lies
+//! in the store but by a race that the sweep lost, and a question still on its way is asked again.
+//! The list is bounded in the same manner: the oldest ban is forgotten, and with it whatever was
+//! not asked for since.
+
+use crate::keys::{glob, namespace};
+use parking_lot::RwLock;
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+/// Bans that are not settled, at most. A sweep settles all that it began with, so that only a
+/// flood comes here.
+const BANS_MAX: usize = 1024;
+
+/// Bytes of their texts, at most: a key is held against all of them under a shard's lock.
+const TEXT_MAX: usize = 16 * 1024;
+
+/// Which keys are dead. Keys are the client's, in every database.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Banned {
+    /// Those whose first segment is this ([`namespace`]).
+    Namespace(Box<[u8]>),
+    /// Those that this glob matches.
+    Pattern(Box<[u8]>),
+}
+
+impl Banned {
+    /// True if it means this key.
+    pub fn covers(&self, key: &[u8]) -> bool {
+        match self {
+            Self::Namespace(name) => namespace(key) == &**name,
+            Self::Pattern(pattern) => glob::matches(pattern, key),
+        }
+    }
+
+    fn text(&self) -> &[u8] {
+        match self {
+            Self::Namespace(text) | Self::Pattern(text) => text,
+        }
+    }
+}
+
+/// Who says that something is to be invalidated, other than the server and clients' own writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Source {
+    /// Over HTTP.
+    Admin,
+    /// A message on `invalidation.channel`.
+    Pubsub,
+}
+
+impl Source {
+    /// All of them.
+    pub const ALL: [Self; 2] = [Self::Admin, Self::Pubsub];
+
+    /// The word of metrics and logs.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Admin => "admin",
+            Self::Pubsub => "pubsub",
+        }
+    }
+}
+
+/// One ban, for who issued it.
+#[derive(Debug)]
+pub struct Ban {
+    number: u64,
+    source: Source,
+    banned: Banned,
+    removed: AtomicU64,
+    is_settled: AtomicBool,
+}
+
+impl Ban {
+    /// Keys that it has removed; the last word once it [`Self::is_settled`].
+    pub fn removed(&self) -> u64 {
+        self.removed.load(Ordering::Relaxed)
+    }
+
+    /// True once nothing is left in the store that it could remove.
+    pub fn is_settled(&self) -> bool {
+        self.is_settled.load(Ordering::Acquire)
+    }
+}
+
+/// What the bans say of a key.
+#[derive(Debug)]
+pub(super) enum Verdict {
+    /// None of them means it, up to this one.
+    Spared(u64),
+    /// This one does.
+    Banned(Arc<Ban>),
+    /// One may have that is forgotten.
+    Forgotten,
+}
+
+impl Verdict {
+    pub(super) fn spared(self) -> Option<u64> {
+        match self {
+            Self::Spared(number) => Some(number),
+            Self::Banned(_) | Self::Forgotten => None,
+        }
+    }
+}
+
+/// All bans that are not settled.
+#[derive(Debug, Default)]
+pub(super) struct Bans {
+    /// The number of the last one; moves after it is in the list.
+    newest: AtomicU64,
+    list: RwLock<List>,
+    /// Keys removed, by [`Source`].
+    removed: [AtomicU64; Source::ALL.len()],
+}
+
+#[derive(Clone, Debug, Default)]
+struct List {
+    /// By number, none left out.
+    bans: VecDeque<Arc<Ban>>,
+    /// All up to here are settled or forgotten.
+    floor: u64,
+    text_len: usize,
+}
+
+impl List {
+    fn newest(&self) -> u64 {
+        self.bans.back().map_or(self.floor, |ban| ban.number)
+    }
+
+    fn verdict(&self, seen: u64, key: &[u8]) -> Verdict {
+        if seen < self.floor {
+            return Verdict::Forgotten;
+        }
+        let later = self.bans.iter().skip_while(|ban| ban.number <= seen);
+        match later.clone().find(|ban| ban.banned.covers(key)) {
+            Some(ban) => Verdict::Banned(Arc::clone(ban)),
+            None => Verdict::Spared(self.newest()),
+        }
+    }
+
+    fn drop_oldest(&mut self) -> Option<Arc<Ban>> {
+        let ban = self.bans.pop_front()?;
+        self.floor = ban.number;
+        self.text_len -= ban.banned.text().len();
+        Some(ban)
+    }
+}
+
+impl Bans {
+    /// The number of the last ban; 0 before the first.
+    #[inline]
+    pub(super) fn newest(&self) -> u64 {
+        self.newest.load(Ordering::SeqCst)
+    }
+
+    /// Bans that are not settled.
+    pub(super) fn len(&self) -> usize {
+        self.list.read().bans.len()
+    }
+
+    /// A ban has removed a key.
+    pub(super) fn count(&self, ban: &Ban) {
+        ban.removed.fetch_add(1, Ordering::Relaxed);
+        self.count_for(ban.source);
+    }
+
+    /// A key was removed because `source` said so.
+    pub(super) fn count_for(&self, source: Source) {
+        if let Some(removed) = self.removed.get(source as usize) {
+            removed.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Keys removed because `source` said so.
+    pub(super) fn removed_by(&self, source: Source) -> u64 {
+        self.removed.get(source as usize).map_or(0, |removed| removed.load(Ordering::Relaxed))
+    }
+
+    /// In force when this returns.
+    pub(super) fn issue(&self, banned: Banned, source: Source) -> Arc<Ban> {
+        let mut list = self.list.write();
+        let number = list.newest() + 1;
+        list.text_len += banned.text().len();
+        let (removed, is_settled) = (AtomicU64::new(0), AtomicBool::new(false));
+        let ban = Arc::new(Ban { number, source, banned, removed, is_settled });
+        list.bans.push_back(Arc::clone(&ban));
+        while list.bans.len() > BANS_MAX || (list.text_len > TEXT_MAX && list.bans.len() > 1) {
+            // Whoever waits for its count has what there is.
+            if let Some(forgotten) = list.drop_oldest() {
+                forgotten.is_settled.store(true, Ordering::Release);
+            }
+        }
+        self.newest.store(number, Ordering::SeqCst);
+        ban
+    }
+
+    /// Holds `key`, last held against ban `seen`, against those that came later.
+    #[inline]
+    pub(super) fn verdict(&self, seen: u64, key: &[u8]) -> Verdict {
+        if seen == self.newest() {
+            Verdict::Spared(seen)
+        } else {
+            self.list.read().verdict(seen, key)
+        }
+    }
+
+    /// What a sweep that begins now will settle.
+    pub(super) fn pass(&self) -> Pass {
+        Pass(self.list.read().clone())
+    }
+
+    /// A pass has seen every entry.
+    pub(super) fn settle(&self, pass: &Pass) {
+        let mut list = self.list.write();
+        while list.bans.front().is_some_and(|ban| ban.number <= pass.0.newest()) {
+            list.drop_oldest();
+        }
+        drop(list);
+        for ban in &pass.0.bans {
+            ban.is_settled.store(true, Ordering::Release);
+        }
+    }
+}
+
+/// The bans that one sweep holds every entry against.
+#[derive(Debug)]
+pub(super) struct Pass(List);
+
+impl Pass {
+    #[inline]
+    pub(super) fn verdict(&self, seen: u64, key: &[u8]) -> Verdict {
+        if seen >= self.0.newest() { Verdict::Spared(seen) } else { self.0.verdict(seen, key) }
+    }
+}

@@ -1,0 +1,66 @@
+//! `[admin]`: where the admin port is, and who may ask it for what.
+
+use crate::config::Admin;
+use crate::config::check::{Notes, is_loopback};
+use crate::config::written;
+use crate::net::address::Address;
+use crate::net::target::Password;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+/// Shorter tokens can be guessed (T21).
+const TOKEN_MIN: usize = 32;
+
+/// The host names by which a program on the same machine asks.
+const HOSTS: &[&str] = &["localhost", "127.0.0.1", "[::1]"];
+
+pub(super) fn admin(written: &written::Admin, notes: &mut Notes) -> Admin {
+    let operator = token("token_file", written.token_file.as_deref(), notes);
+    let viewer = token("readonly_token_file", written.readonly_token_file.as_deref(), notes);
+    let is_tokenless = written.token_file.is_none() && written.readonly_token_file.is_none();
+    let mut hosts: Vec<String> = HOSTS.iter().map(ToString::to_string).collect();
+    for host in written.allowed_hosts.iter().flatten() {
+        if host.is_empty() || host.contains(['/', ' ']) {
+            notes.fault(format!("admin.allowed_hosts: `{host}` is not a host name without port"));
+        }
+        hosts.push(host.clone());
+    }
+    let listen = written.listen.clone().unwrap_or_else(|| "127.0.0.1:8380".to_owned());
+    if listen == "off" {
+        return Admin { listen: None, operator, viewer, hosts };
+    }
+    match notes.take(&format!("admin.listen: `{listen}`"), listen.parse::<Address>()) {
+        Some(Address::Tcp { host, .. }) => {
+            if !is_loopback(&host) && is_tokenless {
+                notes.fault(format!(
+                    "admin.listen: {listen} is open to other machines, and whoever reaches it \
+                     could empty the cache: set admin.token_file, or listen on 127.0.0.1"
+                ));
+            }
+            hosts.push(if host.contains(':') { format!("[{host}]") } else { host });
+        }
+        Some(Address::Unix(_) | Address::Embedded) => {
+            notes.fault("admin.listen: only TCP, such as \"127.0.0.1:8380\", or \"off\"");
+        }
+        None => {}
+    }
+    Admin { listen: Some(listen), operator, viewer, hosts }
+}
+
+fn token(key: &str, path: Option<&Path>, notes: &mut Notes) -> Option<Password> {
+    let path = path?;
+    let read = fs::read_to_string(path)
+        .map_err(|error| format!("`{}` cannot be read: {error}", path.display()));
+    let text = notes.take(&format!("admin.{key}"), read)?;
+    let token = text.trim();
+    if token.len() < TOKEN_MIN {
+        notes.fault(format!("admin.{key}: a token has at least {TOKEN_MIN} characters"));
+        return None;
+    }
+    let mode = fs::metadata(path).map_or(0, |file| file.permissions().mode());
+    if mode & 0o004 != 0 {
+        notes.warn(format!("admin.{key}: everybody can read `{}`: chmod o-r", path.display()));
+    }
+    Some(Password::new(token.to_owned()))
+}

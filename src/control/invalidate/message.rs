@@ -1,0 +1,184 @@
+//! What is said on the channel: bytes in, an order out, and back.
+//!
+//! ```text
+//!   {"op":"key","value":"orders:42","origin":"pod-1:9f..","ts":1767225600000}
+//!   {"op":"key","value":["orders:42","orders:43"]}       key, namespace, pattern, all
+//!   orders:42      orders:*      *                       plain: a key, a pattern, everything
+//! ```
+//!
+//! A message changes nothing but what is cached: at worst it makes a cache slow, so anybody whom
+//! the server lets PUBLISH there may say it. A key version is never switched by a message.
+
+use crate::control::invalidate::orders::{Invalid, Order};
+use serde_json::{Map, Value, json};
+
+/// A longer message is not read (T16).
+pub const LENGTH_MAX: usize = 64 * 1024;
+
+/// A message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Message {
+    /// What is to be forgotten.
+    pub order: Order,
+    /// Who says it; empty if it does not say.
+    pub origin: String,
+}
+
+/// Why a message is not obeyed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Malformed {
+    /// Longer than [`LENGTH_MAX`].
+    #[error("longer than {LENGTH_MAX} bytes")]
+    TooLong,
+    /// It begins as JSON does, and is none.
+    #[error("no JSON object")]
+    NotJson,
+    /// A member is missing or of a wrong kind.
+    #[error("`{0}` is missing or of a wrong kind")]
+    Member(&'static str),
+    /// An `op` that nobody has.
+    #[error("`op` is none of key, namespace, pattern, all")]
+    Op,
+    /// Its text means nothing.
+    #[error("`value` {0}")]
+    Value(#[from] Invalid),
+}
+
+impl Message {
+    /// Reads a message.
+    pub fn read(payload: &[u8]) -> Result<Self, Malformed> {
+        let payload = payload.trim_ascii();
+        if payload.len() > LENGTH_MAX {
+            return Err(Malformed::TooLong);
+        }
+        if payload.starts_with(b"{") {
+            return match serde_json::from_slice(payload) {
+                Ok(Value::Object(members)) => from_json(&members),
+                _ => Err(Malformed::NotJson),
+            };
+        }
+        let order = match payload {
+            [] => return Err(Malformed::Value(Invalid::Empty)),
+            b"*" => Order::All,
+            _ if payload.iter().any(|byte| b"*?[\\".contains(byte)) => Order::pattern(payload)?,
+            _ => Order::Keys(vec![payload.to_vec()]),
+        };
+        Ok(Self { order, origin: String::new() })
+    }
+
+    /// Writes it as JSON; `None` if a name in it is no UTF-8, which JSON cannot say.
+    pub fn write(&self, unix_millis: u64) -> Option<String> {
+        let text = |bytes: &[u8]| std::str::from_utf8(bytes).ok().map(Value::from);
+        let (op, value) = match &self.order {
+            Order::Keys(keys) => ("key", keys.iter().map(|key| text(key)).collect::<Option<_>>()?),
+            Order::Namespace(name) => ("namespace", text(name)?),
+            Order::Pattern(pattern) => ("pattern", text(pattern)?),
+            Order::All => ("all", Value::Null),
+        };
+        let message = json!({
+            "op": op, "value": value, "origin": self.origin, "soft": false, "ts": unix_millis,
+        });
+        Some(message.to_string())
+    }
+}
+
+fn from_json(members: &Map<String, Value>) -> Result<Message, Malformed> {
+    let value = members.get("value");
+    let text = || value.and_then(Value::as_str).ok_or(Malformed::Member("value"));
+    let order = match members.get("op").and_then(Value::as_str) {
+        Some("key") => Order::Keys(keys(value)?),
+        Some("namespace") => Order::namespace(text()?.as_bytes())?,
+        Some("pattern") => Order::pattern(text()?.as_bytes())?,
+        Some("all") => Order::All,
+        Some(_) => return Err(Malformed::Op),
+        None => return Err(Malformed::Member("op")),
+    };
+    let origin = match members.get("origin") {
+        None | Some(Value::Null) => String::new(),
+        Some(Value::String(origin)) => origin.clone(),
+        Some(_) => return Err(Malformed::Member("origin")),
+    };
+    Ok(Message { order, origin })
+}
+
+fn keys(value: Option<&Value>) -> Result<Vec<Vec<u8>>, Malformed> {
+    let bytes = |value: &Value| value.as_str().map(|key| key.as_bytes().to_vec());
+    let keys = match value {
+        Some(Value::Array(keys)) if !keys.is_empty() => keys.iter().map(bytes).collect(),
+        Some(one) => bytes(one).map(|key| vec![key]),
+        None => None,
+    };
+    keys.ok_or(Malformed::Member("value"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{LENGTH_MAX, Malformed, Message};
+    use crate::control::invalidate::orders::{Invalid, Order};
+
+    fn keys(names: &[&str]) -> Order {
+        Order::Keys(names.iter().map(|name| name.as_bytes().to_vec()).collect())
+    }
+
+    #[test]
+    fn both_forms_are_read() {
+        for (payload, order, origin) in [
+            ("orders:42", keys(&["orders:42"]), ""),
+            (" orders:42\r\n", keys(&["orders:42"]), ""),
+            ("orders:*", Order::Pattern(b"orders:*".to_vec()), ""),
+            ("order?:[12]", Order::Pattern(b"order?:[12]".to_vec()), ""),
+            ("*", Order::All, ""),
+            ("[", Order::Pattern(b"[".to_vec()), ""),
+            (r#"{"op":"key","value":"a"}"#, keys(&["a"]), ""),
+            (r#"{"op":"key","value":["a","{b"],"ts":"now"}"#, keys(&["a", "{b"]), ""),
+            (
+                r#"{"op":"namespace","value":"orders","origin":"pod-1"}"#,
+                Order::Namespace(b"orders".to_vec()),
+                "pod-1",
+            ),
+            (r#"{"op":"pattern","value":"*:ü"}"#, Order::Pattern("*:ü".into()), ""),
+            (r#"{"op":"all","origin":null,"soft":false}"#, Order::All, ""),
+        ] {
+            let read = Message::read(payload.as_bytes());
+            let wanted = Message { order, origin: origin.to_owned() };
+            assert_eq!(read, Ok(wanted), "{payload}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_order_is_refused() {
+        for (payload, wanted) in [
+            ("", Malformed::Value(Invalid::Empty)),
+            ("{", Malformed::NotJson),
+            ("{}", Malformed::Member("op")),
+            (r#"{"op":"version","value":"v2"}"#, Malformed::Op),
+            (r#"{"op":"key"}"#, Malformed::Member("value")),
+            (r#"{"op":"key","value":[]}"#, Malformed::Member("value")),
+            (r#"{"op":"key","value":["a",1]}"#, Malformed::Member("value")),
+            (r#"{"op":"namespace","value":"a:b"}"#, Malformed::Value(Invalid::Separator)),
+            (r#"{"op":"all","origin":7}"#, Malformed::Member("origin")),
+        ] {
+            assert_eq!(Message::read(payload.as_bytes()), Err(wanted), "{payload}");
+        }
+        let long = vec![b'a'; LENGTH_MAX + 1];
+        assert_eq!(Message::read(&long), Err(Malformed::TooLong));
+        let long = vec![b'*'; 1025];
+        assert_eq!(Message::read(&long), Err(Malformed::Value(Invalid::TooLong)));
+    }
+
+    #[test]
+    fn what_is_written_is_read() {
+        for order in [
+            keys(&["a", "b\"{"]),
+            Order::Namespace(b"orders".to_vec()),
+            Order::Pattern(b"*:1".to_vec()),
+            Order::All,
+        ] {
+            let message = Message { order, origin: "pod-1:77".to_owned() };
+            let written = message.write(1_767_225_600_000).unwrap();
+            assert_eq!(Message::read(written.as_bytes()), Ok(message), "{written}");
+        }
+        let binary = Message { order: Order::Keys(vec![vec![0xff]]), origin: String::new() };
+        assert_eq!(binary.write(1), None);
+    }
+}
