@@ -16,9 +16,11 @@ use std::net::TcpListener;
 use support::{Client, Proxy, Redis, eventually, free_port, nearside};
 use tempfile::TempDir;
 
-/// Exit codes: wrong usage (clap's), something is not reachable, the configuration is wrong.
+/// Exit codes: wrong usage (clap's), something is not reachable, a wrong token, the configuration is
+/// wrong.
 const USAGE: i32 = 2;
 const UNREACHABLE: i32 = 69;
+const NO_PERMISSION: i32 = 77;
 const BAD_CONFIG: i32 = 78;
 
 /// Exit code, stdout, stderr.
@@ -531,4 +533,83 @@ fn the_embedded_upstream_has_transactions_queues_and_messages() {
     assert_eq!(subscriber.ask("UNSUBSCRIBE news"), "*3");
     assert_eq!(rest(&mut subscriber, 5), ["$11", "unsubscribe", "$4", "news", ":0"]);
     assert_eq!(subscriber.ask("GET n"), "2");
+}
+
+/// Commands for a proxy that runs: what it is told, and the exit codes of a refusal.
+#[test]
+fn a_running_proxy_is_told_what_to_do() {
+    let (folder, token) = (TempDir::new().unwrap(), "t".repeat(32));
+    for (name, text) in [("token", token.as_str()), ("readonly", &"r".repeat(32)), ("short", "x")] {
+        fs::write(folder.path().join(name), text).unwrap();
+    }
+    let path = |name: &str| folder.path().join(name).to_string_lossy().into_owned();
+    let sets = [
+        format!("admin.token_file={}", path("token")),
+        format!("admin.readonly_token_file={}", path("readonly")),
+    ];
+    let proxy = Proxy::start("embedded:", &[&sets[0], &sets[1], "cache.admission=always"]);
+    let url = proxy.admin_url();
+    let say = |command: &str, token: &str| {
+        let words = command.split(' ').map(str::to_owned);
+        let reach = ["--admin", &url, "--token-file", &path(token)].map(str::to_owned);
+        let args: Vec<String> = words.chain(reach).collect();
+        run(&folder, &args.iter().map(String::as_str).collect::<Vec<_>>())
+    };
+    let ok = |out: &str| (0, format!("{out}\n"), String::new());
+    let mut client = Client::dial(proxy.port);
+    // What tells of a SET may come behind the GET that follows it.
+    let mut warm = || {
+        for key in ["orders:1", "orders:2", "users:1"] {
+            assert_eq!(client.ask(&format!("SET {key} 1")), "+OK");
+        }
+        eventually("all is stored", || {
+            for key in ["orders:1", "orders:2", "users:1"] {
+                client.ask(&format!("GET {key}"));
+            }
+            proxy.metrics().contains("nearside_cache_entries 3\n").then_some(())
+        });
+    };
+    warm();
+    assert_eq!(
+        say("invalidate --key orders:1 --key none", "token"),
+        ok("removed 1 keys; the other proxies are told")
+    );
+    assert_eq!(say("invalidate --namespace orders --dry-run", "token"), ok("would remove 1 keys"));
+    assert_eq!(say("invalidate --pattern o*:? --local-only", "token"), ok("removed 1 keys"));
+    assert_eq!(say("clear --yes", "token"), ok("removed 1 keys"));
+    warm();
+    assert_eq!(say("invalidate --all --yes --local-only", "token"), ok("removed 3 keys"));
+    let (code, out, _) = say("invalidate --namespace orders --json", "token");
+    let json: serde_json::Value = serde_json::from_str(&out).unwrap();
+    assert_eq!((code, &json["removed"]), (0, &0.into()));
+    assert_eq!(say("mode", "readonly"), ok("cache"));
+    assert_eq!(say("mode bypass", "token"), ok("bypass"));
+    assert_eq!(say("mode", "token"), ok("bypass"));
+
+    // Nobody is there to be asked.
+    let (code, _, err) = say("clear", "token");
+    assert_eq!((code, err.contains("--yes")), (1, true), "{err}");
+    assert_eq!(say("invalidate", "token").0, USAGE);
+    assert_eq!(say("invalidate --namespace a --pattern b", "token").0, USAGE);
+    let (code, _, err) = say("invalidate --namespace a:b", "token");
+    assert_eq!((code, err.contains("holds a `:`")), (1, true), "{err}");
+    for (token, words) in [("readonly", "may only look"), ("short", "Bearer")] {
+        let (code, _, err) = say("mode cache", token);
+        assert_eq!((code, err.contains(words)), (NO_PERMISSION, true), "{err}");
+    }
+    let gone = format!("http://127.0.0.1:{}", free_port());
+    refused(&folder, &["mode", "--admin", &gone], UNREACHABLE, &["no proxy at"]);
+}
+
+#[test]
+fn an_open_admin_port_needs_a_token() {
+    let folder = written("[admin]\nlisten = \"0.0.0.0:8380\"\n");
+    refused(&folder, &["validate", "--no-environment"], BAD_CONFIG, &["2:", "admin.token_file"]);
+    fs::write(folder.path().join("token"), "short\n").unwrap();
+    let set = ["validate", "--no-environment", "--set", "admin.token_file=token"];
+    refused(&folder, &set, BAD_CONFIG, &["at least 32 characters"]);
+    fs::write(folder.path().join("token"), "t".repeat(32)).unwrap();
+    let (code, out, _) = run(&folder, &set);
+    assert_eq!(code, 0, "{out}");
+    assert!(out.contains("everybody can read"), "{out}");
 }

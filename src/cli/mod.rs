@@ -1,11 +1,12 @@
 //! The command line: arguments in, exit code out.
 //!
-//! Exit codes: 0 done, 1 failed, 2 wrong usage (clap), 69 something is not reachable, 78 the
-//! configuration is wrong (sysexits.h).
+//! Exit codes: 0 done, 1 failed, 2 wrong usage (clap), 69 something is not reachable, 77 no or a
+//! wrong token, 78 the configuration is wrong (sysexits.h).
 
 mod commands;
 mod explain;
 mod fate;
+mod remote;
 mod validate;
 
 use crate::app;
@@ -83,6 +84,34 @@ enum Command {
     },
     /// Show what becomes of every command under this configuration
     Commands(commands::Choice),
+    /// Make a running proxy forget keys
+    Invalidate {
+        #[command(flatten)]
+        reach: remote::Reach,
+        #[command(flatten)]
+        what: remote::What,
+        #[command(flatten)]
+        how: remote::How,
+    },
+    /// Make a running proxy forget everything
+    Clear {
+        #[command(flatten)]
+        reach: remote::Reach,
+        /// The other proxies of the same upstream, too
+        #[arg(long)]
+        fleet: bool,
+        /// Do not ask
+        #[arg(short, long)]
+        yes: bool,
+    },
+    /// Show or switch the mode of a running proxy: `bypass` is the kill switch
+    Mode {
+        #[command(flatten)]
+        reach: remote::Reach,
+        /// The mode to switch to
+        #[arg(value_name = "MODE")]
+        wanted: Option<remote::Mode>,
+    },
     /// Show what would become of one request: its keys, its rule, who answers, or why not
     Explain {
         /// For machines
@@ -106,6 +135,11 @@ pub fn main() -> ExitCode {
         Command::Validate { no_environment, deny_warnings } => {
             validate::run(&loaded, !no_environment, deny_warnings)
         }
+        Command::Invalidate { reach, what, how } => {
+            remote::invalidate(&loaded.settings, &reach, &what, how)
+        }
+        Command::Clear { reach, fleet, yes } => remote::clear(&loaded.settings, &reach, fleet, yes),
+        Command::Mode { reach, wanted } => remote::mode(&loaded.settings, &reach, wanted),
         Command::Commands(choice) => {
             let mut out = std::io::stdout().lock();
             ended(commands::print(&loaded.settings, choice, &mut out).map_err(Into::into))

@@ -16,6 +16,9 @@ const PLACES: &[&str] = &["proxy.toml", "/etc/nearside/proxy.toml"];
 /// What the name of every environment variable begins with.
 const ENVIRONMENT: &str = "NEARSIDE_";
 
+/// What is for the commands that ask a running proxy, and no key.
+const NOT_KEYS: &[&str] = &["NEARSIDE_ADMIN_URL", "NEARSIDE_ADMIN_TOKEN"];
+
 /// Where a value comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Source {
@@ -211,6 +214,9 @@ fn environment_path(name: &str, table: &Table) -> Option<String> {
         // What many platforms set: used where nothing else says where upstream is.
         let is_set = table.get("upstream").and_then(|upstream| upstream.get("url")).is_some();
         return (!is_set).then(|| "upstream.url".to_owned());
+    }
+    if NOT_KEYS.contains(&name) {
+        return None;
     }
     let path = name.strip_prefix(ENVIRONMENT)?;
     Some(path.to_ascii_lowercase().replace("__", "."))

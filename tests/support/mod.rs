@@ -98,6 +98,11 @@ impl Proxy {
         proxy
     }
 
+    /// Where its admin API is.
+    pub(crate) fn admin_url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.admin)
+    }
+
     /// What it has said, on stdout and stderr.
     pub(crate) fn log(&self) -> String {
         fs::read_to_string(self.folder.path().join("log")).unwrap()

@@ -1,0 +1,251 @@
+//! Commands for a proxy that runs: `invalidate`, `clear`, `mode`, over its admin API.
+//!
+//! The address is `--admin`, or `admin.listen` of the configuration in force here; the token is
+//! read from `--token-file`, or from the environment, never from an argument, which others see.
+
+use crate::config::Settings;
+use anyhow::Context;
+use serde_json::{Map, Value, json};
+use std::fs;
+use std::io::{BufRead, IsTerminal, Write, stderr, stdin, stdout};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use super::{UNREACHABLE, ended, fail};
+
+/// `EX_NOPERM`: no token, or not this one.
+const NO_PERMISSION: u8 = 77;
+
+/// How the proxy is reached.
+#[derive(Debug, clap::Args)]
+pub(super) struct Reach {
+    /// The proxy's admin API [default: `admin.listen`]
+    #[arg(long, value_name = "URL", env = "NEARSIDE_ADMIN_URL")]
+    admin: Option<String>,
+    /// File with the token for it [default: `admin.token_file`]
+    #[arg(long, value_name = "FILE")]
+    token_file: Option<PathBuf>,
+    /// How long to wait for an answer
+    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = duration)]
+    timeout: Duration,
+    /// For machines
+    #[arg(long)]
+    json: bool,
+}
+
+/// What is to be forgotten.
+#[derive(Debug, clap::Args)]
+#[group(required = true, multiple = false)]
+pub(super) struct What {
+    /// This key (repeatable)
+    #[arg(long, value_name = "KEY")]
+    key: Vec<String>,
+    /// Keys from standard input, one a line
+    #[arg(long)]
+    stdin: bool,
+    /// All keys that begin with this and `:`; `_root`: those without any `:`
+    #[arg(long, value_name = "NAME")]
+    namespace: Option<String>,
+    /// All keys that this glob matches, as in KEYS
+    #[arg(long, value_name = "GLOB")]
+    pattern: Option<String>,
+    /// Everything
+    #[arg(long)]
+    all: bool,
+}
+
+/// How.
+#[derive(Clone, Copy, Debug, clap::Args)]
+pub(super) struct How {
+    /// Only count what would be forgotten
+    #[arg(long)]
+    dry_run: bool,
+    /// Tell no other proxy
+    #[arg(long)]
+    local_only: bool,
+    /// Do not ask
+    #[arg(short, long)]
+    yes: bool,
+}
+
+/// The modes.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+pub(super) enum Mode {
+    /// A near-cache
+    Cache,
+    /// A pure proxy: nothing is stored
+    Bypass,
+}
+
+/// Why there is no result.
+enum Failure {
+    /// Nobody answers.
+    Unreachable(anyhow::Error),
+    /// Not with this token.
+    Denied(String),
+    /// Anything else.
+    Refused(anyhow::Error),
+}
+
+/// `nearside invalidate`.
+pub(super) fn invalidate(settings: &Settings, reach: &Reach, what: &What, how: How) -> ExitCode {
+    if what.all && how.dry_run {
+        let error = anyhow::anyhow!("--all --dry-run: /metrics has cache_entries");
+        return fail(2, &error);
+    }
+    if what.all {
+        return clear(settings, reach, !how.local_only, how.yes);
+    }
+    let mut order = match order(what) {
+        Ok(order) => order,
+        Err(error) => return fail(1, &error),
+    };
+    order.insert("dry_run".to_owned(), how.dry_run.into());
+    order.insert("local_only".to_owned(), how.local_only.into());
+    let done = reach.ask(settings, "POST", "/api/v1/invalidations", &Value::Object(order));
+    reach.tell(done, |answer| {
+        let word = if how.dry_run { "would remove" } else { "removed" };
+        let count = number(answer, if how.dry_run { "matched" } else { "removed" });
+        let is_told = answer.get("published") == Some(&Value::Bool(true));
+        let told = if is_told { "; the other proxies are told" } else { "" };
+        format!("{word} {count} keys{told}")
+    })
+}
+
+fn order(what: &What) -> anyhow::Result<Map<String, Value>> {
+    let mut order = Map::new();
+    if let Some(name) = &what.namespace {
+        order.insert("namespace".to_owned(), name.clone().into());
+    } else if let Some(pattern) = &what.pattern {
+        order.insert("pattern".to_owned(), pattern.clone().into());
+    } else if what.stdin {
+        let lines: Vec<String> = stdin().lock().lines().collect::<Result<_, _>>()?;
+        order.insert("keys".to_owned(), lines.into());
+    } else {
+        order.insert("keys".to_owned(), what.key.clone().into());
+    }
+    Ok(order)
+}
+
+/// `nearside clear`.
+pub(super) fn clear(settings: &Settings, reach: &Reach, fleet: bool, yes: bool) -> ExitCode {
+    let whose = if fleet { "this proxy and its peers hold" } else { "this proxy holds" };
+    if !yes && !is_sure(&format!("drop everything that {whose}?")) {
+        return fail(1, &anyhow::anyhow!("nothing done: --yes does not ask"));
+    }
+    let body = json!({ "local_only": !fleet });
+    let done = reach.ask(settings, "POST", "/api/v1/cache/clear", &body);
+    reach.tell(done, |answer| format!("removed {} keys", number(answer, "removed")))
+}
+
+/// `nearside mode`.
+pub(super) fn mode(settings: &Settings, reach: &Reach, mode: Option<Mode>) -> ExitCode {
+    let path = "/api/v1/mode";
+    let done = match mode {
+        None => reach.ask(settings, "GET", path, &Value::Null),
+        Some(Mode::Cache) => reach.ask(settings, "PUT", path, &json!({ "mode": "cache" })),
+        Some(Mode::Bypass) => reach.ask(settings, "PUT", path, &json!({ "mode": "bypass" })),
+    };
+    reach.tell(done, |answer| {
+        answer.get("mode").and_then(Value::as_str).unwrap_or_default().to_owned()
+    })
+}
+
+fn duration(written: &str) -> Result<Duration, humantime::DurationError> {
+    humantime::parse_duration(written)
+}
+
+fn number(answer: &Value, name: &str) -> u64 {
+    answer.get(name).and_then(Value::as_u64).unwrap_or(0)
+}
+
+/// Asks on a terminal; elsewhere nobody could answer.
+#[expect(clippy::print_stderr, reason = "the command line's own voice")]
+fn is_sure(question: &str) -> bool {
+    if !stdin().is_terminal() || !stderr().is_terminal() {
+        return false;
+    }
+    eprint!("{question} [y/N] ");
+    let mut answer = String::new();
+    stdin().read_line(&mut answer).is_ok() && matches!(answer.trim(), "y" | "Y" | "yes")
+}
+
+impl Reach {
+    /// Prints what came of it: the answer as JSON, or in words.
+    fn tell(&self, done: Result<Value, Failure>, words: impl Fn(&Value) -> String) -> ExitCode {
+        match done {
+            Ok(answer) => {
+                let text = if self.json { answer.to_string() } else { words(&answer) };
+                ended(writeln!(stdout().lock(), "{text}").map_err(Into::into))
+            }
+            Err(Failure::Unreachable(error)) => fail(UNREACHABLE, &error),
+            Err(Failure::Denied(text)) => fail(NO_PERMISSION, &anyhow::anyhow!(text)),
+            Err(Failure::Refused(error)) => fail(1, &error),
+        }
+    }
+
+    fn ask(
+        &self,
+        settings: &Settings,
+        method: &str,
+        path: &str,
+        body: &Value,
+    ) -> Result<Value, Failure> {
+        let base = self.base(settings).map_err(Failure::Refused)?;
+        let token = self.token(settings).map_err(Failure::Refused)?;
+        let url = format!("{}{path}", base.trim_end_matches('/'));
+        let agent: ureq::Agent = ureq::Agent::config_builder()
+            .timeout_global(Some(self.timeout))
+            .http_status_as_error(false)
+            .build()
+            .into();
+        let mut request = ureq::http::Request::builder()
+            .method(method)
+            .uri(&url)
+            .header("Content-Type", "application/json");
+        if let Some(token) = token {
+            request = request.header("Authorization", format!("Bearer {token}"));
+        }
+        let text = if body.is_null() { String::new() } else { body.to_string() };
+        let request = request.body(text).map_err(|error| Failure::Refused(error.into()))?;
+        let mut answer = agent.run(request).map_err(|error| {
+            Failure::Unreachable(anyhow::Error::from(error).context(format!("no proxy at {url}")))
+        })?;
+        let status = answer.status().as_u16();
+        let text = answer.body_mut().read_to_string().unwrap_or_default();
+        let value: Value = serde_json::from_str(&text).unwrap_or(Value::Null);
+        let detail = || {
+            let detail = value.get("detail").and_then(Value::as_str).map(str::to_owned);
+            detail.unwrap_or_else(|| format!("{url} answers {status}: {}", text.trim()))
+        };
+        match status {
+            200 => Ok(value),
+            401 | 403 | 429 => Err(Failure::Denied(detail())),
+            _ => Err(Failure::Refused(anyhow::anyhow!(detail()))),
+        }
+    }
+
+    fn base(&self, settings: &Settings) -> anyhow::Result<String> {
+        if let Some(url) = &self.admin {
+            return Ok(if url.contains("://") { url.clone() } else { format!("http://{url}") });
+        }
+        let listen = settings.admin.listen.as_ref();
+        let listen = listen.context("admin.listen is \"off\": say --admin URL")?;
+        // Who listens on all addresses is reached on this one.
+        let local = listen.replace("0.0.0.0:", "127.0.0.1:").replace("[::]:", "[::1]:");
+        Ok(format!("http://{local}"))
+    }
+
+    fn token(&self, settings: &Settings) -> anyhow::Result<Option<String>> {
+        if let Some(path) = &self.token_file {
+            let text = fs::read_to_string(path)
+                .with_context(|| format!("--token-file: `{}` cannot be read", path.display()))?;
+            return Ok(Some(text.trim().to_owned()));
+        }
+        if let Ok(token) = std::env::var("NEARSIDE_ADMIN_TOKEN") {
+            return Ok(Some(token));
+        }
+        Ok(settings.admin.operator.as_ref().map(|token| token.reveal().to_owned()))
+    }
+}
