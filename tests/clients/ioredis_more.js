@@ -157,7 +157,10 @@ async function streams(redis, port) {
   assert.equal(await redis.xack("stream", "g", first), 1);
   const reads = new Redis(port);
   const read = reads.xread("BLOCK", 30_000, "STREAMS", "none", "stream", "$", "$");
-  await until("a waiting XREAD", () => isWaiting(redis, "xread"));
+  // `$` is what the server has when it gets there: CLIENT LIST tells what nearside has sent.
+  const blocked = async () =>
+    /blocked_clients:1\b/.test(await redis.info("upstream", "clients"));
+  await until("a waiting XREAD", blocked);
   const second = await redis.xadd("stream", "*", "n", 2);
   assert.deepEqual(await read, [["stream", [[second, ["n", "2"]]]]]);
   await reads.quit();

@@ -168,7 +168,9 @@ async function streams(client, other) {
   assert.equal(await client.xAck("stream", "g", id), 1);
   assert.equal((await client.xPending("stream", "g")).pending, 0);
   const waits = other.xRead({ key: "stream", id: "$" }, { BLOCK: 30_000 });
-  const blocked = async () => / flags=\S*b/.test(await client.sendCommand(["CLIENT", "LIST"]));
+  // `$` is what the server has when it gets there: CLIENT LIST tells what nearside has sent.
+  const blocked = async () =>
+    /blocked_clients:1\b/.test(await client.sendCommand(["INFO", "upstream", "clients"]));
   await until("a waiting XREAD", blocked);
   await client.xAdd("stream", "*", { n: "2" });
   assert.match(JSON.stringify(await waits), /"stream".*"n".*"2"/);

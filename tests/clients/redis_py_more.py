@@ -52,6 +52,11 @@ def is_waiting(client, command):
     return any(c["cmd"] == command and "b" in c["flags"] for c in client.client_list())
 
 
+def blocked_upstream(client):
+    """Clients that wait in the server itself."""
+    return client.execute_command("INFO", "upstream", "clients")["blocked_clients"]
+
+
 def transactions(client, other):
     pipe = client.pipeline()
     for number in range(300):
@@ -314,7 +319,8 @@ def streamed(client):
     new = client.xadd("s", {"n": "new"})
     assert entries(got()) == [new]
     got = aside(lambda: reads.xread({"none": "$", "s": "$"}, block=LONG * 1000))
-    until("a waiting XREAD", lambda: is_waiting(client, "xread"))
+    # `$` is what the server has when it gets there: CLIENT LIST tells what nearside has sent.
+    until("a waiting XREAD", lambda: blocked_upstream(client) == 1)
     new = client.xadd("s", {"n": "newer"})
     assert entries(got()) == [new]
     assert client.xtrim("s", maxlen=2, approximate=False) == 10
