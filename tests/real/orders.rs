@@ -106,6 +106,25 @@ fn applications_say_on_the_channel_what_is_to_be_forgotten() {
     }
 }
 
+/// It is not kept until its end has come, and those behind it are heard.
+#[test]
+fn a_message_without_end_is_not_waited_for() {
+    let server = Server::start(Kind::Redis);
+    let mut proxy = proxy(&server);
+    let malformed = "nearside_invalidation_messages_total{channel=\"pubsub\",kind=\"malformed\"}";
+    let keys = "nearside_invalidation_messages_total{channel=\"pubsub\",kind=\"key\"}";
+    let mut direct = server.dial();
+    eventually("the message is not waited for", || {
+        direct.ask(&["PUBLISH", "system:cache_invalidation", &"x".repeat(4 << 20)]);
+        (proxy.count(malformed) > 0).then_some(())
+    });
+    eventually("another is heard", || {
+        direct.ask(&["PUBLISH", "system:cache_invalidation", "a"]);
+        (proxy.count(keys) > 0).then_some(())
+    });
+    proxy.assert_alive();
+}
+
 #[test]
 fn an_order_given_to_one_proxy_is_in_force_at_the_other() {
     let server = Server::start(Kind::Redis);

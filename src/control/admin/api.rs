@@ -115,13 +115,13 @@ impl Api {
 
 /// Who did what. Keys are not named: this goes wherever logs go.
 fn audit(action: &str, order: &Order, count: u64, from: IpAddr) {
-    let target = match order {
+    let what = match order {
         Order::Keys(keys) => format!("{} keys", keys.len()),
         Order::Namespace(name) => format!("namespace {}", name.escape_ascii()),
         Order::Pattern(pattern) => format!("pattern {}", pattern.escape_ascii()),
         Order::All => "everything".to_owned(),
     };
-    tracing::info!(event = "admin_action", action, target, count, remote_addr = %from, "admin");
+    tracing::info!(event = "admin_action", action, what, count, remote_addr = %from, "admin");
 }
 
 impl Asked {

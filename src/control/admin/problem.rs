@@ -85,18 +85,17 @@ impl Problem {
     /// The response to a request for `path`.
     pub(super) fn answer(&self, path: &str) -> Response {
         let (slug, title, status) = self.kind.row();
-        let mut errors = Vec::new();
-        if let Some(pointer) = &self.pointer {
-            errors.push(json!({ "pointer": pointer, "detail": self.detail }));
-        }
-        let body = json!({
+        let mut body = json!({
             "type": format!("urn:nearside:problem:{slug}"),
             "title": title,
             "status": status.as_u16(),
             "detail": self.detail,
             "instance": path,
-            "errors": errors,
         });
+        if let (Some(pointer), Some(members)) = (&self.pointer, body.as_object_mut()) {
+            let error = json!({ "pointer": pointer, "detail": self.detail });
+            members.insert("errors".to_owned(), json!([error]));
+        }
         answer(status, PROBLEM, format!("{body}\n"))
     }
 }

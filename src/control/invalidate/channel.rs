@@ -33,6 +33,9 @@ use tokio::sync::mpsc::{Receiver, Sender, channel};
 const PING_EVERY: Duration = Duration::from_secs(1);
 const SILENCE_MAX: Duration = Duration::from_secs(3);
 
+/// A message that goes on beyond this is not waited for: the connection is opened anew.
+const INPUT_MAX: usize = 1 << 20;
+
 /// Messages that wait to be published.
 const OUTBOX_MAX: usize = 1024;
 
@@ -159,12 +162,20 @@ impl Channel {
             let Some(order) = self.order(frame)? else {
                 continue;
             };
-            if matches!(order, Order::Keys(_)) || !given.contains(&order) {
-                self.orders.carry_out(&order, Source::Pubsub);
+            if given.contains(&order) {
+                continue;
+            }
+            self.orders.carry_out(&order, Source::Pubsub);
+            if !matches!(order, Order::Keys(_)) {
                 given.push(order);
             }
         }
         input.advance(at);
+        // It is not kept: whoever may PUBLISH could fill our memory with it.
+        if input.len() > INPUT_MAX {
+            self.orders.block.add(Counter::MessagesMalformed, 1);
+            anyhow::bail!("a message of more than {INPUT_MAX} bytes");
+        }
         Ok(())
     }
 
