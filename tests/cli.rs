@@ -597,6 +597,12 @@ fn a_running_proxy_is_told_what_to_do() {
         let (code, _, err) = say("mode cache", token);
         assert_eq!((code, err.contains(words)), (NO_PERMISSION, true), "{err}");
     }
+    // Neither a fault of the configuration nor a proxy of the environment is in the way.
+    fs::write(folder.path().join("proxy.toml"), "[cache\n").unwrap();
+    let mut command = nearside(&folder, &["mode", "--admin", &url, "--token-file", &path("token")]);
+    let switched = command.env("http_proxy", "http://127.0.0.1:1").output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&switched.stdout), "bypass\n");
+    refused(&folder, &["mode"], BAD_CONFIG, &["proxy.toml:1:7: "]);
     let gone = format!("http://127.0.0.1:{}", free_port());
     refused(&folder, &["mode", "--admin", &gone], UNREACHABLE, &["no proxy at"]);
 }

@@ -269,6 +269,13 @@ fn orders(seen: &mut Seen) {
     }
     let malformed = "nearside_invalidation_messages_total{channel=\"pubsub\",kind=\"malformed\"}";
     seen.until(&proxy, malformed);
+    // In one packet, so that no sweep comes between: more than is kept.
+    let long = |n: usize| format!("{n}{}*", "x".repeat(1000));
+    let flood: Vec<u8> = (0..64)
+        .flat_map(|n| request(&["PUBLISH", "system:cache_invalidation", &long(n)]))
+        .collect();
+    direct.send(&flood);
+    seen.until(&proxy, "nearside_cache_flushes_total{reason=\"overflow\"}");
 
     let mute = Server::with(Kind::Redis, &["--rename-command", "PUBLISH", ""]);
     let proxy = Proxy::start(&mute.url(), &[]);

@@ -24,8 +24,11 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 /// flood comes here.
 const BANS_MAX: usize = 1024;
 
-/// Bytes of their texts, at most: a key is held against all of them under a shard's lock.
+/// Bytes of their texts, at most: a key is held against all of them.
 const TEXT_MAX: usize = 16 * 1024;
+
+/// A longer key is not matched to its end: what a glob costs grows with both lengths.
+const KEY_MAX: usize = 4096;
 
 /// Which keys are dead. Keys are the client's, in every database.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,6 +44,10 @@ impl Banned {
     pub fn covers(&self, key: &[u8]) -> bool {
         match self {
             Self::Namespace(name) => namespace(key) == &**name,
+            // Too much forgotten is safe: of a very long key its beginning decides.
+            Self::Pattern(pattern) if key.len() > KEY_MAX => {
+                key.starts_with(&glob::literal_prefix(pattern).0)
+            }
             Self::Pattern(pattern) => glob::matches(pattern, key),
         }
     }
@@ -109,11 +116,8 @@ pub(super) enum Verdict {
 }
 
 impl Verdict {
-    pub(super) fn spared(self) -> Option<u64> {
-        match self {
-            Self::Spared(number) => Some(number),
-            Self::Banned(_) | Self::Forgotten => None,
-        }
+    pub(super) fn is_spared(&self) -> bool {
+        matches!(self, Self::Spared(_))
     }
 }
 
@@ -122,14 +126,17 @@ impl Verdict {
 pub(super) struct Bans {
     /// The number of the last one; moves after it is in the list.
     newest: AtomicU64,
-    list: RwLock<List>,
+    /// Exchanged as a whole: nobody holds the lock while keys are held against it.
+    list: RwLock<Arc<List>>,
     /// Keys removed, by [`Source`].
     removed: [AtomicU64; Source::ALL.len()],
+    /// Times that a flood made us forget a ban, and with it what was not asked for since.
+    forgotten: AtomicU64,
 }
 
 #[derive(Clone, Debug, Default)]
 struct List {
-    /// By number, none left out.
+    /// By number.
     bans: VecDeque<Arc<Ban>>,
     /// All up to here are settled or forgotten.
     floor: u64,
@@ -145,18 +152,34 @@ impl List {
         if seen < self.floor {
             return Verdict::Forgotten;
         }
-        let later = self.bans.iter().skip_while(|ban| ban.number <= seen);
-        match later.clone().find(|ban| ban.banned.covers(key)) {
+        let mut later = self.bans.iter().skip_while(|ban| ban.number <= seen);
+        match later.find(|ban| ban.banned.covers(key)) {
             Some(ban) => Verdict::Banned(Arc::clone(ban)),
             None => Verdict::Spared(self.newest()),
         }
     }
 
-    fn drop_oldest(&mut self) -> Option<Arc<Ban>> {
-        let ban = self.bans.pop_front()?;
-        self.floor = ban.number;
-        self.text_len -= ban.banned.text().len();
-        Some(ban)
+    /// Takes one that says the same out: the newer one means all that it meant.
+    fn replace(&mut self, banned: &Banned) {
+        if let Some(place) = self.bans.iter().position(|ban| ban.banned == *banned)
+            && let Some(old) = self.bans.remove(place)
+        {
+            self.text_len -= old.banned.text().len();
+            old.is_settled.store(true, Ordering::Release);
+        }
+    }
+
+    fn drop_oldest(&mut self) {
+        if let Some(ban) = self.bans.pop_front() {
+            self.floor = ban.number;
+            self.text_len -= ban.banned.text().len();
+            // Whoever waits for its count has what there is.
+            ban.is_settled.store(true, Ordering::Release);
+        }
+    }
+
+    fn is_overfull(&self) -> bool {
+        self.bans.len() > BANS_MAX || (self.text_len > TEXT_MAX && self.bans.len() > 1)
     }
 }
 
@@ -167,9 +190,24 @@ impl Bans {
         self.newest.load(Ordering::SeqCst)
     }
 
+    fn list(&self) -> Arc<List> {
+        Arc::clone(&self.list.read())
+    }
+
     /// Bans that are not settled.
     pub(super) fn len(&self) -> usize {
-        self.list.read().bans.len()
+        self.list().bans.len()
+    }
+
+    /// True if a flood would soon make us forget some.
+    pub(super) fn are_many(&self) -> bool {
+        let list = self.list();
+        list.bans.len() > BANS_MAX / 2 || list.text_len > TEXT_MAX / 2
+    }
+
+    /// Times that a ban was forgotten.
+    pub(super) fn forgotten(&self) -> u64 {
+        self.forgotten.load(Ordering::Relaxed)
     }
 
     /// A ban has removed a key.
@@ -192,57 +230,60 @@ impl Bans {
 
     /// In force when this returns.
     pub(super) fn issue(&self, banned: Banned, source: Source) -> Arc<Ban> {
-        let mut list = self.list.write();
+        let mut shared = self.list.write();
+        let list = Arc::make_mut(&mut shared);
         let number = list.newest() + 1;
+        list.replace(&banned);
         list.text_len += banned.text().len();
         let (removed, is_settled) = (AtomicU64::new(0), AtomicBool::new(false));
         let ban = Arc::new(Ban { number, source, banned, removed, is_settled });
         list.bans.push_back(Arc::clone(&ban));
-        while list.bans.len() > BANS_MAX || (list.text_len > TEXT_MAX && list.bans.len() > 1) {
-            // Whoever waits for its count has what there is.
-            if let Some(forgotten) = list.drop_oldest() {
-                forgotten.is_settled.store(true, Ordering::Release);
-            }
+        while list.is_overfull() {
+            list.drop_oldest();
+            self.forgotten.fetch_add(1, Ordering::Relaxed);
         }
         self.newest.store(number, Ordering::SeqCst);
+        drop(shared);
         ban
     }
 
     /// Holds `key`, last held against ban `seen`, against those that came later.
     #[inline]
     pub(super) fn verdict(&self, seen: u64, key: &[u8]) -> Verdict {
-        if seen == self.newest() {
-            Verdict::Spared(seen)
-        } else {
-            self.list.read().verdict(seen, key)
-        }
+        if seen == self.newest() { Verdict::Spared(seen) } else { self.list().verdict(seen, key) }
     }
 
     /// What a sweep that begins now will settle.
     pub(super) fn pass(&self) -> Pass {
-        Pass(self.list.read().clone())
+        Pass(self.list())
     }
 
     /// A pass has seen every entry.
     pub(super) fn settle(&self, pass: &Pass) {
-        let mut list = self.list.write();
-        while list.bans.front().is_some_and(|ban| ban.number <= pass.0.newest()) {
+        let mut shared = self.list.write();
+        if shared.bans.front().is_none_or(|ban| ban.number > pass.newest()) {
+            return;
+        }
+        let list = Arc::make_mut(&mut shared);
+        while list.bans.front().is_some_and(|ban| ban.number <= pass.newest()) {
             list.drop_oldest();
         }
-        drop(list);
-        for ban in &pass.0.bans {
-            ban.is_settled.store(true, Ordering::Release);
-        }
+        drop(shared);
     }
 }
 
 /// The bans that one sweep holds every entry against.
 #[derive(Debug)]
-pub(super) struct Pass(List);
+pub(super) struct Pass(Arc<List>);
 
 impl Pass {
+    /// The last of them.
     #[inline]
+    pub(super) fn newest(&self) -> u64 {
+        self.0.newest()
+    }
+
     pub(super) fn verdict(&self, seen: u64, key: &[u8]) -> Verdict {
-        if seen >= self.0.newest() { Verdict::Spared(seen) } else { self.0.verdict(seen, key) }
+        self.0.verdict(seen, key)
     }
 }

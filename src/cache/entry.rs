@@ -316,13 +316,18 @@ impl Entry {
         uses > 0
     }
 
+    /// True if it is this very entry, not one like it.
+    pub(super) fn is(&self, other: &Self) -> bool {
+        self.address() == other.address()
+    }
+
     /// The hash of its key.
     #[inline]
     pub(super) fn hash(&self) -> u64 {
         self.header().hash
     }
 
-    /// Where its allocation begins; for the prefetch only.
+    /// Where its allocation begins: to be fetched ahead, or told from another; never read.
     #[inline]
     pub(super) fn address(&self) -> *const u8 {
         self.0.heap_ptr().cast()

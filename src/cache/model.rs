@@ -4,7 +4,7 @@
 //! ```text
 //!   invalidation   bump | take                    token    generation and epoch | link up?
 //!   link lost      down | epoch moves on          fill     decide and store (one step: its lock)
-//!   a ban          issued | swept | settled
+//!   a ban          issued | found | checked | settled
 //! ```
 
 use super::ban::Pass;
@@ -33,13 +33,16 @@ enum Step {
     Down,
     Epoch,
     Up,
-    /// Its namespace is banned, and what is banned is swept.
+    /// Its namespace is banned, and what is banned is swept: found, held against the ban, settled.
     Ban,
     Sweep,
+    Check,
     Settle,
 }
 
-use Step::{Ask, Ban, Bump, Down, Epoch, Evict, Fill, IsUp, Prove, Settle, Sweep, Take, Up, Write};
+use Step::{
+    Ask, Ban, Bump, Check, Down, Epoch, Evict, Fill, IsUp, Prove, Settle, Sweep, Take, Up, Write,
+};
 
 const READ: &[Step] = &[Step::Token, IsUp, Ask, Fill, Prove];
 
@@ -55,7 +58,8 @@ struct World<'c> {
     cache: &'c Cache,
     question: Question<'c>,
     readers: Vec<Reader>,
-    pass: Option<Pass>,
+    /// What a sweep has found, and its bans.
+    swept: Option<(Pass, Vec<Entry>)>,
     /// What the server holds.
     value: u8,
     /// What the cache has been told of, or has handed out.
@@ -93,12 +97,21 @@ impl World<'_> {
             }
             Sweep => {
                 let pass = cache.bans.pass();
+                let mut found = Vec::new();
                 let mut place = super::store::Place::default();
-                cache.store.sweep(&mut place, 2048, |entry| cache.is_swept(entry, &pass));
-                self.pass = Some(pass);
+                cache.store.sweep(&mut place, 2048, |entry| {
+                    found.push(entry.clone());
+                    false
+                });
+                self.swept = Some((pass, found));
+            }
+            Check => {
+                if let Some((pass, found)) = &mut self.swept {
+                    found.drain(..).for_each(|entry| cache.check(&entry, pass));
+                }
             }
             Settle => {
-                if let Some(pass) = self.pass.take() {
+                if let Some((pass, _)) = self.swept.take() {
                     cache.bans.settle(&pass);
                 }
             }
@@ -187,7 +200,7 @@ fn is_broken(cache: &Cache, actors: &[&[Step]], order: &[usize], told: Step) -> 
     let question = question(cache, b"space:key");
     cache.invalidate(question.hash);
     let readers = actors.iter().map(|_| Reader::default()).collect();
-    let mut world = World { cache, question, readers, pass: None, value: 0, known: 0 };
+    let mut world = World { cache, question, readers, swept: None, value: 0, known: 0 };
     for (actor, step) in steps(actors, order) {
         world.take(actor, step);
         if step == told {
@@ -230,11 +243,11 @@ fn an_eviction_is_an_event() {
 #[test]
 fn a_ban_leaves_no_gap() {
     // Nobody tells of the write but the ban that follows it.
-    let banned: &[Step] = &[Write, Ban, Sweep, Settle];
+    let banned: &[Step] = &[Write, Ban, Sweep, Check, Settle];
     assert_holds("a ban and a reader", &[banned, READ], Ban);
     assert_holds("a ban and two readers", &[&banned[..2], READ, READ], Ban);
     assert_holds("a swept ban and two readers", &[banned, READ, &READ[..4]], Ban);
-    assert_holds("two bans", &[&[Write, Ban, Write, Ban, Sweep, Settle], READ], Ban);
+    assert_holds("two bans", &[&[Write, Ban, Write, Ban, Sweep, Check, Settle], READ], Ban);
 }
 
 /// The model would notice.
@@ -243,5 +256,5 @@ fn the_other_order_would_not_do() {
     assert!(play(&[&[Write, Take, Bump], READ], Bump).1.is_some());
     assert!(play(&[&[Epoch, Write, Down, Up], READ], Up).1.is_some());
     assert!(play(&[&[Write, Down, Up], READ], Up).1.is_some());
-    assert!(play(&[&[Ban, Write, Sweep, Settle], READ], Settle).1.is_some());
+    assert!(play(&[&[Ban, Write, Sweep, Check, Settle], READ], Settle).1.is_some());
 }

@@ -518,11 +518,16 @@ fn a_flood_of_bans_forgets_the_oldest_and_what_was_not_asked_for_since() {
         store(&cache, &question(&cache, key.as_bytes()), b"1");
     }
     let first = cache.ban(namespace("old"), Source::Pubsub);
+    for _ in 0..5_000 {
+        cache.ban(namespace("nothing"), Source::Pubsub);
+    }
+    assert_eq!((cache.figures().bans, cache.figures().forgotten), (2, 0), "the same is said once");
     for number in 0..5_000 {
         cache.ban(pattern(&format!("nothing:{number}")), Source::Pubsub);
         assert!(held(&cache, "hot:1"));
     }
     assert_eq!(cache.figures().bans, 1024);
+    assert!(cache.figures().forgotten > 0 && cache.has_many_bans());
     assert!(first.is_settled(), "nobody waits for it in vain");
     assert!(!held(&cache, "old:1") && !held(&cache, "cold:1"));
     // Long texts count as many.

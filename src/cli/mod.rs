@@ -84,34 +84,8 @@ enum Command {
     },
     /// Show what becomes of every command under this configuration
     Commands(commands::Choice),
-    /// Make a running proxy forget keys
-    Invalidate {
-        #[command(flatten)]
-        reach: remote::Reach,
-        #[command(flatten)]
-        what: remote::What,
-        #[command(flatten)]
-        how: remote::How,
-    },
-    /// Make a running proxy forget everything
-    Clear {
-        #[command(flatten)]
-        reach: remote::Reach,
-        /// The other proxies of the same upstream, too
-        #[arg(long)]
-        fleet: bool,
-        /// Do not ask
-        #[arg(short, long)]
-        yes: bool,
-    },
-    /// Show or switch the mode of a running proxy: `bypass` is the kill switch
-    Mode {
-        #[command(flatten)]
-        reach: remote::Reach,
-        /// The mode to switch to
-        #[arg(value_name = "MODE")]
-        wanted: Option<remote::Mode>,
-    },
+    #[command(flatten)]
+    Remote(remote::Command),
     /// Show what would become of one request: its keys, its rule, who answers, or why not
     Explain {
         /// For machines
@@ -126,20 +100,20 @@ enum Command {
 /// Runs the program.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
-    let loaded = match config::load(&overrides(&cli.options)) {
+    let loaded = config::load(&overrides(&cli.options));
+    let command = cli.command.unwrap_or(Command::Run);
+    if let Command::Remote(command) = &command {
+        return remote::run(command, loaded);
+    }
+    let loaded = match loaded {
         Ok(loaded) => loaded,
         Err(error) => return fail(BAD_CONFIG, &error.into()),
     };
-    match cli.command.unwrap_or(Command::Run) {
-        Command::Run => run(loaded),
+    match command {
+        Command::Run | Command::Remote(_) => run(loaded),
         Command::Validate { no_environment, deny_warnings } => {
             validate::run(&loaded, !no_environment, deny_warnings)
         }
-        Command::Invalidate { reach, what, how } => {
-            remote::invalidate(&loaded.settings, &reach, &what, how)
-        }
-        Command::Clear { reach, fleet, yes } => remote::clear(&loaded.settings, &reach, fleet, yes),
-        Command::Mode { reach, wanted } => remote::mode(&loaded.settings, &reach, wanted),
         Command::Commands(choice) => {
             let mut out = std::io::stdout().lock();
             ended(commands::print(&loaded.settings, choice, &mut out).map_err(Into::into))

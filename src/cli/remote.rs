@@ -3,7 +3,7 @@
 //! The address is `--admin`, or `admin.listen` of the configuration in force here; the token is
 //! read from `--token-file`, or from the environment, never from an argument, which others see.
 
-use crate::config::Settings;
+use crate::config::{ConfigError, Loaded, Settings};
 use anyhow::Context;
 use serde_json::{Map, Value, json};
 use std::fs;
@@ -12,10 +12,46 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use super::{UNREACHABLE, ended, fail};
+use super::{BAD_CONFIG, UNREACHABLE, ended, fail};
 
 /// `EX_NOPERM`: no token, or not this one.
 const NO_PERMISSION: u8 = 77;
+
+/// Keys of one request: fewer than the API takes, for they may be long.
+const KEYS_MAX: usize = 1000;
+
+/// What a running proxy is told.
+#[derive(Debug, clap::Subcommand)]
+pub(super) enum Command {
+    /// Make a running proxy forget keys
+    Invalidate {
+        #[command(flatten)]
+        reach: Reach,
+        #[command(flatten)]
+        what: What,
+        #[command(flatten)]
+        how: How,
+    },
+    /// Make a running proxy forget everything
+    Clear {
+        #[command(flatten)]
+        reach: Reach,
+        /// The other proxies of the same upstream, too
+        #[arg(long)]
+        fleet: bool,
+        /// Do not ask
+        #[arg(short, long)]
+        yes: bool,
+    },
+    /// Show or switch the mode of a running proxy: `bypass` is the kill switch
+    Mode {
+        #[command(flatten)]
+        reach: Reach,
+        /// The mode to switch to
+        #[arg(value_name = "MODE")]
+        wanted: Option<Mode>,
+    },
+}
 
 /// How the proxy is reached.
 #[derive(Debug, clap::Args)]
@@ -88,8 +124,27 @@ enum Failure {
     Refused(anyhow::Error),
 }
 
+/// Tells it. A kill switch must not need a sound configuration where it is used: with `--admin` it
+/// needs none.
+pub(super) fn run(command: &Command, loaded: Result<Loaded, ConfigError>) -> ExitCode {
+    let (Command::Invalidate { reach, .. }
+    | Command::Clear { reach, .. }
+    | Command::Mode { reach, .. }) = command;
+    let settings = match loaded {
+        Ok(loaded) => Some(loaded.settings),
+        Err(_) if reach.admin.is_some() => None,
+        Err(error) => return fail(BAD_CONFIG, &error.into()),
+    };
+    let settings = settings.as_ref();
+    match command {
+        Command::Invalidate { reach, what, how } => invalidate(settings, reach, what, *how),
+        Command::Clear { reach, fleet, yes } => clear(settings, reach, *fleet, *yes),
+        Command::Mode { reach, wanted } => mode(settings, reach, *wanted),
+    }
+}
+
 /// `nearside invalidate`.
-pub(super) fn invalidate(settings: &Settings, reach: &Reach, what: &What, how: How) -> ExitCode {
+fn invalidate(settings: Option<&Settings>, reach: &Reach, what: &What, how: How) -> ExitCode {
     if what.all && how.dry_run {
         let error = anyhow::anyhow!("--all --dry-run: /metrics has cache_entries");
         return fail(2, &error);
@@ -97,50 +152,71 @@ pub(super) fn invalidate(settings: &Settings, reach: &Reach, what: &What, how: H
     if what.all {
         return clear(settings, reach, !how.local_only, how.yes);
     }
-    let mut order = match order(what) {
-        Ok(order) => order,
+    let orders = match orders(what) {
+        Ok(orders) => orders,
         Err(error) => return fail(1, &error),
     };
-    order.insert("dry_run".to_owned(), how.dry_run.into());
-    order.insert("local_only".to_owned(), how.local_only.into());
-    let done = reach.ask(settings, "POST", "/api/v1/invalidations", &Value::Object(order));
-    reach.tell(done, |answer| {
+    let mut sum = json!({ "matched": 0, "removed": 0, "published": true });
+    for mut order in orders {
+        order.insert("dry_run".to_owned(), how.dry_run.into());
+        order.insert("local_only".to_owned(), how.local_only.into());
+        match reach.ask(settings, "POST", "/api/v1/invalidations", &Value::Object(order)) {
+            Ok(answer) => sum = added(&sum, &answer),
+            failed => return reach.tell(failed, |_| String::new()),
+        }
+    }
+    reach.tell(Ok(sum), |answer| {
         let word = if how.dry_run { "would remove" } else { "removed" };
         let count = number(answer, if how.dry_run { "matched" } else { "removed" });
-        let is_told = answer.get("published") == Some(&Value::Bool(true));
-        let told = if is_told { "; the other proxies are told" } else { "" };
+        let told = if is_told(answer) { "; the other proxies are told" } else { "" };
         format!("{word} {count} keys{told}")
     })
 }
 
-fn order(what: &What) -> anyhow::Result<Map<String, Value>> {
-    let mut order = Map::new();
+/// One order, or as many as it takes for the keys of standard input.
+fn orders(what: &What) -> anyhow::Result<Vec<Map<String, Value>>> {
+    let one = |name: &str, value: Value| Map::from_iter([(name.to_owned(), value)]);
     if let Some(name) = &what.namespace {
-        order.insert("namespace".to_owned(), name.clone().into());
-    } else if let Some(pattern) = &what.pattern {
-        order.insert("pattern".to_owned(), pattern.clone().into());
-    } else if what.stdin {
-        let lines: Vec<String> = stdin().lock().lines().collect::<Result<_, _>>()?;
-        order.insert("keys".to_owned(), lines.into());
-    } else {
-        order.insert("keys".to_owned(), what.key.clone().into());
+        return Ok(vec![one("namespace", name.clone().into())]);
     }
-    Ok(order)
+    if let Some(pattern) = &what.pattern {
+        return Ok(vec![one("pattern", pattern.clone().into())]);
+    }
+    let mut keys = what.key.clone();
+    if what.stdin {
+        keys = stdin().lock().lines().collect::<Result<_, _>>()?;
+    }
+    Ok(keys.chunks(KEYS_MAX).map(|keys| one("keys", keys.to_vec().into())).collect())
+}
+
+/// Two answers as one.
+fn added(sum: &Value, answer: &Value) -> Value {
+    let both = |name| number(sum, name) + number(answer, name);
+    let is_told = is_told(sum) && is_told(answer);
+    json!({ "matched": both("matched"), "removed": both("removed"), "published": is_told })
 }
 
 /// `nearside clear`.
-pub(super) fn clear(settings: &Settings, reach: &Reach, fleet: bool, yes: bool) -> ExitCode {
+fn clear(settings: Option<&Settings>, reach: &Reach, fleet: bool, yes: bool) -> ExitCode {
     let whose = if fleet { "this proxy and its peers hold" } else { "this proxy holds" };
     if !yes && !is_sure(&format!("drop everything that {whose}?")) {
         return fail(1, &anyhow::anyhow!("nothing done: --yes does not ask"));
     }
     let body = json!({ "local_only": !fleet });
     let done = reach.ask(settings, "POST", "/api/v1/cache/clear", &body);
+    if let Ok(answer) = &done
+        && fleet
+        && !is_told(answer)
+    {
+        let here = number(answer, "removed");
+        let error = "the other proxies are not told (invalidation.channel, publish)";
+        return fail(1, &anyhow::anyhow!("removed {here} keys here; {error}"));
+    }
     reach.tell(done, |answer| format!("removed {} keys", number(answer, "removed")))
 }
 
 /// `nearside mode`.
-pub(super) fn mode(settings: &Settings, reach: &Reach, mode: Option<Mode>) -> ExitCode {
+fn mode(settings: Option<&Settings>, reach: &Reach, mode: Option<Mode>) -> ExitCode {
     let path = "/api/v1/mode";
     let done = match mode {
         None => reach.ask(settings, "GET", path, &Value::Null),
@@ -154,6 +230,10 @@ pub(super) fn mode(settings: &Settings, reach: &Reach, mode: Option<Mode>) -> Ex
 
 fn duration(written: &str) -> Result<Duration, humantime::DurationError> {
     humantime::parse_duration(written)
+}
+
+fn is_told(answer: &Value) -> bool {
+    answer.get("published") == Some(&Value::Bool(true))
 }
 
 fn number(answer: &Value, name: &str) -> u64 {
@@ -187,7 +267,7 @@ impl Reach {
 
     fn ask(
         &self,
-        settings: &Settings,
+        settings: Option<&Settings>,
         method: &str,
         path: &str,
         body: &Value,
@@ -198,6 +278,9 @@ impl Reach {
         let agent: ureq::Agent = ureq::Agent::config_builder()
             .timeout_global(Some(self.timeout))
             .http_status_as_error(false)
+            // The token is for the proxy alone: not for one that the environment names.
+            .proxy(None)
+            .max_redirects(0)
             .build()
             .into();
         let mut request = ureq::http::Request::builder()
@@ -226,26 +309,27 @@ impl Reach {
         }
     }
 
-    fn base(&self, settings: &Settings) -> anyhow::Result<String> {
+    fn base(&self, settings: Option<&Settings>) -> anyhow::Result<String> {
         if let Some(url) = &self.admin {
             return Ok(if url.contains("://") { url.clone() } else { format!("http://{url}") });
         }
-        let listen = settings.admin.listen.as_ref();
+        let listen = settings.and_then(|settings| settings.admin.listen.as_ref());
         let listen = listen.context("admin.listen is \"off\": say --admin URL")?;
         // Who listens on all addresses is reached on this one.
         let local = listen.replace("0.0.0.0:", "127.0.0.1:").replace("[::]:", "[::1]:");
         Ok(format!("http://{local}"))
     }
 
-    fn token(&self, settings: &Settings) -> anyhow::Result<Option<String>> {
+    fn token(&self, settings: Option<&Settings>) -> anyhow::Result<Option<String>> {
         if let Some(path) = &self.token_file {
             let text = fs::read_to_string(path)
                 .with_context(|| format!("--token-file: `{}` cannot be read", path.display()))?;
             return Ok(Some(text.trim().to_owned()));
         }
         if let Ok(token) = std::env::var("NEARSIDE_ADMIN_TOKEN") {
-            return Ok(Some(token));
+            return Ok(Some(token.trim().to_owned()));
         }
-        Ok(settings.admin.operator.as_ref().map(|token| token.reveal().to_owned()))
+        let operator = settings.and_then(|settings| settings.admin.operator.as_ref());
+        Ok(operator.map(|token| token.reveal().to_owned()))
     }
 }

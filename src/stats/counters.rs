@@ -151,6 +151,7 @@ rows! {
         FlushesReconnect [reason = "reconnect"]
         FlushesFlushall [reason = "flushall"]
         FlushesAdmin [reason = "admin"]
+        FlushesPubsub [reason = "pubsub"]
     }
     "invalidation_messages_total" "Messages heard on an invalidation channel, by what they say." {
         MessagesKey [channel = "pubsub", kind = "key"]

@@ -15,6 +15,7 @@ use crate::config::Mode;
 use crate::control::invalidate::channel::Outbox;
 use crate::control::invalidate::orders::{Invalid, Order, Orders};
 use crate::live::Live;
+use crate::stats::Counter;
 use serde_json::{Map, Value, json};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -44,16 +45,19 @@ struct Asked {
 impl Api {
     /// `POST /invalidations`.
     pub(super) async fn invalidate(&self, body: &[u8], from: IpAddr) -> Result<Value, Problem> {
-        let asked = Asked::read(body)?;
+        let Asked { order, dry_run, local_only } = Asked::read(body)?;
         let orders = &self.orders;
         let begun = orders.clock.now();
-        let matched = orders.matched(&asked.order).await;
-        let (mut removed, mut published) = (0, false);
-        if !asked.dry_run {
-            published = !asked.local_only && self.tell(&asked.order);
-            removed = orders.count(orders.carry_out(&asked.order, Source::Admin)).await;
-            audit("invalidate", &asked.order, removed, from);
-        }
+        let (matched, removed, published) = if dry_run {
+            (orders.matched(&order).await, 0, false)
+        } else {
+            // In force, told and noted before anything is waited for: who asks may leave.
+            let done = orders.carry_out(&order, Source::Admin);
+            let published = !local_only && self.tell(&order);
+            audit("invalidate", &order, from);
+            let removed = orders.count(done).await;
+            (removed, removed, published)
+        };
         let took = orders.clock.now().since(begun).as_secs_f64() * 1e3;
         Ok(json!({
             "matched": matched, "removed": removed, "published": published, "took_ms": took,
@@ -92,9 +96,17 @@ impl Api {
         Ok(json!({ "mode": wanted.as_str(), "was": was.as_str() }))
     }
 
-    /// Tells the peers, if there is a channel.
+    /// Tells the peers, if there is a channel: true if it will be said.
     fn tell(&self, order: &Order) -> bool {
-        self.peers.as_ref().is_some_and(|peers| peers.tell(order))
+        let Some(peers) = &self.peers else {
+            return false;
+        };
+        let is_told = peers.tell(order);
+        if !is_told {
+            self.orders.block.add(Counter::PublishedError, 1);
+            tracing::warn!(event = "invalidation_not_published", "too many wait to be published");
+        }
+        is_told
     }
 
     /// `POST /cache/clear`.
@@ -106,22 +118,23 @@ impl Api {
                 _ => return Err(unknown(&name)),
             }
         }
+        let done = self.orders.carry_out(&Order::All, Source::Admin);
         let published = !local_only && self.tell(&Order::All);
-        let removed = self.orders.count(self.orders.carry_out(&Order::All, Source::Admin)).await;
-        audit("clear", &Order::All, removed, from);
+        audit("clear", &Order::All, from);
+        let removed = self.orders.count(done).await;
         Ok(json!({ "removed": removed, "published": published }))
     }
 }
 
 /// Who did what. Keys are not named: this goes wherever logs go.
-fn audit(action: &str, order: &Order, count: u64, from: IpAddr) {
+fn audit(action: &str, order: &Order, from: IpAddr) {
     let what = match order {
         Order::Keys(keys) => format!("{} keys", keys.len()),
         Order::Namespace(name) => format!("namespace {}", name.escape_ascii()),
         Order::Pattern(pattern) => format!("pattern {}", pattern.escape_ascii()),
         Order::All => "everything".to_owned(),
     };
-    tracing::info!(event = "admin_action", action, what, count, remote_addr = %from, "admin");
+    tracing::info!(event = "admin_action", action, what, remote_addr = %from, "admin");
 }
 
 impl Asked {

@@ -9,9 +9,8 @@
 //! nearside were not there, and NUMPAT's answer is corrected by one (`data/local`).
 
 use crate::cache::Source;
-use crate::control::invalidate::message::Message;
+use crate::control::invalidate::message::{LENGTH_MAX, Message};
 use crate::control::invalidate::orders::{Order, Orders};
-use crate::keys::glob;
 use crate::live::Live;
 use crate::net::dialer::Dialer;
 use crate::net::stream::Stream;
@@ -33,8 +32,14 @@ use tokio::sync::mpsc::{Receiver, Sender, channel};
 const PING_EVERY: Duration = Duration::from_secs(1);
 const SILENCE_MAX: Duration = Duration::from_secs(3);
 
+/// Pause before a subscription is asked for again that the server refuses.
+const REFUSED_PAUSE: Duration = Duration::from_secs(30);
+
 /// A message that goes on beyond this is not waited for: the connection is opened anew.
 const INPUT_MAX: usize = 1 << 20;
+
+/// Bytes of keys in one message, as JSON.
+const KEYS_ROOM: usize = LENGTH_MAX - 1024;
 
 /// Messages that wait to be published.
 const OUTBOX_MAX: usize = 1024;
@@ -59,6 +64,24 @@ impl fmt::Debug for Channel {
     }
 }
 
+/// The server does not let this user subscribe; it says why.
+#[derive(Debug, thiserror::Error)]
+#[error("the server refuses PSUBSCRIBE: {0}")]
+struct Refused(String);
+
+/// The name as a pattern that matches it alone. What needs no backslash gets none: an ACL compares
+/// a pattern with its own as text.
+fn pattern(name: &str) -> Vec<u8> {
+    let mut pattern = Vec::with_capacity(name.len());
+    for byte in name.bytes() {
+        if b"*?[\\".contains(&byte) {
+            pattern.push(b'\\');
+        }
+        pattern.push(byte);
+    }
+    pattern
+}
+
 /// Where orders are left that peers are to be told of.
 #[derive(Clone, Debug)]
 pub struct Outbox {
@@ -73,12 +96,38 @@ impl Outbox {
         (Self { origin: origin.to_owned(), letters }, outbox)
     }
 
-    /// Leaves an order for the peers; false if there is no room, or JSON cannot say it.
+    /// Leaves an order for the peers, in as many messages as it needs; false if there is no room
+    /// for all of them, or JSON cannot say it.
     pub fn tell(&self, order: &Order) -> bool {
-        let message = Message { order: order.clone(), origin: self.origin.clone() };
-        let text = message.write(clock::unix_millis());
-        text.is_some_and(|text| self.letters.try_send(text).is_ok())
+        let now = clock::unix_millis();
+        let tell = |order: Order| {
+            let text = Message { order, origin: self.origin.clone() }.write(now);
+            text.is_some_and(|text| self.letters.try_send(text).is_ok())
+        };
+        match order {
+            Order::Keys(keys) => {
+                parts(keys).map(|keys| tell(Order::Keys(keys.to_vec()))).fold(true, |a, b| a & b)
+            }
+            order => tell(order.clone()),
+        }
     }
+}
+
+/// Keys in runs, each of which fits into a message: JSON makes six bytes of one at most.
+fn parts(keys: &[Vec<u8>]) -> impl Iterator<Item = &[Vec<u8>]> {
+    let mut rest = keys;
+    std::iter::from_fn(move || {
+        let mut room = KEYS_ROOM;
+        let fits = |key: &&Vec<u8>| {
+            let (left, is_enough) = room.overflowing_sub(key.len() * 6 + 3);
+            room = left;
+            !is_enough
+        };
+        let count = rest.iter().take_while(fits).count().max(1).min(rest.len());
+        let (part, left) = rest.split_at_checked(count)?;
+        rest = left;
+        (!part.is_empty()).then_some(part)
+    })
 }
 
 impl Channel {
@@ -86,8 +135,13 @@ impl Channel {
     pub async fn listen(&self) {
         let (mut attempt, mut is_told) = (0, false);
         loop {
+            let begun = self.orders.clock.now();
             let Err(error) = self.hear().await;
-            if self.live.set_channel_heard(false) {
+            // One that ends as soon as it is there is no success: else it would be tried without
+            // a pause.
+            if self.live.set_channel_heard(false)
+                && self.orders.clock.now().since(begun) > PING_EVERY
+            {
                 (attempt, is_told) = (0, false);
             }
             if !is_told {
@@ -100,7 +154,9 @@ impl Channel {
                 );
                 is_told = true;
             }
-            tokio::time::sleep(crate::net::backoff(attempt)).await;
+            let pause =
+                if error.is::<Refused>() { REFUSED_PAUSE } else { crate::net::backoff(attempt) };
+            tokio::time::sleep(pause).await;
             attempt = attempt.saturating_add(1);
         }
     }
@@ -109,14 +165,12 @@ impl Channel {
     async fn hear(&self) -> anyhow::Result<Infallible> {
         let mut stream = self.open().await?;
         let mut out = BytesMut::new();
-        let mut pattern = Vec::new();
-        glob::escape(self.name.as_bytes(), &mut pattern);
-        command(&mut out, &[b"PSUBSCRIBE", &pattern]);
+        command(&mut out, &[b"PSUBSCRIBE", &pattern(&self.name)]);
         let mut pings = tokio::time::interval(PING_EVERY);
         pings.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let (mut input, mut scan) = (BytesMut::new(), Scan::default());
+        let (mut input, mut scan) = (BytesMut::with_capacity(64 * 1024), Scan::default());
         let clock = &self.orders.clock;
-        let mut heard_at = clock.now();
+        let (mut heard_at, mut was_silent) = (clock.now(), false);
         loop {
             if !out.is_empty() {
                 stream.write_all_buf(&mut out).await?;
@@ -125,12 +179,15 @@ impl Channel {
             tokio::select! { biased;
                 read = stream.read_buf(&mut input) => {
                     anyhow::ensure!(read? > 0, "the server closed the connection");
-                    heard_at = clock.now();
+                    (heard_at, was_silent) = (clock.now(), false);
                     self.take(&mut input, &mut scan)?;
                 }
                 _ = pings.tick() => {
-                    let silence = clock.now().since(heard_at);
-                    anyhow::ensure!(silence < SILENCE_MAX, "no answer for {silence:?}");
+                    // Seen twice: the first look, after a pause of this process, may come before
+                    // the system has said what there is to read.
+                    let is_silent = clock.now().since(heard_at) > SILENCE_MAX;
+                    anyhow::ensure!(!(is_silent && was_silent), "no answer for {SILENCE_MAX:?}");
+                    was_silent = is_silent;
                     command(&mut out, &[b"PING"]);
                 }
             }
@@ -189,8 +246,10 @@ impl Channel {
                 tracing::info!(event = "invalidation_channel_up", channel = self.name, "listening");
                 return Ok(None);
             }
-            _ if frame.starts_with(b"-") => {
-                anyhow::bail!("{}", String::from_utf8_lossy(frame).trim_end());
+            // A PING that is refused is an answer, too.
+            _ if frame.starts_with(b"-") && !self.live.is_channel_heard() => {
+                let text = String::from_utf8_lossy(frame.get(1..).unwrap_or_default());
+                return Err(Refused(text.trim_end().to_owned()).into());
             }
             _ => return Ok(None),
         }
@@ -271,5 +330,43 @@ fn command(out: &mut BytesMut, words: &[&[u8]]) {
     write::array(out, words.len());
     for word in words {
         write::bulk(out, word);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Outbox, parts, pattern};
+    use crate::control::invalidate::message::Message;
+    use crate::control::invalidate::orders::Order;
+
+    #[test]
+    fn many_keys_are_told_in_messages_that_peers_read() {
+        let (outbox, mut letters) = Outbox::new("me");
+        let key = |n: usize| format!("\u{1}{n}:").into_bytes().repeat(1 + n % 7);
+        let keys: Vec<Vec<u8>> = (0..10_000).map(key).collect();
+        assert!(outbox.tell(&Order::Keys(keys.clone())));
+        let mut told = Vec::new();
+        while let Ok(text) = letters.try_recv() {
+            let message = Message::read(text.as_bytes()).unwrap();
+            let Order::Keys(keys) = message.order else { panic!("{message:?}") };
+            told.extend(keys);
+        }
+        assert_eq!(told, keys);
+        assert_eq!(parts(&[]).count(), 0);
+        // One that is too long by itself is told all the same: peers say what they think of it.
+        assert_eq!(parts(&[vec![b'a'; 1 << 20], vec![b'b']]).count(), 2);
+    }
+
+    #[test]
+    fn an_outbox_that_is_full_says_so() {
+        let (outbox, _letters) = Outbox::new("me");
+        let is_told = |_| outbox.tell(&Order::All);
+        assert_eq!((0..2000).map(is_told).filter(|is_told| *is_told).count(), 1024);
+    }
+
+    #[test]
+    fn the_pattern_is_the_name_wherever_it_can_be() {
+        assert_eq!(pattern("system:cache-invalidation"), b"system:cache-invalidation");
+        assert_eq!(pattern("a*b[c"), b"a\\*b\\[c");
     }
 }

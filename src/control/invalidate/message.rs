@@ -51,7 +51,7 @@ impl Message {
         if payload.len() > LENGTH_MAX {
             return Err(Malformed::TooLong);
         }
-        if payload.starts_with(b"{") {
+        if begins_json(payload) {
             return match serde_json::from_slice(payload) {
                 Ok(Value::Object(members)) => from_json(&members),
                 _ => Err(Malformed::NotJson),
@@ -80,6 +80,12 @@ impl Message {
         });
         Some(message.to_string())
     }
+}
+
+/// `{"` or `{}`, with space between. A key may begin with `{`, too: `{user:1}:cart`.
+fn begins_json(payload: &[u8]) -> bool {
+    let inside = payload.strip_prefix(b"{").map(<[u8]>::trim_ascii_start);
+    inside.is_some_and(|inside| matches!(inside.first(), None | Some(b'"' | b'}')))
 }
 
 fn from_json(members: &Map<String, Value>) -> Result<Message, Malformed> {
@@ -129,6 +135,9 @@ mod tests {
             ("order?:[12]", Order::Pattern(b"order?:[12]".to_vec()), ""),
             ("*", Order::All, ""),
             ("[", Order::Pattern(b"[".to_vec()), ""),
+            ("{user:1}:cart", keys(&["{user:1}:cart"]), ""),
+            ("{user:1}:*", Order::Pattern(b"{user:1}:*".to_vec()), ""),
+            (r#"{ "op" : "all" }"#, Order::All, ""),
             (r#"{"op":"key","value":"a"}"#, keys(&["a"]), ""),
             (r#"{"op":"key","value":["a","{b"],"ts":"now"}"#, keys(&["a", "{b"]), ""),
             (

@@ -114,11 +114,21 @@ impl Orders {
             Order::All => {
                 let held = self.cache.figures().entries;
                 self.cache.clear();
-                self.block.add(Counter::FlushesAdmin, 1);
+                let flush = match source {
+                    Source::Admin => Counter::FlushesAdmin,
+                    Source::Pubsub => Counter::FlushesPubsub,
+                };
+                self.block.add(flush, 1);
                 Done::Removed(held)
             }
             Order::Namespace(_) | Order::Pattern(_) => match order.banned() {
-                Some(banned) => Done::Banned(self.cache.ban(banned, source)),
+                Some(banned) => {
+                    let ban = self.cache.ban(banned, source);
+                    if self.cache.has_many_bans() {
+                        self.sweeper.hurry();
+                    }
+                    Done::Banned(ban)
+                }
                 None => Done::Removed(0),
             },
         }

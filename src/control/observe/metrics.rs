@@ -40,6 +40,9 @@ const EVICTED: Family = Family {
 };
 
 /// Counted by the cache itself, beside the table's rows of this name.
+const FLUSHES: Family = Counter::FlushesAdmin.row().family;
+
+/// Counted by the cache itself, beside the table's rows of this name.
 const INVALIDATED: Family = Counter::InvalidatedKeysTracking.row().family;
 
 /// Counted by the store itself.
@@ -79,6 +82,8 @@ pub struct CacheFigures {
     pub expired: u64,
     /// Bans that are not settled.
     pub bans: u64,
+    /// Bans forgotten in a flood.
+    pub forgotten: u64,
     /// Keys removed by each [`cache::Source`], since start.
     pub removed: [u64; cache::Source::ALL.len()],
 }
@@ -322,6 +327,7 @@ struct Figures {
     evicted: metrics::Counter,
     expired: metrics::Counter,
     bans: metrics::Gauge,
+    forgotten: metrics::Counter,
     removed: [metrics::Counter; cache::Source::ALL.len()],
     upstream_up: metrics::Gauge,
     modes: [(&'static str, metrics::Gauge); MODES.len()],
@@ -363,6 +369,7 @@ impl Figures {
                 "Namespaces and patterns that entries are still held against.",
                 &[],
             ),
+            forgotten: registrar.counter(FLUSHES, &[("reason", "overflow")]),
             removed: cache::Source::ALL
                 .map(|source| registrar.counter(INVALIDATED, &[("source", source.as_str())])),
             upstream_up: registrar.figure(
@@ -384,6 +391,7 @@ impl Figures {
         self.evicted.absolute(cache.evicted);
         self.expired.absolute(cache.expired);
         self.bans.set(float(cache.bans));
+        self.forgotten.absolute(cache.forgotten);
         for (counter, removed) in self.removed.iter().zip(cache.removed) {
             counter.absolute(removed);
         }
@@ -397,7 +405,9 @@ impl Figures {
         }
         if let (Some(gauges), Some(source)) = (&self.tracking, &sources.tracking) {
             let tracking = source();
-            gauges.up.set(f64::from(tracking.up));
+            // Nobody wants it in bypass: no alert should ring.
+            let is_wanted = tracking.up || in_force != MODES[1];
+            gauges.up.set(if is_wanted { f64::from(tracking.up) } else { f64::NAN });
             // Never synced is infinitely long ago; a round that never was has no length.
             gauges
                 .synced_age

@@ -6,6 +6,7 @@
 //! nearside's altogether. Everything else passes as it came, so that a section that a later server
 //! adds is there as well. Latencystats stay upstream's: nearside times outcomes, not commands.
 
+use crate::config::Mode;
 use crate::data::Shared;
 use crate::data::local::ledger::Totals;
 use crate::data::registry::Mark;
@@ -380,10 +381,11 @@ fn proxy_upstreams(shared: &Shared) -> String {
     let role = live.identity().map_or_else(|| "unknown".to_owned(), |identity| identity.role);
     let errors = totals.sum(&[Counter::UpstreamTimeout, Counter::UpstreamDisconnected]);
     let latency = shared.ledger.stats().latency_of(&[Outcome::Miss, Outcome::Bypass]);
-    let tracking = match (shared.ledger.profile.is_tracking, shared.cache.tracking().is_up()) {
-        (false, _) => "off",
-        (true, true) => "up",
+    let is_wanted = shared.ledger.profile.is_tracking && live.mode() == Mode::Cache;
+    let tracking = match (is_wanted, shared.cache.tracking().is_up()) {
+        (_, true) => "up",
         (true, false) => "down",
+        (false, false) => "off",
     };
     let mut body = String::new();
     let written = write!(
