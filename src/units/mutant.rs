@@ -17,6 +17,8 @@ pub enum Mutant {
     Pong1,
     /// PTTL is ignored: everything lives as long as the rule allows (R10).
     NoTtl,
+    /// A fill asks nothing about bans (R15).
+    NoBanCheck,
 }
 
 /// True if `mutant` was switched on.
@@ -37,8 +39,14 @@ mod switch {
 
     impl Mutant {
         /// All of them.
-        pub const ALL: [Self; 5] =
-            [Self::NoToken, Self::NoJoinCheck, Self::NoAckInvalidate, Self::Pong1, Self::NoTtl];
+        pub const ALL: [Self; 6] = [
+            Self::NoToken,
+            Self::NoJoinCheck,
+            Self::NoAckInvalidate,
+            Self::Pong1,
+            Self::NoTtl,
+            Self::NoBanCheck,
+        ];
 
         /// Its name in `NEARSIDE_MUTANT`.
         pub const fn name(self) -> &'static str {
@@ -48,6 +56,7 @@ mod switch {
                 Self::NoAckInvalidate => "no_ack_invalidate",
                 Self::Pong1 => "pong1",
                 Self::NoTtl => "no_ttl",
+                Self::NoBanCheck => "no_ban_check",
             }
         }
     }

@@ -80,6 +80,12 @@ pub(crate) enum Action {
     Drop,
     /// The tracking link is up again.
     Up,
+    /// The key changes, and no push will tell: what only a ban can tell of.
+    Silent,
+    /// Its pattern is banned.
+    Ban,
+    /// The sweep of bans goes through the whole store.
+    Sweep,
     /// Time passes.
     Tick,
 }
@@ -98,6 +104,7 @@ pub(crate) struct Scenario {
     pub(crate) cuts: u8,
     pub(crate) drops: u8,
     pub(crate) deaths: u8,
+    pub(crate) bans: u8,
     /// The first value's life, in ticks.
     pub(crate) life: Option<u64>,
     /// True if a link takes requests later than they are queued.

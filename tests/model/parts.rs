@@ -17,6 +17,8 @@ pub(crate) struct Asked {
     pub(crate) all: u32,
     /// The same, among the clients of this instance.
     pub(crate) here: u32,
+    /// The version at the last ban.
+    pub(crate) told: u32,
     pub(crate) answer: Answer,
 }
 

@@ -31,6 +31,7 @@ const BASE: Scenario = Scenario {
     cuts: 0,
     drops: 0,
     deaths: 0,
+    bans: 0,
     life: None,
     splits_seal: false,
     splits_probe: false,
@@ -179,6 +180,28 @@ pub(crate) static SCENARIOS: &[Scenario] = &[
         workers: &[0, 1, 1],
         deaths: 2,
         direct: 1,
+        ..BASE
+    },
+    Scenario {
+        name: "21 a change that only a ban tells of: RR RR",
+        programs: &[RR, RR],
+        bans: 1,
+        splits_probe: true,
+        ..BASE
+    },
+    Scenario {
+        name: "22 the same beside joins: R RR R, of one worker and two",
+        programs: &[R, RR, R],
+        workers: &[0, 0, 1],
+        bans: 1,
+        splits_seal: true,
+        ..BASE
+    },
+    Scenario {
+        name: "23 two bans, of a key that is cached: RR WR",
+        programs: &[RR, WR],
+        bans: 2,
+        prelude: CACHED,
         ..BASE
     },
 ];

@@ -65,6 +65,11 @@ impl Server {
         self.version
     }
 
+    /// The key changes, which nobody is told of.
+    pub(crate) fn change(&mut self) {
+        self.next(None, false);
+    }
+
     /// The key expires, which nobody is told of.
     pub(crate) fn expire(&mut self, now: u64) {
         let ends_at = self.ends_at.last().copied().flatten();

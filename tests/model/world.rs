@@ -5,7 +5,7 @@ use crate::parts::{Answer, Asked, Mirror, Person, Thread, joined, waiters};
 use crate::server::{Message, Server};
 use bytes::BytesMut;
 use foldhash::quality::FixedState;
-use nearside::cache::{Cache, Reply};
+use nearside::cache::{Banned, Cache, Reply, Source};
 use nearside::control::invalidate::listener::Listener;
 use nearside::data::batch::Batch;
 use nearside::data::flights::{Landing, News};
@@ -32,6 +32,7 @@ struct Budget {
     cuts: u8,
     drops: u8,
     deaths: u8,
+    bans: u8,
 }
 
 /// A path so far.
@@ -53,8 +54,19 @@ pub(crate) struct World<'f> {
     /// The newest version that anybody has seen, and that clients of this instance have.
     all: u32,
     here: u32,
+    /// The version at the last ban; and whether a change waits for one.
+    told: u32,
+    is_to_ban: bool,
     left: Budget,
     pub(crate) fault: Option<String>,
+}
+
+/// Settles all bans.
+fn sweep(cache: &Cache) {
+    if cache.figures().bans > 0 {
+        let mut sweep = cache.start_sweep();
+        while cache.sweep(&mut sweep, 4096, Tick(1)) {}
+    }
 }
 
 impl<'f> World<'f> {
@@ -66,6 +78,7 @@ impl<'f> World<'f> {
         cache.invalidate(fixture.hash);
         cache.tracking_up();
         // Of a path that was left halfway.
+        sweep(cache);
         fixture.shared.flights.crash(flight_name(&fixture.question()));
         for inbox in fixture.inboxes.borrow_mut().iter_mut() {
             while inbox.try_recv().is_ok() {}
@@ -93,6 +106,8 @@ impl<'f> World<'f> {
             proofs: Vec::new(),
             all: 0,
             here: 0,
+            told: 0,
+            is_to_ban: false,
             left: Budget {
                 direct: scenario.direct,
                 ticks: scenario.ticks,
@@ -100,6 +115,7 @@ impl<'f> World<'f> {
                 cuts: scenario.cuts,
                 drops: scenario.drops,
                 deaths: scenario.deaths,
+                bans: scenario.bans,
             },
             fault: None,
         };
@@ -158,6 +174,9 @@ impl<'f> World<'f> {
             (left.drops > 0 && self.is_up, Action::Drop),
             (!self.is_up, Action::Up),
             (left.ticks > 0, Action::Tick),
+            (left.bans > 0 && !self.is_to_ban, Action::Silent),
+            (self.is_to_ban, Action::Ban),
+            (self.cache().figures().bans > 0, Action::Sweep),
         ] {
             if condition {
                 actions.push(action);
@@ -211,6 +230,17 @@ impl<'f> World<'f> {
                 self.cache().tracking_up();
                 self.is_up = true;
             }
+            Action::Silent => {
+                self.left.bans -= 1;
+                self.server.change();
+                self.is_to_ban = true;
+            }
+            Action::Ban => {
+                self.cache().ban(Banned::Pattern(b"k*".as_slice().into()), Source::Pubsub);
+                self.told = self.server.version;
+                self.is_to_ban = false;
+            }
+            Action::Sweep => sweep(self.cache()),
             Action::Tick => {
                 self.left.ticks -= 1;
                 self.now += 1;
@@ -272,8 +302,8 @@ impl<'f> World<'f> {
                 self.mirror(place, op);
                 Answer::Own
             };
-            let (at, all, here) = (self.now, self.all, self.here);
-            self.people[place].out.push_back(Asked { op, at, all, here, answer });
+            let (at, all, here, told) = (self.now, self.all, self.here, self.told);
+            self.people[place].out.push_back(Asked { op, at, all, here, told, answer });
         }
         if !self.scenario.splits_seal {
             self.threads[worker].seal();
@@ -479,6 +509,7 @@ impl<'f> World<'f> {
             (is_read && version < asked.here, "PROXY", asked.here),
             (self.scenario.is_linear && is_read && version < asked.all, "LIN", asked.all),
             (is_read && is_late, "BOUNDED", version + 1),
+            (is_read && version < asked.told, "BANNED", asked.told),
             (asked.answer == Answer::Hit && has_ended, "EXPIRED", version + 1),
         ] {
             if is_broken && self.fault.is_none() {
@@ -547,7 +578,9 @@ impl<'f> World<'f> {
             for ticket in &thread.tickets {
                 let right = ticket.token.map(|token| {
                     let joins = fresh.is_some_and(|fresh| token.may_be_joined_by(&fresh));
-                    (joins, self.cache().is_current(self.fixture.hash, &token))
+                    // How many bans ago: of those that are forgotten nobody knows.
+                    let bans = fresh.map(|fresh| fresh.bans - token.bans);
+                    (joins, self.cache().is_current(self.fixture.hash, &token), bans)
                 });
                 (ticket.owner, &ticket.joined, ticket.op, right).hash(&mut hash);
                 (ticket.asked_at, &ticket.answered, ticket.is_sealed, ticket.is_published)
@@ -555,7 +588,9 @@ impl<'f> World<'f> {
             }
         }
         let synced_at = self.cache().tracking().synced_at().0.checked_sub(self.begin);
+        let bans = self.cache().figures().bans;
         (&self.server, self.now, self.is_up, self.rounds, synced_at).hash(&mut hash);
+        (bans, self.told, self.is_to_ban).hash(&mut hash);
         (self.cached(), &self.proofs, self.all, self.here, self.left, &self.late).hash(&mut hash);
         hash.finish()
     }
