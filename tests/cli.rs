@@ -557,11 +557,15 @@ fn a_running_proxy_is_told_what_to_do() {
     };
     let ok = |out: &str| (0, format!("{out}\n"), String::new());
     let mut client = Client::dial(proxy.port);
-    // What tells of a SET may come behind the GET that follows it.
+    for key in ["orders:1", "orders:2", "users:1"] {
+        assert_eq!(client.ask(&format!("SET {key} 1")), "+OK");
+    }
+    // What tells of them comes in its own time, and would be behind what is read now.
+    eventually("all writes were heard of", || {
+        let told = "nearside_cache_invalidations_total{source=\"tracking\"} 3\n";
+        proxy.metrics().contains(told).then_some(())
+    });
     let mut warm = || {
-        for key in ["orders:1", "orders:2", "users:1"] {
-            assert_eq!(client.ask(&format!("SET {key} 1")), "+OK");
-        }
         eventually("all is stored", || {
             for key in ["orders:1", "orders:2", "users:1"] {
                 client.ask(&format!("GET {key}"));

@@ -7,21 +7,24 @@ const SETTINGS: &[&str] = &["keys.version = \"v1\"", "cache.ttl = \"1h\""];
 
 const KEYS: [&str; 4] = ["orders:1", "orders:2", "users:1", "plain"];
 
+/// A server that has the keys before nearside comes: no push of a write is on its way when a test
+/// looks at what is held.
+fn server(kind: Kind) -> Server {
+    let server = Server::start(kind);
+    let mut direct = server.dial();
+    for key in KEYS {
+        direct.words(&format!("SET v1:{key} 1"));
+    }
+    server
+}
+
 fn proxy(server: &Server) -> Proxy {
     Proxy::start(&server.url(), SETTINGS)
 }
 
-/// All keys are there, and answered by nearside.
+/// All keys are answered by nearside.
 fn warm(proxy: &Proxy) -> Conn {
     let mut client = proxy.dial();
-    for key in KEYS {
-        client.words(&format!("SET {key} 1"));
-    }
-    read(client)
-}
-
-/// All keys are answered by nearside.
-fn read(mut client: Conn) -> Conn {
     for key in KEYS {
         client.until_hit(&format!("GET {key}"));
     }
@@ -41,7 +44,7 @@ fn held(client: &mut Conn) -> Vec<&'static str> {
 #[test]
 fn an_operator_invalidates_over_http() {
     for kind in KINDS {
-        let server = Server::start(kind);
+        let server = server(kind);
         let proxy = proxy(&server);
         for (body, left, removed) in [
             ("{\"keys\":[\"orders:1\",\"none\"]}", vec!["orders:2", "users:1", "plain"], 1),
@@ -75,7 +78,7 @@ fn an_operator_invalidates_over_http() {
 #[test]
 fn applications_say_on_the_channel_what_is_to_be_forgotten() {
     for kind in KINDS {
-        let server = Server::start(kind);
+        let server = server(kind);
         let proxy = proxy(&server);
         eventually("the channel is heard", || {
             let up = "nearside_invalidation_channel_up{channel=\"pubsub\"";
@@ -109,7 +112,7 @@ fn applications_say_on_the_channel_what_is_to_be_forgotten() {
 /// It is not kept until its end has come, and those behind it are heard.
 #[test]
 fn a_message_without_end_is_not_waited_for() {
-    let server = Server::start(Kind::Redis);
+    let server = server(Kind::Redis);
     let mut proxy = proxy(&server);
     let malformed = "nearside_invalidation_messages_total{channel=\"pubsub\",kind=\"malformed\"}";
     let keys = "nearside_invalidation_messages_total{channel=\"pubsub\",kind=\"key\"}";
@@ -127,7 +130,7 @@ fn a_message_without_end_is_not_waited_for() {
 
 #[test]
 fn an_order_given_to_one_proxy_is_in_force_at_the_other() {
-    let server = Server::start(Kind::Redis);
+    let server = server(Kind::Redis);
     let (one, two) = (proxy(&server), proxy(&server));
     let heard = |proxy: &Proxy| proxy.count("nearside_invalidation_messages_total");
     for proxy in [&one, &two] {
@@ -136,7 +139,7 @@ fn an_order_given_to_one_proxy_is_in_force_at_the_other() {
             (proxy.count(up) == 1).then_some(())
         });
     }
-    let (mut here, mut there) = (warm(&one), read(two.dial()));
+    let (mut here, mut there) = (warm(&one), warm(&two));
     let order = "{\"namespace\":\"orders\"}";
     let (_, answer) = one.admin("POST", "/api/v1/invalidations", order);
     assert!(answer.contains("\"published\":true"), "{answer}");
@@ -144,7 +147,7 @@ fn an_order_given_to_one_proxy_is_in_force_at_the_other() {
     assert_eq!(held(&mut there), ["users:1", "plain"]);
     assert_eq!(held(&mut here), ["users:1", "plain"]);
     // What is for one alone is not told.
-    let (mut here, mut there) = (warm(&one), read(two.dial()));
+    let (mut here, mut there) = (warm(&one), warm(&two));
     let (_, answer) = one.admin("POST", "/api/v1/cache/clear", "{}");
     assert!(answer.contains("\"published\":false"), "{answer}");
     assert!(held(&mut here).is_empty());
