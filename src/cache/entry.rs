@@ -147,8 +147,8 @@ pub(super) enum Terms {
     Dead,
     /// Its PTTL has not come yet.
     Unproved,
-    /// Its key was last held against this ban, and there are later ones.
-    Unchecked(u64),
+    /// There are bans that its key was not held against.
+    Unchecked,
 }
 
 /// A stored reply; cheap to clone.
@@ -280,11 +280,10 @@ impl Entry {
     pub(super) fn judge(&self, view: &View) -> Terms {
         let header = self.header();
         let deadline = header.deadline.load(Ordering::Acquire);
-        let bans = header.bans.load(Ordering::Relaxed);
         if header.epoch != view.epoch(header.flags & TRACKED != 0) {
             Terms::Dead
-        } else if bans < view.bans {
-            Terms::Unchecked(bans)
+        } else if self.bans() < view.bans {
+            Terms::Unchecked
         } else if deadline == 0 {
             Terms::Unproved
         } else if view.now.0 >= deadline {
@@ -334,6 +333,7 @@ impl Entry {
     }
 
     /// The last ban that its key was held against.
+    #[inline]
     pub(super) fn bans(&self) -> u64 {
         self.header().bans.load(Ordering::Relaxed)
     }
