@@ -2,7 +2,7 @@
 //! (R15), however many they are.
 //!
 //! ```text
-//!   ban n is issued      it is put in the list, and `newest` becomes n ............. O(1)
+//!   ban n is issued      it is put in the list, and `newest` becomes n, however many keys
 //!   an entry             remembers the last ban that it was held against
 //!   a hit                where that is not the newest: the key is held against those between
 //!   a fill               the same, for the bans since its question was asked
@@ -93,12 +93,13 @@ pub struct Ban {
 }
 
 impl Ban {
-    /// Keys that it has removed; the last word once it [`Self::is_settled`].
+    /// Keys that it has removed; more do not come once it [`Self::is_settled`].
     pub fn removed(&self) -> u64 {
         self.removed.load(Ordering::Relaxed)
     }
 
-    /// True once nothing is left in the store that it could remove.
+    /// True once it is swept; or a later one says the same and counts from there; or a flood made
+    /// us forget it.
     pub fn is_settled(&self) -> bool {
         self.is_settled.load(Ordering::Acquire)
     }

@@ -135,16 +135,11 @@ impl Token {
     #[inline]
     pub fn may_be_joined_by(&self, other: &Self) -> bool {
         let is_young = other.asked_at.0 <= self.asked_at.0.saturating_add(other.lease);
-        let is_same = self.is_of_state(other) && self.bans == other.bans;
-        mutant::active(Mutant::NoJoinCheck) || (is_young && is_same)
-    }
-
-    /// True if nothing happened to the key between this token and `other`.
-    #[inline]
-    pub(super) fn is_of_state(&self, other: &Self) -> bool {
-        self.generation == other.generation
+        let is_same = self.generation == other.generation
             && self.epoch == other.epoch
             && self.tracked == other.tracked
+            && self.bans == other.bans;
+        mutant::active(Mutant::NoJoinCheck) || (is_young && is_same)
     }
 }
 
