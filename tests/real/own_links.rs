@@ -477,6 +477,34 @@ fn nothing_is_lost_when_a_drain_ends_what_blocks() {
     assert!(consumed > ELEMENTS / 4, "only {consumed} came through nearside");
 }
 
+/// Who sees that a waiting client has gone knows that it takes no element any more: it is listed
+/// until the server has closed its connection.
+#[test]
+fn a_client_that_left_is_listed_until_it_takes_nothing_more() {
+    let server = Server::start(Kind::Redis);
+    let proxy = Proxy::start(&server.url(), &[]);
+    let mut witness = proxy.dial();
+    let mut list = || String::from_utf8(witness.words("CLIENT LIST")).unwrap();
+    let mut waits = proxy.dial();
+    waits.send(&request(&["BLPOP", "left", "0"]));
+    eventually("a waiting BLPOP", || list().contains("cmd=blpop").then_some(()));
+    let mut direct = server.dial();
+    eventually("BLPOP at the server", || {
+        let info = String::from_utf8(direct.words("INFO clients")).unwrap();
+        info.contains("blocked_clients:1").then_some(())
+    });
+    server.freeze();
+    drop(waits);
+    let clients = "nearside_connected_clients{listener=\"tcp\"}";
+    eventually("it to have gone", || (proxy.count(clients) == 1).then_some(()));
+    let listed = list();
+    server.thaw();
+    assert!(listed.contains("cmd=blpop"), "the server has not heard of it yet: {listed}");
+    eventually("the server to close it", || (!list().contains("cmd=blpop")).then_some(()));
+    direct.words("RPUSH left stays");
+    assert_eq!(direct.words("LPOP left"), b"$5\r\nstays\r\n");
+}
+
 /// Sessions of all kinds, cut off wherever they are: no link is left over, and what others share
 /// has taken no harm.
 #[test]

@@ -17,6 +17,9 @@ use std::sync::atomic::Ordering;
 pub struct Pin {
     /// Who has it; nobody while it is idle.
     pub client: Option<ClientId>,
+    /// Who had it, has gone, and is listed until the server has closed this connection: only
+    /// then is nothing more given to it.
+    pub parted: Option<Arc<Client>>,
     /// The server's number for this connection; 0 before it is up or if it does not say.
     pub upstream_id: i64,
     /// Since when nobody has it.
@@ -105,6 +108,7 @@ impl Pin {
     pub const fn new(client: Option<ClientId>, now: Tick) -> Self {
         Self {
             client,
+            parted: None,
             upstream_id: 0,
             idle_since: now,
             transaction: None,

@@ -13,6 +13,7 @@ use crate::stats::{Counter, Gauge};
 use crate::wire::write::Proto;
 use bytes::BytesMut;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::Waker;
 
@@ -150,17 +151,33 @@ impl Worker {
     /// The owner task of a client's own link ends: nothing of it is left.
     pub fn retire(&self, index: usize) {
         self.with_desk(index, lose_pin);
-        self.state.borrow_mut().links.remove(index);
+        let parted = {
+            let mut state = self.state.borrow_mut();
+            let parted = state.links.pin(index).and_then(|pin| pin.parted.take());
+            state.links.remove(index);
+            parted
+        };
         self.shared.dedicated.fetch_sub(1, Ordering::Relaxed);
+        if let Some(client) = parted {
+            self.shared.registry.leave(&client);
+        }
     }
 
-    /// A client has gone: its own link may be another's, if it holds nothing.
-    pub fn part(&self, links: &mut Pipelines, index: usize, session: &Session) {
+    /// A client has gone: its own link may be another's, if it holds nothing. True if that is all;
+    /// else the client is listed until the link is closed ([`Self::retire`]).
+    pub fn part(&self, links: &mut Pipelines, index: usize, session: &Session) -> bool {
         if let Some(pin) = links.pin(index) {
             pin.is_worn |= session.client.was_aimed_at();
             pin.is_over |= session.client.is_target.load(Ordering::Relaxed);
         }
-        links.give_back(index, self.shared.clock.now());
+        if links.give_back(index, self.shared.clock.now()) {
+            return true;
+        }
+        let Some(pin) = links.pin(index) else {
+            return true;
+        };
+        pin.parted = Some(Arc::clone(&session.client));
+        false
     }
 
     /// Gives a client's own link back if it holds nothing of the client any more.
