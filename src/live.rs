@@ -36,8 +36,10 @@ const TOLD_DOWN: u8 = 2;
 /// The state both wings share.
 #[derive(Debug)]
 pub struct Live {
-    /// True where nothing is stored and nothing answered from what is.
-    is_bypassed: AtomicBool,
+    /// The mode that operators have chosen.
+    mode: AtomicU8,
+    /// What workers go by: the mode, or bypass while a snapshot is being exchanged.
+    gate: AtomicU8,
     /// The mode has changed.
     mode_changed: Notify,
     identity: RwLock<Option<Identity>>,
@@ -67,7 +69,8 @@ pub struct Live {
 impl Default for Live {
     fn default() -> Self {
         Self {
-            is_bypassed: AtomicBool::new(false),
+            mode: AtomicU8::new(Mode::Cache as u8),
+            gate: AtomicU8::new(Mode::Cache as u8),
             mode_changed: Notify::new(),
             identity: RwLock::default(),
             has_field_ttls: AtomicBool::new(false),
@@ -89,15 +92,31 @@ impl Default for Live {
 
 impl Live {
     /// The mode in force.
-    #[inline]
     pub fn mode(&self) -> Mode {
-        if self.is_bypassed.load(Ordering::Relaxed) { Mode::Bypass } else { Mode::Cache }
+        mode_of(self.mode.load(Ordering::Relaxed))
+    }
+
+    /// What the cache is to be used for now: the mode in force, or nothing at all.
+    #[inline]
+    pub fn gate(&self) -> Mode {
+        mode_of(self.gate.load(Ordering::Relaxed))
+    }
+
+    /// Nothing is stored, nor answered from what is, until [`Self::open_gate`].
+    pub fn close_gate(&self) {
+        self.gate.store(Mode::Bypass as u8, Ordering::SeqCst);
+    }
+
+    /// What the mode says holds again.
+    pub fn open_gate(&self) {
+        self.gate.store(self.mode.load(Ordering::SeqCst), Ordering::SeqCst);
     }
 
     /// From the next request on. Who switches it clears the cache, too: what happened to keys in
     /// the meantime may not have been heard of.
     pub fn set_mode(&self, mode: Mode) {
-        self.is_bypassed.store(mode == Mode::Bypass, Ordering::SeqCst);
+        self.mode.store(mode as u8, Ordering::SeqCst);
+        self.open_gate();
         self.mode_changed.notify_waiters();
     }
 
@@ -105,7 +124,7 @@ impl Live {
     pub async fn until_caching(&self) {
         loop {
             let changed = self.mode_changed.notified();
-            if self.mode() == Mode::Cache {
+            if self.mode() != Mode::Bypass {
                 return;
             }
             changed.await;
@@ -280,6 +299,17 @@ impl Live {
     /// A barrier round took this long.
     pub fn set_barrier_ns(&self, nanos: u64) {
         self.barrier_ns.store(nanos, Ordering::Relaxed);
+    }
+}
+
+#[inline]
+const fn mode_of(number: u8) -> Mode {
+    const CACHE: u8 = Mode::Cache as u8;
+    const OBSERVE: u8 = Mode::Observe as u8;
+    match number {
+        CACHE => Mode::Cache,
+        OBSERVE => Mode::Observe,
+        _ => Mode::Bypass,
     }
 }
 

@@ -49,11 +49,12 @@ fn sources() -> Sources {
         channel_up: Some(Box::new(|| true)),
         upstream_up: Box::new(|| true),
         mode: Box::new(|| "cache"),
+        key_version: Box::new(|| "v1".to_owned()),
     }
 }
 
 fn metrics(stats: &Arc<Stats>) -> Metrics {
-    let me = Identity { upstream: "db:6379".to_owned(), key_version: "v1".to_owned(), workers: 2 };
+    let me = Identity { upstream: "db:6379".to_owned(), workers: 2 };
     Metrics::new(Arc::clone(stats), &COMMANDS, &me, sources())
 }
 
@@ -223,7 +224,7 @@ fn labels_from_outside_are_bounded_and_never_go_back() {
     let names: Vec<String> = (0..300).map(|index| format!("C{index}")).collect();
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     let stats = Arc::new(Stats::new(names.len()));
-    let me = Identity { upstream: String::new(), key_version: String::new(), workers: 1 };
+    let me = Identity { upstream: String::new(), workers: 1 };
     let metrics = Metrics::new(Arc::clone(&stats), &names, &me, sources());
     let block = stats.new_block();
     for index in (0..300).rev() {

@@ -426,9 +426,18 @@ fn endings(seen: &mut Seen) {
     seen.until(&proxy, &closed("error"));
 }
 
-/// A pure proxy; and no tracking. A client ends another.
+/// What is only observed; a pure proxy; and no tracking. A client ends another.
 fn modes(seen: &mut Seen) {
     let server = Server::start(Kind::Redis);
+    let proxy = Proxy::start(&server.url(), &["mode = \"observe\""]);
+    let mut client = proxy.dial();
+    eventually("a would-be hit", || {
+        client.words("GET a");
+        let would_hit = "nearside_cache_lookups_total{result=\"would_hit\"}";
+        (proxy.metric(would_hit) > 0.0).then_some(())
+    });
+    seen.until(&proxy, "nearside_cache_lookups_total{result=\"would_hit\"}");
+    seen.until(&proxy, "nearside_mode_info{mode=\"observe\"}");
     for (setting, reason) in
         [("mode = \"bypass\"", "mode"), ("invalidation.tracking = \"off\"", "tracking_down")]
     {

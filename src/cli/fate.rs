@@ -79,7 +79,7 @@ impl Fate {
 
 /// True if replies of this row are kept under these settings.
 pub(super) fn caches(spec: &Spec, settings: &Settings) -> bool {
-    settings.mode == Mode::Cache && settings.caches(spec)
+    settings.mode != Mode::Bypass && settings.caches(spec)
 }
 
 /// What becomes of a row's requests, and what there is to say about it.

@@ -52,7 +52,7 @@ struct Options {
     /// Bytes the cache may hold, e.g. 256mb
     #[arg(long, global = true, value_name = "SIZE")]
     max_memory: Option<String>,
-    /// cache or bypass
+    /// cache, observe or bypass
     #[arg(long, global = true)]
     mode: Option<String>,
     /// Worker threads

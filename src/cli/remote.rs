@@ -110,8 +110,21 @@ pub(super) struct How {
 pub(super) enum Mode {
     /// A near-cache
     Cache,
+    /// Everything is asked of upstream; what would have been a hit is counted
+    Observe,
     /// A pure proxy: nothing is stored
     Bypass,
+}
+
+impl Mode {
+    /// The word that the API takes.
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Cache => crate::config::Mode::Cache.as_str(),
+            Self::Observe => crate::config::Mode::Observe.as_str(),
+            Self::Bypass => crate::config::Mode::Bypass.as_str(),
+        }
+    }
 }
 
 /// Why there is no result.
@@ -220,8 +233,7 @@ fn mode(settings: Option<&Settings>, reach: &Reach, mode: Option<Mode>) -> ExitC
     let path = "/api/v1/mode";
     let done = match mode {
         None => reach.ask(settings, "GET", path, &Value::Null),
-        Some(Mode::Cache) => reach.ask(settings, "PUT", path, &json!({ "mode": "cache" })),
-        Some(Mode::Bypass) => reach.ask(settings, "PUT", path, &json!({ "mode": "bypass" })),
+        Some(mode) => reach.ask(settings, "PUT", path, &json!({ "mode": mode.as_str() })),
     };
     reach.tell(done, |answer| {
         answer.get("mode").and_then(Value::as_str).unwrap_or_default().to_owned()

@@ -50,6 +50,8 @@ word! {
     Mode {
         /// A near-cache.
         Cache = "cache",
+        /// Everything is asked of upstream, and what would have been a hit is counted.
+        Observe = "observe",
         /// A pure proxy: nothing is stored.
         Bypass = "bypass",
     }

@@ -149,7 +149,7 @@ pub fn checks(live: &Live, cache: &Cache, is_tracking: bool, is_learning: bool) 
         let is_learned = live.learned().is_some();
         checks.push(check("commands", is_learned, "learned", "upstream was not asked yet"));
     }
-    if is_tracking && live.mode() == Mode::Cache {
+    if is_tracking && live.mode() != Mode::Bypass {
         let up = cache.tracking().is_up();
         let bad = if live.is_tracking_on() {
             "up, but no barrier round was confirmed: nothing is served from the cache (the \

@@ -87,7 +87,7 @@ pub async fn run(
 async fn deal(socket: Socket, desks: &[Desk], shared: &Shared, block: &Block) {
     let load = |desk: &&Desk| desk.clients.load(Ordering::Relaxed);
     let clients: usize = desks.iter().map(|desk| load(&desk)).sum();
-    if clients >= shared.limits.clients_max {
+    if clients >= shared.snapshots.newest().limits.clients_max {
         block.add(Counter::RejectedMaxClients, 1);
         refuse(&socket);
         return;

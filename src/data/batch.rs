@@ -5,7 +5,9 @@ use crate::data::Shared;
 use crate::data::ahead::Ahead;
 use crate::data::pause::Held;
 use crate::data::upstream::{ClientId, Pipelines};
+use crate::snapshot::Snapshot;
 use crate::stats::Block;
+use std::rc::Rc;
 
 /// One read's worth of context: what a session may use while it is fed.
 #[derive(Debug)]
@@ -18,6 +20,8 @@ pub struct Batch<'w> {
     pub links: &'w mut Pipelines,
     /// What all workers share.
     pub shared: &'w Shared,
+    /// What requests are served under.
+    pub snapshot: &'w Rc<Snapshot>,
     /// This worker's counters.
     pub block: &'w Block,
     /// Everything a hit is checked against, read once.

@@ -12,7 +12,6 @@ use crate::data::{Shared, forward};
 use crate::keys::namespace;
 use crate::rules::Rule;
 use crate::stats::{Block, Counter};
-use crate::units::clock::Tick;
 use crate::wire::request::Request;
 use crate::wire::write::{Proto, null_bytes};
 use bytes::Bytes;
@@ -29,8 +28,9 @@ pub fn read(
     let hash = hash.unwrap_or_else(|| batch.shared.cache.hash(request.arg(1)));
     let question = question(session, spec, request, hash);
     let mut refused = None;
-    if batch.shared.live.mode() == Mode::Bypass {
-        refused = Some(Counter::BypassMode);
+    let gate = batch.shared.live.gate();
+    if gate != Mode::Cache {
+        refused = Some(unserved(gate, &question, batch));
     } else if session.out_mask & stripe_bit(question.hash) != 0 {
         refused = Some(Counter::BypassPipeline);
     } else {
@@ -50,6 +50,20 @@ pub fn read(
     }
     ask(session, &Miss::of(spec, request, &question, refused, batch), batch);
     Flow::Next
+}
+
+/// What a read is counted as where nothing is served from the cache: in the mode `observe`, as a
+/// would-be hit or a miss.
+#[cold]
+fn unserved(gate: Mode, question: &Question<'_>, batch: &Batch<'_>) -> Counter {
+    if gate == Mode::Bypass {
+        return Counter::BypassMode;
+    }
+    match batch.shared.cache.get(question, &batch.view, |_| {}) {
+        Lookup::Hit => Counter::LookupWouldHit,
+        Lookup::Lease => Counter::BypassLease,
+        Lookup::Miss => Counter::LookupMiss,
+    }
 }
 
 /// Asks for a read whose reply is promised for `slot` already.
@@ -120,8 +134,8 @@ impl<'r> Miss<'r> {
         refused: Option<Counter>,
         batch: &Batch<'_>,
     ) -> Self {
-        let rule = *batch.shared.rules.find(question.key);
-        let right = right_to_fill(batch.shared, spec, &rule, question.hash, batch.view.now);
+        let rule = *batch.snapshot.rules.find(question.key);
+        let right = right_to_fill(batch, spec, &rule, question.hash);
         Self { spec, request, question, rule, right, refused }
     }
 
@@ -136,7 +150,8 @@ fn ask(session: &mut Session, miss: &Miss<'_>, batch: &mut Batch<'_>) {
     let bit = stripe_bit(miss.question.hash);
     // R5, corrected: a client with a request out on this stripe must not join, because the flight
     // may be older than its own write.
-    if session.out_mask & bit == 0 && join(session, miss, batch) {
+    let is_observed = matches!(miss.refused, Some(Counter::LookupWouldHit | Counter::LookupMiss));
+    if session.out_mask & bit == 0 && !is_observed && join(session, miss, batch) {
         session.out_mask |= bit;
         batch.block.add(Counter::LookupCoalesced, 1);
         batch.block.namespace(false, || namespace(miss.question.key));
@@ -169,7 +184,7 @@ fn send(session: &mut Session, miss: &Miss<'_>, slot: u32, batch: &mut Batch<'_>
     let asked = miss.asked(batch.worker, session.proto);
     let flights = &batch.shared.flights;
     let is_published = token.as_ref().is_some_and(|token| flights.publish(&asked, token));
-    let prefix = &batch.shared.prefix;
+    let prefix = &batch.snapshot.prefix;
     let link = batch.links.of(session);
     forward::write_read(&mut link.output, request, prefix, 1);
     if fills && rule.ttl_probe {
@@ -206,7 +221,7 @@ pub fn admit(
     block: &Block,
 ) -> (Option<Token>, bool) {
     match (&right, refused) {
-        (Ok(_), None) => {
+        (Ok(_), None | Some(Counter::LookupMiss)) => {
             block.add(Counter::LookupMiss, 1);
             block.namespace(false, || namespace(question.key));
         }
@@ -222,30 +237,31 @@ pub fn admit(
 }
 
 fn count_bypass(block: &Block, reason: Counter) {
-    block.add(Counter::LookupBypass, 1);
+    let is_lookup = matches!(reason, Counter::LookupWouldHit | Counter::LookupMiss);
+    block.add(Counter::LookupBypass, u64::from(!is_lookup));
     block.add(reason, 1);
 }
 
 /// The token of a read that may be cached, or why it may not (R1).
 pub fn right_to_fill(
-    shared: &Shared,
+    batch: &Batch<'_>,
     spec: &Spec,
     rule: &Rule,
     hash: u64,
-    now: Tick,
 ) -> Result<Token, Counter> {
-    if shared.live.mode() == Mode::Bypass {
+    let shared = batch.shared;
+    if shared.live.gate() == Mode::Bypass {
         return Err(Counter::BypassMode);
     }
     if rule.level == Level::Bypass {
         return Err(Counter::BypassRule);
     }
-    let is_cached = shared.limits.cached_commands.get(spec.index as usize).copied();
+    let is_cached = batch.snapshot.limits.cached_commands.get(spec.index as usize).copied();
     if is_cached != Some(true) {
         return Err(Counter::BypassCommand);
     }
     let policy = policy(shared, spec, rule);
-    shared.cache.token(hash, &policy, now).ok_or(Counter::BypassTrackingDown)
+    shared.cache.token(hash, &policy, batch.view.now).ok_or(Counter::BypassTrackingDown)
 }
 
 /// How a reply of `spec` under `rule` is stored.

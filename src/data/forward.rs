@@ -42,7 +42,7 @@ pub fn command_as(
     let is_exempt = spec.carries_no_value();
     let (mut named, mut mask) = (0, 0);
     let (out, hashes) = link.request();
-    write_request(out, spec, request, &shared.prefix, |index| {
+    write_request(out, spec, request, &batch.snapshot.prefix, |index| {
         let hash = shared.cache.hash(request.arg(index));
         mask |= stripe_bit(hash);
         if !is_exempt {

@@ -40,6 +40,7 @@ use crate::units::clock::Tick;
 use crate::wire::request::Request;
 use crate::wire::write;
 use bytes::BytesMut;
+use std::rc::Rc;
 
 /// Longer arguments are not kept for another attempt.
 const KEPT_MAX: usize = 64 * 1024;
@@ -165,6 +166,7 @@ fn with_text(spec: &Spec) -> &'static [u8] {
 /// Writes what stands behind the text, or the name of a script or function, and names its keys;
 /// how many they are.
 fn write_rest(link: &mut Pipeline, spec: &Spec, request: &Request<'_>, shared: &Shared) -> u32 {
+    let snapshot = Rc::clone(link.snapshot());
     let (mut named, mut behind_keys) = (0, 0);
     keys::for_each(
         spec,
@@ -178,7 +180,7 @@ fn write_rest(link: &mut Pipeline, spec: &Spec, request: &Request<'_>, shared: &
     );
     for (at, argument) in request.from(0).enumerate().skip(2) {
         if (3..behind_keys).contains(&at) {
-            forward::write_key(&mut link.output, argument, &shared.prefix);
+            forward::write_key(&mut link.output, argument, &snapshot.prefix);
         } else {
             write::bulk(&mut link.output, argument);
         }

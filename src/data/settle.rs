@@ -12,11 +12,14 @@ use crate::data::pinned::{Step, answer, exec, notice};
 use crate::data::upstream::{Kind, Parts, Pipeline, Ticket};
 use crate::data::worker::Clients;
 use crate::data::{Shared, consult, script, split, walk};
+use crate::keys::Prefix;
+use crate::rules::Rules;
 use crate::stats::{Block, Counter, Outcome};
 use crate::units::clock::Tick;
 use crate::units::mutant::{self, Mutant};
 use crate::wire::{reply, write};
 use bytes::{Buf, BytesMut};
+use std::rc::Rc;
 
 /// Why a link must be closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -103,8 +106,13 @@ fn error(link: &mut Pipeline, frame: &Frame<'_>, desk: &mut Desk<'_>) -> Result<
     count_error(frame.bytes(), desk);
     let read = link.front().filter(|ticket| matches!(ticket.kind, Kind::Read(_) | Kind::Parts(_)));
     match read {
-        Some(ticket) if !desk.shared.prefix.is_empty() => {
-            let clean = without_prefix(ticket.spec, frame.bytes(), desk.shared);
+        Some(ticket) => {
+            let spec = ticket.spec;
+            let prefix = &link.snapshot_of_front().prefix;
+            if prefix.is_empty() {
+                return by_kind(link, frame, desk);
+            }
+            let clean = without_prefix(spec, frame.bytes(), prefix);
             by_kind(link, &Frame::Borrowed(&clean), desk)
         }
         _ => by_kind(link, frame, desk),
@@ -113,9 +121,9 @@ fn error(link: &mut Pipeline, frame: &Frame<'_>, desk: &mut Desk<'_>) -> Result<
 
 /// An error to a cached read: a server older than the table quotes the arguments of a command that
 /// it does not know.
-fn without_prefix(spec: &Spec, error: &[u8], shared: &Shared) -> BytesMut {
+fn without_prefix(spec: &Spec, error: &[u8], prefix: &Prefix) -> BytesMut {
     let mut clean = BytesMut::new();
-    if !replies::strip(spec.reply, shared.prefix.as_bytes(), error, &mut clean) {
+    if !replies::strip(spec.reply, prefix.as_bytes(), error, &mut clean) {
         clean.extend_from_slice(error);
     }
     clean
@@ -147,6 +155,7 @@ fn by_kind(link: &mut Pipeline, frame: &Frame<'_>, desk: &mut Desk<'_>) -> Resul
 pub fn forwarded(link: &mut Pipeline, frame: &Frame<'_>, desk: &mut Desk<'_>) {
     let (mut named, mut removed) = (0, 0);
     let cache = &desk.shared.cache;
+    let snapshot = Rc::clone(link.snapshot_of_front());
     let Some(ticket) = link.pop(|hash| {
         named += 1;
         removed += u64::from(forget(cache, hash));
@@ -161,7 +170,7 @@ pub fn forwarded(link: &mut Pipeline, frame: &Frame<'_>, desk: &mut Desk<'_>) {
         cache.clear();
         desk.block.add(Counter::FlushesFlushall, 1);
     }
-    let prefix = &desk.shared.prefix;
+    let prefix = &snapshot.prefix;
     let proto = link.proto;
     if let Kind::Edited(edit) = &ticket.kind {
         let mut text = std::mem::take(desk.scratch);
@@ -192,13 +201,14 @@ fn forget(cache: &Cache, hash: u64) -> bool {
 /// The value of a cacheable read: stored or not, then delivered to all who wait.
 fn value(link: &mut Pipeline, frame: &Frame<'_>, desk: &mut Desk<'_>) -> Result<(), Fault> {
     let shared = desk.shared;
+    let snapshot = Rc::clone(link.snapshot_of_front());
     let Some((ticket, text)) = link.front_read() else {
         return Err(Fault::Stray);
     };
     let Kind::Read(read) = &mut ticket.kind else {
         return Err(Fault::Stray);
     };
-    let rule = shared.rules.get(read.rule);
+    let rule = snapshot.rules.get(read.rule);
     let expects_probe = read.fills && rule.ttl_probe;
     match (&read.token, as_reply(ticket.spec, frame.bytes())) {
         (Some(token), Some(stored)) if read.fills => {
@@ -256,13 +266,14 @@ fn value(link: &mut Pipeline, frame: &Frame<'_>, desk: &mut Desk<'_>) -> Result<
 
 /// The PTTL of a read whose value was stored (or was refused meanwhile).
 fn proof(link: &mut Pipeline, frame: &Frame<'_>, desk: &Desk<'_>) -> Result<(), Fault> {
+    let snapshot = Rc::clone(link.snapshot_of_front());
     let Some(Ticket { spec, kind: Kind::Read(read), .. }) = link.pop(|_| {}) else {
         return Err(Fault::Stray);
     };
     let (Some(entry), Some(token)) = (&read.unproved, &read.token) else {
         return check_pttl(frame);
     };
-    let policy = consult::policy(desk.shared, spec, desk.shared.rules.get(read.rule));
+    let policy = consult::policy(desk.shared, spec, snapshot.rules.get(read.rule));
     // An error (-LOADING, -BUSY, -NOPERM) proves nothing: as if the key had no time left.
     let pttl = reply::integer(frame.bytes()).unwrap_or(-2);
     // "No such key", twice: of that a negative life is proved, as of nil.
@@ -293,6 +304,7 @@ fn check_pttl(frame: &Frame<'_>) -> Result<(), Fault> {
 /// The values of an MGET's missing keys: each is stored or invalidated, then all are delivered.
 fn part_values(link: &mut Pipeline, frame: &Frame<'_>, desk: &mut Desk<'_>) -> Result<(), Fault> {
     let (proto, db) = (link.proto, link.db);
+    let snapshot = Rc::clone(link.snapshot_of_front());
     let Some(Ticket { owner, asked_at, spec, kind: Kind::Parts(parts), .. }) = link.front() else {
         return Err(Fault::Stray);
     };
@@ -306,7 +318,7 @@ fn part_values(link: &mut Pipeline, frame: &Frame<'_>, desk: &mut Desk<'_>) -> R
             desk.shared.cache.invalidate(part.hash);
         }
     } else {
-        store_parts(parts, fetched.clone(), spec, db, desk);
+        store_parts(parts, fetched.clone(), (spec, db), &snapshot.rules, desk);
     }
     parts.is_answered = true;
     let whole = if is_error {
@@ -329,8 +341,8 @@ fn part_values(link: &mut Pipeline, frame: &Frame<'_>, desk: &mut Desk<'_>) -> R
 fn store_parts(
     parts: &mut Parts,
     fetched: reply::Elements<'_>,
-    mget: &Spec,
-    db: u32,
+    (mget, db): (&Spec, u32),
+    rules: &Rules,
     desk: &Desk<'_>,
 ) {
     let shared = desk.shared;
@@ -342,7 +354,7 @@ fn store_parts(
         };
         let command = if stored == Reply::Nil { mget.index } else { desk.shared.get.index };
         let question = split::question(&part.key, part.hash, command, db);
-        let rule = shared.rules.get(part.rule);
+        let rule = rules.get(part.rule);
         let policy = consult::policy(shared, desk.shared.get, rule);
         match shared.cache.fill(&question, token, &policy, stored) {
             Filled::Stored(entry) if stored == Reply::Nil => drop(entry),
@@ -358,6 +370,7 @@ fn store_parts(
 
 /// The PTTL of one of an MGET's keys.
 fn part_proof(link: &mut Pipeline, frame: &Frame<'_>, desk: &Desk<'_>) -> Result<(), Fault> {
+    let snapshot = Rc::clone(link.snapshot_of_front());
     let Some(Ticket { kind: Kind::Parts(parts), .. }) = link.front() else {
         return Err(Fault::Stray);
     };
@@ -366,7 +379,7 @@ fn part_proof(link: &mut Pipeline, frame: &Frame<'_>, desk: &Desk<'_>) -> Result
         && let (Some(entry), Some(token)) = (part.unproved.take(), &part.token)
     {
         let shared = desk.shared;
-        let rule = shared.rules.get(part.rule);
+        let rule = snapshot.rules.get(part.rule);
         let pttl = reply::integer(frame.bytes()).unwrap_or(-2);
         let proved = shared.cache.prove(part.hash, &entry, token, rule.ttl_ns, pttl);
         desk.block.add(if proved { Counter::StoreStored } else { Counter::StoreShortTtl }, 1);
@@ -467,6 +480,7 @@ impl Lost {
 /// clients are told as `on_down` says.
 pub fn fail_front(link: &mut Pipeline, mut lost: Lost, desk: &mut Desk<'_>) {
     let (cache, proto) = (&desk.shared.cache, link.proto);
+    let on_down = link.snapshot_of_front().limits.on_down;
     let Some(ticket) = link.pop(|hash| {
         cache.invalidate(hash);
     }) else {
@@ -499,7 +513,7 @@ pub fn fail_front(link: &mut Pipeline, mut lost: Lost, desk: &mut Desk<'_>) {
             Step::Block => answer::unblocked(ticket.owner.client, desk),
             _ => {}
         },
-        Kind::Edited(edit) if desk.shared.limits.on_down == OnDown::Error => {
+        Kind::Edited(edit) if on_down == OnDown::Error => {
             let mut text = BytesMut::new();
             if edit.answer_alone(proto, desk.shared, &mut text) {
                 return deliver(&ticket, &Frame::Borrowed(&text), Outcome::Local, desk);
@@ -516,7 +530,7 @@ pub fn fail_front(link: &mut Pipeline, mut lost: Lost, desk: &mut Desk<'_>) {
     }
     desk.block.command(ticket.spec.index, true, 1 + ticket.joined.len() as u64);
     for waiter in std::iter::once(ticket.owner).chain(ticket.joined) {
-        desk.clients.fail(waiter, lost, desk.shared.limits.on_down);
+        desk.clients.fail(waiter, lost, on_down);
     }
 }
 

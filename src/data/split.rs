@@ -12,6 +12,7 @@ use crate::data::session::{Flow, Session};
 use crate::data::upstream::{Kind, Part, Parts, Ticket, Waiter};
 use crate::data::{consult, forward};
 use crate::keys::namespace;
+use crate::stats::Counter;
 use crate::wire::reply;
 use crate::wire::request::Request;
 use crate::wire::write::{self, Proto, null_bytes};
@@ -28,7 +29,8 @@ pub fn mget(
     if session.is_abroad {
         return Flow::Barrier;
     }
-    if batch.shared.live.mode() == Mode::Bypass {
+    let gate = batch.shared.live.gate();
+    if gate == Mode::Bypass {
         forward::command(session, spec, request, batch);
         return Flow::Next;
     }
@@ -50,6 +52,12 @@ pub fn mget(
         }
         values.push(value);
     }
+    if gate == Mode::Observe {
+        // All of it is asked of upstream; what is here is only counted.
+        let would_hit: Vec<bool> = values.iter_mut().map(|value| value.take().is_some()).collect();
+        ask(session, spec, request, values, &would_hit, batch);
+        return Flow::Next;
+    }
     let found = (values.len() - missing) as u64;
     batch.hits += found;
     if missing == 0 {
@@ -62,7 +70,7 @@ pub fn mget(
         });
         return Flow::Next;
     }
-    ask(session, spec, request, values, batch);
+    ask(session, spec, request, values, &[], batch);
     Flow::Next
 }
 
@@ -91,12 +99,13 @@ pub fn question(key: &[u8], hash: u64, command: u16, db: u32) -> Question<'_> {
     Question { key, hash, command, db, proto: 0, extra: Extra::Written(&[]) }
 }
 
-/// Asks for the values that are not here.
+/// Asks for the values that are not here, or (`would_hit`, by place) are not to be served.
 fn ask(
     session: &mut Session,
     spec: &'static Spec,
     request: &Request<'_>,
     values: Vec<Option<Bytes>>,
+    would_hit: &[bool],
     batch: &mut Batch<'_>,
 ) {
     let shared = batch.shared;
@@ -110,10 +119,12 @@ fn ask(
     for key in &missing {
         let hash = shared.cache.hash(key);
         session.out_mask |= stripe_bit(hash);
-        let rule = shared.rules.find(key);
-        let right = consult::right_to_fill(shared, spec, rule, hash, batch.view.now);
+        let rule = batch.snapshot.rules.find(key);
+        let right = consult::right_to_fill(batch, spec, rule, hash);
         let asks = question(key, hash, spec.index, session.db);
-        let (token, fills) = consult::admit(right, None, rule, &asks, shared, batch.block);
+        let is_here = would_hit.get(asked.len()) == Some(&true);
+        let refused = is_here.then_some(Counter::LookupWouldHit);
+        let (token, fills) = consult::admit(right, refused, rule, &asks, shared, batch.block);
         if fills && rule.ttl_probe {
             probes.push_back(asked.len());
         }
@@ -124,11 +135,11 @@ fn ask(
     write::array(&mut link.output, missing.len() + 1);
     write::bulk(&mut link.output, b"MGET");
     for key in &missing {
-        forward::write_key(&mut link.output, key, &shared.prefix);
+        forward::write_key(&mut link.output, key, &batch.snapshot.prefix);
     }
     for &probe in &probes {
         if let Some(part) = asked.get(probe) {
-            forward::write_pttl(&mut link.output, &part.key, &shared.prefix);
+            forward::write_pttl(&mut link.output, &part.key, &batch.snapshot.prefix);
         }
     }
     let owner = Waiter { client: batch.me, slot: session.order.leave_hole() };

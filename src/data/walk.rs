@@ -21,6 +21,7 @@ use crate::data::session::Session;
 use crate::data::settle::{self, Desk, Fault};
 use crate::data::upstream::{Kind, Pipeline, Ticket, Waiter};
 use crate::keys::Prefix;
+use crate::snapshot::Snapshot;
 use crate::stats::{Counter, Outcome};
 use crate::units::clock::Tick;
 use crate::wire::number::parse_i64;
@@ -28,6 +29,7 @@ use crate::wire::request::Request;
 use crate::wire::write::Proto;
 use crate::wire::{reply, write};
 use bytes::BytesMut;
+use std::rc::Rc;
 
 /// Times RANDOMKEY is asked before the keyspace is scanned instead.
 const TRIES: u32 = 16;
@@ -49,6 +51,8 @@ pub struct Walk {
     began_at: Tick,
     /// The connection that its cursor is of.
     connection: u64,
+    /// What it began under, and ends under.
+    snapshot: Rc<Snapshot>,
     /// What was asked last.
     step: Step,
     /// Databases that FLUSHALL is still to go to, the next one last.
@@ -120,7 +124,7 @@ pub fn begin(
     request: &Request<'_>,
     batch: &mut Batch<'_>,
 ) -> bool {
-    let prefix = &batch.shared.prefix;
+    let prefix = &batch.snapshot.prefix;
     if prefix.is_empty() || !(walks(spec) || spec.name == "scan") {
         return false;
     }
@@ -151,7 +155,9 @@ pub fn begin(
         _ => return false,
     };
     let (began_at, connection) = (batch.view.now, link.connection());
-    let walk = Walk { began_at, connection, step, databases: Vec::new(), has_changed: false };
+    let snapshot = Rc::clone(batch.snapshot);
+    let databases = Vec::new();
+    let walk = Walk { began_at, connection, snapshot, step, databases, has_changed: false };
     session.out_mask = u64::MAX;
     let owner = Waiter { client: batch.me, slot: session.order.leave_hole() };
     link.push(Ticket::new(owner, spec, began_at, Kind::Walk(Box::new(walk))));
@@ -173,10 +179,12 @@ fn is_flush(request: &Request<'_>) -> bool {
 
 /// The answer to one step: either the next step is asked, or the client has its answer.
 pub fn step(link: &mut Pipeline, answer: &[u8], desk: &mut Desk<'_>) -> Result<(), Fault> {
-    let place = Place::of(link, &desk.shared.prefix, desk.now);
+    let (db, proto, connection) = (link.db, link.proto, link.connection());
     let Some(Ticket { kind: Kind::Walk(walk), .. }) = link.front() else {
         return Err(Fault::Stray);
     };
+    let snapshot = Rc::clone(&walk.snapshot);
+    let place = Place { db, now: desk.now, proto, connection, prefix: &snapshot.prefix };
     let mut out = BytesMut::new();
     let next = walk.hear(answer, &place, &mut out)?;
     let Some(ticket) = link.pop(|_| {}) else {
@@ -192,10 +200,11 @@ pub fn step(link: &mut Pipeline, answer: &[u8], desk: &mut Desk<'_>) -> Result<(
 }
 
 /// A FLUSHALL's walk comes to the link of its next database.
-pub fn enter(link: &mut Pipeline, mut ticket: Ticket, prefix: &Prefix, now: Tick) {
+pub fn enter(link: &mut Pipeline, mut ticket: Ticket, now: Tick) {
     let mut out = BytesMut::new();
     if let Kind::Walk(walk) = &mut ticket.kind {
-        walk.first_page(Step::Page, &Place::of(link, prefix, now), &mut out);
+        let snapshot = Rc::clone(&walk.snapshot);
+        walk.first_page(Step::Page, &Place::of(link, &snapshot.prefix, now), &mut out);
     }
     ask_on(link, ticket, &out, now);
 }

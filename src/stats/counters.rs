@@ -117,6 +117,7 @@ rows! {
         LookupMiss [result = "miss"]
         LookupCoalesced [result = "coalesced"]
         LookupBypass [result = "bypass"]
+        LookupWouldHit [result = "would_hit"]
     }
     "cache_bypass_total" "Reads sent upstream without consulting the cache." {
         BypassMode [reason = "mode"]

@@ -61,7 +61,7 @@ impl Stage {
     /// The same, with settings (`key=value`, by spaces) and rules changed.
     pub(crate) fn with(settings: &str) -> Self {
         let mut stage = Self::silent(settings, "");
-        if stage.app.shared().rules.tracked_prefixes(1).is_empty() {
+        if stage.app.shared().snapshots.newest().tracked.is_none() {
             stage.app.shared().live.set_identity(Identity {
                 server: "redis".to_owned(),
                 version: "7.0.15".to_owned(),

@@ -11,7 +11,9 @@ use nearside::data::settle::{Desk, settle};
 use nearside::data::upstream::{ClientId, Pipelines};
 use nearside::data::worker::Clients;
 use nearside::net::client::PeerAddress;
+use nearside::snapshot::Snapshot;
 use nearside::stats::{Counter, Outcome};
+use std::rc::Rc;
 use std::time::Duration;
 
 const OLD: &str = "$3\r\nold\r\n";
@@ -144,8 +146,11 @@ fn each_step_has_its_own_time_and_the_walk_the_sum() {
     let block = stage.app.stats().new_block();
     let peer = || PeerAddress::Tcp(([127, 0, 0, 1], 1).into());
     let client = shared.registry.enter(peer(), peer(), stage.now());
-    let (mut session, mut links) = (Session::new(client, shared), Pipelines::default());
+    let snapshot = Rc::new(Snapshot::clone(&shared.snapshots.newest()));
+    let mut session = Session::new(client, &snapshot.limits);
+    let mut links = Pipelines::new(Rc::clone(&snapshot));
     let mut batch = Batch {
+        snapshot: &snapshot,
         worker: 0,
         me: ClientId { place: 0, number: 0 },
         links: &mut links,

@@ -2,21 +2,21 @@
 
 use nearside::cache::{Cache, Extra, Policy, Question};
 use nearside::command;
-use nearside::config::{OnDown, Overrides, load};
+use nearside::config::{Overrides, load};
+use nearside::data::Shared;
 use nearside::data::flights::{Flights, Landing};
 use nearside::data::local::{Ledger, Profile};
 use nearside::data::pause::{Bells, Pause};
 use nearside::data::registry::{Client, Registry};
-use nearside::data::{Limits, Shared};
 use nearside::live::Live;
 use nearside::net::client::PeerAddress;
 use nearside::net::dialer::Dialer;
-use nearside::rules::Rules;
 use nearside::scripts::Scripts;
+use nearside::snapshot::{Snapshot, Snapshots};
 use nearside::stats::{Block, Stats};
 use nearside::units::clock::{Clock, Tick};
-use nearside::wire::request;
 use std::cell::{Cell, RefCell};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc::UnboundedReceiver;
@@ -121,6 +121,7 @@ pub(crate) struct Scenario {
 /// an hour after the one before, with a new epoch, so nothing that was stored is left of it.
 pub(crate) struct Fixture {
     pub(crate) shared: Shared,
+    pub(crate) snapshot: Rc<Snapshot>,
     pub(crate) block: Arc<Block>,
     pub(crate) clients: Vec<Arc<Client>>,
     pub(crate) hash: u64,
@@ -156,14 +157,15 @@ impl Fixture {
         let flags = flags.map(|(key, value)| ("test".to_owned(), key.to_owned(), value.to_owned()));
         let overrides = Overrides { flags: flags.to_vec(), ..Overrides::default() };
         let settings = load(&overrides).unwrap().settings;
+        let first = Snapshot::of(&settings);
+        let snapshot = Rc::new(first.clone());
         let cache = Arc::new(Cache::new(1 << 20, 4));
         let hash = cache.hash(KEY);
         let stats = Arc::new(Stats::new(command::all().len()));
         let (flights, inboxes) = Flights::new(WORKERS);
         let shared = Shared {
             cache,
-            rules: Rules::compile(&settings),
-            prefix: settings.prefix.clone(),
+            snapshots: Arc::new(Snapshots::new(first, WORKERS)),
             clock: Clock::system(),
             live: Arc::new(Live::default()),
             flights,
@@ -181,22 +183,6 @@ impl Fixture {
             }),
             scripts: Scripts::new(&settings.scripts, true),
             get: command::by_name("get").unwrap(),
-            limits: Limits {
-                cached_commands: command::all().iter().map(command::Spec::cacheable).collect(),
-                policy: command::Policy::new(false, &command::Choices::default()),
-                request: request::Limits { args_max: 16, bulk_max: 1024, unauthenticated: false },
-                pipeline_max: 100,
-                output_max: 1 << 20,
-                clients_max: 10,
-                idle_timeout: Duration::ZERO,
-                read_timeout: Duration::from_secs(1),
-                write_timeout: Duration::from_secs(1),
-                dedicated_max: 16,
-                reconnect_wait: Duration::from_secs(1),
-                on_down: OnDown::Error,
-                password: None,
-                database: 0,
-            },
         };
         let peer = || PeerAddress::Tcp(([127, 0, 0, 1], 1).into());
         let enter = |_| shared.registry.enter(peer(), peer(), Tick(1));
@@ -208,6 +194,7 @@ impl Fixture {
             hash,
             begin: Cell::new(0),
             shared,
+            snapshot,
         }
     }
 }

@@ -6,7 +6,9 @@ use nearside::data::ahead::Ahead;
 use nearside::data::flights::Landing;
 use nearside::data::session::Session;
 use nearside::data::upstream::{Kind, Pipelines, Ticket, Waiter};
+use nearside::snapshot::Snapshot;
 use std::collections::VecDeque;
+use std::rc::Rc;
 
 /// A request of a client whose answer has not come.
 #[derive(Clone, Copy, Debug, Hash)]
@@ -38,7 +40,6 @@ pub(crate) struct Person {
     pub(crate) unserved: VecDeque<Op>,
 }
 
-#[derive(Default)]
 pub(crate) struct Thread {
     pub(crate) links: Pipelines,
     pub(crate) ahead: Ahead,
@@ -62,6 +63,17 @@ pub(crate) struct Mirror {
 }
 
 impl Thread {
+    pub(crate) fn new(snapshot: &Rc<Snapshot>) -> Self {
+        Self {
+            links: Pipelines::new(Rc::clone(snapshot)),
+            ahead: Ahead::default(),
+            up: VecDeque::new(),
+            down: VecDeque::new(),
+            letters: VecDeque::new(),
+            tickets: VecDeque::new(),
+        }
+    }
+
     /// Hands what was queued to the socket, as the link's owner task does.
     pub(crate) fn seal(&mut self) {
         let link = self.links.get(0).unwrap();

@@ -84,7 +84,7 @@ impl<'f> World<'f> {
             while inbox.try_recv().is_ok() {}
         }
         let people = scenario.programs.iter().enumerate().map(|(place, _)| Person {
-            session: Session::new(Arc::clone(&fixture.clients[place]), &fixture.shared),
+            session: Session::new(Arc::clone(&fixture.clients[place]), &fixture.snapshot.limits),
             next: 0,
             seen: 0,
             out: VecDeque::new(),
@@ -97,7 +97,7 @@ impl<'f> World<'f> {
             begin,
             now: 0,
             people: people.collect(),
-            threads: (0..count.unwrap()).map(|_| Thread::default()).collect(),
+            threads: (0..count.unwrap()).map(|_| Thread::new(&fixture.snapshot)).collect(),
             server: Server::new(scenario.life),
             late: VecDeque::new(),
             listener: Listener::default(),
@@ -144,7 +144,7 @@ impl<'f> World<'f> {
             if person.out.is_empty() && person.unserved.is_empty() && has_next {
                 actions.push(Action::Feed(place));
             }
-            let is_held = person.session.is_stalled(&self.fixture.shared);
+            let is_held = person.session.is_stalled(&self.fixture.snapshot);
             if !person.unserved.is_empty() && !is_held {
                 actions.push(Action::Resume(place));
             }
@@ -263,7 +263,9 @@ impl<'f> World<'f> {
         let message = self.server.stream.pop_front().unwrap();
         let Fixture { shared, block, .. } = self.fixture;
         let now = self.tick();
-        self.listener.feed(message.bytes(), now, &shared.cache, &shared.prefix, block).unwrap();
+        self.listener
+            .feed(message.bytes(), now, &shared.cache, &self.fixture.snapshot.prefix, block)
+            .unwrap();
         if message == Message::Pong {
             self.rounds.0 = self.rounds.1.take();
         }
@@ -313,7 +315,7 @@ impl<'f> World<'f> {
 
     /// Runs a session on its worker; answers how many requests it served.
     fn run(&mut self, place: usize, run: impl FnOnce(&mut Session, &mut Batch<'_>)) -> usize {
-        let Fixture { shared, block, .. } = self.fixture;
+        let Fixture { shared, snapshot, block, .. } = self.fixture;
         let view = shared.cache.view(self.tick());
         let worker = self.scenario.workers[place];
         let thread = &mut self.threads[worker];
@@ -322,6 +324,7 @@ impl<'f> World<'f> {
             links: &mut thread.links,
             worker,
             shared,
+            snapshot,
             block,
             view,
             held: Held::Nothing,

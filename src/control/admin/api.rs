@@ -205,8 +205,8 @@ fn members(body: &[u8]) -> Result<Map<String, Value>, Problem> {
 
 fn mode(value: &Value) -> Result<Mode, Problem> {
     let named = |mode: &Mode| value.as_str() == Some(mode.as_str());
-    let known = [Mode::Cache, Mode::Bypass].into_iter().find(named);
-    known.ok_or_else(|| wrong("/mode", "is neither \"cache\" nor \"bypass\""))
+    let known = [Mode::Cache, Mode::Observe, Mode::Bypass].into_iter().find(named);
+    known.ok_or_else(|| wrong("/mode", "is none of \"cache\", \"observe\", \"bypass\""))
 }
 
 fn flag(name: &str, value: &Value) -> Result<bool, Problem> {

@@ -11,6 +11,7 @@ use crate::keys::Prefix;
 use crate::live::Live;
 use crate::net::dialer::{Dialer, OpenError, Opened};
 use crate::net::stream::Stream;
+use crate::snapshot::{Snapshot, Snapshots};
 use crate::stats::{Block, Counter};
 use crate::units::clock::Clock;
 use crate::wire::handshake::{HandshakeError, Options};
@@ -25,6 +26,9 @@ use tokio::time::{Interval, MissedTickBehavior};
 /// How often the server is asked whether it still tracks (R9).
 const INFO_EVERY: Duration = Duration::from_secs(30);
 
+/// Time between barrier rounds where no rule promises a bound.
+const ROUND_DEFAULT: Duration = Duration::from_millis(250);
+
 /// Pause before tracking is asked for again where the server refuses it.
 const REFUSED_PAUSE: Duration = Duration::from_secs(30);
 
@@ -35,21 +39,42 @@ pub struct Tracking {
     pub cache: Arc<Cache>,
     /// Where it connects.
     pub dialer: Arc<Dialer>,
-    /// Stands before every key upstream.
-    pub prefix: Prefix,
-    /// Prefixes to be told of; empty = everything.
-    pub tracked: Vec<Vec<u8>>,
-    /// Time between barrier rounds: the smallest `max_staleness` / 4.
-    pub round_every: Duration,
-    /// Silence after which the link is given up. Hits have stopped long before, when their lease
-    /// ended; a server that was only paused is not punished by a cold cache.
-    pub silence_max: Duration,
+    /// Which keys it is to hear of, and how they are named upstream.
+    pub snapshots: Arc<Snapshots>,
     /// Time.
     pub clock: Clock,
     /// Shared state.
     pub live: Arc<Live>,
     /// This thread's counters.
     pub block: Arc<Block>,
+}
+
+/// What one connection is for.
+#[derive(Debug)]
+struct Plan {
+    /// Stands before every key upstream.
+    prefix: Prefix,
+    /// Prefixes to be told of; empty = everything.
+    tracked: Vec<Vec<u8>>,
+    /// Time between barrier rounds: the smallest `max_staleness` / 4.
+    round_every: Duration,
+    /// Silence after which the link is given up. Hits have stopped long before, when their lease
+    /// ended; a server that was only paused is not punished by a cold cache.
+    silence_max: Duration,
+}
+
+impl Plan {
+    /// `None` if no rule needs a tracking link.
+    fn of(snapshot: &Snapshot) -> Option<Self> {
+        // Where nothing is coherent, the rounds only prove that the link lives.
+        let staleness = snapshot.min_staleness.unwrap_or(ROUND_DEFAULT * 4);
+        Some(Self {
+            prefix: snapshot.prefix.clone(),
+            tracked: snapshot.tracked.clone()?,
+            round_every: staleness / 4,
+            silence_max: staleness.max(snapshot.limits.read_timeout),
+        })
+    }
 }
 
 /// What the log was told last.
@@ -96,31 +121,57 @@ impl Story {
 }
 
 impl Tracking {
-    /// Keeps the link open for as long as the process lives.
+    /// Keeps the link open for as long as the process lives, for each snapshot a new one.
     pub async fn run(self) {
         let mut story = Story::new();
+        let mut snapshot = self.snapshots.newest();
+        loop {
+            // What this snapshot's requests bring is not stored before a link of its own is up.
+            self.snapshots.note_tracking(snapshot.number);
+            let newer = self.snapshots.newer(snapshot.number);
+            snapshot = match Plan::of(&snapshot) {
+                None => newer.await,
+                Some(plan) => tokio::select! { biased;
+                    newer = newer => newer,
+                    never = self.keep(&plan, &mut story) => match never {},
+                },
+            };
+            self.put_down();
+        }
+    }
+
+    /// Keeps one snapshot's link open.
+    async fn keep(&self, plan: &Plan, story: &mut Story) -> std::convert::Infallible {
         loop {
             self.live.until_caching().await;
-            let error = match self.session(&mut story).await {
+            let error = match self.session(plan, story).await {
                 Ok(never) => match never {},
                 Err(error) => error,
             };
-            self.lost(&error, &mut story);
+            self.lost(&error, story);
             tokio::time::sleep(story.pause(&error)).await;
         }
     }
 
+    /// There is no link, and what it guarded is dead. True if there was one.
+    fn put_down(&self) -> bool {
+        self.live.set_tracking_on(false);
+        let was_up = self.cache.tracking().is_up();
+        if was_up {
+            self.cache.tracking_lost();
+        }
+        was_up
+    }
+
     /// The connection is over, or there was none: what it guarded is dead.
     fn lost(&self, error: &anyhow::Error, story: &mut Story) {
-        self.live.set_tracking_on(false);
         // A server that refuses, or is not what it should be, is there.
         let is_there = error.is::<Doubt>()
             || error.downcast_ref::<OpenError>().is_some_and(OpenError::is_refusal);
         if !is_there {
             self.live.set_upstream_up(false);
         }
-        if self.cache.tracking().is_up() {
-            self.cache.tracking_lost();
+        if self.put_down() {
             self.block.add(Counter::InvalidationsReconnect, 1);
             self.block.add(Counter::FlushesReconnect, 1);
         }
@@ -142,14 +193,18 @@ impl Tracking {
     }
 
     /// One connection, from its handshake to its end.
-    async fn session(&self, story: &mut Story) -> anyhow::Result<std::convert::Infallible> {
+    async fn session(
+        &self,
+        plan: &Plan,
+        story: &mut Story,
+    ) -> anyhow::Result<std::convert::Infallible> {
         let options = Options {
             proto: Proto::Resp3,
             username: self.dialer.username(),
             password: self.dialer.password(),
             database: 0,
             name: Some(&self.dialer.name),
-            tracking: Some(&self.tracked),
+            tracking: Some(&plan.tracked),
             asks_id: false,
         };
         let Opened { mut stream, server, .. } = self.dialer.open(&options).await?;
@@ -158,16 +213,17 @@ impl Tracking {
         }
         self.live.set_tracking_on(true);
         self.live.set_upstream_up(true);
-        self.listen(&mut stream, story).await
+        self.listen(&mut stream, plan, story).await
     }
 
     async fn listen(
         &self,
         stream: &mut Stream,
+        plan: &Plan,
         story: &mut Story,
     ) -> anyhow::Result<std::convert::Infallible> {
         let mut listener = Listener::default();
-        let mut rounds = ticks(self.round_every);
+        let mut rounds = ticks(plan.round_every);
         let mut infos = ticks(INFO_EVERY);
         let mut input = BytesMut::with_capacity(64 * 1024);
         let mut out = BytesMut::new();
@@ -187,7 +243,7 @@ impl Tracking {
                         anyhow::bail!("the server closed the connection");
                     }
                     (heard_at, was_silent) = (self.clock.now(), false);
-                    listener.feed(&input, heard_at, &self.cache, &self.prefix, &self.block)?;
+                    listener.feed(&input, heard_at, &self.cache, &plan.prefix, &self.block)?;
                     input.clear();
                     self.heard(&listener, story);
                     // Under a flood of pushes there is always something to read: what is due is
@@ -195,9 +251,9 @@ impl Tracking {
                     (listener.is_eager() || is_due(&mut rounds).await, is_due(&mut infos).await)
                 }
                 _ = rounds.tick() => {
-                    let is_silent = self.clock.now().since(heard_at) > self.silence_max;
+                    let is_silent = self.clock.now().since(heard_at) > plan.silence_max;
                     if is_silent && was_silent {
-                        anyhow::bail!("no answer for {:?}", self.silence_max);
+                        anyhow::bail!("no answer for {:?}", plan.silence_max);
                     }
                     was_silent = is_silent;
                     (true, false)

@@ -31,7 +31,12 @@ use crate::stats::{NAMESPACES_MAX, OTHER, Stats};
 const COMMANDS_MAX: usize = 255;
 
 /// The values of `nearside_mode_info`.
-const MODES: [&str; 2] = ["cache", "bypass"];
+const MODES: [&str; 3] = ["cache", "observe", "bypass"];
+
+const KEY_VERSION: Family = Family {
+    name: "nearside_key_version_info",
+    help: "Always 1; the key version prefix in force.",
+};
 
 /// Counted by the store itself.
 const EVICTED: Family = Family {
@@ -61,8 +66,6 @@ pub type Source<T> = Box<dyn Fn() -> T + Send + Sync>;
 pub struct Identity {
     /// The upstream node as `host:port` or `embedded`; without user and password.
     pub upstream: String,
-    /// The key version in force, empty for none.
-    pub key_version: String,
     /// Worker threads.
     pub workers: usize,
 }
@@ -110,8 +113,10 @@ pub struct Sources {
     pub channel_up: Option<Source<bool>>,
     /// Whether the upstream node is usable.
     pub upstream_up: Source<bool>,
-    /// The mode in force: `cache` or `bypass`.
+    /// The mode in force: one of [`MODES`].
     pub mode: Source<&'static str>,
+    /// The key version in force, empty for none.
+    pub key_version: Source<String>,
 }
 
 impl fmt::Debug for Sources {
@@ -153,6 +158,7 @@ impl Metrics {
         let mut out = text::sorted(&self.handle.render());
         self.durations(&mut out);
         self.pipelines(&mut out);
+        self.key_version(&mut out);
         process::write(&mut out);
         out
     }
@@ -167,6 +173,13 @@ impl Metrics {
             let seconds = Duration::from_nanos(snapshot.sum()).as_secs_f64();
             text::histogram(out, DURATION.name, &labels, &buckets, (seconds, snapshot.count()));
         }
+    }
+
+    /// Written here because the recorder would keep a series for every version there ever was.
+    fn key_version(&self, out: &mut String) {
+        text::family(out, KEY_VERSION, "gauge");
+        let version = (self.sources.key_version)();
+        text::line(out, &format!("{}{{version=\"{version}\"}} 1", KEY_VERSION.name));
     }
 
     fn pipelines(&self, out: &mut String) {
@@ -406,7 +419,7 @@ impl Figures {
         if let (Some(gauges), Some(source)) = (&self.tracking, &sources.tracking) {
             let tracking = source();
             // Nobody wants it in bypass: no alert should ring.
-            let is_wanted = tracking.up || in_force != MODES[1];
+            let is_wanted = tracking.up || in_force != MODES[2];
             gauges.up.set(if is_wanted { f64::from(tracking.up) } else { f64::NAN });
             // Never synced is infinitely long ago; a round that never was has no length.
             gauges
@@ -451,9 +464,6 @@ fn constants(registrar: &Registrar, me: &Identity) {
     ];
     let help = "Always 1; build identity in labels.";
     registrar.figure("nearside_build_info", help, build).set(1.0);
-    let version = &[("version", me.key_version.as_str())];
-    let help = "Always 1; the key version prefix in force.";
-    registrar.figure("nearside_key_version_info", help, version).set(1.0);
     let workers = registrar.figure("nearside_runtime_workers", "Runtime worker threads.", &[]);
     workers.set(float(me.workers as u64));
 }

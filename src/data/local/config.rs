@@ -42,15 +42,17 @@ fn starts_with_prefix(name: &[u8]) -> bool {
 }
 
 fn own_settings(shared: &Shared) -> impl Iterator<Item = (String, String)> {
-    let settings = shared.ledger.profile.settings.iter();
-    settings.map(|(name, value)| (format!("{PREFIX}{name}"), value.clone()))
+    let snapshot = shared.snapshots.newest();
+    let named = |(name, value): &(&str, String)| (format!("{PREFIX}{name}"), value.clone());
+    snapshot.shown.iter().map(named).collect::<Vec<_>>().into_iter()
 }
 
 /// Redis' settings that are nearside's to tell.
 fn adopted(shared: &Shared) -> [(&'static str, String); 3] {
+    let limits = &shared.snapshots.newest().limits;
     [
-        ("maxclients", shared.limits.clients_max.to_string()),
-        ("timeout", shared.limits.idle_timeout.as_secs().to_string()),
+        ("maxclients", limits.clients_max.to_string()),
+        ("timeout", limits.idle_timeout.as_secs().to_string()),
         ("port", shared.ledger.profile.port.to_string()),
     ]
 }

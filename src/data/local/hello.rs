@@ -23,7 +23,7 @@ select the RESP protocol version at the same time";
 pub fn auth(session: &mut Session, request: &Request<'_>, batch: &Batch<'_>) {
     let user = if request.len() == 3 { request.arg(1) } else { b"default" };
     match request.len() {
-        2 if batch.shared.limits.password.is_none() => session.error(NO_PASSWORD),
+        2 if batch.snapshot.limits.password.is_none() => session.error(NO_PASSWORD),
         2 | 3 => {
             let password = request.arg(request.len() - 1);
             if log_in(session, user, password, batch) {
@@ -36,7 +36,7 @@ pub fn auth(session: &mut Session, request: &Request<'_>, batch: &Batch<'_>) {
 
 /// Checks a password; if it is wrong, the error has been written.
 fn log_in(session: &mut Session, user: &[u8], password: &[u8], batch: &Batch<'_>) -> bool {
-    let expected = batch.shared.limits.password.as_deref();
+    let expected = batch.snapshot.limits.password.as_deref();
     let is_right = user == b"default"
         && expected.is_none_or(|expected| is_equal_in_constant_time(expected, password));
     if is_right {

@@ -194,7 +194,13 @@ fn own(shared: &Shared) -> Own {
         ("Server", format!("proxy_instance:{}", profile.instance)),
     ];
     if shared.live.is_tracking_on() {
-        own.less.push(("tracking_total_prefixes", profile.tracked_prefixes));
+        // One link that asks for all keys has a prefix, too: the empty one.
+        let snapshot = shared.snapshots.newest();
+        let tracked = snapshot.tracked.as_ref();
+        own.less.push((
+            "tracking_total_prefixes",
+            tracked.map_or(0, |tracked| tracked.len().max(1) as u64),
+        ));
     }
     own.lines = figures(shared, &totals);
     own
@@ -216,7 +222,7 @@ fn figures(shared: &Shared, totals: &Totals) -> Vec<(&'static str, String)> {
         ("uptime_in_seconds", number(uptime)),
         ("uptime_in_days", number(uptime / 86_400)),
         ("connected_clients", clients.len().to_string()),
-        ("maxclients", shared.limits.clients_max.to_string()),
+        ("maxclients", shared.snapshots.newest().limits.clients_max.to_string()),
         ("tracking_clients", clients.count(Mark::Tracking).to_string()),
         ("pubsub_clients", clients.count(Mark::Subscriber).to_string()),
         (
@@ -316,13 +322,14 @@ fn append_own(text: &mut String, wanted: &Wanted, shared: &Shared) {
 }
 
 fn proxy(shared: &Shared) -> String {
+    let snapshot = shared.snapshots.newest();
     let mut body = format!(
         "proxy_version:{}\r\nproxy_mode:{}\r\nproxy_key_version:{}\r\nproxy_key_prefix:{}\r\n\
          proxy_connected_clients:{}\r\nproxy_draining:{}\r\n",
         env!("CARGO_PKG_VERSION"),
         shared.live.mode().as_str(),
-        shared.ledger.profile.key_version,
-        String::from_utf8_lossy(shared.prefix.as_bytes()),
+        snapshot.version,
+        String::from_utf8_lossy(snapshot.prefix.as_bytes()),
         shared.registry.len(),
         u8::from(shared.live.is_draining()),
     );
@@ -381,7 +388,7 @@ fn proxy_upstreams(shared: &Shared) -> String {
     let role = live.identity().map_or_else(|| "unknown".to_owned(), |identity| identity.role);
     let errors = totals.sum(&[Counter::UpstreamTimeout, Counter::UpstreamDisconnected]);
     let latency = shared.ledger.stats().latency_of(&[Outcome::Miss, Outcome::Bypass]);
-    let is_wanted = shared.ledger.profile.is_tracking && live.mode() == Mode::Cache;
+    let is_wanted = shared.snapshots.newest().tracked.is_some() && live.mode() != Mode::Bypass;
     let tracking = match (is_wanted, shared.cache.tracking().is_up()) {
         (_, true) => "up",
         (true, false) => "down",

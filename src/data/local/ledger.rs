@@ -14,16 +14,8 @@ use std::sync::Arc;
 pub struct Profile {
     /// `instance`.
     pub instance: String,
-    /// `keys.version`.
-    pub key_version: String,
     /// The first TCP port that clients come to; 0 = none.
     pub port: u16,
-    /// True if there is a tracking link.
-    pub is_tracking: bool,
-    /// Prefixes that it asks for.
-    pub tracked_prefixes: u64,
-    /// The settings in force: name and value, without secrets.
-    pub settings: Vec<(&'static str, String)>,
 }
 
 /// See the module.

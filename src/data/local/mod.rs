@@ -267,8 +267,8 @@ fn use_link(
 
 fn reset(session: &mut Session, spec: &'static Spec, batch: &mut Batch<'_>) {
     let is_theirs = pinned::end(session, spec, batch);
-    use_link(session, spec, batch.shared.limits.database, Proto::Resp2, batch);
-    session.is_authenticated = batch.shared.limits.password.is_none();
+    use_link(session, spec, batch.snapshot.limits.database, Proto::Resp2, batch);
+    session.is_authenticated = batch.snapshot.limits.password.is_none();
     session.client.names.lock().name.clear();
     session.client.mark(Mark::NoTouch, false);
     session.set_replies(match session.replies() {

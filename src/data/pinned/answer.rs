@@ -10,6 +10,7 @@ use crate::data::upstream::{ClientId, Kind, Pipeline, Place, Queued, Ticket, Tra
 use crate::stats::{Gauge, Outcome};
 use crate::wire::{reply, write};
 use bytes::{Bytes, BytesMut};
+use std::rc::Rc;
 use std::sync::atomic::Ordering;
 
 /// Takes the answer to the front ticket, which is of an own link's kind.
@@ -63,7 +64,8 @@ fn step(link: &mut Pipeline, frame: &Frame<'_>, desk: &mut Desk<'_>) -> Result<(
         Step::Redirection if !is_error => {
             let redirect = redirect_of(client, desk);
             let mut text = BytesMut::new();
-            tracking::translate(frame.bytes(), &desk.shared.prefix, redirect, &mut text);
+            let prefix = &link.snapshot_of_front().prefix;
+            tracking::translate(frame.bytes(), prefix, redirect, &mut text);
             deliver(link, &text, desk);
         }
         step => {
@@ -254,7 +256,7 @@ fn executed(
     frame: &Frame<'_>,
     desk: &Desk<'_>,
 ) -> Option<Bytes> {
-    let prefix = &desk.shared.prefix;
+    let prefix = &link.snapshot_of_front().prefix;
     let is_touched = |queued: &Queued| {
         matches!(queued.place, Place::Ours(_) | Place::Edited(_))
             || (!prefix.is_empty() && queued.spec.reply != ReplyRule::AsIs)
@@ -299,13 +301,14 @@ fn confirmed(link: &mut Pipeline, frame: &Frame<'_>, desk: &mut Desk<'_>) -> Res
     if let Some(pin) = &mut link.pin {
         subscribe::note(sort, frame.bytes(), pin);
     }
+    let snapshot = Rc::clone(link.snapshot_of_front());
     let Some(Ticket { kind: Kind::Own(step), .. }) = link.front() else {
         return Err(Fault::Stray);
     };
     let Step::Subscribe(confirmations) = &mut **step else {
         return Err(Fault::Stray);
     };
-    subscribe::confirm(frame.bytes(), &desk.shared.prefix, &mut confirmations.text);
+    subscribe::confirm(frame.bytes(), &snapshot.prefix, &mut confirmations.text);
     confirmations.left = confirmations.left.saturating_sub(1);
     if confirmations.left == 0 {
         let text = std::mem::take(&mut confirmations.text);

@@ -229,7 +229,7 @@ pub fn dispatch(
         }
     } else if reads_upstream
         && spec.cacheable()
-        && !matches!(batch.shared.limits.policy.route(spec), Route::Refuse(_))
+        && !matches!(batch.snapshot.limits.policy.route(spec), Route::Refuse(_))
         && spec.accepts(request.len())
     {
         // A read after WATCH from the cache could be older than what WATCH guards (R6); the
@@ -321,7 +321,7 @@ fn with_pin<T: Default>(
 fn take_link(session: &mut Session, batch: &mut Batch<'_>) -> bool {
     let is_taken = try_link(session, batch);
     if !is_taken {
-        let most = batch.shared.limits.dedicated_max;
+        let most = batch.snapshot.limits.dedicated_max;
         batch.block.add(Counter::RejectedDedicatedMax, 1);
         let text = format!(
             "ERR proxy: all {most} dedicated upstream connections are in use \
@@ -335,7 +335,7 @@ fn take_link(session: &mut Session, batch: &mut Batch<'_>) -> bool {
 /// Takes a link for this session, of which nothing is out, if one may be had.
 fn try_link(session: &mut Session, batch: &mut Batch<'_>) -> bool {
     let shared = batch.shared;
-    let most = shared.limits.dedicated_max;
+    let most = batch.snapshot.limits.dedicated_max;
     let may_add = || {
         let add = |count: usize| (count < most).then_some(count + 1);
         shared.dedicated.fetch_update(Ordering::Relaxed, Ordering::Relaxed, add).is_ok()

@@ -9,6 +9,7 @@ use crate::keys::Prefix;
 use crate::wire::write::Proto;
 use crate::wire::{reply, write};
 use bytes::BytesMut;
+use std::rc::Rc;
 
 /// A message of this channel lists invalidated keys (CLIENT TRACKING REDIRECT of RESP2).
 const INVALIDATE: &[u8] = b"__redis__:invalidate";
@@ -34,7 +35,7 @@ pub fn take(link: &mut Pipeline, frame: &[u8], desk: &mut Desk<'_>) -> bool {
     let client = pin.client;
     let mut out = std::mem::take(desk.scratch);
     let is_notice = if is_line {
-        monitored(frame, &desk.shared.prefix, &mut out);
+        monitored(frame, &link.snapshot().prefix, &mut out);
         true
     } else {
         word(link, frame, desk, &mut out)
@@ -49,14 +50,15 @@ pub fn take(link: &mut Pipeline, frame: &[u8], desk: &mut Desk<'_>) -> bool {
 
 /// By its first word.
 fn word(link: &mut Pipeline, frame: &[u8], desk: &mut Desk<'_>, out: &mut BytesMut) -> bool {
-    let shared = desk.shared;
-    let prefix = &shared.prefix;
+    // What comes unasked is of the present.
+    let snapshot = Rc::clone(link.snapshot());
+    let prefix = &snapshot.prefix;
     let mut elements = reply::elements(frame);
     let word = elements.next().and_then(reply::bulk).unwrap_or_default();
     let channel = elements.next().and_then(reply::bulk);
     match word {
-        b"invalidate" => invalidated(frame, 1, desk, out),
-        b"message" if channel == Some(INVALIDATE) => invalidated(frame, 2, desk, out),
+        b"invalidate" => invalidated(frame, 1, prefix, desk, out),
+        b"message" if channel == Some(INVALIDATE) => invalidated(frame, 2, prefix, desk, out),
         b"message" | b"pmessage" | b"smessage" => {
             if prefix.is_empty() {
                 out.extend_from_slice(frame);
@@ -97,8 +99,8 @@ fn word(link: &mut Pipeline, frame: &[u8], desk: &mut Desk<'_>, out: &mut BytesM
 
 /// The client hears of changed keys; nearside's own cache has forgotten them by then (R2), so that
 /// what the client reads next is no older.
-fn invalidated(frame: &[u8], place: usize, desk: &Desk<'_>, out: &mut BytesMut) {
-    let (cache, prefix) = (&desk.shared.cache, &desk.shared.prefix);
+fn invalidated(frame: &[u8], place: usize, prefix: &Prefix, desk: &Desk<'_>, out: &mut BytesMut) {
+    let cache = &desk.shared.cache;
     let Some(list) = reply::elements(frame).nth(place) else {
         return;
     };

@@ -46,7 +46,7 @@ pub fn ask(
     let named = u32::try_from(request.len() - 1).unwrap_or(u32::MAX);
     let left = if named > 0 { named } else { subscribed.max(1) };
     let kind = Kind::Own(Box::new(Step::Subscribe(Confirmations { left, text: BytesMut::new() })));
-    let prefix = &batch.shared.prefix;
+    let prefix = &batch.snapshot.prefix;
     if prefix.is_empty() {
         forward::command_as(session, spec, request, kind, batch);
     } else {

@@ -87,7 +87,7 @@ pub fn ask(
 
 #[cold]
 fn track(session: &mut Session, spec: &'static Spec, request: &Request<'_>, batch: &mut Batch<'_>) {
-    let prefix = &batch.shared.prefix;
+    let prefix = &batch.snapshot.prefix;
     let (mut words, mut is_broadcast, mut has_prefix) = (Vec::new(), false, false);
     session.client.state.redirect.store(0, Ordering::Relaxed);
     let mut at = 0;

@@ -69,7 +69,7 @@ pub fn inside(
         return Flow::Next;
     }
     // A transaction that was begun may always be ended.
-    if let Route::Refuse(why) = batch.shared.limits.policy.route(spec)
+    if let Route::Refuse(why) = batch.snapshot.limits.policy.route(spec)
         && !matches!(spec.name, "exec" | "discard")
     {
         refuse(session, spec, why, batch);
@@ -134,7 +134,7 @@ fn by_route(
     request: &Request<'_>,
     batch: &mut Batch<'_>,
 ) {
-    let policy = &batch.shared.limits.policy;
+    let policy = &batch.snapshot.limits.policy;
     match spec.disposition(policy, request.len(), |index| request.arg(index)) {
         Disposition::Local => place_own(session, spec, request, batch),
         Disposition::Edited => edited(session, spec, request, batch),

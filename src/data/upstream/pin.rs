@@ -138,6 +138,11 @@ impl Pin {
             || self.has_fieldsets)
     }
 
+    /// True while the server remembers keys of its client by their name.
+    pub const fn holds_keys(&self) -> bool {
+        self.transaction.is_some() || self.is_watching
+    }
+
     /// True while it is subscribed to anything.
     pub const fn is_subscribed(&self) -> bool {
         self.channels > 0 || self.patterns > 0 || self.shard_channels > 0

@@ -268,7 +268,7 @@ impl Worker {
 
     /// Fails the requests that have waited long enough for a link.
     pub fn fail_waiting(&self, index: usize) {
-        let wait = self.shared.limits.reconnect_wait;
+        let wait = self.snapshot().limits.reconnect_wait;
         let now = self.shared.clock.now();
         let limit = u64::try_from(wait.as_nanos()).unwrap_or(u64::MAX);
         self.with_desk(index, |link, desk| {
@@ -289,7 +289,7 @@ impl Worker {
     /// True if the oldest request has waited longer than its timeout.
     pub fn is_overdue(&self, index: usize) -> bool {
         let now = self.shared.clock.now();
-        let limits = &self.shared.limits;
+        let limits = &self.snapshot().limits;
         self.with_link(index, |link| {
             // What may block takes the time that it was given.
             let is_patient = link.is_blocked();
@@ -371,7 +371,7 @@ impl Worker {
         let State { clients, links, .. } = &mut *state;
         for (db, ticket) in moved {
             if !matches!(ticket.kind, Kind::Exec(_)) {
-                walk::enter(links.at(db, proto), ticket, &self.shared.prefix, now);
+                walk::enter(links.at(db, proto), ticket, now);
                 continue;
             }
             let own = clients.session(ticket.owner.client).and_then(|client| client.own.as_ref());
@@ -395,13 +395,13 @@ impl Worker {
         run: impl FnOnce(&mut Pipeline, &mut Desk<'_>) -> T,
     ) -> Option<T> {
         let mut state = self.state.borrow_mut();
-        let State { clients, links, scratch, .. } = &mut *state;
+        let State { snapshot, clients, links, scratch, .. } = &mut *state;
         let link = links.get(index)?;
         let now = self.shared.clock.now();
         let (shared, block) = (&*self.shared, &*self.block);
         let mut desk = Desk { clients, shared, block, scratch, moved: Vec::new(), now };
         let result = run(link, &mut desk);
-        self.flush_touched(clients);
+        self.flush_touched(clients, snapshot);
         Some(result)
     }
 }

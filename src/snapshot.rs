@@ -1,0 +1,212 @@
+//! What a request is served under: the settings that may change while nearside runs, as one
+//! unchangeable whole. In: a new snapshot, from the control wing. Out: every worker serves under
+//! it.
+//!
+//! ```text
+//!   publish --> bells --> each worker, between two batches: adopts it --> adopted() is over
+//! ```
+//!
+//! A worker holds a copy of its own, so serving costs no lock; each link remembers under which one
+//! its requests were written, because an answer is read under that (its prefix, its rules). No
+//! request is served under two.
+
+use crate::command::{self, Policy};
+use crate::config::{OnDown, Settings, TrackingMode};
+use crate::keys::Prefix;
+use crate::rules::Rules;
+use crate::wire::request;
+use parking_lot::RwLock;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+use tokio::sync::Notify;
+
+/// Prefixes that one tracking link asks for at most; beyond it asks for the whole keyspace.
+const TRACKED_MAX: usize = 16;
+
+/// The settings that the walk needs and that may change.
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    /// Counts snapshots, from 0.
+    pub number: u64,
+    /// `keys.version`.
+    pub version: String,
+    /// Stands before every key upstream.
+    pub prefix: Prefix,
+    /// Which keys are cached, and how.
+    pub rules: Rules,
+    /// The keys whose changes the tracking link is to be told of, by what they begin with
+    /// upstream; empty = all. `None`: no rule needs a tracking link.
+    pub tracked: Option<Vec<Vec<u8>>>,
+    /// The smallest bound of staleness that a rule promises.
+    pub min_staleness: Option<Duration>,
+    /// All else that the walk needs.
+    pub limits: Limits,
+    /// Every setting: name and value, without secrets.
+    pub shown: Vec<(&'static str, String)>,
+}
+
+/// Settings as the walk uses them.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// `cache.commands`: by row index, true if its replies may be cached.
+    pub cached_commands: Box<[bool]>,
+    /// What becomes of each command.
+    pub policy: Policy,
+    /// Bounds of one request.
+    pub request: request::Limits,
+    /// `server.max_pipeline`: requests in flight per client before its socket is not read.
+    pub pipeline_max: usize,
+    /// `server.client_output_limit`: a client with more unsent bytes is closed.
+    pub output_max: usize,
+    /// `server.max_clients`.
+    pub clients_max: usize,
+    /// `server.idle_timeout`; zero = never.
+    pub idle_timeout: Duration,
+    /// `upstream.request_timeout`.
+    pub read_timeout: Duration,
+    /// `upstream.write_timeout`.
+    pub write_timeout: Duration,
+    /// `upstream.dedicated_max`: links that one client has for itself, at most.
+    pub dedicated_max: usize,
+    /// `upstream.reconnect_wait`: how long a request waits for a link.
+    pub reconnect_wait: Duration,
+    /// `upstream.on_down`.
+    pub on_down: OnDown,
+    /// `auth.password`, if clients must give one.
+    pub password: Option<Box<[u8]>>,
+    /// `upstream.database`: the database of a fresh client.
+    pub database: u32,
+}
+
+impl Snapshot {
+    /// Of these settings. Its number is given when it is published.
+    pub fn of(settings: &Settings) -> Self {
+        let rules = Rules::compile(settings);
+        Self {
+            number: 0,
+            version: settings.version.clone(),
+            prefix: settings.prefix.clone(),
+            tracked: tracked(settings, &rules),
+            min_staleness: rules.min_staleness(),
+            rules,
+            limits: Limits::of(settings),
+            shown: settings.shown(),
+        }
+    }
+}
+
+/// What is to be tracked: nothing, if that is switched off or nobody needs it. (A link that asks
+/// for no prefix would be told of every key.)
+fn tracked(settings: &Settings, rules: &Rules) -> Option<Vec<Vec<u8>>> {
+    let prefixes = rules.tracked_prefixes(TRACKED_MAX);
+    if settings.tracking == TrackingMode::Off || prefixes.is_empty() {
+        return None;
+    }
+    let prefixed = |rest: Vec<u8>| [settings.prefix.as_bytes(), &rest].concat();
+    // No prefix at all is how BCAST says "everything".
+    Some(prefixes.into_iter().map(prefixed).filter(|prefix| !prefix.is_empty()).collect())
+}
+
+impl Limits {
+    fn of(settings: &Settings) -> Self {
+        let (server, upstream) = (&settings.server, &settings.upstream);
+        Self {
+            cached_commands: command::all().iter().map(|row| settings.caches(row)).collect(),
+            policy: settings.policy(),
+            request: request::Limits {
+                args_max: server.max_args,
+                bulk_max: server.max_request_size,
+                unauthenticated: false,
+            },
+            pipeline_max: server.max_pipeline,
+            output_max: server.client_output_limit,
+            clients_max: server.max_clients,
+            idle_timeout: server.idle_timeout,
+            read_timeout: upstream.request_timeout,
+            write_timeout: upstream.write_timeout,
+            reconnect_wait: upstream.reconnect_wait,
+            dedicated_max: upstream.dedicated_max,
+            on_down: upstream.on_down,
+            password: settings
+                .password
+                .as_ref()
+                .map(|password| password.reveal().as_bytes().into()),
+            database: upstream.target.database,
+        }
+    }
+}
+
+/// The newest snapshot, and how far it has got.
+#[derive(Debug)]
+pub struct Snapshots {
+    newest: RwLock<Arc<Snapshot>>,
+    /// By worker, and last the tracking link: the number of the one that it serves under.
+    adopted: Box<[AtomicU64]>,
+    has_adopted: Notify,
+    is_published: Notify,
+}
+
+impl Snapshots {
+    /// The one that nearside starts with, for this many workers.
+    pub fn new(first: Snapshot, workers: usize) -> Self {
+        Self {
+            newest: RwLock::new(Arc::new(first)),
+            adopted: (0..=workers).map(|_| AtomicU64::new(0)).collect(),
+            has_adopted: Notify::new(),
+            is_published: Notify::new(),
+        }
+    }
+
+    /// The newest one. Whoever serves requests uses what its worker has adopted instead.
+    pub fn newest(&self) -> Arc<Snapshot> {
+        Arc::clone(&self.newest.read())
+    }
+
+    /// From now on this is the newest; answers its number. The workers are to be rung for.
+    pub fn publish(&self, mut snapshot: Snapshot) -> u64 {
+        let mut newest = self.newest.write();
+        let number = newest.number + 1;
+        snapshot.number = number;
+        *newest = Arc::new(snapshot);
+        drop(newest);
+        self.is_published.notify_waiters();
+        number
+    }
+
+    /// Waits until there is a newer one than this.
+    pub async fn newer(&self, number: u64) -> Arc<Snapshot> {
+        loop {
+            let published = self.is_published.notified();
+            let newest = self.newest();
+            if newest.number > number {
+                return newest;
+            }
+            published.await;
+        }
+    }
+
+    /// This worker serves under it from now on.
+    pub fn note(&self, worker: usize, number: u64) {
+        if let Some(adopted) = self.adopted.get(worker) {
+            adopted.store(number, Ordering::SeqCst);
+        }
+        self.has_adopted.notify_waiters();
+    }
+
+    /// The tracking link hears of its keys from now on, or of none.
+    pub fn note_tracking(&self, number: u64) {
+        self.note(self.adopted.len() - 1, number);
+    }
+
+    /// Waits until this one is what everybody goes by, or a newer.
+    pub async fn adopted(&self, number: u64) {
+        loop {
+            let adopted = self.has_adopted.notified();
+            if self.adopted.iter().all(|adopted| adopted.load(Ordering::SeqCst) >= number) {
+                return;
+            }
+            adopted.await;
+        }
+    }
+}
