@@ -1,8 +1,8 @@
 //! The admin API over real HTTP, and the list of metrics that it serves.
 //!
-//! `UPDATE=1 cargo test --test admin` writes `tests/data/metrics.txt` anew.
+//! `UPDATE=1 cargo test --test admin` writes `tests/data/metrics.txt` and `openapi.json` anew.
 
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a test")]
+#![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test")]
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -13,9 +13,8 @@ use std::time::Duration;
 use std::{env, fs};
 
 use nearside::cache::Cache;
-use nearside::control::admin::api::Api;
 use nearside::control::admin::guard::{Access, Guard, Token};
-use nearside::control::admin::{Admin, Check, Error, bind, serve};
+use nearside::control::admin::{Admin, Api, Check, Error, bind, serve};
 use nearside::control::invalidate::orders::Orders;
 use nearside::control::observe::metrics::{
     CacheFigures, Identity, Metrics, Sources, TrackingFigures,
@@ -23,6 +22,7 @@ use nearside::control::observe::metrics::{
 use nearside::control::office::Sweeper;
 use nearside::stats::{Counter, Gauge, Outcome, Stats};
 use nearside::units::clock::Clock;
+use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
@@ -430,13 +430,17 @@ async fn what_a_request_has_wrong_is_named() {
             ("{}", 422, "one of keys, namespace, pattern"),
             ("", 422, "one of keys, namespace, pattern"),
             ("{\"key\":\"a\"}", 422, "\"pointer\":\"/key\""),
-            ("{\"keys\":\"a\"}", 422, "keys is not a list of strings"),
+            ("{\"keys\":\"a\"}", 422, "keys: invalid type: string \\\"a\\\", expected a sequence"),
             ("{\"keys\":[]}", 422, "keys has 0 keys"),
             ("{\"keys\":[\"a\",7]}", 422, "\"pointer\":\"/keys/1\""),
-            ("{\"keys\":[\"a\"],\"pattern\":\"b\"}", 422, "beside another"),
+            ("{\"keys\":[\"a\"],\"pattern\":\"b\"}", 422, "only one of keys"),
             ("{\"namespace\":\"a:b\"}", 422, "holds a `:`"),
             ("{\"pattern\":\"\"}", 422, "invalid-pattern"),
-            ("{\"pattern\":\"a\",\"dry_run\":1}", 422, "dry_run is not true or false"),
+            (
+                "{\"pattern\":\"a\",\"dry_run\":1}",
+                422,
+                "dry_run: invalid type: integer `1`, expected a boolean",
+            ),
             (&long, 422, "longer than 1024 bytes"),
             (&many, 422, "keys has 10001 keys"),
         ] {
@@ -448,6 +452,97 @@ async fn what_a_request_has_wrong_is_named() {
         assert_eq!(send(address, order, &[HOST, JSON], &huge).await.0, 413);
         let (status, body) = send(address, CLEAR, &[HOST, JSON], "{\"all\":true}").await;
         assert_eq!((status, body.contains("\"pointer\":\"/all\"")), (422, true), "{body}");
+    })
+    .await;
+}
+
+/// The document of a server, and the routes that it lists: method, path, whether it needs a token.
+fn listed(document: &str) -> Vec<(String, String, bool)> {
+    let document: Value = serde_json::from_str(document).unwrap();
+    let mut routes = Vec::new();
+    for (path, item) in document["paths"].as_object().unwrap() {
+        for (method, operation) in item.as_object().unwrap() {
+            let needs_token = operation.get("security").is_some();
+            routes.push((method.to_uppercase(), path.replace("{id}", "1"), needs_token));
+        }
+    }
+    routes
+}
+
+#[tokio::test]
+async fn the_document_is_checked_in() {
+    let stats = Arc::new(Stats::new(COMMANDS.len()));
+    served(admin(&stats, Vec::new), async |address| {
+        let (head, document) = ask(address, "GET", "/openapi.json?pretty=1").await;
+        assert!(head.contains("content-type: application/json"), "{head}");
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/openapi.json");
+        if env::var_os("UPDATE").is_some() {
+            fs::write(path, &document).unwrap();
+        }
+        let checked_in = fs::read_to_string(path).unwrap_or_default();
+        assert!(
+            document == checked_in,
+            "{path} differs; UPDATE=1 writes it anew. Now:\n{document}"
+        );
+        assert!(document.contains("\"openapi\": \"3.1."), "{document}");
+
+        let (_, index) = ask(address, "GET", "/").await;
+        for (_, path, _) in listed(&document) {
+            let written = path.replace("/1", "/{id}");
+            assert!(index.lines().any(|line| line == path || line == written), "{path}: {index}");
+        }
+    })
+    .await;
+}
+
+/// No handler can forget to ask the guard: this asks all of them.
+#[tokio::test]
+async fn every_route_of_the_api_has_a_guard() {
+    let stats = Arc::new(Stats::new(COMMANDS.len()));
+    let (operator, viewer) = ("o".repeat(32), "v".repeat(32));
+    let access = Access {
+        operator: Some(Token::new(&operator)),
+        viewer: Some(Token::new(&viewer)),
+        hosts: vec!["127.0.0.1".to_owned()],
+    };
+    let guard = Guard::new(access, Clock::system());
+    let metrics = Arc::new(metrics(&stats));
+    let admin = Admin::new(metrics, "/metrics", Vec::new, guard, api(&stats)).unwrap();
+    served(admin, async |address| {
+        let (_, document) = ask(address, "GET", "/openapi.json").await;
+        for (method, path, needs_token) in listed(&document) {
+            assert_eq!(needs_token, path.starts_with("/api/"), "{method} {path}");
+            let route = format!("{method} {path}");
+            let (status, body) = send(address, &route, &[HOST, JSON], "not JSON").await;
+            assert_eq!(status == 401, needs_token, "{route}: {status} {body}");
+            if needs_token {
+                let (status, body) = send(address, &route, &["Host: evil", JSON], "").await;
+                assert_eq!(status, 421, "{route}: {body}");
+            }
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_request_has_a_number() {
+    let stats = Arc::new(Stats::new(COMMANDS.len()));
+    served(admin(&stats, Vec::new), async |address| {
+        let number = |head: &str| {
+            let line = head.lines().find_map(|line| line.strip_prefix("x-request-id: "));
+            line.unwrap_or_else(|| panic!("none in {head}")).to_owned()
+        };
+        let (one, _) = ask(address, "GET", "/livez").await;
+        let (two, body) = ask(address, "GET", "/nothing").await;
+        assert_ne!(number(&one), number(&two));
+        let told = format!("\"request_id\":\"{}\"", number(&two));
+        assert!(body.contains(&told), "{body}");
+        let given = "X-Request-Id: gateway-7";
+        let (_, body) = send(address, "GET /nothing", &[HOST, given], "").await;
+        assert!(body.contains("\"request_id\":\"gateway-7\""), "{body}");
+        let long = format!("X-Request-Id: {}", "7".repeat(129));
+        let (_, body) = send(address, "GET /nothing", &[HOST, &long], "").await;
+        assert!(!body.contains("777"), "{body}");
     })
     .await;
 }

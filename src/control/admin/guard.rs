@@ -106,20 +106,25 @@ impl Guard {
     }
 
     /// Whether this request may be answered.
-    pub fn judge(&self, method: &Method, headers: &HeaderMap, from: IpAddr) -> Result<(), Denied> {
+    /// `wanted` is what the route needs.
+    pub fn judge(
+        &self,
+        method: &Method,
+        headers: &HeaderMap,
+        from: IpAddr,
+        wanted: Role,
+    ) -> Result<(), Denied> {
         if !self.is_our_host(headers) {
             return Err(Denied::Host);
         }
         if is_cross_site(headers) {
             return Err(Denied::CrossSite);
         }
-        let changes = !matches!(*method, Method::GET | Method::HEAD);
-        let wanted = if changes { Role::Operator } else { Role::Viewer };
         if self.role(headers, from)? < wanted {
             return Err(Denied::Forbidden);
         }
-        // DELETE has no body.
-        if changes && *method != Method::DELETE && !is_json(headers) {
+        let has_body = !matches!(*method, Method::GET | Method::HEAD | Method::DELETE);
+        if has_body && !is_json(headers) {
             return Err(Denied::MediaType);
         }
         Ok(())

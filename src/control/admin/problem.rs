@@ -1,14 +1,18 @@
 //! Errors of the admin API, as RFC 9457 writes them: `application/problem+json`.
 //!
-//! In: what went wrong, in words. Out: a response.
+//! In: what went wrong, in words. Out: a response whose body [`super::door`] writes, where the path
+//! and the number of the request are known; and what the document says of such responses.
 
+use axum::http::header::WWW_AUTHENTICATE;
 use axum::http::{HeaderValue, StatusCode};
-use axum::response::Response;
-use serde_json::json;
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+use std::collections::BTreeMap;
+use utoipa::openapi::response::{Response as Documented, ResponseBuilder};
+use utoipa::openapi::{Content, Ref, RefOr};
+use utoipa::{IntoResponses, ToSchema};
 
-use super::answer;
-
-const PROBLEM: HeaderValue = HeaderValue::from_static("application/problem+json");
+use super::door::Draft;
 
 /// The kinds of problems: the end of their type, title, status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,6 +29,7 @@ pub(super) enum Kind {
     InvalidRequest,
     InvalidPattern,
     TooManyRequests,
+    Internal,
 }
 
 impl Kind {
@@ -58,9 +63,24 @@ impl Kind {
             Self::TooManyRequests => {
                 ("too-many-requests", "Too many requests", StatusCode::TOO_MANY_REQUESTS)
             }
+            Self::Internal => ("internal", "Internal error", StatusCode::INTERNAL_SERVER_ERROR),
         }
     }
+
+    /// What the document says of some of them.
+    fn documented(kinds: &[Self]) -> BTreeMap<String, RefOr<Documented>> {
+        let one = |kind: &Self| {
+            let (_, title, status) = kind.row();
+            let content = Content::new(Some(Ref::from_schema_name("Problem")));
+            let told = ResponseBuilder::new().description(title).content(MEDIA_TYPE, content);
+            (status.as_str().to_owned(), told.build().into())
+        };
+        kinds.iter().map(one).collect()
+    }
 }
+
+/// What a problem is sent as.
+const MEDIA_TYPE: &str = "application/problem+json";
 
 /// What went wrong.
 #[derive(Clone, Debug)]
@@ -72,6 +92,9 @@ pub(super) struct Problem {
 }
 
 impl Problem {
+    /// The type of its body.
+    pub(super) const MEDIA_TYPE: HeaderValue = HeaderValue::from_static(MEDIA_TYPE);
+
     /// A problem, and what is special about this one.
     pub(super) fn new(kind: Kind, detail: impl Into<String>) -> Self {
         Self { kind, detail: detail.into(), pointer: None }
@@ -82,20 +105,92 @@ impl Problem {
         Self { kind, detail: detail.into(), pointer: Some(pointer.to_owned()) }
     }
 
-    /// The response to a request for `path`.
-    pub(super) fn answer(&self, path: &str) -> Response {
+    /// As it is sent in answer to this request for `path`.
+    pub(super) fn told(self, path: &str, request_id: &str) -> Told {
         let (slug, title, status) = self.kind.row();
-        let mut body = json!({
-            "type": format!("urn:nearside:problem:{slug}"),
-            "title": title,
-            "status": status.as_u16(),
-            "detail": self.detail,
-            "instance": path,
-        });
-        if let (Some(pointer), Some(members)) = (&self.pointer, body.as_object_mut()) {
-            let error = json!({ "pointer": pointer, "detail": self.detail });
-            members.insert("errors".to_owned(), json!([error]));
+        let fault = |pointer| Fault { pointer, detail: self.detail.clone() };
+        Told {
+            kind: format!("urn:nearside:problem:{slug}"),
+            title,
+            status: status.as_u16(),
+            errors: self.pointer.map(fault).into_iter().collect(),
+            detail: self.detail,
+            instance: path.to_owned(),
+            request_id: request_id.to_owned(),
         }
-        answer(status, PROBLEM, format!("{body}\n"))
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let (_, _, status) = self.kind.row();
+        let mut response = status.into_response();
+        if self.kind == Kind::Unauthorized {
+            let scheme = HeaderValue::from_static("Bearer");
+            response.headers_mut().insert(WWW_AUTHENTICATE, scheme);
+        }
+        response.extensions_mut().insert(Draft::Problem(self));
+        response
+    }
+}
+
+/// A problem, as RFC 9457 writes it.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Problem)]
+pub(super) struct Told {
+    /// `urn:nearside:problem:` and its name.
+    #[serde(rename = "type")]
+    kind: String,
+    /// Its name in words.
+    title: &'static str,
+    /// The response's status.
+    status: u16,
+    /// What is special about this one.
+    detail: String,
+    /// The path that was asked.
+    instance: String,
+    /// The members of the body that are wrong.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schema(required = false)]
+    errors: Vec<Fault>,
+    /// As in `X-Request-Id`.
+    request_id: String,
+}
+
+/// What is wrong with one member of a body.
+#[derive(Debug, Serialize, ToSchema)]
+struct Fault {
+    /// Which one: a JSON pointer.
+    pointer: String,
+    /// What.
+    detail: String,
+}
+
+/// The answers of the guard: every route behind it may give them.
+pub(super) struct Refused;
+
+impl IntoResponses for Refused {
+    fn responses() -> BTreeMap<String, RefOr<Documented>> {
+        Kind::documented(&[
+            Kind::Unauthorized,
+            Kind::Forbidden,
+            Kind::HostNotAllowed,
+            Kind::TooManyRequests,
+        ])
+    }
+}
+
+/// The answers to a body that is not what the route takes.
+pub(super) struct Unread;
+
+impl IntoResponses for Unread {
+    fn responses() -> BTreeMap<String, RefOr<Documented>> {
+        Kind::documented(&[
+            Kind::BadJson,
+            Kind::TooSlow,
+            Kind::BodyTooLarge,
+            Kind::UnsupportedMediaType,
+            Kind::InvalidRequest,
+        ])
     }
 }

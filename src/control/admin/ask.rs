@@ -1,0 +1,151 @@
+//! What a route is given of a request: who asks, and what.
+//!
+//! [`Viewer`] and [`Operator`] ask the guard: every handler behind it has one as its first
+//! argument, before anything else of the request is looked at. [`Asked`] reads the body; what is
+//! wrong with it is a problem that names the member.
+
+use axum::body::to_bytes;
+use axum::extract::{ConnectInfo, FromRequest, FromRequestParts, Request};
+use axum::http::request::Parts;
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
+use serde_path_to_error::Segment;
+use std::fmt::Write as _;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::Admin;
+use super::door::RequestId;
+use super::guard::{Denied, Role};
+use super::problem::{Kind, Problem};
+use crate::stats::Counter;
+
+/// A request's body at most, and how long it may take to come.
+const BODY_MAX: usize = 1 << 20;
+const BODY_TIME: Duration = Duration::from_secs(10);
+
+/// Somebody who may look.
+pub(super) struct Viewer;
+
+/// Somebody who may change things.
+pub(super) struct Operator {
+    from: IpAddr,
+    request_id: RequestId,
+}
+
+impl FromRequestParts<Arc<Admin>> for Viewer {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &Arc<Admin>) -> Result<Self, Problem> {
+        judge(parts, state, Role::Viewer).map(|_| Self)
+    }
+}
+
+impl FromRequestParts<Arc<Admin>> for Operator {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &Arc<Admin>) -> Result<Self, Problem> {
+        let from = judge(parts, state, Role::Operator)?;
+        let request_id = parts.extensions.get::<RequestId>();
+        let request_id = request_id.cloned().unwrap_or_else(|| RequestId("".into()));
+        Ok(Self { from, request_id })
+    }
+}
+
+fn judge(parts: &Parts, admin: &Admin, wanted: Role) -> Result<IpAddr, Problem> {
+    let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>();
+    let from = peer.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.0.ip());
+    match admin.guard.judge(&parts.method, &parts.headers, from, wanted) {
+        Ok(()) => Ok(from),
+        Err(denied) => {
+            if denied == Denied::WrongToken {
+                admin.api.orders.block.add(Counter::AuthFailuresAdmin, 1);
+                tracing::warn!(event = "auth_failed", surface = "admin", remote_addr = %from);
+            }
+            Err(refusal(denied))
+        }
+    }
+}
+
+fn refusal(denied: Denied) -> Problem {
+    let (kind, detail) = match denied {
+        Denied::Host => (Kind::HostNotAllowed, "add this Host to admin.allowed_hosts"),
+        Denied::NoToken => (Kind::Unauthorized, "send Authorization: Bearer and a token"),
+        Denied::WrongToken => (Kind::Unauthorized, "this Bearer token is not one of ours"),
+        Denied::TooMany => (Kind::TooManyRequests, "too many wrong tokens: wait a minute"),
+        Denied::Forbidden => (Kind::Forbidden, "this token may only look"),
+        Denied::CrossSite => (Kind::Forbidden, "another site's page may not ask this"),
+        Denied::MediaType => (Kind::UnsupportedMediaType, "send Content-Type: application/json"),
+    };
+    Problem::new(kind, detail)
+}
+
+impl Operator {
+    /// Leaves a line in the log: who did what to what. Keys are counted, not named: this goes
+    /// wherever logs go.
+    pub(super) fn audit(&self, action: &str, target: &str, count: Option<u64>) {
+        tracing::info!(
+            event = "admin_action",
+            action,
+            target,
+            count,
+            remote_addr = %self.from,
+            request_id = &*self.request_id.0,
+            "admin"
+        );
+    }
+}
+
+/// The body of a request, read as JSON: an object, and an empty one if there is no body.
+pub(super) struct Asked<T>(pub(super) T);
+
+impl<T: DeserializeOwned> FromRequest<Arc<Admin>> for Asked<T> {
+    type Rejection = Problem;
+
+    async fn from_request(req: Request, _: &Arc<Admin>) -> Result<Self, Problem> {
+        read(&body(req).await?).map(Self)
+    }
+}
+
+async fn body(request: Request) -> Result<Vec<u8>, Problem> {
+    let reading = to_bytes(request.into_body(), BODY_MAX);
+    match tokio::time::timeout(BODY_TIME, reading).await {
+        Ok(Ok(bytes)) => Ok(bytes.to_vec()),
+        Ok(Err(_)) => {
+            let detail = format!("the body is broken off, or longer than {BODY_MAX} bytes");
+            Err(Problem::new(Kind::BodyTooLarge, detail))
+        }
+        Err(_) => Err(Problem::new(Kind::TooSlow, format!("the body took over {BODY_TIME:?}"))),
+    }
+}
+
+fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
+    let bad = |detail: String| Problem::new(Kind::BadJson, detail);
+    let body = body.trim_ascii();
+    let value = match serde_json::from_slice(if body.is_empty() { b"null" } else { body }) {
+        Ok(Value::Null) => Value::Object(Map::new()),
+        Ok(value @ Value::Object(_)) => value,
+        Ok(_) => return Err(bad("the body is no JSON object".to_owned())),
+        Err(error) => return Err(bad(format!("the body is no JSON: {error}"))),
+    };
+    serde_path_to_error::deserialize(value).map_err(|error| {
+        let mut pointer = String::new();
+        for segment in error.path() {
+            // Writing to a string cannot fail.
+            match segment {
+                Segment::Seq { index } => write!(pointer, "/{index}").ok(),
+                Segment::Map { key } => write!(pointer, "/{}", escaped(key)).ok(),
+                Segment::Enum { .. } | Segment::Unknown => None,
+            };
+        }
+        let name = pointer.strip_prefix('/').unwrap_or("the body");
+        let detail = format!("{name}: {}", error.inner());
+        Problem::at(Kind::InvalidRequest, &pointer, detail)
+    })
+}
+
+/// A member's name as RFC 6901 writes it in a pointer.
+fn escaped(name: &str) -> String {
+    name.replace('~', "~0").replace('/', "~1")
+}

@@ -1,0 +1,135 @@
+//! Keys, namespaces and patterns that are to be forgotten.
+
+use super::Admin;
+use super::ask::{Asked, Operator};
+use super::door::Json;
+use super::problem::{Kind, Problem, Refused, Unread};
+use crate::cache::Source;
+use crate::control::invalidate::orders::{Invalid, Order};
+use axum::extract::State;
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+/// Keys of one request at most.
+const KEYS_MAX: usize = 10_000;
+
+pub(super) fn routes() -> OpenApiRouter<Arc<Admin>> {
+    OpenApiRouter::new().routes(routes!(invalidate))
+}
+
+/// What is to be forgotten: exactly one of `keys`, `namespace` and `pattern`; and how. Keys are
+/// the client's, without version.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct Invalidation {
+    /// These keys.
+    #[schema(min_items = 1, max_items = 10_000)]
+    keys: Option<Vec<String>>,
+    /// All keys that begin with this and `:`; `_root`: those without any `:`.
+    #[schema(example = "orders")]
+    namespace: Option<String>,
+    /// All keys that this glob matches, as in KEYS.
+    #[schema(example = "orders:*")]
+    pattern: Option<String>,
+    /// Only count what would be forgotten.
+    #[serde(default)]
+    dry_run: bool,
+    /// Tell no peer.
+    #[serde(default)]
+    local_only: bool,
+}
+
+/// What was forgotten.
+#[derive(Debug, Serialize, ToSchema)]
+struct Forgotten {
+    /// Keys that were meant and held.
+    matched: u64,
+    /// Keys dropped here.
+    removed: u64,
+    /// True if the peers are told.
+    published: bool,
+    /// Until all were counted; they are forgotten at once.
+    took_ms: f64,
+}
+
+/// Make nearside forget keys, a namespace, or all keys that a glob matches.
+///
+/// In force at once; the answer comes when all are counted.
+#[utoipa::path(
+    post,
+    path = "/api/v1/invalidations",
+    tag = "cache",
+    security(("token" = ["operator"])),
+    request_body = Invalidation,
+    responses((status = 200, body = Forgotten), Refused, Unread)
+)]
+async fn invalidate(
+    State(admin): State<Arc<Admin>>,
+    who: Operator,
+    Asked(asked): Asked<Invalidation>,
+) -> Result<Json<Forgotten>, Problem> {
+    let (dry_run, local_only) = (asked.dry_run, asked.local_only);
+    let order = asked.order()?;
+    let orders = &admin.api.orders;
+    let begun = orders.clock.now();
+    let (matched, removed, published) = if dry_run {
+        (orders.matched(&order).await, 0, false)
+    } else {
+        // In force, told and noted before anything is waited for: who asks may leave.
+        let done = orders.carry_out(&order, Source::Admin);
+        let published = !local_only && admin.api.tell(&order);
+        who.audit("invalidate", &target(&order), None);
+        let removed = orders.count(done).await;
+        (removed, removed, published)
+    };
+    let took_ms = orders.clock.now().since(begun).as_secs_f64() * 1e3;
+    Ok(Json(Forgotten { matched, removed, published, took_ms }))
+}
+
+/// An order in the log. Keys are not named: this goes wherever logs go.
+fn target(order: &Order) -> String {
+    match order {
+        Order::Keys(keys) => format!("{} keys", keys.len()),
+        Order::Namespace(name) => format!("namespace {}", name.escape_ascii()),
+        Order::Pattern(pattern) => format!("pattern {}", pattern.escape_ascii()),
+        Order::All => "everything".to_owned(),
+    }
+}
+
+impl Invalidation {
+    fn order(self) -> Result<Order, Problem> {
+        match (self.keys, self.namespace, self.pattern) {
+            (Some(keys), None, None) => keyed(keys),
+            (None, Some(name), None) => {
+                Order::namespace(name.as_bytes()).map_err(|invalid| wrong("namespace", invalid))
+            }
+            (None, None, Some(pattern)) => {
+                Order::pattern(pattern.as_bytes()).map_err(|invalid| wrong("pattern", invalid))
+            }
+            (None, None, None) => {
+                let detail = "the body says nothing: give one of keys, namespace, pattern";
+                Err(Problem::at(Kind::InvalidRequest, "", detail))
+            }
+            _ => {
+                let detail = "only one of keys, namespace and pattern is possible";
+                Err(Problem::at(Kind::InvalidRequest, "", detail))
+            }
+        }
+    }
+}
+
+fn keyed(keys: Vec<String>) -> Result<Order, Problem> {
+    if keys.is_empty() || keys.len() > KEYS_MAX {
+        let detail = format!("keys has {} keys, not 1 to {KEYS_MAX}", keys.len());
+        return Err(Problem::at(Kind::InvalidRequest, "/keys", detail));
+    }
+    Ok(Order::Keys(keys.into_iter().map(String::into_bytes).collect()))
+}
+
+fn wrong(name: &str, invalid: Invalid) -> Problem {
+    let kind = if name == "pattern" { Kind::InvalidPattern } else { Kind::InvalidRequest };
+    Problem::at(kind, &format!("/{name}"), format!("{name} {invalid}"))
+}

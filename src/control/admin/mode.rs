@@ -1,0 +1,111 @@
+//! The mode in force, and the kill switch.
+
+use super::Admin;
+use super::ask::{Asked, Operator, Viewer};
+use super::door::Json;
+use super::problem::{Refused, Unread};
+use crate::cache::Source;
+use crate::config;
+use crate::control::invalidate::orders::Order;
+use axum::extract::State;
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+pub(super) fn routes() -> OpenApiRouter<Arc<Admin>> {
+    OpenApiRouter::new().routes(routes!(mode, set_mode))
+}
+
+/// What is done with requests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Mode {
+    /// Hits are served from the cache.
+    Cache,
+    /// Everything is asked of upstream, and what would have been a hit is counted.
+    Observe,
+    /// A pure proxy: nothing is stored.
+    Bypass,
+}
+
+impl From<config::Mode> for Mode {
+    fn from(mode: config::Mode) -> Self {
+        match mode {
+            config::Mode::Cache => Self::Cache,
+            config::Mode::Observe => Self::Observe,
+            config::Mode::Bypass => Self::Bypass,
+        }
+    }
+}
+
+impl From<Mode> for config::Mode {
+    fn from(mode: Mode) -> Self {
+        match mode {
+            Mode::Cache => Self::Cache,
+            Mode::Observe => Self::Observe,
+            Mode::Bypass => Self::Bypass,
+        }
+    }
+}
+
+/// The mode in force.
+#[derive(Debug, Serialize, ToSchema)]
+struct InForce {
+    mode: Mode,
+}
+
+/// The mode that is wanted.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct Wanted {
+    mode: Mode,
+}
+
+/// A mode that was switched.
+#[derive(Debug, Serialize, ToSchema)]
+struct Switched {
+    /// The mode in force.
+    mode: Mode,
+    /// The one before.
+    was: Mode,
+}
+
+/// The mode in force.
+#[utoipa::path(
+    get,
+    path = "/api/v1/mode",
+    tag = "mode",
+    security(("token" = ["viewer"])),
+    responses((status = 200, body = InForce), Refused)
+)]
+async fn mode(State(admin): State<Arc<Admin>>, _: Viewer) -> Json<InForce> {
+    Json(InForce { mode: admin.api.live.mode().into() })
+}
+
+/// Switch the mode.
+///
+/// From the next request on, and with an empty cache. It lasts until the process ends.
+#[utoipa::path(
+    put,
+    path = "/api/v1/mode",
+    tag = "mode",
+    security(("token" = ["operator"])),
+    request_body = Wanted,
+    responses((status = 200, body = Switched), Refused, Unread)
+)]
+async fn set_mode(
+    State(admin): State<Arc<Admin>>,
+    who: Operator,
+    Asked(wanted): Asked<Wanted>,
+) -> Json<Switched> {
+    let mode = config::Mode::from(wanted.mode);
+    let was = admin.api.live.mode();
+    if mode != was {
+        admin.api.live.set_mode(mode);
+        admin.api.orders.carry_out(&Order::All, Source::Admin);
+        who.audit("mode", mode.as_str(), None);
+    }
+    Json(Switched { mode: wanted.mode, was: was.into() })
+}
