@@ -164,7 +164,7 @@ fn requests_in(bytes: &[u8]) -> usize {
 impl Stage {
     async fn set() -> Self {
         let flag = |key: &str, value: &str| (key.to_owned(), key.to_owned(), value.to_owned());
-        let settings = config::load(&Overrides {
+        let overrides = Overrides {
             file: Some(Path::new(env!("CARGO_MANIFEST_DIR")).join("proxy.toml")),
             environment: Vec::new(),
             flags: vec![
@@ -175,10 +175,11 @@ impl Stage {
                 // No thread may say that the link is lost: this file says that it is up.
                 flag("invalidation.tracking", "\"off\""),
             ],
-        });
+        };
+        let settings = config::load(&overrides).expect("settings").settings;
         let (clock, hands) = Clock::manual();
         hands.advance(Duration::from_secs(1));
-        let app = App::start(settings.expect("settings").settings, clock.clone()).expect("a proxy");
+        let app = App::start(settings, overrides, clock.clone()).expect("a proxy");
         let shared = Arc::clone(app.shared());
         shared.cache.tracking_up();
         shared.cache.tracking().synced(clock.now());

@@ -80,6 +80,11 @@ pub struct Limits {
 }
 
 impl Snapshot {
+    /// True if what is stored under the other one may be served under this one.
+    pub fn caches_as(&self, other: &Self) -> bool {
+        self.rules == other.rules && self.limits.cached_commands == other.limits.cached_commands
+    }
+
     /// Of these settings. Its number is given when it is published.
     pub fn of(settings: &Settings) -> Self {
         let rules = Rules::compile(settings);

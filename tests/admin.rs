@@ -13,6 +13,7 @@ use std::time::Duration;
 use std::{env, fs};
 
 use nearside::cache::Cache;
+use nearside::config::{Overrides, load};
 use nearside::control::admin::guard::{Access, Guard, Token};
 use nearside::control::admin::{Admin, Api, Check, Error, bind, serve};
 use nearside::control::invalidate::orders::Orders;
@@ -20,6 +21,8 @@ use nearside::control::observe::metrics::{
     CacheFigures, Identity, Metrics, Sources, TrackingFigures,
 };
 use nearside::control::office::Sweeper;
+use nearside::control::reload::{Parts, Reloader};
+use nearside::snapshot::{Snapshot, Snapshots};
 use nearside::stats::{Counter, Gauge, Outcome, Stats};
 use nearside::units::clock::Clock;
 use serde_json::Value;
@@ -72,7 +75,18 @@ fn api(stats: &Arc<Stats>) -> Api {
     let cache = Arc::new(Cache::new(1 << 20, 4));
     let (sweeper, block) = (Sweeper::new(Arc::clone(&cache)), stats.new_block());
     let orders = Arc::new(Orders { cache, sweeper, clock: Clock::system(), block });
-    Api { orders, peers: None, live: Arc::default() }
+    let settings = load(&Overrides::default()).unwrap().settings;
+    let parts = Parts {
+        overrides: Overrides::default(),
+        cache: Arc::clone(&orders.cache),
+        live: Arc::default(),
+        snapshots: Arc::new(Snapshots::new(Snapshot::of(&settings), 0)),
+        ring: Box::new(|| ()),
+        block: stats.new_block(),
+    };
+    let reloader = Arc::new(Reloader::new(&settings, parts));
+    let blocked_clients = Box::new(|| 0);
+    Api { orders, peers: None, live: Arc::default(), reloader, blocked_clients }
 }
 
 /// Runs `test` against a server, then stops it and waits until it has stopped.

@@ -49,7 +49,7 @@ pub(super) struct Store {
     generations: Generations,
     /// Accounted bytes.
     used: AtomicU64,
-    max: u64,
+    max: AtomicU64,
     evicted: AtomicU64,
     hand: Mutex<Place>,
 }
@@ -102,7 +102,7 @@ impl Store {
             shards: (0..SHARDS).map(|_| Shard::default()).collect(),
             generations: Generations::default(),
             used: AtomicU64::new(0),
-            max,
+            max: AtomicU64::new(max),
             evicted: AtomicU64::new(0),
             hand: Mutex::default(),
         }
@@ -254,7 +254,13 @@ impl Store {
 
     /// Accounted bytes allowed.
     pub(super) fn max(&self) -> u64 {
-        self.max
+        self.max.load(Ordering::Relaxed)
+    }
+
+    /// From now on so many bytes are allowed; what is over that leaves.
+    pub(super) fn set_max(&self, max: u64) {
+        self.max.store(max, Ordering::Relaxed);
+        self.make_room();
     }
 
     /// Keys evicted since start.
@@ -263,12 +269,12 @@ impl Store {
     }
 
     fn make_room(&self) {
-        if self.used() <= self.max {
+        if self.used() <= self.max() {
             return;
         }
         // Lock order: the hand, then one shard.
         let mut hand = self.hand.lock();
-        while self.used() > self.max {
+        while self.used() > self.max() {
             match self.shards.get(hand.shard) {
                 Some(shard) => self.evict(&mut shard.table.lock(), &mut hand),
                 None => hand.shard = 0,
@@ -278,7 +284,7 @@ impl Store {
 
     /// Moves the hand on in one shard until there is room or the shard ends.
     fn evict(&self, table: &mut Table<Entry>, hand: &mut Place) {
-        while self.used() > self.max {
+        while self.used() > self.max() {
             if hand.slot >= table.places() {
                 *hand = Place { shard: hand.shard + 1, ..Place::default() };
                 return;

@@ -64,6 +64,9 @@ struct Options {
     /// Log format: auto, text, json
     #[arg(long, global = true, value_name = "FORMAT")]
     log_format: Option<String>,
+    /// Reload when the configuration, or a file that it names, has changed
+    #[arg(long, global = true)]
+    watch_config: bool,
     /// Any key of the configuration, e.g. --set cache.ttl=30s (repeatable)
     #[arg(long, global = true, value_name = "KEY=VALUE", value_parser = key_and_value)]
     set: Vec<(String, String)>,
@@ -100,7 +103,8 @@ enum Command {
 /// Runs the program.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
-    let loaded = config::load(&overrides(&cli.options));
+    let overrides = overrides(&cli.options);
+    let loaded = config::load(&overrides);
     let command = cli.command.unwrap_or(Command::Run);
     if let Command::Remote(command) = &command {
         return remote::run(command, loaded);
@@ -110,7 +114,7 @@ pub fn main() -> ExitCode {
         Err(error) => return fail(BAD_CONFIG, &error.into()),
     };
     match command {
-        Command::Run | Command::Remote(_) => run(loaded),
+        Command::Run | Command::Remote(_) => run(loaded, overrides, cli.options.watch_config),
         Command::Validate { no_environment, deny_warnings } => {
             validate::run(&loaded, !no_environment, deny_warnings)
         }
@@ -156,7 +160,7 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
     written || as_json.is_some_and(|error| error.io_error_kind() == Some(ErrorKind::BrokenPipe))
 }
 
-fn run(loaded: Loaded) -> ExitCode {
+fn run(loaded: Loaded, overrides: Overrides, watches: bool) -> ExitCode {
     if let Err(error) = logs::init(&loaded.settings.log) {
         return fail(BAD_CONFIG, &error);
     }
@@ -166,7 +170,7 @@ fn run(loaded: Loaded) -> ExitCode {
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
-    match app::run(loaded.settings) {
+    match app::run(loaded.settings, overrides, watches) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(1, &error),
     }

@@ -61,7 +61,8 @@ pub(super) fn settings(written: &Written, notes: &mut Notes) -> Option<Settings>
     let keys = &written.keys;
     let (prefix, version) = (text(keys.prefix.as_ref()), text(keys.version.as_ref()));
     let separator = keys.separator.clone().unwrap_or_else(|| ":".to_owned());
-    let prefix = notes.take("keys", Prefix::new(&prefix, &version, &separator));
+    let key_prefix = prefix;
+    let prefix = notes.take("keys", Prefix::new(&key_prefix, &version, &separator));
     let is_prefixed = prefix.as_ref().is_some_and(|prefix| !prefix.is_empty());
     let commands = commands(&written.commands, is_prefixed, notes);
     let inherited = inherited(&written.cache, notes);
@@ -84,6 +85,8 @@ pub(super) fn settings(written: &Written, notes: &mut Notes) -> Option<Settings>
         password,
         upstream: upstream?,
         prefix: prefix?,
+        key_prefix,
+        separator,
         version,
         cache,
         rules,

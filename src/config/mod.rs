@@ -11,9 +11,11 @@ mod check;
 mod commands;
 mod load;
 mod place;
+mod reload;
 mod shown;
 pub mod written;
 
+pub use self::reload::Reloaded;
 pub use load::{ConfigError, Fault, Loaded, Overrides, Source, load};
 
 use crate::command::learned::Strangers;
@@ -159,6 +161,10 @@ pub struct Settings {
     pub upstream: Upstream,
     /// `[keys]`, joined: what stands before every key upstream.
     pub prefix: Prefix,
+    /// `keys.prefix`.
+    pub key_prefix: String,
+    /// `keys.separator`.
+    pub separator: String,
     /// `keys.version`.
     pub version: String,
     /// `[cache]`.

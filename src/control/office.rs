@@ -45,6 +45,11 @@ impl Signals {
         })
     }
 
+    /// SIGHUP, which ends nothing.
+    pub fn hangup(&self) -> std::io::Result<Signal> {
+        signal(SignalKind::hangup())
+    }
+
     /// Waits for the next one.
     pub async fn next(&mut self) -> Stop {
         tokio::select! {

@@ -198,6 +198,11 @@ impl Registry {
         self.clients.iter().filter(|client| client.has(mark)).count()
     }
 
+    /// How many wait in a command that may block.
+    pub fn blocked(&self) -> usize {
+        self.clients.iter().filter(|client| client.is_blocked.load(Ordering::Relaxed)).count()
+    }
+
     /// A client by its number, unless it was killed.
     pub fn find(&self, id: u64) -> Option<Arc<Client>> {
         let client = self.clients.get(&id)?;

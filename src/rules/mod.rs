@@ -6,7 +6,7 @@ use crate::keys::glob;
 use std::time::Duration;
 
 /// How the keys of one rule are cached. Times in nanoseconds, sizes in bytes.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rule {
     /// Its place; [`Rules::get`] finds it by this.
     pub index: u16,
@@ -43,7 +43,7 @@ impl Rule {
 }
 
 /// A pattern and its rule.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 struct Pattern {
     glob: Box<[u8]>,
     /// What every match begins with: most keys are told apart by it.
@@ -68,7 +68,7 @@ impl Pattern {
 }
 
 /// All rules, compiled.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rules {
     patterns: Vec<Pattern>,
     /// By index; the last applies where no pattern matches.

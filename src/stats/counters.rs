@@ -152,7 +152,17 @@ rows! {
         FlushesReconnect [reason = "reconnect"]
         FlushesFlushall [reason = "flushall"]
         FlushesAdmin [reason = "admin"]
+        FlushesVersion [reason = "version"]
+        FlushesConfig [reason = "config"]
         FlushesPubsub [reason = "pubsub"]
+    }
+    "config_reloads_total" "Reloads of the configuration." {
+        ReloadsOk [result = "ok"]
+        ReloadsError [result = "error"]
+    }
+    "key_version_switches_total" "Key version changes applied." {
+        SwitchesConfig [source = "config"]
+        SwitchesAdmin [source = "admin"]
     }
     "invalidation_messages_total" "Messages heard on an invalidation channel, by what they say." {
         MessagesKey [channel = "pubsub", kind = "key"]

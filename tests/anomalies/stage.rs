@@ -90,7 +90,7 @@ impl Stage {
             Overrides { file: Some(file), environment: Vec::new(), flags: flags.collect() };
         let settings = load(&overrides).unwrap().settings;
         let (clock, hands) = Clock::manual();
-        let app = App::start(settings, clock.clone()).unwrap();
+        let app = App::start(settings, overrides, clock.clone()).unwrap();
         Self {
             app,
             hands,

@@ -193,8 +193,19 @@ impl Proxy {
         proxy
     }
 
+    /// As [`Self::start`], with arguments of the command line.
+    pub(crate) fn with_arguments(upstream: &str, settings: &[&str], arguments: &[&str]) -> Self {
+        let proxy = Self::spawn(upstream, settings, arguments);
+        proxy.until_ready();
+        proxy
+    }
+
     /// One that accepts clients, whether or not it has found its upstream.
     pub(crate) fn unready(upstream: &str, settings: &[&str]) -> Self {
+        Self::spawn(upstream, settings, &[])
+    }
+
+    fn spawn(upstream: &str, settings: &[&str], arguments: &[&str]) -> Self {
         let folder = TempDir::new().unwrap();
         for _ in 0..5 {
             let (port, admin) = (free_port(), free_port());
@@ -214,6 +225,7 @@ impl Proxy {
             let mut process = Command::new(env!("CARGO_BIN_EXE_nearside"))
                 .arg("--config")
                 .arg(config)
+                .args(arguments)
                 .env_remove("RUST_LOG")
                 .current_dir(folder.path())
                 .stdout(log.try_clone().unwrap())
@@ -289,6 +301,11 @@ impl Proxy {
         let status = fs::read_to_string(format!("/proc/{}/status", self.process.id())).unwrap();
         let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
         line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 1024
+    }
+
+    /// SIGHUP.
+    pub(crate) fn hangup(&self) {
+        signal(&self.process, Signal::HUP);
     }
 
     pub(crate) fn terminate(&self) {

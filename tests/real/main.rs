@@ -11,6 +11,7 @@
 //!   tools          redis-cli's modes; what RedisInsight and redis_exporter ask
 //!   hostile        what is not RESP, or too much of it
 //!   own_links      transactions, blocking, subscriptions, tracking: the same plays on both ways
+//!   reload         key version and configuration, exchanged while clients ask
 //!   scripts        scripts and functions, with and without a version
 //!   waits          WAIT and its link; links of clients that wait for long
 //!   outage         upstream gone, frozen, or refusing; drain
@@ -35,6 +36,7 @@ mod introspection;
 mod orders;
 mod outage;
 mod own_links;
+mod reload;
 mod scripts;
 mod sweep;
 mod table;

@@ -28,6 +28,8 @@ pub(super) enum Kind {
     HostNotAllowed,
     InvalidRequest,
     InvalidPattern,
+    InvalidConfig,
+    Conflict,
     TooManyRequests,
     Internal,
 }
@@ -60,6 +62,10 @@ impl Kind {
             Self::InvalidPattern => {
                 ("invalid-pattern", "Invalid pattern", StatusCode::UNPROCESSABLE_ENTITY)
             }
+            Self::InvalidConfig => {
+                ("invalid-config", "Invalid configuration", StatusCode::UNPROCESSABLE_ENTITY)
+            }
+            Self::Conflict => ("conflict", "Conflict", StatusCode::CONFLICT),
             Self::TooManyRequests => {
                 ("too-many-requests", "Too many requests", StatusCode::TOO_MANY_REQUESTS)
             }
@@ -192,5 +198,23 @@ impl IntoResponses for Unread {
             Kind::UnsupportedMediaType,
             Kind::InvalidRequest,
         ])
+    }
+}
+
+/// The answer to what the state of things does not allow.
+pub(super) struct Conflicts;
+
+impl IntoResponses for Conflicts {
+    fn responses() -> BTreeMap<String, RefOr<Documented>> {
+        Kind::documented(&[Kind::Conflict])
+    }
+}
+
+/// The answer where the configuration is wrong.
+pub(super) struct Misconfigured;
+
+impl IntoResponses for Misconfigured {
+    fn responses() -> BTreeMap<String, RefOr<Documented>> {
+        Kind::documented(&[Kind::InvalidConfig])
     }
 }

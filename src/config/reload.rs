@@ -1,0 +1,218 @@
+//! What of new settings can take effect while nearside runs.
+//!
+//! In: the settings in force and those that were read again. Out: the settings to put in force,
+//! what they change, and what waits for a restart. Nothing is taken over by half: what is not
+//! named here waits.
+
+use crate::config::Settings;
+use crate::keys::{Invalid, Prefix};
+use crate::net::target::Password;
+use std::fmt::Debug;
+
+/// What becomes of settings that were read again.
+#[derive(Clone, Debug)]
+pub struct Reloaded {
+    /// What is to be in force.
+    pub settings: Settings,
+    /// The keys that this changes.
+    pub changed: Vec<&'static str>,
+    /// The keys that only a restart changes.
+    pub pending: Vec<&'static str>,
+}
+
+impl Settings {
+    /// These settings, and of `new` what can take effect at once.
+    pub fn reload(&self, new: &Self) -> Reloaded {
+        let mut next = self.clone();
+        next.mode = new.mode;
+        // Where keys are named at all decides what scripts and commands may do.
+        if self.key_prefix == new.key_prefix
+            && self.separator == new.separator
+            && self.prefix.is_empty() == new.prefix.is_empty()
+        {
+            next.version.clone_from(&new.version);
+            next.prefix.clone_from(&new.prefix);
+        }
+        next.password.clone_from(&new.password);
+        next.rules.clone_from(&new.rules);
+        next.default_rule.clone_from(&new.default_rule);
+        next.cache.max_memory = new.cache.max_memory;
+        next.cache.commands.clone_from(&new.cache.commands);
+        next.commands.profile = new.commands.profile;
+        next.commands.choices.clone_from(&new.commands.choices);
+        let (server, to) = (&new.server, &mut next.server);
+        to.max_clients = server.max_clients;
+        to.idle_timeout = server.idle_timeout;
+        to.max_request_size = server.max_request_size;
+        to.max_args = server.max_args;
+        to.client_output_limit = server.client_output_limit;
+        to.max_pipeline = server.max_pipeline;
+        let (upstream, to) = (&new.upstream, &mut next.upstream);
+        to.request_timeout = upstream.request_timeout;
+        to.write_timeout = upstream.write_timeout;
+        to.reconnect_wait = upstream.reconnect_wait;
+        to.dedicated_max = upstream.dedicated_max;
+        to.on_down = upstream.on_down;
+        let (changed, pending) = (differences(self, &next), differences(&next, new));
+        Reloaded { settings: next, changed, pending }
+    }
+
+    /// All that these settings are, secrets included: to be compared, and not to be shown.
+    pub fn fingerprint(&self) -> Vec<String> {
+        named(self).into_iter().map(|(_, value)| value).collect()
+    }
+
+    /// These settings under another key version.
+    pub fn with_version(&self, version: &str) -> Result<Self, Invalid> {
+        let prefix = Prefix::new(&self.key_prefix, version, &self.separator)?;
+        Ok(Self { version: version.to_owned(), prefix, ..self.clone() })
+    }
+}
+
+/// The keys in which two settings differ.
+fn differences(one: &Settings, other: &Settings) -> Vec<&'static str> {
+    let pairs = named(one).into_iter().zip(named(other));
+    pairs.filter_map(|((name, one), (_, other))| (one != other).then_some(name)).collect()
+}
+
+/// Every key by what it comes to; tables whose keys act together, as one.
+fn named(all: &Settings) -> Vec<(&'static str, String)> {
+    let mut named = of_connections(all);
+    named.extend(of_cache(all));
+    named.extend(of_office(all));
+    named
+}
+
+fn is<T: Debug>(value: &T) -> String {
+    format!("{value:?}")
+}
+
+/// Two of them differ where the passwords do.
+fn secret(password: Option<&Password>) -> String {
+    password.map(|password| password.reveal().to_owned()).unwrap_or_default()
+}
+
+fn of_connections(all: &Settings) -> Vec<(&'static str, String)> {
+    let (server, upstream) = (&all.server, &all.upstream);
+    vec![
+        ("server.listen", is(&server.listen)),
+        ("server.workers", is(&server.workers)),
+        ("server.max_clients", is(&server.max_clients)),
+        ("server.idle_timeout", is(&server.idle_timeout)),
+        ("server.tcp_keepalive", is(&server.tcp_keepalive)),
+        ("server.tcp_backlog", is(&server.tcp_backlog)),
+        ("server.max_request_size", is(&server.max_request_size)),
+        ("server.max_args", is(&server.max_args)),
+        ("server.client_output_limit", is(&server.client_output_limit)),
+        ("server.max_pipeline", is(&server.max_pipeline)),
+        ("server.unix_permissions", is(&server.unix_permissions)),
+        ("auth.password", secret(all.password.as_ref())),
+        ("upstream.url", is(&upstream.target)),
+        ("upstream.password", secret(upstream.target.password.as_ref())),
+        ("upstream.connect_timeout", is(&upstream.connect_timeout)),
+        ("upstream.request_timeout", is(&upstream.request_timeout)),
+        ("upstream.write_timeout", is(&upstream.write_timeout)),
+        ("upstream.reconnect_wait", is(&upstream.reconnect_wait)),
+        ("upstream.dedicated_max", is(&upstream.dedicated_max)),
+        ("upstream.on_down", is(&upstream.on_down)),
+        ("upstream.tls", is(&upstream.tls)),
+    ]
+}
+
+fn of_cache(all: &Settings) -> Vec<(&'static str, String)> {
+    let (cache, rule) = (&all.cache, &all.default_rule);
+    vec![
+        ("mode", is(&all.mode)),
+        ("keys.prefix", is(&all.key_prefix)),
+        ("keys.separator", is(&all.separator)),
+        ("keys.version", is(&all.version)),
+        ("cache.max_memory", is(&cache.max_memory)),
+        ("cache.max_variants", is(&cache.max_variants)),
+        ("cache.sweep_interval", is(&cache.sweep_interval)),
+        ("cache.commands", is(&cache.commands)),
+        ("cache.level", is(&rule.level)),
+        ("cache.max_staleness", is(&rule.max_staleness)),
+        ("cache.ttl", is(&rule.ttl)),
+        ("cache.negative_ttl", is(&rule.negative_ttl)),
+        ("cache.hash_max_ttl", is(&rule.hash_max_ttl)),
+        ("cache.max_value_size", is(&rule.max_value_size)),
+        ("cache.ttl_probe", is(&rule.ttl_probe)),
+        ("cache.admission", is(&rule.admission)),
+        ("rules", is(&all.rules)),
+    ]
+}
+
+fn of_office(all: &Settings) -> Vec<(&'static str, String)> {
+    let (commands, admin) = (&all.commands, &all.admin);
+    vec![
+        ("instance", is(&all.instance)),
+        ("invalidation.tracking", is(&all.tracking)),
+        ("invalidation.channel", is(&all.channel)),
+        ("invalidation.publish", is(&all.publish)),
+        ("commands.profile", is(&commands.profile)),
+        ("commands.allow, commands.deny", is(&commands.choices)),
+        ("commands.unknown", is(&commands.unknown)),
+        ("commands.specs", is(&commands.specs)),
+        ("scripts", is(&all.scripts)),
+        ("admin.listen", is(&admin.listen)),
+        ("admin.token_file", secret(admin.operator.as_ref())),
+        ("admin.readonly_token_file", secret(admin.viewer.as_ref())),
+        ("admin.allowed_hosts", is(&admin.hosts)),
+        ("metrics.path", is(&all.metrics_path)),
+        ("log.level", is(&all.log.level)),
+        ("log.format", is(&all.log.format)),
+        ("drain.delay", is(&all.drain_delay)),
+        ("drain.timeout", is(&all.drain_timeout)),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::config::{Overrides, Settings, load};
+
+    fn settings(flags: &[(&str, &str)]) -> Settings {
+        let flag =
+            |&(key, value): &(&str, &str)| ("test".to_owned(), key.to_owned(), value.to_owned());
+        let flags = flags.iter().map(flag).collect();
+        load(&Overrides { file: Some("/dev/null".into()), flags, ..Overrides::default() })
+            .unwrap()
+            .settings
+    }
+
+    #[test]
+    fn what_can_change_changes_and_the_rest_waits() {
+        let old = settings(&[("keys.version", "v1")]);
+        let new = settings(&[
+            ("keys.version", "v2"),
+            ("cache.ttl", "7s"),
+            ("server.max_clients", "7"),
+            ("server.workers", "7"),
+            ("upstream.url", "redis://elsewhere:6379"),
+        ]);
+        let reloaded = old.reload(&new);
+        assert_eq!(
+            reloaded.changed,
+            ["server.max_clients", "upstream.dedicated_max", "keys.version", "cache.ttl"]
+        );
+        assert_eq!(reloaded.pending, ["server.workers", "upstream.url"]);
+        assert_eq!(reloaded.settings.prefix.as_bytes(), b"v2:");
+        let again = reloaded.settings.reload(&new);
+        assert!(again.changed.is_empty(), "{:?}", again.changed);
+    }
+
+    #[test]
+    fn whether_keys_are_named_at_all_waits() {
+        let (old, new) = (settings(&[]), settings(&[("keys.version", "v1")]));
+        let reloaded = old.reload(&new);
+        assert!(reloaded.changed.is_empty());
+        assert_eq!(reloaded.pending, ["keys.version"]);
+    }
+
+    #[test]
+    fn another_version() {
+        let old = settings(&[("keys.prefix", "shop"), ("keys.version", "v1")]);
+        let new = old.with_version("v2").unwrap();
+        assert_eq!((new.prefix.as_bytes(), new.version.as_str()), (&b"shop:v2:"[..], "v2"));
+        assert!(old.with_version("v:2").is_err());
+    }
+}

@@ -1,0 +1,127 @@
+//! What is switched while nearside runs: the configuration, read again, and the key version.
+
+use super::Admin;
+use super::ask::{Asked, Operator, Viewer};
+use super::door::Json;
+use super::problem::{Conflicts, Kind, Misconfigured, Problem, Refused, Unread};
+use crate::control::reload::{self, Cause};
+use axum::extract::State;
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+pub(super) fn routes() -> OpenApiRouter<Arc<Admin>> {
+    OpenApiRouter::new().routes(routes!(reload)).routes(routes!(version)).routes(routes!(switch))
+}
+
+/// What a reload has done.
+#[derive(Debug, Serialize, ToSchema)]
+struct Reloaded {
+    /// The keys that have changed.
+    changed: Vec<&'static str>,
+    /// The keys that wait for a restart.
+    pending_restart: Vec<&'static str>,
+}
+
+/// Read the configuration again.
+///
+/// All of it that can change takes effect, or, if anything is wrong with it, nothing.
+#[utoipa::path(
+    post,
+    path = "/api/v1/config/reload",
+    tag = "configuration",
+    security(("token" = ["operator"])),
+    responses((status = 200, body = Reloaded), Misconfigured, Refused)
+)]
+async fn reload(State(admin): State<Arc<Admin>>, who: Operator) -> Result<Json<Reloaded>, Problem> {
+    let done = admin.api.reloader.reload().await;
+    who.audit("reload", if done.is_ok() { "done" } else { "refused" }, None);
+    match done {
+        Ok(report) => {
+            Ok(Json(Reloaded { changed: report.changed, pending_restart: report.pending }))
+        }
+        Err(error) => Err(Problem::new(Kind::InvalidConfig, error.to_string())),
+    }
+}
+
+/// The key version in force.
+#[derive(Debug, Serialize, ToSchema)]
+struct Current {
+    /// What stands before every key upstream, as `v1` in `v1:orders:42`; empty for nothing.
+    current: String,
+}
+
+/// The key version that is wanted.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct Wanted {
+    /// The next one: any word without separator, blanks or characters of globs.
+    version: String,
+    /// Only if this one is in force.
+    expect: Option<String>,
+    /// Only tell whom it would strand.
+    #[serde(default)]
+    dry_run: bool,
+}
+
+/// A key version that was switched, or would be.
+#[derive(Debug, Serialize, ToSchema)]
+struct Switched {
+    /// The one in force.
+    version: String,
+    /// The one before.
+    was: String,
+    /// Clients that wait in a command for keys of the version before (BLPOP, XREAD BLOCK): they
+    /// go on waiting there until they are served or their time is over.
+    blocked_clients: u64,
+}
+
+/// The key version in force.
+#[utoipa::path(
+    get,
+    path = "/api/v1/key-versions",
+    tag = "configuration",
+    security(("token" = ["viewer"])),
+    responses((status = 200, body = Current), Refused)
+)]
+async fn version(State(admin): State<Arc<Admin>>, _: Viewer) -> Json<Current> {
+    Json(Current { current: admin.api.reloader.version() })
+}
+
+/// Switch the key version.
+///
+/// It starts from nothing; what is stored under the one before stays there, and is found again by
+/// switching back. It lasts until the process ends or keys.version says something else.
+#[utoipa::path(
+    put,
+    path = "/api/v1/key-versions/current",
+    tag = "configuration",
+    security(("token" = ["operator"])),
+    request_body = Wanted,
+    responses((status = 200, body = Switched), Conflicts, Refused, Unread)
+)]
+async fn switch(
+    State(admin): State<Arc<Admin>>,
+    who: Operator,
+    Asked(wanted): Asked<Wanted>,
+) -> Result<Json<Switched>, Problem> {
+    let (api, expected) = (&admin.api, wanted.expect.as_deref());
+    let blocked_clients = (api.blocked_clients)();
+    let switched = if wanted.dry_run {
+        api.reloader.try_switch(&wanted.version, expected).await
+    } else {
+        api.reloader.switch_version(&wanted.version, expected, Cause::Admin).await
+    };
+    let reload::Switched { version, was } = switched.map_err(|refused| match refused {
+        reload::Refused::Invalid(invalid) => {
+            Problem::at(Kind::InvalidRequest, "/version", invalid.to_string())
+        }
+        other => Problem::new(Kind::Conflict, other.to_string()),
+    })?;
+    if !wanted.dry_run {
+        who.audit("key_version", &format!("{was} -> {version}"), None);
+    }
+    Ok(Json(Switched { version, was, blocked_clients }))
+}

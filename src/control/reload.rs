@@ -1,0 +1,315 @@
+//! Exchanges the settings in force: a reload of the configuration, and the switch of the key
+//! version (R16).
+//!
+//! In: the wish, from a signal, a watched file or an operator. Out: one new snapshot that every
+//! worker serves under, or an error and nothing changed.
+//!
+//! ```text
+//!   close the gate      nothing is served from the cache, nothing stored
+//!   publish, ring       each worker adopts between two batches; the tracking link is put down
+//!   all have adopted    whoever still fills was asked before ...
+//!   clear               ... and is refused: its epoch is over
+//!   open the gate       misses fill again once the new tracking link has proved itself
+//! ```
+//!
+//! So nothing that was asked under one snapshot is ever served under another, and no request waits
+//! or fails for the sake of it. Exchanges follow each other, and each runs to its end whatever
+//! becomes of who asked for it.
+
+use crate::cache::Cache;
+use crate::config::{self, ConfigError, Overrides, Reloaded, Settings};
+use crate::keys::Invalid;
+use crate::live::Live;
+use crate::snapshot::{Snapshot, Snapshots};
+use crate::stats::{Block, Counter};
+use std::fmt;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::Mutex;
+
+/// How often watched files are read: by content, because what a container's volume does to a file
+/// is missed by those who wait to be told.
+const WATCH_EVERY: Duration = Duration::from_secs(5);
+
+/// Reloads, and switches.
+pub struct Reloader {
+    parts: Parts,
+    state: Mutex<State>,
+}
+
+#[derive(Clone)]
+struct State {
+    in_force: Arc<Settings>,
+    /// As last read: what an operator has changed since is in force, and not here.
+    read: Arc<Settings>,
+}
+
+impl fmt::Debug for Reloader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Reloader").field("file", &self.parts.overrides.file).finish_non_exhaustive()
+    }
+}
+
+/// Who asked for an exchange.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// The configuration was read again.
+    Config,
+    /// An operator, over HTTP.
+    Admin,
+}
+
+/// What a reload has done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Report {
+    /// The keys that have changed.
+    pub changed: Vec<&'static str>,
+    /// The keys that wait for a restart.
+    pub pending: Vec<&'static str>,
+}
+
+/// A key version that was switched.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Switched {
+    /// In force now.
+    pub version: String,
+    /// In force before.
+    pub was: String,
+}
+
+/// Why a key version is not switched.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    /// It cannot stand before keys.
+    #[error(transparent)]
+    Invalid(#[from] Invalid),
+    /// Another one is in force than was expected.
+    #[error("the version in force is `{0}`")]
+    NotExpected(String),
+    /// Whether keys are named at all decides what scripts and commands may do.
+    #[error("the first version, and to go without one, takes a restart with keys.version")]
+    Restart,
+}
+
+impl Reloader {
+    /// For these settings, which are in force.
+    pub fn new(settings: &Settings, parts: Parts) -> Self {
+        let settings = Arc::new(settings.clone());
+        let state = State { in_force: Arc::clone(&settings), read: settings };
+        Self { parts, state: Mutex::new(state) }
+    }
+
+    /// Reads the configuration again: all of it that can change takes effect, or, if anything is
+    /// wrong with it, nothing.
+    pub async fn reload(self: &Arc<Self>) -> Result<Report, ConfigError> {
+        let loaded = config::load(&self.parts.overrides);
+        let loaded = match loaded {
+            Ok(loaded) => loaded,
+            Err(error) => {
+                self.parts.block.add(Counter::ReloadsError, 1);
+                tracing::error!(
+                    event = "config_rejected",
+                    error = %error,
+                    "the configuration is wrong: the old one stays in force"
+                );
+                return Err(error);
+            }
+        };
+        for warning in &loaded.warnings {
+            tracing::warn!("{warning}");
+        }
+        let me = Arc::clone(self);
+        let read = Arc::new(loaded.settings);
+        let report = unbroken(Box::pin(async move { me.take_over(read).await })).await;
+        self.parts.block.add(Counter::ReloadsOk, 1);
+        tracing::info!(event = "config_loaded", changed = ?report.changed, "reloaded");
+        if !report.pending.is_empty() {
+            tracing::warn!(
+                event = "config_restart_needed",
+                keys = ?report.pending,
+                "these wait for a restart"
+            );
+        }
+        Ok(report)
+    }
+
+    async fn take_over(&self, read: Arc<Settings>) -> Report {
+        let mut state = self.state.lock().await;
+        // What an operator has switched stays until the configuration itself says otherwise.
+        let mut wanted = Settings::clone(&read);
+        if read.version == state.read.version
+            && let Ok(kept) = wanted.with_version(&state.in_force.version)
+        {
+            wanted = kept;
+        }
+        if read.mode == state.read.mode {
+            wanted.mode = state.in_force.mode;
+        }
+        let Reloaded { settings, changed, pending } = state.in_force.reload(&wanted);
+        drop(wanted);
+        if !changed.is_empty() {
+            let next = Arc::new(settings);
+            self.exchange(&state.in_force, &next, Cause::Config).await;
+            state.in_force = next;
+        }
+        state.read = read;
+        drop(state);
+        Report { changed, pending }
+    }
+
+    /// Switches the key version, if the one in force is the one that was `expected`.
+    pub async fn switch_version(
+        self: &Arc<Self>,
+        version: &str,
+        expected: Option<&str>,
+        cause: Cause,
+    ) -> Result<Switched, Refused> {
+        let (me, version) = (Arc::clone(self), version.to_owned());
+        let expected = expected.map(str::to_owned);
+        let work = async move { me.switch(&version, expected.as_deref(), cause).await };
+        unbroken(Box::pin(work)).await
+    }
+
+    /// Whether [`Self::switch_version`] would do it, and from what.
+    pub async fn try_switch(
+        &self,
+        version: &str,
+        expected: Option<&str>,
+    ) -> Result<Switched, Refused> {
+        let state = self.state.lock().await;
+        state.next(version, expected)?;
+        Ok(Switched { version: version.to_owned(), was: state.in_force.version.clone() })
+    }
+
+    async fn switch(
+        &self,
+        version: &str,
+        expected: Option<&str>,
+        cause: Cause,
+    ) -> Result<Switched, Refused> {
+        let mut state = self.state.lock().await;
+        let was = state.in_force.version.clone();
+        let next = Arc::new(state.next(version, expected)?);
+        if next.version != was {
+            self.exchange(&state.in_force, &next, cause).await;
+            state.in_force = next;
+        }
+        drop(state);
+        Ok(Switched { version: version.to_owned(), was })
+    }
+
+    /// The key version in force.
+    pub fn version(&self) -> String {
+        self.parts.snapshots.newest().version.clone()
+    }
+
+    /// Puts settings in force.
+    async fn exchange(&self, old: &Settings, new: &Settings, cause: Cause) {
+        let (before, next) = (self.parts.snapshots.newest(), Snapshot::of(new));
+        let is_named_anew = before.prefix != next.prefix;
+        let is_stale = is_named_anew || !next.caches_as(&before);
+        if is_stale {
+            self.parts.live.close_gate();
+        }
+        let number = self.parts.snapshots.publish(next);
+        (self.parts.ring)();
+        self.parts.snapshots.adopted(number).await;
+        self.parts.cache.set_max(new.cache.max_memory);
+        if is_stale {
+            self.parts.cache.clear();
+            self.parts.live.open_gate();
+            let reason =
+                if is_named_anew { Counter::FlushesVersion } else { Counter::FlushesConfig };
+            self.parts.block.add(reason, 1);
+        }
+        if is_named_anew {
+            self.parts.block.add(cause.counter(), 1);
+            tracing::warn!(
+                event = "key_version_switched",
+                version = %new.version,
+                was = %old.version,
+                "another key version is in force"
+            );
+        }
+        if old.mode != new.mode {
+            self.parts.live.set_mode(new.mode);
+            self.parts.cache.clear();
+        }
+    }
+
+    /// Reloads whenever what is read has changed: the file, and the files that it names.
+    pub async fn watch(self: Arc<Self>) {
+        let mut ticks = tokio::time::interval(WATCH_EVERY);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut known = None;
+        loop {
+            ticks.tick().await;
+            let seen = match config::load(&self.parts.overrides) {
+                Ok(loaded) => loaded.settings.fingerprint(),
+                Err(error) => vec![error.to_string()],
+            };
+            let was = known.replace(seen);
+            if was.is_some() && was != known {
+                // What it has to say, it has said to the log.
+                self.reload().await.ok();
+            }
+        }
+    }
+}
+
+impl State {
+    /// What is in force, but for its key version.
+    fn next(&self, version: &str, expected: Option<&str>) -> Result<Settings, Refused> {
+        if expected.is_some_and(|expected| expected != self.in_force.version) {
+            return Err(Refused::NotExpected(self.in_force.version.clone()));
+        }
+        let next = self.in_force.with_version(version)?;
+        if next.prefix.is_empty() != self.in_force.prefix.is_empty() {
+            return Err(Refused::Restart);
+        }
+        Ok(next)
+    }
+}
+
+/// What a [`Reloader`] works with.
+pub struct Parts {
+    /// Where the configuration is read.
+    pub overrides: Overrides,
+    /// What is cleared.
+    pub cache: Arc<Cache>,
+    /// The mode, and the gate.
+    pub live: Arc<Live>,
+    /// Where the new settings go.
+    pub snapshots: Arc<Snapshots>,
+    /// Has every worker look.
+    pub ring: Box<dyn Fn() + Send + Sync>,
+    /// Counters.
+    pub block: Arc<Block>,
+}
+
+impl fmt::Debug for Parts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Parts").field("file", &self.overrides.file).finish_non_exhaustive()
+    }
+}
+
+impl Cause {
+    const fn counter(self) -> Counter {
+        match self {
+            Self::Config => Counter::SwitchesConfig,
+            Self::Admin => Counter::SwitchesAdmin,
+        }
+    }
+}
+
+type Work<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+
+/// Runs `work` to its end, also if who waits for it goes away: a gate that was closed must open.
+#[expect(clippy::disallowed_methods, reason = "it is awaited, by all but who goes away")]
+async fn unbroken<T: Send + 'static>(work: Work<T>) -> T {
+    match tokio::spawn(work).await {
+        Ok(done) => done,
+        Err(error) => std::panic::resume_unwind(error.into_panic()),
+    }
+}

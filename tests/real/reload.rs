@@ -1,0 +1,300 @@
+//! What changes while nearside runs: the key version, and the configuration. No request sees two
+//! of either, none fails for it, and no connection is lost.
+
+use crate::harness::{Conn, KINDS, Kind, Proxy, Server, eventually, request, show};
+use std::fs;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
+
+const VERSIONED: &[&str] = &["keys.version = \"v1\"", "cache.admission = \"always\""];
+
+fn switch(proxy: &Proxy, body: &str) -> (u16, String) {
+    proxy.admin("PUT", "/api/v1/key-versions/current", body)
+}
+
+fn to(proxy: &Proxy, version: &str) {
+    let (status, answer) = switch(proxy, &format!("{{\"version\":\"{version}\"}}"));
+    assert_eq!(status, 200, "{answer}");
+}
+
+/// Changes a line of the file that nearside was started with.
+fn rewrite(proxy: &Proxy, from: &str, to: &str) {
+    let path = proxy.folder.path().join("proxy.toml");
+    let text = fs::read_to_string(&path).unwrap();
+    assert!(text.contains(from), "{text}");
+    fs::write(path, text.replace(from, to)).unwrap();
+}
+
+#[test]
+fn an_operator_switches_the_version_and_back() {
+    for kind in KINDS {
+        let server = Server::start(kind);
+        let mut direct = server.dial();
+        for line in ["SET v1:k one", "SET v2:k two", "SET v1:only 1"] {
+            direct.words(line);
+        }
+        let proxy = Proxy::start(&server.url(), VERSIONED);
+        let mut client = proxy.dial();
+        assert_eq!(client.until_hit("GET k"), b"$3\r\none\r\n");
+        let (status, answer) = proxy.admin("GET", "/api/v1/key-versions", "");
+        assert_eq!((status, answer.trim()), (200, "{\"current\":\"v1\"}"));
+
+        let (status, answer) = switch(&proxy, "{\"version\":\"v2\",\"expect\":\"v1\"}");
+        assert_eq!(status, 200, "{answer}");
+        assert!(answer.contains("\"version\":\"v2\",\"was\":\"v1\""), "{answer}");
+        assert_eq!(client.words("GET k"), b"$3\r\ntwo\r\n");
+        assert_eq!(client.words("GET only"), b"$-1\r\n");
+        assert_eq!(client.words("KEYS *"), b"*1\r\n$1\r\nk\r\n");
+        client.words("SET new 1");
+        assert_eq!(direct.words("EXISTS v2:new v1:new"), b":1\r\n");
+        // Changes are heard of under the new name.
+        assert_eq!(client.until_hit("GET k"), b"$3\r\ntwo\r\n");
+        direct.words("SET v2:k three");
+        eventually("the change is seen", || {
+            (client.words("GET k") == b"$5\r\nthree\r\n").then_some(())
+        });
+        assert!(show(&client.words("INFO proxy")).contains("proxy_key_version:v2"));
+        assert_eq!(proxy.count("nearside_key_version_info{version=\"v2\"}"), 1);
+        assert_eq!(proxy.count("nearside_key_version_info{version=\"v1\"}"), 0);
+        assert_eq!(proxy.count("nearside_key_version_switches_total{source=\"admin\"}"), 1);
+        assert_eq!(proxy.count("nearside_cache_flushes_total{reason=\"version\"}"), 1);
+
+        to(&proxy, "v1");
+        assert_eq!(client.words("MGET k only"), b"*2\r\n$3\r\none\r\n$1\r\n1\r\n");
+    }
+}
+
+#[test]
+fn what_is_no_switch_changes_nothing() {
+    let server = Server::start(Kind::Redis);
+    let proxy = Proxy::start(&server.url(), VERSIONED);
+    for (body, expected) in [
+        ("{\"version\":\"v2\",\"expect\":\"v7\"}", 409),
+        ("{\"version\":\"\"}", 409),
+        ("{\"version\":\"v:2\"}", 422),
+        ("{\"version\":\"v*\"}", 422),
+        ("{\"version\":7}", 422),
+        ("{\"verison\":\"v2\"}", 422),
+        ("{}", 422),
+        ("[]", 400),
+        ("{\"version\":\"v2\",\"dry_run\":true}", 200),
+    ] {
+        let (status, answer) = switch(&proxy, body);
+        assert_eq!(status, expected, "{body}: {answer}");
+    }
+    let (_, answer) = proxy.admin("GET", "/api/v1/key-versions", "");
+    assert_eq!(answer.trim(), "{\"current\":\"v1\"}");
+    let unversioned = Proxy::start(&server.url(), &[]);
+    assert_eq!(switch(&unversioned, "{\"version\":\"v1\"}").0, 409);
+}
+
+/// Who waits goes on waiting under the version that it asked under; so does a transaction.
+#[test]
+fn what_holds_keys_ends_under_the_version_it_began_under() {
+    let server = Server::start(Kind::Redis);
+    let mut direct = server.dial();
+    direct.words("SET v1:k one");
+    direct.words("SET v2:k two");
+    let proxy = Proxy::start(&server.url(), VERSIONED);
+    let (mut waits, mut transaction, mut watches) = (proxy.dial(), proxy.dial(), proxy.dial());
+    waits.send(&request(&["BLPOP", "list", "0"]));
+    eventually("BLPOP at the server", || {
+        let info = String::from_utf8(direct.words("INFO clients")).unwrap();
+        info.contains("blocked_clients:1").then_some(())
+    });
+    for line in ["MULTI", "GET k", "SET t 1"] {
+        transaction.words(line);
+    }
+    watches.words("WATCH k");
+    let dry = switch(&proxy, "{\"version\":\"v2\",\"dry_run\":true}").1;
+    assert!(dry.contains("\"blocked_clients\":1"), "{dry}");
+    to(&proxy, "v2");
+    transaction.words("GET k");
+    assert_eq!(transaction.words("EXEC"), b"*3\r\n$3\r\none\r\n+OK\r\n$3\r\none\r\n");
+    assert_eq!(direct.words("EXISTS v1:t"), b":1\r\n");
+    assert_eq!(transaction.words("GET k"), b"$3\r\ntwo\r\n", "and then the new one");
+    assert_eq!(watches.words("GET k"), b"$3\r\none\r\n");
+    direct.words("SET v1:k uno");
+    watches.words("MULTI");
+    watches.words("SET k mine");
+    assert_eq!(watches.words("EXEC"), b"*-1\r\n");
+    assert_eq!(watches.words("GET k"), b"$3\r\ntwo\r\n");
+    direct.words("RPUSH v1:list x");
+    assert_eq!(waits.reply(), b"*2\r\n$4\r\nlist\r\n$1\r\nx\r\n");
+    assert_eq!(waits.words("GET k"), b"$3\r\ntwo\r\n");
+    // A client that tracks would not hear of the keys that it reads from now on: it begins anew.
+    let mut tracks = proxy.dial();
+    tracks.words("HELLO 3");
+    tracks.words("CLIENT TRACKING ON");
+    tracks.words("GET k");
+    to(&proxy, "v3");
+    assert!(tracks.try_reply().is_none(), "its connection is closed");
+}
+
+/// What clients do while versions are switched under them.
+struct Play {
+    is_over: AtomicBool,
+    /// Odd while a switch is under way, else twice the switches so far.
+    phase: AtomicU64,
+}
+
+impl Play {
+    /// True if all that was asked from here to there was asked under version `v{0}`.
+    fn version(&self) -> Option<u64> {
+        let phase = self.phase.load(Ordering::SeqCst);
+        phase.is_multiple_of(2).then_some(phase / 2 % 2 + 1)
+    }
+
+    fn of_reads(&self, mut conn: Conn) -> u64 {
+        let one = [request(&["GET", "k"]), request(&["MGET", "k", "l"])].concat();
+        let batch = one.repeat(16);
+        let mut counted = 0;
+        while !self.is_over.load(Ordering::SeqCst) {
+            let before = self.phase.load(Ordering::SeqCst);
+            let version = self.version();
+            conn.send(&batch);
+            let replies: Vec<Vec<u8>> = (0..32).map(|_| conn.reply()).collect();
+            if self.phase.load(Ordering::SeqCst) == before
+                && let Some(version) = version
+            {
+                counted += 1;
+                let get = format!("$1\r\n{version}\r\n").into_bytes();
+                let mget = [b"*2\r\n".as_slice(), &get, &get].concat();
+                assert!(replies.chunks(2).all(|pair| pair == [get.clone(), mget.clone()]));
+            }
+            // Whatever is under way: one request, one version.
+            let is_one = |mget: &[u8]| mget[4..].chunks(7).all(|value| value == &mget[4..11]);
+            assert!(replies.iter().skip(1).step_by(2).all(|mget| is_one(mget)));
+        }
+        counted
+    }
+
+    fn of_transactions(&self, mut conn: Conn) -> u64 {
+        let mut counted = 0;
+        while !self.is_over.load(Ordering::SeqCst) {
+            for line in ["MULTI", "GET k", "GET l"] {
+                conn.words(line);
+            }
+            let reply = conn.words("EXEC");
+            assert_eq!(reply[4..11], reply[11..18], "{}", show(&reply));
+            counted += 1;
+        }
+        counted
+    }
+}
+
+#[test]
+fn no_request_sees_two_versions_and_none_fails() {
+    const SWITCHES: u64 = 60;
+    let server = Server::start(Kind::Redis);
+    let mut direct = server.dial();
+    for line in ["MSET v1:k 1 v1:l 1", "MSET v2:k 2 v2:l 2"] {
+        direct.words(line);
+    }
+    let proxy = Proxy::start(&server.url(), VERSIONED);
+    let play = Play { is_over: AtomicBool::new(false), phase: AtomicU64::new(0) };
+    thread::scope(|scope| {
+        let reads: Vec<_> = (0..4).map(|_| scope.spawn(|| play.of_reads(proxy.dial()))).collect();
+        let transactions = scope.spawn(|| play.of_transactions(proxy.dial()));
+        for switch in 1..=SWITCHES {
+            play.phase.fetch_add(1, Ordering::SeqCst);
+            to(&proxy, &format!("v{}", switch % 2 + 1));
+            play.phase.fetch_add(1, Ordering::SeqCst);
+            // Until it is served from the cache again.
+            proxy.dial().until_hit("GET k");
+        }
+        play.is_over.store(true, Ordering::SeqCst);
+        for client in reads {
+            assert!(client.join().unwrap() > SWITCHES / 2, "hardly anything was compared");
+        }
+        assert!(transactions.join().unwrap() > 0);
+    });
+    assert_eq!(proxy.count("nearside_client_disconnections_total{reason=\"upstream\"}"), 0);
+    assert_eq!(proxy.count("nearside_upstream_errors_total"), 0);
+}
+
+#[test]
+fn the_configuration_is_reloaded_whole_or_not_at_all() {
+    let server = Server::start(Kind::Redis);
+    let settings = [VERSIONED, &["cache.ttl = \"1h\"", "server.workers = 2"]].concat();
+    let mut proxy = Proxy::start(&server.url(), &settings);
+    let mut client = proxy.dial();
+    let reload = |proxy: &Proxy| proxy.admin("POST", "/api/v1/config/reload", "");
+    assert_eq!(reload(&proxy), (200, "{\"changed\":[],\"pending_restart\":[]}\n".to_owned()));
+
+    rewrite(&proxy, "cache.ttl = \"1h\"", "cache.ttl = \"7m\"");
+    rewrite(&proxy, "server.workers = 2", "server.workers = 3");
+    let answer = "{\"changed\":[\"cache.ttl\"],\"pending_restart\":[\"server.workers\"]}\n";
+    assert_eq!(reload(&proxy), (200, answer.to_owned()));
+    let shown = show(&client.words("CONFIG GET proxy.cache.ttl"));
+    assert!(shown.contains("7m"), "{shown}");
+    let shown = show(&client.words("CONFIG GET proxy.server.workers"));
+    assert!(shown.contains("$1\\r\\n2"), "still {shown}");
+
+    rewrite(&proxy, "cache.ttl = \"7m\"", "cache.tll = \"8m\"\nserver.max_clients = 0");
+    let (status, answer) = reload(&proxy);
+    assert_eq!(status, 422, "{answer}");
+    assert!(answer.contains("did you mean `ttl`"), "{answer}");
+    assert_eq!(proxy.count("nearside_config_reloads_total{result=\"error\"}"), 1);
+    let shown = show(&client.words("CONFIG GET proxy.cache.ttl"));
+    assert!(shown.contains("7m"), "the old one stays: {shown}");
+
+    // By signal: rules, a client limit, the mode and the version, at once.
+    rewrite(&proxy, "cache.tll = \"8m\"\nserver.max_clients = 0", "server.max_clients = 7");
+    rewrite(&proxy, "keys.version = \"v1\"", "keys.version = \"v9\"\nmode = \"observe\"");
+    client.words("SET k 1");
+    proxy.hangup();
+    eventually("another version", || {
+        (proxy.count("nearside_key_version_info{version=\"v9\"}") == 1).then_some(())
+    });
+    assert_eq!(client.words("GET k"), b"$-1\r\n");
+    let shown = show(&client.words("CONFIG GET maxclients"));
+    assert!(shown.contains("$1\\r\\n7"), "{shown}");
+    eventually("observing", || {
+        client.words("GET k");
+        (proxy.metric("nearside_cache_lookups_total{result=\"would_hit\"}") > 0.0).then_some(())
+    });
+    assert_eq!(proxy.count("nearside_key_version_switches_total{source=\"config\"}"), 1);
+    proxy.assert_alive();
+}
+
+#[test]
+fn rules_that_change_are_in_force_for_the_next_request() {
+    let server = Server::start(Kind::Redis);
+    let rules = "rules = [{ match = \"a:*\", level = \"bypass\" }]";
+    let proxy = Proxy::start(&server.url(), &[&[rules], VERSIONED].concat());
+    let mut client = proxy.dial();
+    client.words("SET a:1 1");
+    client.words("SET b:1 1");
+    client.until_hit("GET b:1");
+    rewrite(&proxy, "match = \"a:*\"", "match = \"b:*\"");
+    let (status, answer) = proxy.admin("POST", "/api/v1/config/reload", "");
+    assert_eq!((status, answer.contains("\"rules\"")), (200, true), "{answer}");
+    let hits = client.hits();
+    for _ in 0..3 {
+        client.words("GET b:1");
+    }
+    assert_eq!(client.hits(), hits, "what was stored is not served any more");
+    client.until_hit("GET a:1");
+    assert_eq!(proxy.count("nearside_cache_flushes_total{reason=\"config\"}"), 1);
+    // Less memory: what is over it leaves.
+    let value = "x".repeat(1000);
+    for key in 0..2000 {
+        client.ask(&["SET", &format!("a:{key}"), &value]);
+        client.ask(&["GET", &format!("a:{key}")]);
+    }
+    rewrite(&proxy, "keys.version", "cache.max_memory = \"1mb\"\nkeys.version");
+    proxy.admin("POST", "/api/v1/config/reload", "");
+    assert!(proxy.count("nearside_cache_memory_used_bytes") <= 1 << 20);
+    assert_eq!(proxy.count("nearside_cache_memory_max_bytes"), 1 << 20);
+}
+
+#[test]
+fn a_watched_file_is_reloaded_by_itself() {
+    let server = Server::start(Kind::Redis);
+    let proxy = Proxy::with_arguments(&server.url(), VERSIONED, &["--watch-config"]);
+    rewrite(&proxy, "keys.version = \"v1\"", "keys.version = \"v2\"");
+    eventually("another version", || {
+        (proxy.count("nearside_key_version_info{version=\"v2\"}") == 1).then_some(())
+    });
+}
