@@ -45,6 +45,7 @@ pub struct Live {
     identity: RwLock<Option<Identity>>,
     has_field_ttls: AtomicBool,
     is_draining: AtomicBool,
+    is_parting: AtomicBool,
     /// Data links that are up.
     links_up: AtomicU64,
     /// Round trip of the last barrier round, in nanoseconds.
@@ -75,6 +76,7 @@ impl Default for Live {
             identity: RwLock::default(),
             has_field_ttls: AtomicBool::new(false),
             is_draining: AtomicBool::new(false),
+            is_parting: AtomicBool::new(false),
             links_up: AtomicU64::new(0),
             barrier_ns: AtomicU64::new(0),
             // Redis' default, until the server says otherwise.
@@ -217,6 +219,16 @@ impl Live {
     /// The process is going to end.
     pub fn set_draining(&self) {
         self.is_draining.store(true, Ordering::Relaxed);
+    }
+
+    /// True if clients that have their answers are let go: `drain.delay` is over.
+    pub fn is_parting(&self) -> bool {
+        self.is_parting.load(Ordering::Relaxed)
+    }
+
+    /// Lets clients go, from now on.
+    pub fn set_parting(&self) {
+        self.is_parting.store(true, Ordering::Relaxed);
     }
 
     /// A data link came up or went down; answers how many are up now.

@@ -20,6 +20,7 @@ use nearside::control::invalidate::orders::Orders;
 use nearside::control::observe::metrics::{
     CacheFigures, Identity, Metrics, Sources, TrackingFigures,
 };
+use nearside::control::observe::state::{ConfigFigures, RuntimeFigures, State, UpstreamFigures};
 use nearside::control::office::Sweeper;
 use nearside::control::reload::{Parts, Reloader};
 use nearside::snapshot::{Snapshot, Snapshots};
@@ -53,6 +54,23 @@ fn sources() -> Sources {
         upstream_up: Box::new(|| true),
         mode: Box::new(|| "cache"),
         key_version: Box::new(|| "v1".to_owned()),
+        state: state(),
+    }
+}
+
+fn state() -> State {
+    let runtime = |worker, tasks| RuntimeFigures { worker, busy: Duration::from_millis(5), tasks };
+    let digest = "0badcafe".to_owned();
+    let config = ConfigFigures { is_last_good: true, loaded_at: 1_700_000_000, digest };
+    State {
+        config: Box::new(move || config.clone()),
+        upstream: Box::new(|| {
+            Some(UpstreamFigures { role: "primary".to_owned(), version: "7.0.15".to_owned() })
+        }),
+        subscribers: Box::new(|| 3),
+        runtimes: Box::new(move || {
+            vec![runtime(None, 1), runtime(Some(0), 2), runtime(Some(1), 3)]
+        }),
     }
 }
 

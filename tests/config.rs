@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use nearside::command::learned::Strangers;
 use nearside::command::{KeySpec, Spec};
+use nearside::config::written;
 use nearside::config::{
     self, Admission, Level, Loaded, LogFormat, Mode, OnDown, Overrides, Profile, ScriptPolicy,
     Settings, TrackingMode,
@@ -315,71 +316,9 @@ fn commands_are_named_as_people_name_them() {
     assert_eq!(specs, [("a.b", KeySpec::None), ("json.foo", range)]);
 }
 
-/// The keys of README's table of the configuration, written out in full.
-fn readme_keys() -> Vec<String> {
-    let readme = fs::read_to_string(root("README.md")).unwrap();
-    let section = readme.split("\n## Configuration\n").nth(1).unwrap();
-    let table =
-        section.split("\n## ").next().unwrap().lines().filter(|line| line.starts_with("| "));
-    let mut keys = Vec::new();
-    for row in table.skip(1) {
-        let mut cells = row.split('|').map(str::trim).skip(1);
-        let names = cells.next().unwrap();
-        if names == "`[[rules]]`" {
-            let words = cells.nth(1).unwrap().split('`').skip(1).step_by(2);
-            keys.extend(words.filter(|word| !word.contains(' ')).map(|key| format!("rules.{key}")));
-            continue;
-        }
-        let mut table = "";
-        for name in names.split('`').skip(1).step_by(2) {
-            match name.rsplit_once('.') {
-                Some((before, _)) => {
-                    table = before;
-                    keys.push(name.to_owned());
-                }
-                None if table.is_empty() => keys.push(name.to_owned()),
-                None => keys.push(format!("{table}.{name}")),
-            }
-        }
-    }
-    keys.sort();
-    keys
-}
-
-/// The keys that a table knows, from the words with which it refuses an unknown one.
-fn known(table: &str) -> Vec<String> {
-    let text = match table {
-        "" => "zz = 1".to_owned(),
-        "rules" => "[[rules]]\nzz = 1".to_owned(),
-        _ => format!("[{table}]\nzz = 1"),
-    };
-    let error = load(&text).unwrap_err();
-    let list = error.split_once("expected ").unwrap().1.lines().next().unwrap();
-    list.split('`').skip(1).step_by(2).map(str::to_owned).collect()
-}
-
-/// Every key of the schema, in full.
-fn schema_keys() -> Vec<String> {
-    let mut keys = Vec::new();
-    let mut tables = vec![String::new()];
-    while let Some(table) = tables.pop() {
-        for key in known(&table) {
-            let full = if table.is_empty() { key } else { format!("{table}.{key}") };
-            // A number is no table: it is refused by asking for one.
-            let text = if full == "rules" { "rules = [5]".into() } else { format!("{full} = 5") };
-            match load(&text) {
-                Err(error) if error.contains("expected a table") => tables.push(full),
-                _ => keys.push(full),
-            }
-        }
-    }
-    keys.sort();
-    keys
-}
-
-#[test]
-fn readme_lists_every_key_and_no_other() {
-    assert_eq!(readme_keys(), schema_keys());
+/// Every key, in full.
+fn keys() -> Vec<&'static str> {
+    written::keys().map(|key| key.path).collect()
 }
 
 proptest! {
@@ -401,7 +340,7 @@ proptest! {
 
     #[test]
     fn no_known_key_panics(
-        key in prop::sample::select(schema_keys()),
+        key in prop::sample::select(keys()),
         value in "\\PC{0,20}",
     ) {
         let key = key.replace("rules.", "rules.0.");

@@ -19,7 +19,9 @@ use std::net::{TcpListener, TcpStream};
 const UNMOVED: &[(&str, &str)] = &[
     ("nearside_cache_stores_total{result=\"raced\"}", "needs an order of events: tests/anomalies"),
     ("nearside_cache_stores_total{result=\"short_ttl\"}", "likewise"),
-    ("nearside_auth_failures_total{surface=\"admin\"}", "needs a wrong token: tests/admin.rs"),
+    ("nearside_log_messages_total{level=\"error\"}", "what must not happen: observe/quiet.rs"),
+    ("nearside_log_messages_total{level=\"debug\"}", "all is well: observe/quiet.rs"),
+    ("nearside_log_messages_total{level=\"trace\"}", "likewise"),
     (
         "nearside_protocol_errors_total{side=\"upstream\"}",
         "no real server does it: tests/anomalies",
@@ -36,9 +38,7 @@ type Values = BTreeMap<String, f64>;
 
 /// The text of `/metrics`.
 fn text(proxy: &Proxy) -> String {
-    let config = fs::read_to_string(proxy.folder.path().join("proxy.toml")).unwrap();
-    let address = config.split("admin.listen = \"").nth(1).unwrap().split('"').next().unwrap();
-    let mut stream = TcpStream::connect(address).unwrap();
+    let mut stream = TcpStream::connect(proxy.admin_address()).unwrap();
     stream.set_read_timeout(Some(LONG)).unwrap();
     stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
     let mut answer = String::new();
@@ -105,7 +105,9 @@ fn check_labels(series: &str) {
 fn check_buckets(values: &Values) {
     let mut series: BTreeMap<String, Vec<(f64, f64)>> = BTreeMap::new();
     for (name, value) in values {
-        if let Some((head, rest)) = name.split_once("le=\"") {
+        if name.contains("_bucket{")
+            && let Some((head, rest)) = name.split_once("le=\"")
+        {
             let bound: f64 = rest.split('"').next().unwrap().parse().unwrap();
             series.entry(head.to_owned()).or_default().push((bound, *value));
         }
@@ -177,6 +179,8 @@ fn every_series_is_moved_by_something() {
     memory(&mut seen);
     doors(&mut seen);
     endings(&mut seen);
+    logs(&mut seen);
+    reloads(&mut seen);
     modes(&mut seen);
     orders(&mut seen);
     outage(&mut seen);
@@ -424,6 +428,59 @@ fn endings(seen: &mut Seen) {
     socket2::SockRef::from(&rude).set_linger(Some(std::time::Duration::ZERO)).unwrap();
     drop(rude);
     seen.until(&proxy, &closed("error"));
+}
+
+/// Wrong tokens, each of which is logged, but not so often; and everything that can be.
+fn logs(seen: &mut Seen) {
+    let server = Server::start(Kind::Redis);
+    let folder = tempfile::TempDir::new().unwrap();
+    let token = folder.path().join("token");
+    fs::write(&token, "t".repeat(32)).unwrap();
+    let token = format!("admin.token_file = \"{}\"", token.display());
+    let settings = ["log.rate_limit = \"2/h\"", "log.level = \"trace\"", &token];
+    let proxy = Proxy::start(&server.url(), &settings);
+    for _ in 0..4 {
+        let mut stream = TcpStream::connect(proxy.admin_address()).unwrap();
+        let ask = "GET /api/v1/mode HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\
+                   Authorization: Bearer wrong\r\n\r\n";
+        stream.write_all(ask.as_bytes()).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 401"), "{answer}");
+    }
+    seen.until(&proxy, "nearside_log_suppressed_total");
+    let log = proxy.log();
+    let lines = |word: &str| log.lines().filter(|line| line.contains(word)).count();
+    assert_eq!(lines("auth_failed"), 2, "{log}");
+    assert!(lines("log_suppressed") >= 1, "{log}");
+    let mut subscriber = proxy.dial();
+    subscriber.words("SUBSCRIBE news");
+    seen.until(&proxy, "nearside_pubsub_clients");
+}
+
+/// Another version, other rules, a configuration that is none; and a version by an operator.
+fn reloads(seen: &mut Seen) {
+    let server = Server::start(Kind::Redis);
+    let proxy = Proxy::start(&server.url(), &["keys.version = \"v1\""]);
+    let config = proxy.folder.path().join("proxy.toml");
+    let text = fs::read_to_string(&config).unwrap().replace("\"v1\"", "\"v2\"");
+    for (text, series) in [
+        (text.clone(), "nearside_key_version_switches_total{source=\"config\"}"),
+        (
+            format!("{text}\ncache.level = \"ttl\"\n"),
+            "nearside_cache_flushes_total{reason=\"config\"}",
+        ),
+        ("[cache".to_owned(), "nearside_config_reloads_total{result=\"error\"}"),
+    ] {
+        fs::write(&config, text).unwrap();
+        proxy.hangup();
+        seen.until(&proxy, series);
+    }
+    assert_eq!(proxy.count("nearside_config_last_reload_successful"), 0);
+    let switch = "{\"version\":\"v3\"}";
+    let (status, answer) = proxy.admin("PUT", "/api/v1/key-versions/current", switch);
+    assert_eq!(status, 200, "{answer}");
+    seen.until(&proxy, "nearside_key_version_switches_total{source=\"admin\"}");
 }
 
 /// What is only observed; a pure proxy; and no tracking. A client ends another.

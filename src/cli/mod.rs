@@ -4,19 +4,23 @@
 //! wrong token, 78 the configuration is wrong (sysexits.h).
 
 mod commands;
+mod configure;
 mod explain;
 mod fate;
+mod health;
+mod init;
 mod remote;
 mod validate;
 
 use crate::app;
-use crate::config::{self, Loaded, Overrides, Settings};
+use crate::config::{self, ConfigError, Loaded, Overrides, Settings};
 use crate::control::observe::logs;
-use clap::{Args, Parser, Subcommand};
+use anyhow::Context;
+use clap::{Args, CommandFactory, Parser, Subcommand};
 use std::ffi::OsString;
 use std::io::{ErrorKind, Write};
 use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 /// `EX_UNAVAILABLE`.
@@ -61,6 +65,12 @@ struct Options {
     /// Log level: error, warn, info, debug, trace
     #[arg(long, global = true, value_name = "LEVEL")]
     log_level: Option<String>,
+    /// Log warnings and errors only
+    #[arg(short, long, global = true, conflicts_with_all = ["verbose", "log_level"])]
+    quiet: bool,
+    /// Log each connection, too
+    #[arg(short, long, global = true, conflicts_with = "log_level")]
+    verbose: bool,
     /// Log format: auto, text, json
     #[arg(long, global = true, value_name = "FORMAT")]
     log_format: Option<String>,
@@ -85,6 +95,24 @@ enum Command {
         #[arg(long)]
         deny_warnings: bool,
     },
+    /// Write a proxy.toml to begin with; flags such as --upstream are written into it
+    Init(init::Choice),
+    /// Show the configuration in force, its schema, or its reference
+    #[command(subcommand)]
+    Config(configure::Command),
+    /// Ask a running proxy whether it is well: 0 yes, 1 no
+    Healthcheck(health::Probe),
+    /// Print what makes a shell complete this program's arguments
+    Completions {
+        /// Which shell
+        shell: clap_complete::Shell,
+    },
+    /// Write manual pages into a folder
+    Man {
+        /// Where to: it is there
+        #[arg(value_name = "DIR")]
+        folder: PathBuf,
+    },
     /// Show what becomes of every command under this configuration
     Commands(commands::Choice),
     #[command(flatten)]
@@ -105,27 +133,42 @@ pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let overrides = overrides(&cli.options);
     let loaded = config::load(&overrides);
-    let command = cli.command.unwrap_or(Command::Run);
-    if let Command::Remote(command) = &command {
-        return remote::run(command, loaded);
-    }
-    let loaded = match loaded {
-        Ok(loaded) => loaded,
-        Err(error) => return fail(BAD_CONFIG, &error.into()),
-    };
-    match command {
-        Command::Run | Command::Remote(_) => run(loaded, overrides, cli.options.watch_config),
+    match cli.command.unwrap_or(Command::Run) {
+        Command::Run => sound(loaded, |loaded| run(loaded, overrides, cli.options.watch_config)),
         Command::Validate { no_environment, deny_warnings } => {
-            validate::run(&loaded, !no_environment, deny_warnings)
+            sound(loaded, |loaded| validate::run(&loaded, !no_environment, deny_warnings))
         }
-        Command::Commands(choice) => {
+        Command::Init(choice) => init::run(&choice, &overrides.flags),
+        Command::Config(command) => configure::run(command, loaded),
+        Command::Healthcheck(probe) => health::run(&probe, loaded),
+        Command::Completions { shell } => ended(completions(shell)),
+        Command::Man { folder } => ended(man(&folder)),
+        Command::Commands(choice) => sound(loaded, |loaded| {
             let mut out = std::io::stdout().lock();
             ended(commands::print(&loaded.settings, choice, &mut out).map_err(Into::into))
-        }
-        Command::Explain { json, request } => {
+        }),
+        Command::Remote(command) => remote::run(&command, loaded),
+        Command::Explain { json, request } => sound(loaded, |loaded| {
             ended(explain(&loaded.settings, json, &request, &mut std::io::stdout().lock()))
-        }
+        }),
     }
+}
+
+/// What needs a sound configuration.
+fn sound(loaded: Result<Loaded, ConfigError>, then: impl FnOnce(Loaded) -> ExitCode) -> ExitCode {
+    loaded.map_or_else(|error| fail(BAD_CONFIG, &error.into()), then)
+}
+
+/// Into memory first: the generator has no word for a closed pipe.
+fn completions(shell: clap_complete::Shell) -> anyhow::Result<()> {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "nearside", &mut script);
+    Ok(std::io::stdout().lock().write_all(&script)?)
+}
+
+fn man(folder: &Path) -> anyhow::Result<()> {
+    clap_mangen::generate_to(Cli::command(), folder)
+        .with_context(|| format!("cannot write into {}", folder.display()))
 }
 
 fn explain(
@@ -166,7 +209,8 @@ fn run(loaded: Loaded, overrides: Overrides, watches: bool) -> ExitCode {
     }
     let file =
         loaded.file.as_ref().map_or_else(|| "none: defaults".into(), |file| file.to_string_lossy());
-    tracing::info!(event = "config_loaded", file = %file, "settings");
+    let config_digest = loaded.settings.digest();
+    tracing::info!(event = "config_loaded", file = %file, config_digest, "settings");
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
@@ -213,6 +257,12 @@ fn overrides(options: &Options) -> Overrides {
     ] {
         if let Some(value) = value {
             flags.push((flag.to_owned(), key.to_owned(), value.clone()));
+        }
+    }
+    let levels = [("--quiet", options.quiet, "warn"), ("--verbose", options.verbose, "debug")];
+    for (flag, is_set, level) in levels {
+        if is_set {
+            flags.push((flag.to_owned(), "log.level".to_owned(), level.to_owned()));
         }
     }
     Overrides { file: options.config.clone(), environment: environment(), flags }

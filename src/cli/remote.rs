@@ -240,7 +240,8 @@ fn mode(settings: Option<&Settings>, reach: &Reach, mode: Option<Mode>) -> ExitC
     })
 }
 
-fn duration(written: &str) -> Result<Duration, humantime::DurationError> {
+/// A duration of the command line.
+pub(super) fn duration(written: &str) -> Result<Duration, humantime::DurationError> {
     humantime::parse_duration(written)
 }
 
@@ -284,17 +285,9 @@ impl Reach {
         path: &str,
         body: &Value,
     ) -> Result<Value, Failure> {
-        let base = self.base(settings).map_err(Failure::Refused)?;
+        let base = base(self.admin.as_deref(), settings).map_err(Failure::Refused)?;
         let token = self.token(settings).map_err(Failure::Refused)?;
         let url = format!("{}{path}", base.trim_end_matches('/'));
-        let agent: ureq::Agent = ureq::Agent::config_builder()
-            .timeout_global(Some(self.timeout))
-            .http_status_as_error(false)
-            // The token is for the proxy alone: not for one that the environment names.
-            .proxy(None)
-            .max_redirects(0)
-            .build()
-            .into();
         let mut request = ureq::http::Request::builder()
             .method(method)
             .uri(&url)
@@ -304,7 +297,7 @@ impl Reach {
         }
         let text = if body.is_null() { String::new() } else { body.to_string() };
         let request = request.body(text).map_err(|error| Failure::Refused(error.into()))?;
-        let mut answer = agent.run(request).map_err(|error| {
+        let mut answer = agent(self.timeout).run(request).map_err(|error| {
             Failure::Unreachable(anyhow::Error::from(error).context(format!("no proxy at {url}")))
         })?;
         let status = answer.status().as_u16();
@@ -321,17 +314,6 @@ impl Reach {
         }
     }
 
-    fn base(&self, settings: Option<&Settings>) -> anyhow::Result<String> {
-        if let Some(url) = &self.admin {
-            return Ok(if url.contains("://") { url.clone() } else { format!("http://{url}") });
-        }
-        let listen = settings.and_then(|settings| settings.admin.listen.as_ref());
-        let listen = listen.context("admin.listen is \"off\": say --admin URL")?;
-        // Who listens on all addresses is reached on this one.
-        let local = listen.replace("0.0.0.0:", "127.0.0.1:").replace("[::]:", "[::1]:");
-        Ok(format!("http://{local}"))
-    }
-
     fn token(&self, settings: Option<&Settings>) -> anyhow::Result<Option<String>> {
         if let Some(path) = &self.token_file {
             let text = fs::read_to_string(path)
@@ -344,4 +326,28 @@ impl Reach {
         let operator = settings.and_then(|settings| settings.admin.operator.as_ref());
         Ok(operator.map(|token| token.reveal().to_owned()))
     }
+}
+
+/// Where the admin API is: as said, or as configured.
+pub(super) fn base(said: Option<&str>, settings: Option<&Settings>) -> anyhow::Result<String> {
+    if let Some(url) = said {
+        return Ok(if url.contains("://") { url.to_owned() } else { format!("http://{url}") });
+    }
+    let listen = settings.and_then(|settings| settings.admin.listen.as_ref());
+    let listen = listen.context("admin.listen is \"off\": say --admin URL")?;
+    // Who listens on all addresses is reached on this one.
+    let local = listen.replace("0.0.0.0:", "127.0.0.1:").replace("[::]:", "[::1]:");
+    Ok(format!("http://{local}"))
+}
+
+/// What asks.
+pub(super) fn agent(timeout: Duration) -> ureq::Agent {
+    ureq::Agent::config_builder()
+        .timeout_global(Some(timeout))
+        .http_status_as_error(false)
+        // The token is for the proxy alone: not for one that the environment names.
+        .proxy(None)
+        .max_redirects(0)
+        .build()
+        .into()
 }

@@ -14,6 +14,7 @@ use crate::net::address::Address;
 use crate::net::target::{Password, Target};
 use crate::net::tls::TlsOptions;
 use crate::units::duration::Span;
+use crate::units::rate::Rate;
 use crate::units::size::Size;
 use std::path::Path;
 use std::time::Duration;
@@ -76,6 +77,7 @@ pub(super) fn settings(written: &Written, notes: &mut Notes) -> Option<Settings>
     let log = Log {
         level: log_level(written, notes),
         format: written.log.format.unwrap_or(LogFormat::Auto),
+        rate_limit: written.log.rate_limit.unwrap_or(Rate::per_second(10)),
     };
     // Everything has been looked at: from here on a fault may end it.
     let settings = Settings {
@@ -101,6 +103,7 @@ pub(super) fn settings(written: &Written, notes: &mut Notes) -> Option<Settings>
         log,
         drain_delay: span(written.drain.delay, Duration::ZERO),
         drain_timeout: span(written.drain.timeout, Duration::from_secs(25)),
+        values: Vec::new(),
     };
     whole(&settings, notes);
     Some(settings)
@@ -259,7 +262,8 @@ fn secret(
 
 fn client_password(written: &Written, notes: &mut Notes) -> Option<Password> {
     let auth = &written.auth;
-    let password = secret("auth", auth.password.as_ref(), auth.password_file.as_deref(), notes);
+    let inline = auth.password.as_ref().map(|password| &password.0);
+    let password = secret("auth", inline, auth.password_file.as_deref(), notes);
     match (auth.mode.unwrap_or(AuthMode::None), &password) {
         (AuthMode::Static, None) if auth.password_file.is_none() => {
             notes.fault("auth.mode is \"static\": set auth.password_file or auth.password");
@@ -274,11 +278,12 @@ fn client_password(written: &Written, notes: &mut Notes) -> Option<Password> {
 
 fn upstream(written: &Written, notes: &mut Notes) -> Option<Upstream> {
     let upstream = &written.upstream;
-    let url = upstream.url.clone().unwrap_or_else(|| "redis://127.0.0.1:6379/0".to_owned());
+    let url = upstream.url.as_ref().map_or("redis://127.0.0.1:6379", |url| &url.0);
     let target = notes.take("upstream.url", url.parse::<Target>());
     let file = upstream.password_file.as_deref();
-    let password = secret("upstream", upstream.password.as_ref(), file, notes);
-    let tls = upstream.tls.clone().unwrap_or_default();
+    let inline = upstream.password.as_ref().map(|password| &password.0);
+    let password = secret("upstream", inline, file, notes);
+    let tls = upstream.tls.clone();
     if tls.cert_file.is_some() != tls.key_file.is_some() {
         notes.fault("upstream.tls: cert_file and key_file go together");
     }
@@ -332,7 +337,7 @@ fn inherited(cache: &written::Cache, notes: &mut Notes) -> Rule {
 
 fn one_rule(index: usize, rule: &written::Rule, base: &Rule, notes: &mut Notes) -> Rule {
     let name = format!("rules[{index}]");
-    let patterns = match &rule.r#match {
+    let patterns = match &rule.patterns {
         None => {
             notes.fault(format!("{name}: match is missing, such as match = \"session:*\""));
             Vec::new()

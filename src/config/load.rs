@@ -4,8 +4,9 @@
 
 use crate::config::place::{self, Place};
 use crate::config::written::Written;
-use crate::config::{Settings, check};
+use crate::config::{Settings, check, shown};
 use serde::Deserialize;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use toml::{Table, Value};
@@ -40,6 +41,22 @@ impl fmt::Display for Source {
             Self::Flag(flag) => f.write_str(flag),
             Self::Settings => f.write_str("configuration"),
         }
+    }
+}
+
+/// Who wrote a value, and where.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Origin {
+    /// Who.
+    pub source: Source,
+    /// The line in a file, from 1.
+    pub line: Option<usize>,
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.source.fmt(f)?;
+        self.line.map_or(Ok(()), |line| write!(f, ":{line}"))
     }
 }
 
@@ -94,6 +111,9 @@ pub struct Loaded {
     pub warnings: Vec<String>,
     /// The file that was read, if any.
     pub file: Option<PathBuf>,
+    /// Who wrote the value of each path in [`Settings::values`]; those that are not here are
+    /// built in.
+    pub origins: BTreeMap<String, Origin>,
 }
 
 /// A file, read.
@@ -106,7 +126,16 @@ struct File {
 
 /// Reads and checks the configuration.
 pub fn load(overrides: &Overrides) -> Result<Loaded, ConfigError> {
-    let mut file = find(overrides).map_or_else(|| Ok(File::default()), |path| read(&path))?;
+    let file = find(overrides).map_or_else(|| Ok(File::default()), |path| read(&path))?;
+    finish(file, overrides)
+}
+
+/// As [`load`], of a file that is not there yet: nothing stands over it.
+pub fn load_text(path: &Path, text: String) -> Result<Loaded, ConfigError> {
+    finish(parse(path, text)?, &Overrides::default())
+}
+
+fn finish(mut file: File, overrides: &Overrides) -> Result<Loaded, ConfigError> {
     let (mut faults, mut origins) = (Vec::new(), Vec::new());
     for (name, value) in &overrides.environment {
         let Some(path) = environment_path(name, &file.table) else {
@@ -124,13 +153,15 @@ pub fn load(overrides: &Overrides) -> Result<Loaded, ConfigError> {
     if !faults.is_empty() {
         return Err(ConfigError(faults));
     }
-    let written = Written::deserialize(std::mem::take(&mut file.table))
+    let written = Written::deserialize(file.table.clone())
         .map_err(|error| single(file.source(), None, with_hint(error.message())))?;
     let mut notes = check::Notes::default();
     let settings = check::settings(&written, &mut notes);
     match settings {
-        Some(settings) if notes.faults.is_empty() => {
-            Ok(Loaded { settings, warnings: notes.warnings, file: file.path })
+        Some(mut settings) if notes.faults.is_empty() => {
+            settings.values = shown::values(&file.table, &settings);
+            let origins = file.origins(&settings, &origins);
+            Ok(Loaded { settings, warnings: notes.warnings, file: file.path, origins })
         }
         _ => {
             let fault = |text| file.blame(text, &origins);
@@ -144,16 +175,27 @@ impl File {
         self.path.clone().map_or(Source::Settings, Source::File)
     }
 
+    /// Who wrote each value last.
+    fn origins(&self, settings: &Settings, over: &[(String, Source)]) -> BTreeMap<String, Origin> {
+        let mut all = BTreeMap::new();
+        for shown in &settings.values {
+            let path = &shown.path;
+            let origin = match over.iter().rev().find(|(written, _)| is_under(path, written)) {
+                Some((_, source)) => Some(Origin { source: source.clone(), line: None }),
+                None => place::of_written(&self.text, path)
+                    .map(|(line, _)| Origin { source: self.source(), line: Some(line) }),
+            };
+            all.extend(origin.map(|origin| (path.clone(), origin)));
+        }
+        all
+    }
+
     /// A fault of the key that `text` begins with, laid to whoever wrote that key last.
     fn blame(&self, text: String, origins: &[(String, Source)]) -> Fault {
         let is_key = |c: char| c.is_ascii_alphanumeric() || "_.[]".contains(c);
         let end = text.find(|c| !is_key(c)).unwrap_or(text.len());
         let key = text.get(..end).unwrap_or_default();
         let place = place::of_key(&self.text, key);
-        let is_under = |key: &str, table: &str| {
-            key.strip_prefix(table)
-                .is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
-        };
         let wrote = |(path, _): &&(String, Source)| {
             is_under(key, path) || (place.is_none() && is_under(path, key))
         };
@@ -164,6 +206,11 @@ impl File {
     }
 }
 
+/// True if `key` is `table`, or stands in it.
+pub(super) fn is_under(key: &str, table: &str) -> bool {
+    key.strip_prefix(table).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+}
+
 fn single(source: Source, place: Option<Place>, text: String) -> ConfigError {
     ConfigError(vec![Fault { source, place, text }])
 }
@@ -172,12 +219,17 @@ fn find(overrides: &Overrides) -> Option<PathBuf> {
     overrides.file.clone().or_else(|| PLACES.iter().map(PathBuf::from).find(|path| path.exists()))
 }
 
-/// The file as a table. It is read into its type once for the sake of its errors, which know their
-/// place.
 fn read(path: &Path) -> Result<File, ConfigError> {
     let source = || Source::File(path.to_path_buf());
     let text = std::fs::read_to_string(path)
         .map_err(|error| single(source(), None, format!("cannot be read: {error}")))?;
+    parse(path, text)
+}
+
+/// The file as a table. It is read into its type once for the sake of its errors, which know their
+/// place.
+fn parse(path: &Path, text: String) -> Result<File, ConfigError> {
+    let source = || Source::File(path.to_path_buf());
     let explain = |error: &toml::de::Error| {
         let span = error.span().unwrap_or_default();
         let said = plain(error.message(), place::may_be_secret(&text, span.start));

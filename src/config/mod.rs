@@ -9,31 +9,47 @@
 mod admin;
 mod check;
 mod commands;
+pub mod key;
 mod load;
 mod place;
+pub mod reference;
 mod reload;
 mod shown;
 pub mod written;
 
 pub use self::reload::Reloaded;
-pub use load::{ConfigError, Fault, Loaded, Overrides, Source, load};
+pub use load::{ConfigError, Fault, Loaded, Origin, Overrides, Source, load, load_text};
+pub use shown::Shown;
 
 use crate::command::learned::Strangers;
 use crate::command::{Choices, KeySpec, Policy, Spec};
+use crate::config::key::{Kind, Values};
 use crate::keys::Prefix;
 use crate::net::address::Address;
 use crate::net::target::{Password, Target};
 use crate::net::tls::TlsOptions;
+use crate::units::rate::Rate;
+use schemars::JsonSchema;
 use serde::Deserialize;
 use std::time::Duration;
+
+macro_rules! words {
+    ($first:literal $($rest:literal)*) => {
+        concat!("`\"", $first, "\"`", $(", `\"", $rest, "\"`",)*)
+    };
+}
 
 macro_rules! word {
     ($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $variant:ident = $text:literal,)* }) => {
         $(#[$doc])*
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
         #[serde(rename_all = "snake_case")]
         pub enum $name {
             $($(#[$vdoc])* $variant,)*
+        }
+
+        impl Kind for $name {
+            const VALUES: Values = Values::Words(words!($($text)*));
         }
 
         impl $name {
@@ -193,6 +209,8 @@ pub struct Settings {
     pub drain_delay: Duration,
     /// `drain.timeout`: then clients are cut off.
     pub drain_timeout: Duration,
+    /// Each key's value in force, as it would be written, in the order of the file.
+    pub values: Vec<Shown>,
 }
 
 impl Settings {
@@ -339,4 +357,6 @@ pub struct Log {
     pub level: String,
     /// Text or JSON.
     pub format: LogFormat,
+    /// Events of one place in the code, at most.
+    pub rate_limit: Rate,
 }

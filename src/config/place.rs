@@ -19,9 +19,21 @@ pub(super) fn of_byte(text: &str, at: usize) -> Place {
 /// The place of the key `path`, such as `server.workers` or `rules[0].ttl`; if it is not written,
 /// of the innermost table that is.
 pub(super) fn of_key(text: &str, path: &str) -> Option<Place> {
+    let (at, _) = walk(text, path)?;
+    Some(of_byte(text, at))
+}
+
+/// The place of the key `path`, if it is written.
+pub(super) fn of_written(text: &str, path: &str) -> Option<Place> {
+    let (at, depth) = walk(text, path)?;
+    (depth == path.split('.').count()).then(|| of_byte(text, at))
+}
+
+/// Where the last step of `path` begins that the text has, and how many it has.
+fn walk(text: &str, path: &str) -> Option<(usize, usize)> {
     let document = DeTable::parse(text).ok()?;
     let mut table = document.get_ref();
-    let mut found = None;
+    let (mut found, mut depth) = (None, 0);
     for step in path.split('.') {
         let (name, index) = match step.split_once('[') {
             Some((name, rest)) => (name, rest.trim_end_matches(']').parse::<usize>().ok()),
@@ -30,7 +42,7 @@ pub(super) fn of_key(text: &str, path: &str) -> Option<Place> {
         let Some((key, value)) = table.iter().find(|(key, _)| key.get_ref() == name) else {
             break;
         };
-        found = Some(key.span().start);
+        (found, depth) = (Some(key.span().start), depth + 1);
         let mut value = value;
         if let (DeValue::Array(list), Some(index)) = (value.get_ref(), index) {
             let Some(item) = list.get(index) else { break };
@@ -40,7 +52,7 @@ pub(super) fn of_key(text: &str, path: &str) -> Option<Place> {
         let DeValue::Table(inner) = value.get_ref() else { break };
         table = inner;
     }
-    found.map(|at| of_byte(text, at))
+    found.map(|at| (at, depth))
 }
 
 /// The line of byte `at` with a caret under it; nothing if it may hold a secret.

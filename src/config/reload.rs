@@ -4,10 +4,14 @@
 //! what they change, and what waits for a restart. Nothing is taken over by half: what is not
 //! named here waits.
 
-use crate::config::Settings;
+use crate::config::load::is_under;
+use crate::config::{Settings, Shown, written};
 use crate::keys::{Invalid, Prefix};
 use crate::net::target::Password;
 use std::fmt::Debug;
+
+/// Behind every place among the keys.
+const RULES_LAST: Option<usize> = Some(usize::MAX);
 
 /// What becomes of settings that were read again.
 #[derive(Clone, Debug)]
@@ -54,6 +58,7 @@ impl Settings {
         to.dedicated_max = upstream.dedicated_max;
         to.on_down = upstream.on_down;
         let (changed, pending) = (differences(self, &next), differences(&next, new));
+        next.values = values(self, new, &pending);
         Reloaded { settings: next, changed, pending }
     }
 
@@ -65,8 +70,32 @@ impl Settings {
     /// These settings under another key version.
     pub fn with_version(&self, version: &str) -> Result<Self, Invalid> {
         let prefix = Prefix::new(&self.key_prefix, version, &self.separator)?;
-        Ok(Self { version: version.to_owned(), prefix, ..self.clone() })
+        let mut next = Self { version: version.to_owned(), prefix, ..self.clone() };
+        for shown in next.values.iter_mut().filter(|shown| shown.path == "keys.version") {
+            shown.value = version.into();
+        }
+        Ok(next)
     }
+}
+
+/// The values in force: the new ones, but for those of keys that wait.
+fn values(old: &Settings, new: &Settings, pending: &[&str]) -> Vec<Shown> {
+    let waits = |shown: &&Shown| {
+        let mut names = pending.iter().flat_map(|names| names.split(", "));
+        names.any(|name| {
+            // What the target is made of goes with it.
+            let is_target = name == "upstream.url"
+                && ["upstream.username", "upstream.database"].contains(&shown.key.path);
+            is_target || is_under(&shown.path, name)
+        })
+    };
+    let (keep, take) = (old.values.iter(), new.values.iter());
+    let mut all: Vec<Shown> =
+        keep.filter(waits).chain(take.filter(|shown| !waits(shown))).cloned().collect();
+    let place = |shown: &Shown| written::keys().position(|key| key.path == shown.key.path);
+    // Those of rules stay in their order: they are all old or all new.
+    all.sort_by_key(|shown| if shown.key.is_of_rule() { RULES_LAST } else { place(shown) });
+    all
 }
 
 /// The keys in which two settings differ.
@@ -161,6 +190,7 @@ fn of_office(all: &Settings) -> Vec<(&'static str, String)> {
         ("metrics.path", is(&all.metrics_path)),
         ("log.level", is(&all.log.level)),
         ("log.format", is(&all.log.format)),
+        ("log.rate_limit", is(&all.log.rate_limit)),
         ("drain.delay", is(&all.drain_delay)),
         ("drain.timeout", is(&all.drain_timeout)),
     ]

@@ -1,101 +1,150 @@
-//! The settings in force as text: what `CONFIG GET proxy.*` tells. No secrets.
+//! The configuration in force, key by key, as it would be written: what `config show` prints, what
+//! `CONFIG GET proxy.*` tells, and what the configuration's digest is of.
+//!
+//! In: the merged file and the settings that came of it. Out: [`Shown`]. Invariant: no secret is
+//! in it, and a URL has its password masked.
 
-use crate::config::{Rule, Settings};
+use crate::config::Settings;
+use crate::config::key::{BuiltIn, Key, Values};
+use crate::config::written;
+use crate::net::target::Target;
 use crate::units::duration::Span;
+use crate::units::rate::Rate;
 use crate::units::size::Size;
-use std::time::Duration;
+use aws_lc_rs::digest;
+use std::fmt::Write as _;
+use toml::{Table, Value};
+
+/// What stands for a secret.
+const MASK: &str = "***";
+
+/// One key, and its value in force.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Shown {
+    /// What is to be said of it.
+    pub key: &'static Key,
+    /// In full: `cache.ttl`, `rules[0].ttl`.
+    pub path: String,
+    /// As it would be written, in one spelling: `"60s"` is `"1m"`.
+    pub value: Value,
+}
+
+impl Shown {
+    /// True if this is what holds where nothing is written.
+    pub fn is_built_in(&self) -> bool {
+        built_in(self.key).as_ref() == Some(&self.value)
+    }
+
+    /// The value as `CONFIG GET` tells it.
+    fn text(&self) -> String {
+        match &self.value {
+            Value::Array(list) => list.iter().map(plain).collect::<Vec<_>>().join(" "),
+            Value::Table(names) => {
+                let pairs = names.iter().map(|(name, value)| format!("{name}={}", plain(value)));
+                pairs.collect::<Vec<_>>().join(" ")
+            }
+            value => plain(value),
+        }
+    }
+}
 
 impl Settings {
     /// Every setting by its name in proxy.toml, but for secrets, files and `[[rules]]`.
     pub fn shown(&self) -> Vec<(&'static str, String)> {
-        let mut all = vec![
-            ("mode", self.mode.as_str().to_owned()),
-            ("instance", self.instance.clone()),
-            ("auth.mode", if self.password.is_some() { "static" } else { "none" }.to_owned()),
-            ("keys.version", self.version.clone()),
-            ("invalidation.tracking", self.tracking.as_str().to_owned()),
-            ("invalidation.channel", self.channel.clone().unwrap_or_default()),
-            ("invalidation.publish", self.publish.to_string()),
-            ("admin.listen", self.admin.listen.clone().unwrap_or_default()),
-            ("metrics.path", self.metrics_path.clone()),
-            ("log.level", self.log.level.clone()),
-            ("log.format", self.log.format.as_str().to_owned()),
-            ("drain.delay", span(self.drain_delay)),
-            ("drain.timeout", span(self.drain_timeout)),
-        ];
-        all.extend(self.shown_server());
-        all.extend(self.shown_upstream());
-        all.extend(self.shown_cache());
-        all.extend(shown_rule(&self.default_rule));
-        all.sort_unstable_by_key(|(name, _)| *name);
-        all
+        let is_hidden =
+            |key: &Key| key.is_of_rule() || matches!(key.values, Values::Secret | Values::File);
+        let values = self.values.iter().filter(|shown| !is_hidden(shown.key));
+        values.map(|shown| (shown.key.path, shown.text())).collect()
     }
 
-    fn shown_server(&self) -> [(&'static str, String); 11] {
-        let server = &self.server;
-        let listen: Vec<String> = server.listen.iter().map(ToString::to_string).collect();
-        [
-            ("server.listen", listen.join(" ")),
-            ("server.workers", server.workers.to_string()),
-            ("server.max_clients", server.max_clients.to_string()),
-            ("server.idle_timeout", span(server.idle_timeout)),
-            ("server.tcp_keepalive", span(server.tcp_keepalive)),
-            ("server.tcp_backlog", server.tcp_backlog.to_string()),
-            ("server.max_request_size", size(server.max_request_size)),
-            ("server.max_args", server.max_args.to_string()),
-            ("server.client_output_limit", size(server.client_output_limit)),
-            ("server.max_pipeline", server.max_pipeline.to_string()),
-            ("server.unix_permissions", format!("{:04o}", server.unix_permissions)),
-        ]
-    }
-
-    fn shown_upstream(&self) -> [(&'static str, String); 8] {
-        let upstream = &self.upstream;
-        [
-            ("upstream.url", upstream.target.to_string()),
-            ("upstream.database", upstream.target.database.to_string()),
-            ("upstream.connect_timeout", span(upstream.connect_timeout)),
-            ("upstream.request_timeout", span(upstream.request_timeout)),
-            ("upstream.write_timeout", span(upstream.write_timeout)),
-            ("upstream.reconnect_wait", span(upstream.reconnect_wait)),
-            ("upstream.dedicated_max", upstream.dedicated_max.to_string()),
-            ("upstream.on_down", upstream.on_down.as_str().to_owned()),
-        ]
-    }
-
-    fn shown_cache(&self) -> [(&'static str, String); 4] {
-        let cache = &self.cache;
-        [
-            ("cache.max_memory", Size(cache.max_memory).to_string()),
-            ("cache.max_variants", cache.max_variants.to_string()),
-            ("cache.sweep_interval", span(cache.sweep_interval)),
-            ("cache.commands", cache.commands.as_ref().map_or_else(all, |list| list.join(" "))),
-        ]
+    /// What tells this configuration from others: 8 hexadecimal digits. Secrets are not in it.
+    pub fn digest(&self) -> String {
+        let mut text = String::new();
+        for Shown { path, value, .. } in &self.values {
+            writeln!(text, "{path} = {value}").ok();
+        }
+        let hash = digest::digest(&digest::SHA256, text.as_bytes());
+        let first = hash.as_ref().first_chunk().copied().unwrap_or_default();
+        format!("{:08x}", u32::from_be_bytes(first))
     }
 }
 
-/// What rules inherit.
-fn shown_rule(rule: &Rule) -> [(&'static str, String); 8] {
-    [
-        ("cache.level", rule.level.as_str().to_owned()),
-        ("cache.max_staleness", span(rule.max_staleness)),
-        ("cache.ttl", span(rule.ttl)),
-        ("cache.negative_ttl", span(rule.negative_ttl)),
-        ("cache.hash_max_ttl", span(rule.hash_max_ttl)),
-        ("cache.max_value_size", size(rule.max_value_size)),
-        ("cache.ttl_probe", if rule.ttl_probe { "always" } else { "never" }.to_owned()),
-        ("cache.admission", rule.admission.as_str().to_owned()),
-    ]
+/// Each key that has a value. `written` is everything that was written anywhere, merged.
+pub(super) fn values(written: &Table, settings: &Settings) -> Vec<Shown> {
+    let mut all = Vec::new();
+    for key in written::keys().filter(|key| !key.is_of_rule()) {
+        let value = find(written, key.path).map(|value| normal(key.values, value));
+        let value = value.or_else(|| built_in(key)).or_else(|| found(key.path, settings));
+        all.extend(value.map(|value| Shown { key, path: key.path.to_owned(), value }));
+    }
+    let rules = written.get("rules").and_then(Value::as_array);
+    for (index, rule) in rules.into_iter().flatten().enumerate() {
+        for key in written::keys().filter(|key| key.is_of_rule()) {
+            let (_, name) = key.parts();
+            let value = rule.get(name).map(|value| normal(key.values, value));
+            let path = format!("rules[{index}].{name}");
+            all.extend(value.map(|value| Shown { key, path, value }));
+        }
+    }
+    all
 }
 
-fn all() -> String {
-    "all".to_owned()
+/// What is written under a path.
+fn find<'a>(table: &'a Table, path: &str) -> Option<&'a Value> {
+    match path.split_once('.') {
+        None => table.get(path),
+        Some((first, rest)) => find(table.get(first)?.as_table()?, rest),
+    }
 }
 
-fn span(duration: Duration) -> String {
-    Span(duration).to_string()
+fn built_in(key: &Key) -> Option<Value> {
+    let BuiltIn::Toml(text) = key.built_in else { return None };
+    let mut table = format!("value = {text}").parse::<Table>().ok()?;
+    table.remove("value").map(|value| normal(key.values, &value))
 }
 
-fn size(bytes: usize) -> String {
-    Size(bytes as u64).to_string()
+/// What depends on the machine, or on another key.
+fn found(path: &str, settings: &Settings) -> Option<Value> {
+    let number = |count: usize| i64::try_from(count).ok().map(Value::Integer);
+    match path {
+        "instance" => Some(Value::String(settings.instance.clone())),
+        "server.workers" => number(settings.server.workers),
+        "upstream.database" => Some(Value::Integer(settings.upstream.target.database.into())),
+        "upstream.dedicated_max" => number(settings.upstream.dedicated_max),
+        "cache.max_memory" => Some(size(Size(settings.cache.max_memory))),
+        _ => None,
+    }
+}
+
+/// A value in the one spelling in which it is shown. It has been checked.
+fn normal(values: Values, value: &Value) -> Value {
+    let text = value.as_str();
+    let spelled = match values {
+        Values::Duration => {
+            text.and_then(|text| Span::parse(text).ok()).map(|span| span.to_string().into())
+        }
+        Values::Size => match value {
+            Value::Integer(bytes) => u64::try_from(*bytes).ok().map(|bytes| size(Size(bytes))),
+            _ => text.and_then(|text| Size::parse(text).ok()).map(size),
+        },
+        Values::Url => text
+            .and_then(|text| text.parse::<Target>().ok())
+            .map(|target| target.to_string().into()),
+        Values::Rate => {
+            text.and_then(|text| Rate::parse(text).ok()).map(|rate| rate.to_string().into())
+        }
+        Values::Secret => Some(Value::String(MASK.to_owned())),
+        _ => None,
+    };
+    spelled.unwrap_or_else(|| value.clone())
+}
+
+/// Without a unit it is a number.
+fn size(size: Size) -> Value {
+    let text = size.to_string();
+    text.parse().map_or(Value::String(text), Value::Integer)
+}
+
+fn plain(value: &Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }

@@ -1,226 +1,425 @@
 //! The configuration as it is written: one field for one TOML key, nothing filled in yet.
-//! `Option` = not written. What a key means stands in `proxy.toml` and in [`super::Settings`].
+//! `Option` = not written. Each row says all that is to be known of its key:
+//!
+//! ```text
+//!   /// what it means
+//!   key "name in TOML, if another": Type = built in, when a change is felt;
+//! ```
+//!
+//! What is built in is a value as TOML has it, or in parentheses what is found out at the start,
+//! or nothing. What is filled in stands in [`super::check`]; a test compares the two.
 
+use crate::config::key::{Applies, BuiltIn, Key, Kind, Values};
 use crate::config::{
     Admission, AuthMode, Level, LogFormat, Mode, OnDown, Profile, ScriptPolicy, TrackingMode,
 };
 use crate::units::duration::Span;
+use crate::units::rate::Rate;
 use crate::units::size::Size;
+use schemars::JsonSchema;
 use serde::Deserialize;
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::PathBuf;
 
-/// The whole file.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Written {
-    /// `mode`.
-    pub mode: Option<Mode>,
-    /// `instance`.
-    pub instance: Option<String>,
-    /// `[server]`.
-    pub server: Server,
-    /// `[auth]`.
-    pub auth: Auth,
-    /// `[upstream]`.
-    pub upstream: Upstream,
-    /// `[keys]`.
-    pub keys: Keys,
-    /// `[cache]`.
-    pub cache: Cache,
-    /// `[[rules]]`.
-    pub rules: Vec<Rule>,
-    /// `[invalidation]`.
-    pub invalidation: Invalidation,
-    /// `[commands]`.
-    pub commands: CommandPolicy,
-    /// `[scripts]`.
-    pub scripts: Scripts,
-    /// `[admin]`.
-    pub admin: Admin,
-    /// `[metrics]`.
-    pub metrics: Metrics,
-    /// `[log]`.
-    pub log: Log,
-    /// `[drain]`.
-    pub drain: Drain,
-}
-
 macro_rules! table {
-    ($(#[$doc:meta])* $name:ident { $($key:ident: $kind:ty,)* }) => {
+    (
+        $(#[$doc:meta])*
+        $path:literal $name:ident {
+            $(
+                $(#[doc = $meaning:literal])+
+                $key:ident $($rename:literal)?: $kind:ty = $built_in:tt, $applies:ident;
+            )*
+            $(
+                tables {
+                    $($(#[$table_doc:meta])* $table:ident: $table_kind:ty,)*
+                }
+            )?
+        }
+    ) => {
         $(#[$doc])*
-        #[derive(Clone, Debug, Default, Deserialize)]
+        #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
         #[serde(deny_unknown_fields, default)]
         pub struct $name {
             $(
-                #[doc = concat!("`", stringify!($key), "`.")]
+                $(#[doc = $meaning])+
+                $(#[serde(rename = $rename)])?
                 pub $key: Option<$kind>,
             )*
+            $($($(#[$table_doc])* pub $table: $table_kind,)*)?
+        }
+
+        impl $name {
+            /// What is to be said of its keys.
+            const KEYS: &[Key] = &[$(Key {
+                path: concat!($path, name!($key $($rename)?)),
+                values: <$kind as Kind>::VALUES,
+                built_in: built_in!($built_in),
+                applies: Applies::$applies,
+                meaning: concat!($($meaning),+),
+            },)*];
         }
     };
 }
 
+macro_rules! name {
+    ($key:ident) => {
+        stringify!($key)
+    };
+    ($key:ident $rename:literal) => {
+        $rename
+    };
+}
+
+macro_rules! built_in {
+    (()) => {
+        BuiltIn::Nothing
+    };
+    (($words:literal)) => {
+        BuiltIn::Found($words)
+    };
+    ($toml:tt) => {
+        BuiltIn::Toml(stringify!($toml))
+    };
+}
+
 table! {
-    /// `[server]`: where clients come in.
-    Server {
-        listen: Vec<String>,
-        workers: usize,
-        max_clients: usize,
-        idle_timeout: Span,
-        tcp_keepalive: Span,
-        tcp_backlog: u32,
-        max_request_size: Size,
-        max_args: usize,
-        client_output_limit: Size,
-        max_pipeline: usize,
-        unix_permissions: String,
+    /// The whole file.
+    "" Written {
+        /// The most that nearside does; `"observe"`: it only counts what would have been a hit;
+        /// `"bypass"`: a pure proxy, nothing is stored.
+        mode: Mode = "cache", Now;
+        /// What links call themselves upstream, and what peers know this proxy by.
+        instance: String = ("the host name"), Restart;
+        tables {
+            /// Where clients come in.
+            server: Server,
+            /// Who may come in.
+            auth: Auth,
+            /// The Redis or Valkey behind.
+            upstream: Upstream,
+            /// What stands before every key upstream: `prefix:version:key`.
+            keys: Keys,
+            /// The near-cache, and what rules inherit.
+            cache: Cache,
+            /// First match wins; what is not written is inherited from `[cache]`.
+            rules: Vec<Rule>,
+            /// How changes are heard of.
+            invalidation: Invalidation,
+            /// What clients may ask for.
+            commands: CommandPolicy,
+            /// What runs within the server.
+            scripts: Scripts,
+            /// Metrics, health, and what operators change.
+            admin: Admin,
+            /// The page that Prometheus reads.
+            metrics: Metrics,
+            /// What is logged, and how.
+            log: Log,
+            /// The orderly end.
+            drain: Drain,
+        }
     }
 }
 
 table! {
-    /// `[auth]`: who may come in.
-    Auth {
-        mode: AuthMode,
-        password: String,
-        password_file: PathBuf,
+    /// Where clients come in.
+    "server." Server {
+        /// `host:port`, or `unix:/path`: what a sidecar should use.
+        listen: Vec<String> = ["127.0.0.1:6380"], Restart;
+        /// Threads, each with its own links.
+        workers: usize = ("cores"), Restart;
+        /// Clients at most, as Redis' `maxclients`.
+        max_clients: usize = 10000, Now;
+        /// Silence after which a client is closed, as Redis' `timeout`; `"0s"`: never.
+        idle_timeout: Span = "0s", Now;
+        /// Silence after which TCP asks whether a client is there; `"0s"`: never.
+        tcp_keepalive: Span = "300s", Restart;
+        /// Connections that may wait to be accepted.
+        tcp_backlog: u32 = 1024, Restart;
+        /// Longest single argument.
+        max_request_size: Size = "512mb", Now;
+        /// Arguments of one request at most.
+        max_args: usize = 1048576, Now;
+        /// A client with more unsent bytes is closed.
+        client_output_limit: Size = "64mb", Now;
+        /// Requests in flight per client before its socket is not read.
+        max_pipeline: usize = 1024, Now;
+        /// Mode bits of Unix sockets, octal.
+        unix_permissions: String = "0770", Restart;
     }
 }
 
 table! {
-    /// `[upstream]`: the Redis or Valkey behind.
-    Upstream {
-        url: String,
-        username: String,
-        password: String,
-        password_file: PathBuf,
-        database: u32,
-        connect_timeout: Span,
-        request_timeout: Span,
-        write_timeout: Span,
-        dedicated_max: usize,
-        reconnect_wait: Span,
-        on_down: OnDown,
-        tls: UpstreamTls,
+    /// Who may come in.
+    "auth." Auth {
+        /// `"static"`: clients give a password, as with Redis' requirepass.
+        mode: AuthMode = "none", New;
+        /// That password.
+        password: Secret = (), New;
+        /// The file that it stands in, instead.
+        password_file: PathBuf = (), New;
     }
 }
 
 table! {
-    /// `[upstream.tls]`.
-    UpstreamTls {
-        ca_file: PathBuf,
-        cert_file: PathBuf,
-        key_file: PathBuf,
-        server_name: String,
-        insecure_skip_verify: bool,
+    /// The Redis or Valkey behind.
+    "upstream." Upstream {
+        /// `redis://`, `rediss://`, `unix:/path`, `embedded:`; also from `REDIS_URL`.
+        url: Url = "redis://127.0.0.1:6379", Restart;
+        /// Over that of the URL.
+        username: String = (), Restart;
+        /// Over that of the URL.
+        password: Secret = (), Restart;
+        /// The file that it stands in, instead.
+        password_file: PathBuf = (), Restart;
+        /// Over that of the URL: the database that clients begin in.
+        database: u32 = ("from the URL"), Restart;
+        /// Limit of opening a link, handshakes included.
+        connect_timeout: Span = "1s", Restart;
+        /// Limit of an answer to a read.
+        request_timeout: Span = "5s", Now;
+        /// Limit of an answer to a write or a script.
+        write_timeout: Span = "30s", Now;
+        /// Connections that one client has for itself: MULTI, WATCH, WAIT, blocking commands,
+        /// scripts, subscriptions, tracking, MONITOR.
+        dedicated_max: usize = ("as `max_clients`"), Now;
+        /// How long a request waits for a link.
+        reconnect_wait: Span = "500ms", Now;
+        /// What clients see when upstream is gone: their connection closes, as a dead Redis does
+        /// it, or an error that says whether the command may have run.
+        on_down: OnDown = "close", Now;
+        tables {
+            /// TLS of links, with `rediss://`.
+            tls: UpstreamTls,
+        }
     }
 }
 
 table! {
-    /// `[keys]`: what stands before every key upstream.
-    Keys {
-        prefix: String,
-        version: String,
-        separator: String,
+    /// TLS of links, with `rediss://`.
+    "upstream.tls." UpstreamTls {
+        /// Certificates of who may sign upstream's, PEM; none: those of the system.
+        ca_file: PathBuf = (), Restart;
+        /// The certificate that is shown to upstream, PEM.
+        cert_file: PathBuf = (), Restart;
+        /// Its key, PEM.
+        key_file: PathBuf = (), Restart;
+        /// The name that upstream's certificate must have; none: the host of the URL.
+        server_name: String = (), Restart;
+        /// Believes any certificate: anybody on the way can read and change.
+        insecure_skip_verify: bool = false, Restart;
     }
 }
 
 table! {
-    /// `[cache]`: the near-cache, and what rules inherit.
-    Cache {
-        max_memory: Size,
-        max_value_size: Size,
-        ttl: Span,
-        negative_ttl: Span,
-        level: Level,
-        max_staleness: Span,
-        ttl_probe: TtlProbe,
-        admission: Admission,
-        commands: Commands,
-        max_variants: usize,
-        hash_max_ttl: Span,
-        sweep_interval: Span,
+    /// What stands before every key upstream: `prefix:version:key`.
+    "keys." Keys {
+        /// An application, or an environment.
+        prefix: String = "", Restart;
+        /// A new version starts from nothing; `""`: keys are as clients write them.
+        version: String = "", Now;
+        /// What stands between prefix, version and key.
+        separator: String = ":", Restart;
     }
 }
 
 table! {
-    /// `[[rules]]`: first match wins; what is not written is inherited from `[cache]`.
-    Rule {
-        r#match: Patterns,
-        level: Level,
-        max_staleness: Span,
-        ttl: Span,
-        negative_ttl: Span,
-        max_value_size: Size,
-        ttl_probe: TtlProbe,
-        admission: Admission,
-        hash_max_ttl: Span,
+    /// The near-cache, and what rules inherit.
+    "cache." Cache {
+        /// Accounted bytes, overhead included.
+        max_memory: Size = ("256mb or a quarter of the cgroup"), Now;
+        /// Longest reply stored.
+        max_value_size: Size = "1mb", Now;
+        /// Longest local life of a value; upstream's own TTL always wins.
+        ttl: Span = "60s", Now;
+        /// How long the answer that a key does not exist is kept.
+        negative_ttl: Span = "5s", Now;
+        /// What a cached reply promises.
+        level: Level = "coherent", Now;
+        /// The bound of level `coherent`, enforced.
+        max_staleness: Span = "1s", Now;
+        /// Whether each fill asks for the key's remaining life.
+        ttl_probe: TtlProbe = "always", Now;
+        /// Whether a reply is stored at the first miss, or at the second.
+        admission: Admission = "second_hit", Now;
+        /// Commands whose replies are stored: `"all"`, or a list.
+        commands: Commands = "all", Now;
+        /// Replies of one key at most.
+        max_variants: usize = 16, Restart;
+        /// Longest local life of a hash's reply where fields expire on their own.
+        hash_max_ttl: Span = "1s", Now;
+        /// Pause between two parts of the sweep.
+        sweep_interval: Span = "1s", Restart;
     }
 }
 
 table! {
-    /// `[invalidation]`: how changes are heard of.
-    Invalidation {
-        tracking: TrackingMode,
-        channel: String,
-        publish: bool,
+    /// First match wins; what is not written is inherited from `[cache]`.
+    "rules." Rule {
+        /// Redis globs on the client's key, before any prefix; a list: any of them.
+        patterns "match": Patterns = (), Now;
+        /// As `cache.level`.
+        level: Level = ("cache.level"), Now;
+        /// As `cache.max_staleness`.
+        max_staleness: Span = ("cache.max_staleness"), Now;
+        /// As `cache.ttl`.
+        ttl: Span = ("cache.ttl"), Now;
+        /// As `cache.negative_ttl`.
+        negative_ttl: Span = ("cache.negative_ttl"), Now;
+        /// As `cache.max_value_size`.
+        max_value_size: Size = ("cache.max_value_size"), Now;
+        /// As `cache.ttl_probe`.
+        ttl_probe: TtlProbe = ("cache.ttl_probe"), Now;
+        /// As `cache.admission`.
+        admission: Admission = ("cache.admission"), Now;
+        /// As `cache.hash_max_ttl`.
+        hash_max_ttl: Span = ("cache.hash_max_ttl"), Now;
     }
 }
 
 table! {
-    /// `[commands]`: what clients may ask for.
-    CommandPolicy {
-        profile: Profile,
-        allow: Vec<String>,
-        deny: Vec<String>,
-        unknown: Unknown,
-        specs: BTreeMap<String, String>,
+    /// How changes are heard of.
+    "invalidation." Invalidation {
+        /// `"off"`: only `level = "ttl"` caches.
+        tracking: TrackingMode = "broadcast", Restart;
+        /// Where applications and peers say what is to be forgotten; `""`: nobody listens.
+        channel: String = "system:cache_invalidation", Restart;
+        /// Whether peers are told there of what is invalidated here.
+        publish: bool = true, Restart;
     }
 }
 
 table! {
-    /// `[scripts]`: what runs within the server.
-    Scripts {
-        policy: ScriptPolicy,
-        allow: Vec<String>,
-        memory: Size,
+    /// What clients may ask for.
+    "commands." CommandPolicy {
+        /// `"hardened"` also refuses what acts on everybody's data, connections or settings.
+        profile: Profile = "trusted", Now;
+        /// Commands that the profile refuses, and which are allowed: `"DEBUG"`, `"CONFIG SET"`.
+        allow: Vec<String> = [], Now;
+        /// Commands that are refused; a container stands for all its subcommands.
+        deny: Vec<String> = [], Now;
+        /// What becomes of commands that only upstream knows.
+        unknown: Unknown = "reject", Restart;
+        /// Where keys stand in such commands: `"JSON.FOO" = "i1..-2"`.
+        specs: BTreeMap<String, String> = {}, Restart;
     }
 }
 
 table! {
-    /// `[admin]`: metrics, health, and what operators change.
-    Admin {
-        listen: String,
-        token_file: PathBuf,
-        readonly_token_file: PathBuf,
-        allowed_hosts: Vec<String>,
+    /// What runs within the server.
+    "scripts." Scripts {
+        /// What becomes, under a key prefix, of scripts and functions that may use keys beyond
+        /// those they are given.
+        policy: ScriptPolicy = "refuse", Restart;
+        /// Which run unread all the same: `"<sha1>"`, `"function:<name>"`.
+        allow: Vec<String> = [], Restart;
+        /// Texts of scripts kept, to give them again to a server that has lost them.
+        memory: Size = "8mb", Restart;
     }
 }
 
 table! {
-    /// `[metrics]`.
-    Metrics {
-        path: String,
+    /// Metrics, health, and what operators change.
+    "admin." Admin {
+        /// `host:port`, or `"off"`; off loopback only with a token.
+        listen: String = "127.0.0.1:8380", Restart;
+        /// A token of at least 32 characters, of who may change things.
+        token_file: PathBuf = (), Restart;
+        /// The same, of who may look.
+        readonly_token_file: PathBuf = (), Restart;
+        /// Further names, without port, by which the API may be asked for.
+        allowed_hosts: Vec<String> = [], Restart;
     }
 }
 
 table! {
-    /// `[log]`.
-    Log {
-        level: String,
-        format: LogFormat,
+    /// The page that Prometheus reads.
+    "metrics." Metrics {
+        /// Where it is on the admin port.
+        path: String = "/metrics", Restart;
     }
 }
 
 table! {
-    /// `[drain]`: the orderly end.
-    Drain {
-        delay: Span,
-        timeout: Span,
+    /// What is logged, and how.
+    "log." Log {
+        /// `off`, `error`, `warn`, `info`, `debug`, `trace`, also per module, as `RUST_LOG`.
+        level: String = "info", Restart;
+        /// `"auto"`: text on a terminal, else JSON.
+        format: LogFormat = "auto", Restart;
+        /// Of one place in the code, no more is logged; `"off"`: everything is.
+        rate_limit: Rate = "10/s", Restart;
     }
+}
+
+table! {
+    /// The orderly end.
+    "drain." Drain {
+        /// Not ready, but still accepting.
+        delay: Span = "0s", Restart;
+        /// Then clients are cut off.
+        timeout: Span = "25s", Restart;
+    }
+}
+
+/// Every key, in the order of the file.
+pub fn keys() -> impl Iterator<Item = &'static Key> {
+    [
+        Written::KEYS,
+        Server::KEYS,
+        Auth::KEYS,
+        Upstream::KEYS,
+        UpstreamTls::KEYS,
+        Keys::KEYS,
+        Cache::KEYS,
+        Rule::KEYS,
+        Invalidation::KEYS,
+        CommandPolicy::KEYS,
+        Scripts::KEYS,
+        Admin::KEYS,
+        Metrics::KEYS,
+        Log::KEYS,
+        Drain::KEYS,
+    ]
+    .into_iter()
+    .flatten()
+}
+
+/// A text that is in no error, log or answer.
+#[derive(Clone, Deserialize, JsonSchema)]
+#[serde(transparent)]
+#[schemars(inline)]
+pub struct Secret(pub String);
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
+}
+
+impl Kind for Secret {
+    const VALUES: Values = Values::Secret;
+}
+
+/// Where upstream is; it may hold a password.
+#[derive(Clone, Deserialize, JsonSchema)]
+#[serde(transparent)]
+#[schemars(inline)]
+pub struct Url(pub String);
+
+impl fmt::Debug for Url {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a URL")
+    }
+}
+
+impl Kind for Url {
+    const VALUES: Values = Values::Url;
 }
 
 /// What becomes of commands that the table does not have.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Unknown {
     /// Refused in the server's words.
@@ -231,8 +430,12 @@ pub enum Unknown {
     Pass,
 }
 
+impl Kind for Unknown {
+    const VALUES: Values = Values::Words("`\"reject\"`, `\"learn\"`, `\"pass\"`");
+}
+
 /// Whether a fill asks upstream for the key's remaining life.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum TtlProbe {
     /// Every fill does.
@@ -241,8 +444,12 @@ pub enum TtlProbe {
     Never,
 }
 
+impl Kind for TtlProbe {
+    const VALUES: Values = Values::Words("`\"always\"`, `\"never\"`");
+}
+
 /// One pattern, or several.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(untagged, expecting = "expected a pattern such as \"session:*\", or a list of them")]
 pub enum Patterns {
     /// `match = "a:*"`.
@@ -251,8 +458,12 @@ pub enum Patterns {
     Many(Vec<String>),
 }
 
+impl Kind for Patterns {
+    const VALUES: Values = Values::Texts;
+}
+
 /// Which commands' replies are stored.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(untagged, expecting = "expected \"all\" or a list of commands such as [\"GET\", \"HGET\"]")]
 pub enum Commands {
     /// `"all"`.
@@ -261,8 +472,12 @@ pub enum Commands {
     Some(Vec<String>),
 }
 
+impl Kind for Commands {
+    const VALUES: Values = Values::Words("`\"all\"`, or a list of commands");
+}
+
 /// The word `all`.
-#[derive(Clone, Copy, Debug, Deserialize)]
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum All {
     /// Every cacheable command.

@@ -18,10 +18,12 @@
 
 use crate::cache::Cache;
 use crate::config::{self, ConfigError, Overrides, Reloaded, Settings};
+use crate::control::observe::state::ConfigFigures;
 use crate::keys::Invalid;
 use crate::live::Live;
 use crate::snapshot::{Snapshot, Snapshots};
 use crate::stats::{Block, Counter};
+use crate::units::clock;
 use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -36,6 +38,8 @@ const WATCH_EVERY: Duration = Duration::from_secs(5);
 pub struct Reloader {
     parts: Parts,
     state: Mutex<State>,
+    /// What `/metrics` tells.
+    figures: parking_lot::Mutex<ConfigFigures>,
 }
 
 #[derive(Clone)]
@@ -96,8 +100,18 @@ impl Reloader {
     /// For these settings, which are in force.
     pub fn new(settings: &Settings, parts: Parts) -> Self {
         let settings = Arc::new(settings.clone());
+        let figures = ConfigFigures {
+            is_last_good: true,
+            loaded_at: clock::unix_seconds(),
+            digest: settings.digest(),
+        };
         let state = State { in_force: Arc::clone(&settings), read: settings };
-        Self { parts, state: Mutex::new(state) }
+        Self { parts, state: Mutex::new(state), figures: parking_lot::Mutex::new(figures) }
+    }
+
+    /// What is so of the configuration.
+    pub fn figures(&self) -> ConfigFigures {
+        self.figures.lock().clone()
     }
 
     /// Reads the configuration again: all of it that can change takes effect, or, if anything is
@@ -108,6 +122,7 @@ impl Reloader {
             Ok(loaded) => loaded,
             Err(error) => {
                 self.parts.block.add(Counter::ReloadsError, 1);
+                self.figures.lock().is_last_good = false;
                 tracing::error!(
                     event = "config_rejected",
                     error = %error,
@@ -123,7 +138,13 @@ impl Reloader {
         let read = Arc::new(loaded.settings);
         let report = unbroken(Box::pin(async move { me.take_over(read).await })).await;
         self.parts.block.add(Counter::ReloadsOk, 1);
-        tracing::info!(event = "config_loaded", changed = ?report.changed, "reloaded");
+        let config_digest = self.loaded();
+        tracing::info!(
+            event = "config_loaded",
+            changed = ?report.changed,
+            config_digest,
+            "reloaded"
+        );
         if !report.pending.is_empty() {
             tracing::warn!(
                 event = "config_restart_needed",
@@ -132,6 +153,13 @@ impl Reloader {
             );
         }
         Ok(report)
+    }
+
+    /// A reload went well; the digest of what is in force.
+    fn loaded(&self) -> String {
+        let mut figures = self.figures.lock();
+        (figures.is_last_good, figures.loaded_at) = (true, clock::unix_seconds());
+        figures.digest.clone()
     }
 
     async fn take_over(&self, read: Arc<Settings>) -> Report {
@@ -216,6 +244,7 @@ impl Reloader {
         (self.parts.ring)();
         self.parts.snapshots.adopted(number).await;
         self.parts.cache.set_max(new.cache.max_memory);
+        self.figures.lock().digest = new.digest();
         if is_stale {
             self.parts.cache.clear();
             self.parts.live.open_gate();

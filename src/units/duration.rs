@@ -1,7 +1,9 @@
 //! Durations as people write them: `"250ms"`, `"5s"`, `"1h 30m"`, `"0s"` or `"off"`.
 
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{Error, Visitor};
 use serde::{Deserialize, Deserializer};
+use std::borrow::Cow;
 use std::fmt;
 use std::time::Duration;
 
@@ -50,6 +52,22 @@ impl<'de> Deserialize<'de> for Span {
             }
         }
         deserializer.deserialize_any(Written)
+    }
+}
+
+impl JsonSchema for Span {
+    fn schema_name() -> Cow<'static, str> {
+        "Duration".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        let unit = "(ns|us|ms|s|m|h|d|w|[nµum]?secs?|seconds?|mins?|minutes?|hrs?|hours?|days?|\
+                    weeks?|months?|M|years?|y)";
+        json_schema!({
+            "type": "string",
+            "pattern": format!("^(off|0|\\s*([0-9]+\\s*{unit}\\s*)+)$"),
+            "examples": ["250ms", "5s", "1h 30m", "off"]
+        })
     }
 }
 

@@ -1,7 +1,9 @@
 //! Sizes as Redis means them: `64mb` is 64 x 1024 x 1024 bytes.
 
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{Error, Unexpected, Visitor};
 use serde::{Deserialize, Deserializer};
+use std::borrow::Cow;
 use std::fmt;
 
 /// A number of bytes.
@@ -91,6 +93,21 @@ impl<'de> Deserialize<'de> for Size {
             }
         }
         deserializer.deserialize_any(Written)
+    }
+}
+
+impl JsonSchema for Size {
+    fn schema_name() -> Cow<'static, str> {
+        "Size".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "type": ["integer", "string"],
+            "minimum": 0,
+            "pattern": "^\\s*[0-9]+\\s*([kKmMgG][iI]?[bB]|[bB])?\\s*$",
+            "examples": ["64kb", "256mb", "2gb", 65536]
+        })
     }
 }
 

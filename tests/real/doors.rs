@@ -81,7 +81,7 @@ fn openssl(folder: &Path, arguments: &str) {
 }
 
 /// An authority, and a certificate of the server at 127.0.0.1.
-fn certificates() -> TempDir {
+pub(crate) fn certificates() -> TempDir {
     let folder = TempDir::new().unwrap();
     let path = folder.path();
     std::fs::write(path.join("ext"), "subjectAltName=IP:127.0.0.1\n").unwrap();

@@ -6,9 +6,9 @@ mod patience;
 mod ports;
 
 pub(crate) use patience::{LONG, eventually};
+pub(crate) use ports::free_port;
 
 use nearside::wire::reply::Scan;
-use ports::free_port;
 use rustix::process::{Pid, Signal, kill_process};
 use std::fs::{self, File};
 use std::io::{ErrorKind, Read, Write};
@@ -252,6 +252,11 @@ impl Proxy {
 
     pub(crate) fn dial(&self) -> Conn {
         Conn::tcp(self.port)
+    }
+
+    /// Where its admin port is.
+    pub(crate) fn admin_address(&self) -> String {
+        format!("127.0.0.1:{}", self.admin)
     }
 
     /// What it has logged.

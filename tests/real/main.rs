@@ -18,6 +18,8 @@
 //!   users          what is built on clients: queues of jobs, locks, sessions, rooms; with a version
 //!                  of keys and without
 //!   doors          passwords, TLS to upstream, Unix sockets
+//!   config_keys    what keys of proxy.toml do that no other test is about
+//!   prometheus     a real Prometheus scrapes it; its rules are sound
 //!   table          COMMAND of both servers, profiles, lists, commands without a row
 //! ```
 //!
@@ -26,6 +28,7 @@
 #![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test")]
 
 mod clients;
+mod config_keys;
 mod differential;
 mod doors;
 mod every_row;
@@ -36,6 +39,7 @@ mod introspection;
 mod orders;
 mod outage;
 mod own_links;
+mod prometheus;
 mod reload;
 mod scripts;
 mod sweep;

@@ -17,6 +17,7 @@ use metrics::{Key, KeyName, Label, Level, Metadata, Recorder};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 use parking_lot::Mutex;
 
+use super::state::State;
 use super::{process, text};
 use crate::cache;
 use crate::stats::block::PIPELINE_BOUNDS;
@@ -117,6 +118,8 @@ pub struct Sources {
     pub mode: Source<&'static str>,
     /// The key version in force, empty for none.
     pub key_version: Source<String>,
+    /// What is so at the moment, and is written by itself.
+    pub state: State,
 }
 
 impl fmt::Debug for Sources {
@@ -137,6 +140,8 @@ struct Has {
 pub struct Metrics {
     stats: Arc<Stats>,
     sources: Sources,
+    /// The upstream node, as series name it.
+    upstream: String,
     handle: PrometheusHandle,
     series: Mutex<Series>,
 }
@@ -149,7 +154,8 @@ impl Metrics {
         let has =
             Has { tracking: sources.tracking.is_some(), channel: sources.channel_up.is_some() };
         let series = Series::new(Registrar(recorder), commands, me, has);
-        Self { stats, sources, handle, series: Mutex::new(series) }
+        let upstream = me.upstream.clone();
+        Self { stats, sources, upstream, handle, series: Mutex::new(series) }
     }
 
     /// Everything, as of now.
@@ -159,6 +165,7 @@ impl Metrics {
         self.durations(&mut out);
         self.pipelines(&mut out);
         self.key_version(&mut out);
+        self.sources.state.write(&self.upstream, &mut out);
         process::write(&mut out);
         out
     }

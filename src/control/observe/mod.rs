@@ -3,4 +3,6 @@
 pub mod logs;
 pub mod metrics;
 mod process;
+mod quiet;
+pub mod state;
 mod text;

@@ -1,0 +1,159 @@
+//! What is so at the moment, where nobody counts: the configuration, upstream's identity, the
+//! threads' runtimes, the log.
+//!
+//! In: [`State`], asked at each scrape. Out: Prometheus text, written here because the recorder
+//! would keep a series for every digest, role and version that there ever was.
+
+use super::metrics::Source;
+use super::{quiet, text};
+use crate::stats::counters::Family;
+use parking_lot::Mutex;
+use std::fmt;
+use std::time::Duration;
+use tokio::runtime::RuntimeMetrics;
+
+/// The configuration in force.
+#[derive(Clone, Debug, Default)]
+pub struct ConfigFigures {
+    /// False if the last attempt to load it was refused.
+    pub is_last_good: bool,
+    /// When it was loaded, in seconds since 1970.
+    pub loaded_at: u64,
+    /// What tells it from others.
+    pub digest: String,
+}
+
+/// What upstream says of itself.
+#[derive(Clone, Debug)]
+pub struct UpstreamFigures {
+    /// `master` or `replica`, as it says.
+    pub role: String,
+    /// Its version.
+    pub version: String,
+}
+
+/// One thread's runtime.
+#[derive(Clone, Copy, Debug)]
+pub struct RuntimeFigures {
+    /// The number of the worker, if it is one.
+    pub worker: Option<usize>,
+    /// Time spent on tasks.
+    pub busy: Duration,
+    /// Tasks that live.
+    pub tasks: usize,
+}
+
+/// The runtimes of all threads that have one.
+#[derive(Debug, Default)]
+pub struct Runtimes(Mutex<Vec<(Option<usize>, RuntimeMetrics)>>);
+
+impl Runtimes {
+    /// One more, of a thread of this name.
+    pub fn add(&self, name: &str, runtime: RuntimeMetrics) {
+        let worker = name.strip_prefix("worker-").and_then(|number| number.parse().ok());
+        self.0.lock().push((worker, runtime));
+    }
+
+    /// As of now, workers in their order.
+    pub fn figures(&self) -> Vec<RuntimeFigures> {
+        let figures = |(worker, runtime): &(Option<usize>, RuntimeMetrics)| {
+            let busy = runtime.worker_total_busy_duration(0);
+            RuntimeFigures { worker: *worker, busy, tasks: runtime.num_alive_tasks() }
+        };
+        let mut all: Vec<_> = self.0.lock().iter().map(figures).collect();
+        all.sort_unstable_by_key(|figures| figures.worker);
+        all
+    }
+}
+
+/// Who knows. They may lock, but not wait.
+pub struct State {
+    /// The configuration.
+    pub config: Source<ConfigFigures>,
+    /// Upstream, once it has been met.
+    pub upstream: Source<Option<UpstreamFigures>>,
+    /// Clients that subscribe.
+    pub subscribers: Source<usize>,
+    /// The threads.
+    pub runtimes: Source<Vec<RuntimeFigures>>,
+}
+
+impl fmt::Debug for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("State").finish_non_exhaustive()
+    }
+}
+
+impl State {
+    /// Appends all of it. `upstream` is the node's address.
+    pub(super) fn write(&self, upstream: &str, out: &mut String) {
+        self.config(out);
+        self.upstream(upstream, out);
+        let help = "Clients that are subscribed to something.";
+        one(out, "nearside_pubsub_clients", help, "gauge", (self.subscribers)());
+        self.runtimes(out);
+        log(out);
+    }
+
+    fn config(&self, out: &mut String) {
+        let ConfigFigures { is_last_good, loaded_at, digest } = (self.config)();
+        let name = "nearside_config_info";
+        let help = "Always 1; digest of the configuration in force, secrets excluded.";
+        text::family(out, Family { name, help }, "gauge");
+        text::line(out, &format!("{name}{{digest=\"{digest}\"}} 1"));
+        let help = "1 if the last configuration load or reload succeeded.";
+        let is_good = u8::from(is_last_good);
+        one(out, "nearside_config_last_reload_successful", help, "gauge", is_good);
+        let help = "Unix time of the last successful configuration load.";
+        let name = "nearside_config_last_reload_success_timestamp_seconds";
+        one(out, name, help, "gauge", loaded_at);
+    }
+
+    /// Nothing before it was met: who it is is not known.
+    fn upstream(&self, address: &str, out: &mut String) {
+        let Some(UpstreamFigures { role, version }) = (self.upstream)() else { return };
+        let name = "nearside_upstream_info";
+        let help = "Always 1; role and server version in labels.";
+        text::family(out, Family { name, help }, "gauge");
+        // They are upstream's words.
+        let [role, version] = [role, version].map(|word| word.escape_default().to_string());
+        let labels = format!("upstream=\"{address}\",role=\"{role}\",version=\"{version}\"");
+        text::line(out, &format!("{name}{{{labels}}} 1"));
+    }
+
+    fn runtimes(&self, out: &mut String) {
+        let runtimes = (self.runtimes)();
+        let name = "nearside_runtime_busy_seconds_total";
+        let help = "Time workers spent polling tasks.";
+        text::family(out, Family { name, help }, "counter");
+        for RuntimeFigures { worker, busy, .. } in &runtimes {
+            if let Some(worker) = worker {
+                let busy = busy.as_secs_f64();
+                text::line(out, &format!("{name}{{worker=\"{worker}\"}} {busy}"));
+            }
+        }
+        let tasks: usize = runtimes.iter().map(|runtime| runtime.tasks).sum();
+        one(out, "nearside_runtime_tasks", "Live tasks.", "gauge", tasks);
+    }
+}
+
+fn log(out: &mut String) {
+    let name = "nearside_log_messages_total";
+    text::family(out, Family { name, help: "Log events emitted." }, "counter");
+    for (level, count) in quiet::LEVELS.iter().zip(quiet::logged()) {
+        text::line(out, &format!("{name}{{level=\"{level}\"}} {count}"));
+    }
+    let help = "Log events dropped by the log rate limit.";
+    one(out, "nearside_log_suppressed_total", help, "counter", quiet::suppressed());
+}
+
+fn one(
+    out: &mut String,
+    name: &'static str,
+    help: &'static str,
+    kind: &str,
+    value: impl fmt::Display,
+) {
+    text::family(out, Family { name, help }, kind);
+    text::line(out, &format!("{name} {value}"));
+}

@@ -1,0 +1,507 @@
+//! Every key of the configuration: what is said of it is true, it is in every place where keys are
+//! listed, and some test sees what it does.
+//!
+//! `UPDATE=1 cargo test --test config_keys` writes `docs/configuration.md` and
+//! `proxy.schema.json` anew.
+
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test")]
+
+use nearside::config::key::{Applies, BuiltIn, Key};
+use nearside::config::{self, Loaded, Settings, reference, written};
+use proptest::prelude::*;
+use serde_json::Value;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::{env, fs};
+
+/// Keys, a file in which they are not as built in, and the test that sees what that does: its
+/// file, and its name. `[[rules]]` stand last.
+const SEEN: &[(&[&str], &str, &str, &str)] = &[
+    (&["mode"], "mode = 'bypass'", "metrics.rs", "modes"),
+    (&["instance"], "instance = 'me'", KEYS, "upstream_is_entered_as_the_keys_say"),
+    (&["server.listen"], "server.listen = ['unix:/s']", "metrics.rs", "doors"),
+    (&["server.workers"], "server.workers = 7", "metrics.rs", "everyday"),
+    (&["server.max_clients"], "server.max_clients = 77", "metrics.rs", "doors"),
+    (&["server.idle_timeout"], "server.idle_timeout = '1h 30m'", "metrics.rs", "endings"),
+    (&["server.tcp_keepalive"], "server.tcp_keepalive = '77s'", KEYS, "doors_are_as_the_keys_say"),
+    (&["server.tcp_backlog"], "server.tcp_backlog = 77", KEYS, "doors_are_as_the_keys_say"),
+    (&["server.max_request_size"], "server.max_request_size = '1mb'", KEYS, "requests_have_limits"),
+    (&["server.max_args"], "server.max_args = 5", KEYS, "requests_have_limits"),
+    (
+        &["server.client_output_limit"],
+        "server.client_output_limit = 70001",
+        "metrics.rs",
+        "endings",
+    ),
+    (
+        &["server.max_pipeline"],
+        "server.max_pipeline = 8",
+        "anomalies/pipelines.rs",
+        "requests_in_flight_per_client_are_bounded",
+    ),
+    (
+        &["server.unix_permissions"],
+        "server.unix_permissions = '0700'",
+        KEYS,
+        "doors_are_as_the_keys_say",
+    ),
+    (
+        &["auth.mode", "auth.password"],
+        "auth.mode = 'static'\nauth.password = 'x'",
+        "real/doors.rs",
+        "clients_give_a_password_as_to_redis",
+    ),
+    (
+        &["auth.mode", "auth.password_file"],
+        "auth.mode = 'static'\nauth.password_file = 'Cargo.toml'",
+        KEYS,
+        "a_password_stands_in_a_file",
+    ),
+    (&["upstream.url"], "upstream.url = 'redis://h:7/2'", "cli.rs", "validate_knows_good_from_bad"),
+    (
+        &["upstream.username"],
+        "upstream.username = 'u'",
+        KEYS,
+        "upstream_is_entered_as_the_keys_say",
+    ),
+    (
+        &["upstream.password"],
+        "upstream.password = 'p'",
+        KEYS,
+        "upstream_is_entered_as_the_keys_say",
+    ),
+    (
+        &["upstream.password_file"],
+        "upstream.password_file = 'Cargo.toml'",
+        KEYS,
+        "a_password_stands_in_a_file",
+    ),
+    (&["upstream.database"], "upstream.database = 3", KEYS, "upstream_is_entered_as_the_keys_say"),
+    (&["upstream.connect_timeout"], "upstream.connect_timeout = '7s'", "metrics.rs", "connects"),
+    (&["upstream.request_timeout"], "upstream.request_timeout = '7s'", "metrics.rs", "outage"),
+    (&["upstream.write_timeout"], "upstream.write_timeout = '7s'", KEYS, "a_write_has_its_limit"),
+    (&["upstream.dedicated_max"], "upstream.dedicated_max = 7", "metrics.rs", "own_links"),
+    (&["upstream.reconnect_wait"], "upstream.reconnect_wait = '7s'", "metrics.rs", "outage"),
+    (
+        &["upstream.on_down"],
+        "upstream.on_down = 'error'",
+        "real/doors.rs",
+        "a_wrong_upstream_password_is_named",
+    ),
+    (&["upstream.tls.ca_file"], "upstream.tls.ca_file = 'a'", "real/doors.rs", "upstream_by_tls"),
+    (
+        &["upstream.tls.cert_file", "upstream.tls.key_file"],
+        "upstream.tls.cert_file = 'a'\nupstream.tls.key_file = 'b'",
+        KEYS,
+        "both_sides_show_certificates",
+    ),
+    (
+        &["upstream.tls.server_name"],
+        "upstream.tls.server_name = 'n'",
+        KEYS,
+        "both_sides_show_certificates",
+    ),
+    (
+        &["upstream.tls.insecure_skip_verify"],
+        "upstream.tls.insecure_skip_verify = true",
+        KEYS,
+        "both_sides_show_certificates",
+    ),
+    (&["keys.prefix"], "keys.prefix = 'p'", KEYS, "keys_have_prefix_version_separator"),
+    (&["keys.version"], "keys.version = 'v7'", KEYS, "keys_have_prefix_version_separator"),
+    (
+        &["keys.separator"],
+        "keys.separator = '/'\nkeys.prefix = 'q'",
+        KEYS,
+        "keys_have_prefix_version_separator",
+    ),
+    (&["cache.max_memory"], "cache.max_memory = '7mb'", "metrics.rs", "memory"),
+    (&["cache.max_value_size"], "cache.max_value_size = 7777", KEYS, "cache_and_rules_bound"),
+    (&["cache.ttl"], "cache.ttl = '24h'", KEYS, "cache_and_rules_bound"),
+    (&["cache.negative_ttl"], "cache.negative_ttl = '7s'", KEYS, "cache_and_rules_bound"),
+    (&["cache.level"], "cache.level = 'ttl'", KEYS, "cache_and_rules_bound"),
+    (&["cache.max_staleness"], "cache.max_staleness = '7s'", "metrics.rs", "shared_reads"),
+    (&["cache.ttl_probe"], "cache.ttl_probe = 'never'", KEYS, "cache_and_rules_bound"),
+    (&["cache.admission"], "cache.admission = 'always'", KEYS, "cache_and_rules_bound"),
+    (&["cache.commands"], "cache.commands = ['GET', 'HGET']", "metrics.rs", "rules"),
+    (&["cache.max_variants"], "cache.max_variants = 7", KEYS, "replies_of_one_key_are_counted"),
+    (&["cache.hash_max_ttl"], "cache.hash_max_ttl = '7s'", KEYS, "cache_and_rules_bound"),
+    (&["cache.sweep_interval"], "cache.sweep_interval = '7s'", "metrics.rs", "orders"),
+    (&["invalidation.tracking"], "invalidation.tracking = 'off'", "metrics.rs", "modes"),
+    (
+        &["invalidation.channel"],
+        "invalidation.channel = ''",
+        KEYS,
+        "peers_are_told_as_the_keys_say",
+    ),
+    (
+        &["invalidation.publish"],
+        "invalidation.publish = false",
+        KEYS,
+        "peers_are_told_as_the_keys_say",
+    ),
+    (
+        &["commands.profile"],
+        "commands.profile = 'hardened'",
+        "cli.rs",
+        "the_table_of_commands_follows_the_configuration",
+    ),
+    (
+        &["commands.allow"],
+        "commands.allow = ['DEBUG', 'module']",
+        "cli.rs",
+        "the_table_of_commands_follows_the_configuration",
+    ),
+    (
+        &["commands.deny"],
+        "commands.deny = ['CONFIG|SET', 'memory']",
+        "cli.rs",
+        "the_table_of_commands_follows_the_configuration",
+    ),
+    (
+        &["commands.unknown", "commands.specs"],
+        "commands.unknown = 'learn'\ncommands.specs = { 'A.B' = 'none', 'J.F' = 'i1..-2' }",
+        "config.rs",
+        "commands_are_named_as_people_name_them",
+    ),
+    (&["scripts.policy"], "scripts.policy = 'allow'", "config.rs", "scripts_are_allowed_by_name"),
+    (
+        &["scripts.allow"],
+        "scripts.allow = ['function:f']",
+        "config.rs",
+        "scripts_are_allowed_by_name",
+    ),
+    (&["scripts.memory"], "scripts.memory = '7mb'", KEYS, "texts_of_scripts_are_kept"),
+    (&["admin.listen"], "admin.listen = 'off'", "cli.rs", "ports_in_use_are_named"),
+    (
+        &["admin.token_file"],
+        "admin.token_file = 'Cargo.toml'",
+        "cli.rs",
+        "a_running_proxy_is_told_what_to_do",
+    ),
+    (
+        &["admin.readonly_token_file"],
+        "admin.readonly_token_file = 'Cargo.toml'",
+        "cli.rs",
+        "a_running_proxy_is_told_what_to_do",
+    ),
+    (
+        &["admin.allowed_hosts"],
+        "admin.allowed_hosts = ['h']",
+        KEYS,
+        "the_admin_port_is_as_the_keys_say",
+    ),
+    (&["metrics.path"], "metrics.path = '/m'", KEYS, "the_admin_port_is_as_the_keys_say"),
+    (
+        &["log.level"],
+        "log.level = 'warn'",
+        "metrics.rs",
+        "secrets_and_data_stay_out_of_logs_and_metrics",
+    ),
+    (&["log.format"], "log.format = 'json'", KEYS, "logs_are_text_or_json"),
+    (&["log.rate_limit"], "log.rate_limit = '2/h'", "metrics.rs", "logs"),
+    (&["drain.delay"], "drain.delay = '7s'", KEYS, "a_drain_waits_as_long_as_it_may"),
+    (&["drain.timeout"], "drain.timeout = '7s'", KEYS, "a_drain_waits_as_long_as_it_may"),
+    (&["rules.match", "rules.level"], "[[rules]]\nmatch = ['a', 'b']\nlevel = 'ttl'", KEYS, CACHE),
+    (
+        &["rules.max_staleness"],
+        "[[rules]]\nmatch = 'c'\nmax_staleness = '7s'",
+        KEYS,
+        "each_lease_is_its_rules",
+    ),
+    (&["rules.ttl"], "[[rules]]\nmatch = 'd'\nttl = '7s'", KEYS, CACHE),
+    (&["rules.negative_ttl"], "[[rules]]\nmatch = 'e'\nnegative_ttl = 'off'", KEYS, CACHE),
+    (&["rules.max_value_size"], "[[rules]]\nmatch = 'f'\nmax_value_size = 7", KEYS, CACHE),
+    (&["rules.ttl_probe"], "[[rules]]\nmatch = 'g'\nttl_probe = 'never'", KEYS, CACHE),
+    (&["rules.admission"], "[[rules]]\nmatch = 'h'\nadmission = 'always'", KEYS, CACHE),
+    (&["rules.hash_max_ttl"], "[[rules]]\nmatch = 'i'\nhash_max_ttl = '7s'", KEYS, CACHE),
+];
+
+/// Where keys are tested that no other test is about.
+const KEYS: &str = "real/config_keys.rs";
+
+/// There, what `[cache]` and `[[rules]]` have in common.
+const CACHE: &str = "cache_and_rules_bound";
+
+fn root(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
+}
+
+fn load(text: &str) -> Loaded {
+    config::load_text(Path::new("t.toml"), text.to_owned())
+        .unwrap_or_else(|e| panic!("{text}\n{e}"))
+}
+
+/// Everything that the house uses of it, without the table that is only shown.
+fn used(mut settings: Settings) -> String {
+    settings.values.clear();
+    format!("{settings:?}")
+}
+
+/// The keys of a schema's properties, in full.
+fn walk(schema: &Value, path: &str, keys: &mut BTreeSet<String>) {
+    let table = schema.get("items").filter(|items| items.get("properties").is_some());
+    match table.unwrap_or(schema).get("properties").and_then(Value::as_object) {
+        Some(properties) => {
+            for (name, property) in properties {
+                let full = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
+                walk(property, &full, keys);
+            }
+        }
+        None => {
+            keys.insert(path.to_owned());
+        }
+    }
+}
+
+#[test]
+fn every_key_is_seen_by_a_test_that_is_there() {
+    let mut keys = BTreeSet::new();
+    walk(&reference::schema(), "", &mut keys);
+    let listed: BTreeSet<String> = written::keys().map(|key| key.path.to_owned()).collect();
+    assert_eq!(keys, listed, "the schema and the list of keys");
+    let seen: BTreeSet<String> =
+        SEEN.iter().flat_map(|row| row.0).map(|key| (*key).to_owned()).collect();
+    let unseen: Vec<_> = keys.difference(&seen).collect();
+    assert!(unseen.is_empty(), "no test sees what {unseen:?} do: add a row, and the test");
+    assert_eq!(keys, seen, "rows of keys that are gone");
+    for (keys, _, file, test) in SEEN {
+        let text = fs::read_to_string(root("tests").join(file)).unwrap();
+        let body = text.split(&format!("fn {test}(")).nth(1);
+        let body = body.unwrap_or_else(|| panic!("{file} has no {test}"));
+        let body = body.split("\n}\n").next().unwrap();
+        for key in *keys {
+            let name = key.rsplit('.').next().unwrap();
+            // A level, a mode and an address are set by other words, too.
+            assert!(body.contains(name), "{test} in {file} does not name {key}");
+        }
+    }
+}
+
+#[test]
+fn what_a_row_sets_is_not_built_in_and_valid() {
+    let schema = reference::schema();
+    let validator = jsonschema::validator_for(&schema).unwrap();
+    let as_json = |text: &str| serde_json::to_value(text.parse::<toml::Table>().unwrap()).unwrap();
+    for (keys, text, ..) in SEEN {
+        let plain = if text.starts_with("[[") { "[[rules]]\nmatch = 'a'" } else { "" };
+        let (with, without) = (load(text).settings, load(plain).settings);
+        assert_ne!(used(with), used(without), "{keys:?}: the settings do not change");
+        if let Err(error) = validator.validate(&as_json(text)) {
+            panic!("{text}: {error}");
+        }
+    }
+    validator.validate(&as_json(&fs::read_to_string(root("proxy.toml")).unwrap())).unwrap();
+    for wrong in [
+        "modus = 'cache'",
+        "mode = 'cahce'",
+        "server.workers = 'two'",
+        "cache.ttl = 5",
+        "cache.ttl = '5 parsecs'",
+        "cache.max_memory = '64m'",
+        "cache.commands = 'some'",
+        "upstream.tls.ca = 'a'",
+        "[[rules]]\nmatch = 5",
+    ] {
+        assert!(!validator.is_valid(&as_json(wrong)), "the schema lets {wrong} pass");
+    }
+}
+
+#[test]
+fn what_is_said_to_be_built_in_is() {
+    let nothing = load("").settings;
+    for key in written::keys().filter(|key| !key.is_of_rule()) {
+        let BuiltIn::Toml(value) = key.built_in else { continue };
+        let said = load(&format!("{} = {value}", key.path)).settings;
+        assert_eq!(used(said), used(nothing.clone()), "{} is not {value}", key.path);
+    }
+}
+
+/// What is said to be felt at once is taken over by a reload, and what waits is not.
+#[test]
+fn what_a_reload_takes_over_is_as_said() {
+    for (keys, text, ..) in SEEN {
+        // Whether keys are named at all is for a restart, so there is a version before.
+        let base = if text.contains("version") { "keys.version = 'v1'" } else { "" };
+        let (old, new) = (load(base).settings, load(text).settings);
+        let reloaded = old.reload(&new);
+        let applies = |path: &str| written::keys().find(|key| key.path == path).unwrap().applies;
+        let waits = keys.iter().all(|key| applies(key) == Applies::Restart);
+        let is_mixed = keys.iter().any(|key| applies(key) == Applies::Restart) && !waits;
+        assert!(!is_mixed, "{keys:?}");
+        assert_eq!(reloaded.pending.is_empty(), !waits, "{keys:?}: {:?}", reloaded.pending);
+        assert_eq!(reloaded.changed.is_empty(), waits, "{keys:?}: {:?}", reloaded.changed);
+        // And it is shown as it is.
+        let in_force = if waits { old.shown() } else { new.shown() };
+        assert_eq!(reloaded.settings.shown(), in_force, "{keys:?}");
+    }
+}
+
+/// A checked-in text: compared, or written anew.
+fn checked_in(file: &str, text: &str) {
+    let path = root(file);
+    if env::var_os("UPDATE").is_some() {
+        fs::write(path, text).unwrap();
+    } else {
+        let is = fs::read_to_string(&path).unwrap_or_default();
+        assert!(is == text, "{file} is old: UPDATE=1 cargo test --test config_keys");
+    }
+}
+
+#[test]
+fn the_reference_and_the_schema_are_those_checked_in() {
+    checked_in("docs/configuration.md", &reference::markdown());
+    checked_in("proxy.schema.json", &format!("{:#}\n", reference::schema()));
+}
+
+/// The parts of a cell, divided at commas that are not within brackets or quotes.
+fn parts(cell: &str) -> Vec<String> {
+    let (mut parts, mut depth, mut is_quoted) = (vec![String::new()], 0, false);
+    for c in cell.chars().filter(|c| *c != '`') {
+        match c {
+            '"' => is_quoted = !is_quoted,
+            '[' | '{' => depth += 1,
+            ']' | '}' => depth -= 1,
+            ',' if depth == 0 && !is_quoted => {
+                parts.push(String::new());
+                continue;
+            }
+            _ => {}
+        }
+        parts.last_mut().unwrap().push(c);
+    }
+    parts.iter().map(|part| part.trim().to_owned()).collect()
+}
+
+/// Keys of README's table in full, with what it says is built in.
+fn readme() -> BTreeMap<String, String> {
+    let readme = fs::read_to_string(root("README.md")).unwrap();
+    let section = readme.split("\n## Configuration\n").nth(1).unwrap();
+    let lines = section.split("\n## ").next().unwrap().lines();
+    let mut keys = BTreeMap::new();
+    for row in lines.filter(|line| line.starts_with("| ")).skip(1) {
+        let cells: Vec<&str> = row.split('|').map(str::trim).skip(1).collect();
+        let [names, built_in, meaning, ..] = cells[..] else { panic!("{row}") };
+        if names == "`[[rules]]`" {
+            let words = meaning.split('`').skip(1).step_by(2).filter(|word| !word.contains(' '));
+            keys.extend(words.map(|key| (format!("rules.{key}"), String::new())));
+            continue;
+        }
+        let mut table = "";
+        let mut full = Vec::new();
+        for name in names.split('`').skip(1).step_by(2) {
+            match name.rsplit_once('.') {
+                Some((before, _)) => {
+                    table = before;
+                    full.push(name.to_owned());
+                }
+                None if table.is_empty() => full.push(name.to_owned()),
+                None => full.push(format!("{table}.{name}")),
+            }
+        }
+        let mut built_in = parts(built_in);
+        if let [all] = &built_in[..] {
+            built_in = vec![all.clone(); full.len()];
+        }
+        assert_eq!(full.len(), built_in.len(), "{row}");
+        keys.extend(full.into_iter().zip(built_in));
+    }
+    keys
+}
+
+#[test]
+fn readme_has_every_key_and_what_is_built_in() {
+    let said = |key: &Key| match key.built_in {
+        _ if key.is_of_rule() => String::new(),
+        BuiltIn::Nothing => "none".to_owned(),
+        other => other.as_str().replace('`', ""),
+    };
+    let all: BTreeMap<String, String> =
+        written::keys().map(|key| (key.path.to_owned(), said(key))).collect();
+    assert_eq!(readme(), all);
+}
+
+/// What `config show` prints as TOML.
+fn shown(folder: &Path, text: &str) -> String {
+    fs::write(folder.join("proxy.toml"), text).unwrap();
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_nearside"))
+        .args(["config", "show", "--config"])
+        .arg(folder.join("proxy.toml"))
+        .env_clear()
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{text}\n{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+fn is_secret(text: &str) -> bool {
+    text.contains("password = ")
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    /// What is shown is the same configuration again, in any choice of keys.
+    #[test]
+    fn what_is_shown_can_be_used_again(
+        chosen in prop::sample::subsequence(SEEN.to_vec(), 0..SEEN.len()),
+    ) {
+        let mut set = BTreeSet::new();
+        // No key twice, and nothing that is not shown.
+        let rows = chosen.iter().filter(|row| {
+            let lines = row.1.lines().filter(|line| line.contains(" = ") && !row.1.starts_with('['));
+            let keys: Vec<&str> = lines.map(|line| line.split(' ').next().unwrap()).collect();
+            let is_new = keys.iter().all(|key| !set.contains(key)) && !is_secret(row.1);
+            if is_new {
+                set.extend(keys);
+            }
+            is_new
+        });
+        let text = rows.map(|row| row.1).collect::<Vec<_>>().join("\n");
+        let folder = tempfile::TempDir::new().unwrap();
+        let again = shown(folder.path(), &text);
+        let (first, second) = (load(&text).settings, load(&again).settings);
+        prop_assert_eq!(first.shown(), second.shown());
+        prop_assert_eq!(first.digest(), second.digest());
+        prop_assert_eq!(used(first), used(second));
+    }
+}
+
+#[test]
+fn who_wrote_a_value_is_shown_and_no_secret_is() {
+    let folder = tempfile::TempDir::new().unwrap();
+    let file = folder.path().join("t.toml");
+    let text = "[cache]\nttl = '5s'\n[auth]\nmode = 'static'\npassword = 'hunter2'\n\
+                [[rules]]\nmatch = 'a'\n";
+    fs::write(&file, text).unwrap();
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_nearside"));
+    command.env_clear().env("NEARSIDE_CACHE__NEGATIVE_TTL", "2s").arg("--config").arg(&file);
+    command.env("REDIS_URL", "redis://me:hunter2@db:1");
+    command.args(["--set", "cache.max_variants=3", "--workers", "5", "config", "show", "--diff"]);
+    let output = command.output().unwrap();
+    let out = String::from_utf8(output.stdout).unwrap();
+    let lines: Vec<String> =
+        out.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
+    let shown = file.display();
+    for line in [
+        "workers = 5 # --workers",
+        "mode = \"static\" # FILE:4",
+        "# password = \"***\" # FILE:5",
+        "url = \"redis://me:***@db:1\" # environment variable REDIS_URL",
+        "ttl = \"5s\" # FILE:2",
+        "negative_ttl = \"2s\" # environment variable NEARSIDE_CACHE__NEGATIVE_TTL",
+        "max_variants = 3 # --set cache.max_variants",
+        "[[rules]]",
+        "match = \"a\" # FILE:7",
+    ] {
+        let line = line.replace("FILE", &shown.to_string());
+        assert!(lines.contains(&line), "no {line} in\n{out}");
+    }
+    assert!(!out.contains("hunter2") && !out.contains("max_clients"), "{out}");
+
+    let output = command.args(["--format", "json"]).output().unwrap();
+    let json: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(json["rules[0].match"]["origin"], format!("{shown}:7"));
+    assert_eq!(json["auth.password"]["value"], "***");
+    assert_eq!(json["server.workers"]["value"], 5);
+}

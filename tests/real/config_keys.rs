@@ -1,0 +1,396 @@
+//! What keys of the configuration do that no other test is about, seen from outside: on the wire,
+//! in upstream, in the log. `tests/config_keys.rs` has the list of all keys and their tests.
+
+use crate::doors::certificates;
+use crate::harness::{Conn, KINDS, Kind, Proxy, Server, eventually, request};
+use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::os::unix::fs::PermissionsExt;
+use std::process::Command;
+use tempfile::TempDir;
+
+/// Sockets as the system has them.
+fn sockets(flags: &str, filter: &str) -> String {
+    let output = Command::new("ss").arg(flags).arg(filter).output();
+    let output = output.unwrap_or_else(|error| panic!("ss: {error}: run tests/run"));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+fn text(bytes: Vec<u8>) -> String {
+    String::from_utf8(bytes).unwrap()
+}
+
+#[test]
+fn doors_are_as_the_keys_say() {
+    let server = Server::start(Kind::Redis);
+    let settings = ["server.tcp_keepalive = \"1h\"", "server.tcp_backlog = 77"];
+    let proxy = Proxy::start(&server.url(), &settings);
+    let mut client = proxy.dial();
+    client.words("PING");
+    let filter = format!("sport = :{}", proxy.port);
+    // Of a socket that listens, this is the length of its queue.
+    let listening = sockets("-ltnH", &filter);
+    assert_eq!(listening.split_whitespace().nth(2), Some("77"), "{listening}");
+    let open = sockets("-tnoH", &filter);
+    let is_an_hour = open.contains("(keepalive,59min") || open.contains("(keepalive,60min");
+    assert!(is_an_hour, "{open}");
+
+    let settings =
+        ["server.listen = [\"unix:{folder}/door\"]", "server.unix_permissions = \"0701\""];
+    let proxy = Proxy::start(&server.url(), &settings);
+    let door = fs::metadata(proxy.folder.path().join("door")).unwrap();
+    assert_eq!(door.permissions().mode() & 0o777, 0o701);
+}
+
+#[test]
+fn requests_have_limits() {
+    let server = Server::start(Kind::Redis);
+    let settings = ["server.max_request_size = \"1mb\"", "server.max_args = 5"];
+    let proxy = Proxy::start(&server.url(), &settings);
+    let mut client = proxy.dial();
+    let big = "x".repeat(1 << 20);
+    assert_eq!(client.ask(&["SET", "a", &big]), b"+OK\r\n");
+    client.send(b"*2\r\n$3\r\nGET\r\n$1048577\r\n");
+    assert_eq!(text(client.rest()), "-ERR Protocol error: invalid bulk length\r\n");
+    let mut client = proxy.dial();
+    assert_eq!(client.words("MSET a 1 b 2"), b"+OK\r\n");
+    client.send(b"*6\r\n");
+    assert_eq!(text(client.rest()), "-ERR Protocol error: invalid multibulk length\r\n");
+}
+
+#[test]
+fn a_password_stands_in_a_file() {
+    let folder = TempDir::new().unwrap();
+    let path = |name: &str, word: &str| {
+        let path = folder.path().join(name);
+        fs::write(&path, format!("{word}\n")).unwrap();
+        path
+    };
+    let server = Server::with(Kind::Redis, &["--requirepass", "theirs"]);
+    let settings = [
+        "auth.mode = \"static\"".to_owned(),
+        format!("auth.password_file = {:?}", path("ours", "ours")),
+        format!("upstream.password_file = {:?}", path("theirs", "theirs")),
+    ];
+    let settings: Vec<&str> = settings.iter().map(String::as_str).collect();
+    let proxy = Proxy::start(&server.url(), &settings);
+    let mut client = proxy.dial();
+    assert!(client.words("SET a 1").starts_with(b"-NOAUTH"));
+    assert_eq!(client.words("AUTH ours"), b"+OK\r\n");
+    assert_eq!(client.words("SET a 1"), b"+OK\r\n");
+}
+
+#[test]
+fn upstream_is_entered_as_the_keys_say() {
+    for kind in KINDS {
+        let server = Server::start(kind);
+        let mut direct = server.dial();
+        assert_eq!(direct.words("ACL SETUSER me on >word ~* &* +@all"), b"+OK\r\n");
+        let settings = [
+            "instance = \"i7\"",
+            "upstream.username = \"me\"",
+            "upstream.password = \"word\"",
+            "upstream.database = 3",
+        ];
+        let proxy = Proxy::start(&server.url(), &settings);
+        assert_eq!(proxy.dial().words("SET a 1"), b"+OK\r\n");
+        let links = text(direct.words("CLIENT LIST"));
+        let ours: Vec<&str> =
+            links.lines().filter(|line| line.contains("name=nearside:i7")).collect();
+        assert!(!ours.is_empty() && ours.iter().all(|line| line.contains("user=me ")), "{links}");
+        direct.words("SELECT 3");
+        assert_eq!(direct.words("GET a"), b"$1\r\n1\r\n");
+    }
+}
+
+/// Not the limit of reads, which has hours.
+#[test]
+fn a_write_has_its_limit() {
+    let server = Server::start(Kind::Redis);
+    let settings = [
+        "upstream.request_timeout = \"9h\"",
+        "upstream.write_timeout = \"50ms\"",
+        "upstream.on_down = \"error\"",
+        "invalidation.tracking = \"off\"",
+    ];
+    let proxy = Proxy::start(&server.url(), &settings);
+    let mut client = proxy.dial();
+    client.words("SET a 1");
+    server.freeze();
+    let answer = text(client.words("SET a 2"));
+    assert!(answer.starts_with('-'), "{answer}");
+    server.thaw();
+}
+
+#[test]
+fn both_sides_show_certificates() {
+    let arguments = [
+        "--tls-port",
+        "{port}",
+        "--port",
+        "0",
+        "--tls-ca-cert-file",
+        "{folder}/ca.crt",
+        "--tls-cert-file",
+        "{folder}/server.crt",
+        "--tls-key-file",
+        "{folder}/server.key",
+    ];
+    let server = Server::within(Kind::Redis, &arguments, certificates());
+    // The certificate is one of 127.0.0.1.
+    let url = format!("rediss://localhost:{}", server.port);
+    let file = |key: &str, name: &str| {
+        format!("upstream.tls.{key} = {:?}", server.folder.path().join(name))
+    };
+    let (cert, key) = (file("cert_file", "server.crt"), file("key_file", "server.key"));
+    let ca = file("ca_file", "ca.crt");
+    let named = "upstream.tls.server_name = \"127.0.0.1\"";
+    let proxy = Proxy::start(&url, &[&cert, &key, &ca, named]);
+    assert_eq!(proxy.dial().words("SET a 1"), b"+OK\r\n");
+    // Of nobody's certificate the name is asked.
+    let proxy = Proxy::start(&url, &[&cert, &key, "upstream.tls.insecure_skip_verify = true"]);
+    assert_eq!(proxy.dial().words("SET a 1"), b"+OK\r\n");
+    for lacking in [[&ca, named].as_slice(), &[&cert, &key, &ca]] {
+        let settings = [lacking, &["upstream.on_down = \"error\""]].concat();
+        let proxy = Proxy::unready(&url, &settings);
+        assert!(proxy.dial().words("SET a 1").starts_with(b"-"), "{lacking:?}");
+    }
+}
+
+#[test]
+fn keys_have_prefix_version_separator() {
+    let server = Server::start(Kind::Redis);
+    let settings = ["keys.prefix = \"app\"", "keys.version = \"v7\"", "keys.separator = \"/\""];
+    let proxy = Proxy::start(&server.url(), &settings);
+    assert_eq!(proxy.dial().words("SET a 1"), b"+OK\r\n");
+    assert_eq!(server.dial().words("GET app/v7/a"), b"$1\r\n1\r\n");
+}
+
+/// What a key of `[cache]` or of a rule does to a key `k`: how often each of these series moves.
+struct Bound {
+    name: &'static str,
+    value: &'static str,
+    /// What a client asks.
+    line: &'static str,
+    /// What then counts.
+    series: &'static str,
+}
+
+const STORES: &str = "nearside_cache_stores_total";
+
+/// Everything is kept at once and for hours, but for what `set` says.
+fn bound(server: &Server, set: &str) -> Proxy {
+    let name = set.split(" = ").next().unwrap();
+    let base = [
+        "cache.admission = \"always\"",
+        "cache.ttl = \"9h\"",
+        "cache.negative_ttl = \"9h\"",
+        "cache.hash_max_ttl = \"9h\"",
+    ];
+    let base = base.iter().filter(|line| line.split(" = ").next() != Some(name));
+    let settings: Vec<&str> = base.copied().chain([set]).collect();
+    Proxy::start(&server.url(), &settings)
+}
+
+/// Each in `[cache]`, and in a rule that `match`es.
+#[test]
+fn cache_and_rules_bound() {
+    const BOUNDS: [Bound; 6] = [
+        Bound {
+            name: "level",
+            value: "\"bypass\"",
+            line: "GET k",
+            series: "nearside_cache_bypass_total{reason=\"rule\"}",
+        },
+        Bound {
+            name: "max_value_size",
+            value: "4",
+            line: "GET k",
+            series: "nearside_cache_stores_total{result=\"too_large\"}",
+        },
+        Bound {
+            name: "negative_ttl",
+            value: "\"0s\"",
+            line: "GET k:none",
+            series: "nearside_cache_stores_total{result=\"nil\"}",
+        },
+        Bound {
+            name: "admission",
+            value: "\"second_hit\"",
+            line: "GET k",
+            series: "nearside_cache_stores_total{result=\"not_admitted\"}",
+        },
+        Bound {
+            name: "ttl",
+            value: "\"1ms\"",
+            line: "GET k",
+            series: "nearside_expired_keys_total",
+        },
+        Bound {
+            name: "hash_max_ttl",
+            value: "\"1ms\"",
+            line: "HGET k:hash f",
+            series: "nearside_expired_keys_total",
+        },
+    ];
+    // Hash fields expire there.
+    let server = Server::start(Kind::Valkey);
+    let mut direct = server.dial();
+    for Bound { name, value, line, series } in BOUNDS {
+        for set in [
+            format!("cache.{name} = {value}"),
+            format!("rules = [{{ match = \"k*\", {name} = {value} }}]"),
+        ] {
+            direct.words("SET k 1");
+            direct.words("SET other 1");
+            direct.words("HSET k:hash f v");
+            let proxy = bound(&server, &set);
+            let mut client = proxy.dial();
+            if set.starts_with("rules") {
+                client.until_hit("GET other");
+                assert_eq!(proxy.count(series), 0, "{set}: it is of no other key");
+            }
+            eventually(&set, || {
+                client.words(line);
+                (proxy.metric(series) > 0.0).then_some(())
+            });
+        }
+    }
+    // Not asked for its remaining life (ttl_probe), in spite of which it is stored.
+    for set in
+        ["cache.ttl_probe = \"never\"", "rules = [{ match = \"k*\", ttl_probe = \"never\" }]"]
+    {
+        let proxy = bound(&server, set);
+        direct.words("CONFIG RESETSTAT");
+        proxy.dial().until_hit("GET k");
+        assert!(proxy.metric(STORES) > 0.0);
+        assert!(!text(direct.words("INFO commandstats")).contains("cmdstat_pttl"), "{set}");
+    }
+    each_lease_is_its_rules(&server);
+}
+
+/// The bound of one rule (`max_staleness`) is not that of another.
+fn each_lease_is_its_rules(server: &Server) {
+    let rules = "rules = [{ match = \"k\", max_staleness = \"100ms\" }]";
+    let settings = ["cache.admission = \"always\"", "cache.max_staleness = \"9h\"", rules];
+    let proxy = Proxy::start(&server.url(), &settings);
+    let (mut long, mut short) = (proxy.dial(), proxy.dial());
+    long.until_hit("GET other");
+    short.until_hit("GET k");
+    server.freeze();
+    let mut asking = Vec::new();
+    eventually("the lease of one ends", || {
+        let mut client = proxy.dial();
+        client.send(&request(&["GET", "k"]));
+        asking.push(client);
+        (proxy.metric("nearside_cache_bypass_total{reason=\"lease\"}") > 0.0).then_some(())
+    });
+    assert_eq!(long.words("GET other"), b"$1\r\n1\r\n", "upstream says nothing, and need not");
+    server.thaw();
+}
+
+#[test]
+fn replies_of_one_key_are_counted() {
+    let server = Server::start(Kind::Redis);
+    let settings = ["cache.admission = \"always\"", "cache.max_variants = 1"];
+    let proxy = Proxy::start(&server.url(), &settings);
+    let mut client = proxy.dial();
+    client.words("SET a 1");
+    client.until_hit("GET a");
+    client.words("STRLEN a");
+    eventually("there is no room for another reply of it", || {
+        client.words("STRLEN a");
+        let full = "nearside_cache_stores_total{result=\"not_admitted\"}";
+        (proxy.metric(full) > 0.0).then_some(())
+    });
+    assert_eq!(proxy.count("nearside_cache_entries"), 1);
+}
+
+#[test]
+fn peers_are_told_as_the_keys_say() {
+    let server = Server::start(Kind::Redis);
+    let order = |proxy: &Proxy| proxy.admin("POST", "/api/v1/invalidations", "{\"keys\":[\"a\"]}");
+    for setting in ["invalidation.publish = false", "invalidation.channel = \"\""] {
+        let proxy = Proxy::start(&server.url(), &[setting]);
+        let (status, answer) = order(&proxy);
+        assert!(status == 200 && answer.contains("\"published\":false"), "{setting}: {answer}");
+    }
+    let proxy = Proxy::start(&server.url(), &["invalidation.channel = \"ours\""]);
+    let mut peer = server.dial();
+    peer.words("SUBSCRIBE ours");
+    assert!(order(&proxy).1.contains("\"published\":true"));
+    assert!(text(peer.reply()).contains("message"));
+}
+
+/// A text that was not kept cannot be given again to a server that has lost it.
+#[test]
+fn texts_of_scripts_are_kept() {
+    let server = Server::start(Kind::Redis);
+    let script = "return redis.call('GET', KEYS[1])";
+    for (memory, answer) in [("8mb", "$-1\r\n"), ("1", "-NOSCRIPT")] {
+        let setting = format!("scripts.memory = \"{memory}\"");
+        let proxy = Proxy::start(&server.url(), &[&setting]);
+        let mut client = proxy.dial();
+        let loaded = text(client.ask(&["SCRIPT", "LOAD", script]));
+        let sha = loaded.lines().nth(1).unwrap();
+        server.dial().words("SCRIPT FLUSH");
+        let said = text(client.ask(&["EVALSHA", sha, "1", "none"]));
+        assert!(said.starts_with(answer), "{memory}: {said}");
+    }
+}
+
+/// Status of a page that is asked for by this name.
+fn page(proxy: &Proxy, path: &str, host: &str) -> String {
+    let mut stream = TcpStream::connect(proxy.admin_address()).unwrap();
+    let ask = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+    stream.write_all(ask.as_bytes()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer.split(' ').nth(1).unwrap().to_owned()
+}
+
+#[test]
+fn the_admin_port_is_as_the_keys_say() {
+    let server = Server::start(Kind::Redis);
+    let settings = ["metrics.path = \"/m\"", "admin.allowed_hosts = [\"pod-7\"]"];
+    let proxy = Proxy::start(&server.url(), &settings);
+    assert_eq!([page(&proxy, "/m", "x"), page(&proxy, "/metrics", "x")], ["200", "404"]);
+    assert_eq!(page(&proxy, "/api/v1/mode", "pod-7"), "200");
+    assert_ne!(page(&proxy, "/api/v1/mode", "pod-8"), "200");
+}
+
+#[test]
+fn logs_are_text_or_json() {
+    let server = Server::start(Kind::Redis);
+    for format in ["text", "json"] {
+        let proxy = Proxy::start(&server.url(), &[&format!("log.format = \"{format}\"")]);
+        let is_json = |line: &str| serde_json::from_str::<serde_json::Value>(line).is_ok();
+        let log = proxy.log();
+        assert_eq!(log.lines().all(is_json), format == "json", "{log}");
+    }
+}
+
+/// First clients still come in, and are told not to (`delay`); later those who will not go are cut
+/// (`timeout`).
+#[test]
+fn a_drain_waits_as_long_as_it_may() {
+    let server = Server::start(Kind::Redis);
+    let proxy = Proxy::start(&server.url(), &["drain.delay = \"9h\""]);
+    proxy.terminate();
+    eventually("it is not ready", || (page(&proxy, "/readyz", "x") == "503").then_some(()));
+    assert_eq!(proxy.dial().words("SET a 1"), b"+OK\r\n");
+
+    let settings = ["drain.timeout = \"50ms\"", "upstream.request_timeout = \"9h\""];
+    let mut proxy = Proxy::start(&server.url(), &settings);
+    let mut busy: Conn = proxy.dial();
+    busy.words("SET a 1");
+    server.freeze();
+    busy.send(&request(&["SET", "a", "2"]));
+    eventually("it is taken", || (proxy.commands_taken() > 1).then_some(()));
+    proxy.terminate();
+    assert!(proxy.wait().success());
+    assert_eq!(busy.rest(), b"");
+    assert!(proxy.log().contains("clients were cut off"), "{}", proxy.log());
+    server.thaw();
+}
