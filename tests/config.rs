@@ -10,8 +10,9 @@ use nearside::command::learned::Strangers;
 use nearside::command::{KeySpec, Spec};
 use nearside::config::{
     self, Admission, Level, Loaded, LogFormat, Mode, OnDown, Overrides, Profile, ScriptPolicy,
-    Settings, TrackingMode,
+    Settings, TrackingMode, WarmingKeys,
 };
+use nearside::units::rate::Rate;
 use proptest::prelude::*;
 use tempfile::TempDir;
 
@@ -409,4 +410,57 @@ proptest! {
         let name = format!("NEARSIDE_{}", key.to_uppercase().replace('.', "__"));
         load_over("", &[(&name, &value)], &[]).ok();
     }
+}
+
+#[test]
+fn warming_is_read() {
+    let warming = settings("").warming;
+    assert!(!warming.on_start && !warming.ready_when_warm && warming.jobs.is_empty());
+    assert_eq!((warming.rate, warming.concurrency), (Rate(5000), 16));
+    assert_eq!(warming.snapshot_file, None);
+    let loaded = load(
+        "[warming]\non_start = true\nrate = \"off\"\nsnapshot_file = \"hot\"\n\
+         [[warming.jobs]]\nname = \"a\"\nkeys = [\"x\", \"y\"]\nevery = \"10m\"\n\
+         [[warming.jobs]]\nname = \"b\"\npattern = \"b:*\"\ncron = \"0 6 * * mon-fri\"\n\
+         [[warming.jobs]]\nname = \"c\"\nfile = \"keys.txt\"\n\
+         [warming.popular]\norders = [\"42\"]\n_root = [\"plain\"]\n",
+    );
+    let loaded = loaded.unwrap();
+    assert!(loaded.warnings.is_empty(), "{:?}", loaded.warnings);
+    let warming = loaded.settings.warming;
+    assert_eq!((warming.rate, warming.snapshot_file), (Rate(0), Some("hot".into())));
+    let names: Vec<&str> = warming.jobs.iter().map(|job| job.name.as_str()).collect();
+    assert_eq!(names, ["a", "b", "c", "popular"]);
+    let popular = &warming.jobs.last().unwrap().keys;
+    let WarmingKeys::List(keys) = popular else { panic!("{popular:?}") };
+    assert_eq!(keys, &[b"plain".to_vec(), b"orders:42".to_vec()]);
+}
+
+#[test]
+fn what_is_wrong_with_a_warm_up_job_is_named() {
+    let job = |text: &str| format!("[[warming.jobs]]\n{text}");
+    for (text, wanted) in [
+        (job("keys = []"), "warming.jobs[0].name: `` is not a name"),
+        (job("name = \"request\"\nkeys = []"), "is what nearside calls runs of its own"),
+        (job("name = \"a\""), "warming.jobs[0]: write one of keys, file, pattern"),
+        (job("name = \"a\"\nkeys = []\npattern = \"b\""), "write one of keys, file, pattern"),
+        (job("name = \"a\"\nkeys = []\nevery = \"1ms\""), "every: 1ms is less than a second"),
+        (job("name = \"a\"\nkeys = []\ncron = \"soon\""), "cron: `soon` is not a schedule"),
+        (
+            job("name = \"a\"\nkeys = []\nevery = \"1m\"\ncron = \"* * * * *\""),
+            "write every or cron, not both",
+        ),
+        (
+            format!("{}\n{}", job("name = \"a\"\nkeys = []"), job("name = \"a\"\nkeys = []")),
+            "warming.jobs[1].name: `a` is another job's already",
+        ),
+        ("[warming]\nconcurrency = 0".to_owned(), "0 is not between 1 and 1024"),
+        ("[warming]\nmax_memory_ratio = 1.5".to_owned(), "1.5 is not above 0 and at most 1"),
+        ("[warming]\nrate = 5000".to_owned(), "write \"5000/s\""),
+    ] {
+        let error = load(&text).unwrap_err();
+        assert!(error.contains(wanted), "{text}\n{error}");
+    }
+    let loaded = load("[warming]\nready_when_warm = true").unwrap();
+    assert!(loaded.warnings.iter().any(|warning| warning.contains("no effect without")));
 }

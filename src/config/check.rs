@@ -4,6 +4,7 @@
 use crate::command;
 use crate::config::admin::admin;
 use crate::config::commands::commands;
+use crate::config::warming::warming;
 use crate::config::written::{self, Commands, Patterns, TtlProbe, Written};
 use crate::config::{
     Admission, AuthMode, Cache, Level, Log, LogFormat, Mode, OnDown, Rule, ScriptPolicy, Scripts,
@@ -72,6 +73,7 @@ pub(super) fn settings(written: &Written, notes: &mut Notes) -> Option<Settings>
     shadowed(&rules, notes);
     let scripts = scripts(&written.scripts, notes);
     let admin = admin(&written.admin, notes);
+    let warming = warming(&written.warming, notes);
     let (cache, metrics_path) = (cache(&written.cache, notes), metrics_path(written, notes));
     let log = Log {
         level: log_level(written, notes),
@@ -101,6 +103,7 @@ pub(super) fn settings(written: &Written, notes: &mut Notes) -> Option<Settings>
         log,
         drain_delay: span(written.drain.delay, Duration::ZERO),
         drain_timeout: span(written.drain.timeout, Duration::from_secs(25)),
+        warming,
     };
     whole(&settings, notes);
     Some(settings)

@@ -13,6 +13,7 @@ mod load;
 mod place;
 mod reload;
 mod shown;
+mod warming;
 pub mod written;
 
 pub use self::reload::Reloaded;
@@ -24,7 +25,10 @@ use crate::keys::Prefix;
 use crate::net::address::Address;
 use crate::net::target::{Password, Target};
 use crate::net::tls::TlsOptions;
+use crate::units::cron::Cron;
+use crate::units::rate::Rate;
 use serde::Deserialize;
+use std::path::PathBuf;
 use std::time::Duration;
 
 macro_rules! word {
@@ -193,6 +197,8 @@ pub struct Settings {
     pub drain_delay: Duration,
     /// `drain.timeout`: then clients are cut off.
     pub drain_timeout: Duration,
+    /// `[warming]`.
+    pub warming: Warming,
 }
 
 impl Settings {
@@ -330,6 +336,60 @@ pub struct Admin {
     pub viewer: Option<Password>,
     /// The names by which it may be asked for, without port.
     pub hosts: Vec<String>,
+}
+
+/// `[warming]`.
+#[derive(Clone, Debug)]
+pub struct Warming {
+    /// All jobs are run once when the process has started.
+    pub on_start: bool,
+    /// It is not ready until then.
+    pub ready_when_warm: bool,
+    /// But for no longer than this.
+    pub ready_timeout: Duration,
+    /// Keys per second.
+    pub rate: Rate,
+    /// Requests on their way upstream at a time.
+    pub concurrency: usize,
+    /// No more is loaded when this part of `cache.max_memory` is used.
+    pub max_memory_ratio: f64,
+    /// Where the keys of the cache are written at the end, to be loaded at the next start.
+    pub snapshot_file: Option<PathBuf>,
+    /// `[[warming.jobs]]`, and `[warming.popular]` as a job of that name.
+    pub jobs: Vec<WarmingJob>,
+}
+
+/// One of `[[warming.jobs]]`.
+#[derive(Clone, Debug)]
+pub struct WarmingJob {
+    /// Its name.
+    pub name: String,
+    /// What it loads.
+    pub keys: WarmingKeys,
+    /// When, beside the start and when it is asked for.
+    pub when: When,
+}
+
+/// Keys of clients.
+#[derive(Clone, Debug)]
+pub enum WarmingKeys {
+    /// These.
+    List(Vec<Vec<u8>>),
+    /// Those of a file, one a line.
+    File(PathBuf),
+    /// Those that a glob matches.
+    Pattern(Vec<u8>),
+}
+
+/// When a job is run.
+#[derive(Clone, Debug)]
+pub enum When {
+    /// At the start, and when it is asked for.
+    Asked,
+    /// And this long after it was begun.
+    Every(Duration),
+    /// And by a schedule.
+    Cron(Box<Cron>),
 }
 
 /// `[log]`.

@@ -163,6 +163,7 @@ fn of_office(all: &Settings) -> Vec<(&'static str, String)> {
         ("log.format", is(&all.log.format)),
         ("drain.delay", is(&all.drain_delay)),
         ("drain.timeout", is(&all.drain_timeout)),
+        ("warming", is(&all.warming)),
     ]
 }
 

@@ -26,6 +26,7 @@ impl Settings {
         all.extend(self.shown_server());
         all.extend(self.shown_upstream());
         all.extend(self.shown_cache());
+        all.extend(self.shown_warming());
         all.extend(shown_rule(&self.default_rule));
         all.sort_unstable_by_key(|(name, _)| *name);
         all
@@ -70,6 +71,18 @@ impl Settings {
             ("cache.max_variants", cache.max_variants.to_string()),
             ("cache.sweep_interval", span(cache.sweep_interval)),
             ("cache.commands", cache.commands.as_ref().map_or_else(all, |list| list.join(" "))),
+        ]
+    }
+
+    fn shown_warming(&self) -> [(&'static str, String); 6] {
+        let warming = &self.warming;
+        [
+            ("warming.on_start", warming.on_start.to_string()),
+            ("warming.ready_when_warm", warming.ready_when_warm.to_string()),
+            ("warming.ready_timeout", span(warming.ready_timeout)),
+            ("warming.rate", warming.rate.to_string()),
+            ("warming.concurrency", warming.concurrency.to_string()),
+            ("warming.max_memory_ratio", warming.max_memory_ratio.to_string()),
         ]
     }
 }

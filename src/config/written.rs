@@ -5,6 +5,7 @@ use crate::config::{
     Admission, AuthMode, Level, LogFormat, Mode, OnDown, Profile, ScriptPolicy, TrackingMode,
 };
 use crate::units::duration::Span;
+use crate::units::rate::Rate;
 use crate::units::size::Size;
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -44,6 +45,8 @@ pub struct Written {
     pub log: Log,
     /// `[drain]`.
     pub drain: Drain,
+    /// `[warming]`.
+    pub warming: Warming,
 }
 
 macro_rules! table {
@@ -216,6 +219,42 @@ table! {
     Drain {
         delay: Span,
         timeout: Span,
+    }
+}
+
+/// `[warming]`: what is loaded before anybody asks for it.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Warming {
+    /// `on_start`.
+    pub on_start: Option<bool>,
+    /// `ready_when_warm`.
+    pub ready_when_warm: Option<bool>,
+    /// `ready_timeout`.
+    pub ready_timeout: Option<Span>,
+    /// `rate`.
+    pub rate: Option<Rate>,
+    /// `concurrency`.
+    pub concurrency: Option<usize>,
+    /// `max_memory_ratio`.
+    pub max_memory_ratio: Option<f64>,
+    /// `snapshot_file`.
+    pub snapshot_file: Option<PathBuf>,
+    /// `[[warming.jobs]]`.
+    pub jobs: Vec<WarmingJob>,
+    /// `[warming.popular]`: by namespace.
+    pub popular: BTreeMap<String, Vec<String>>,
+}
+
+table! {
+    /// `[[warming.jobs]]`.
+    WarmingJob {
+        name: String,
+        keys: Vec<String>,
+        file: PathBuf,
+        pattern: String,
+        every: Span,
+        cron: String,
     }
 }
 

@@ -1,7 +1,9 @@
-//! Words without a home of their own: time, sizes, durations, processor time.
+//! Words without a home of their own: time, sizes, durations, rates, schedules, processor time.
 
 pub mod clock;
+pub mod cron;
 pub mod duration;
 pub mod mutant;
+pub mod rate;
 pub mod size;
 pub mod usage;
