@@ -12,16 +12,24 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use std::{env, fs};
 
+use nearside::app::dialer;
 use nearside::cache::Cache;
+use nearside::command::by_name;
 use nearside::config::{Overrides, load};
 use nearside::control::admin::guard::{Access, Guard, Token};
 use nearside::control::admin::{Admin, Api, Check, Error, bind, serve};
 use nearside::control::invalidate::orders::Orders;
+use nearside::control::jobs::{Jobs, Tools};
 use nearside::control::observe::metrics::{
     CacheFigures, Identity, Metrics, Sources, TrackingFigures,
 };
 use nearside::control::office::Sweeper;
 use nearside::control::reload::{Parts, Reloader};
+use nearside::control::warm::fill::{Denied, Filler};
+use nearside::control::warm::{Warm, WarmFigures};
+use nearside::control::workshop::Workshop;
+use nearside::keys::Prefix;
+use nearside::live::Live;
 use nearside::snapshot::{Snapshot, Snapshots};
 use nearside::stats::{Counter, Gauge, Outcome, Stats};
 use nearside::units::clock::Clock;
@@ -50,6 +58,7 @@ fn sources() -> Sources {
             lag: None,
         })),
         channel_up: Some(Box::new(|| true)),
+        warm: Box::new(WarmFigures::default),
         upstream_up: Box::new(|| true),
         mode: Box::new(|| "cache"),
         key_version: Box::new(|| "v1".to_owned()),
@@ -74,8 +83,34 @@ fn guard() -> Guard {
 fn api(stats: &Arc<Stats>) -> Api {
     let cache = Arc::new(Cache::new(1 << 20, 4));
     let (sweeper, block) = (Sweeper::new(Arc::clone(&cache)), stats.new_block());
-    let orders = Arc::new(Orders { cache, sweeper, clock: Clock::system(), block });
     let settings = load(&Overrides::default()).unwrap().settings;
+    let (jobs, _works) = Jobs::new(Clock::system());
+    let jobs = Arc::new(jobs);
+    let tools = Arc::new(Tools {
+        dialer: Arc::new(dialer(&settings, None).unwrap()),
+        cache: Arc::clone(&cache),
+        key_prefix: String::new(),
+        separator: ":".to_owned(),
+        prefix: Box::new(Prefix::default),
+        timeout: Duration::from_secs(1),
+    });
+    let filler = Filler {
+        cache: Arc::clone(&cache),
+        clock: Clock::system(),
+        judge: Box::new(|_, _, _| Err(Denied::Never)),
+        prefix: Box::new(Prefix::default),
+        get: by_name("get").unwrap(),
+        database: 0,
+    };
+    let (live, warming) = (Arc::<Live>::default(), settings.warming.clone());
+    let warm = Arc::new(Warm::new(
+        warming,
+        Arc::clone(&jobs),
+        Arc::clone(&tools),
+        filler,
+        Arc::clone(&live),
+    ));
+    let orders = Arc::new(Orders { cache, sweeper, clock: Clock::system(), block });
     let parts = Parts {
         overrides: Overrides::default(),
         cache: Arc::clone(&orders.cache),
@@ -86,7 +121,8 @@ fn api(stats: &Arc<Stats>) -> Api {
     };
     let reloader = Arc::new(Reloader::new(&settings, parts));
     let blocked_clients = Box::new(|| 0);
-    Api { orders, peers: None, live: Arc::default(), reloader, blocked_clients }
+    let workshop = Workshop { jobs, tools, warm };
+    Api { orders, peers: None, live, reloader, blocked_clients, workshop }
 }
 
 /// Runs `test` against a server, then stops it and waits until it has stopped.

@@ -1,11 +1,12 @@
 //! The command line: arguments in, exit code out.
 //!
-//! Exit codes: 0 done, 1 failed, 2 wrong usage (clap), 69 something is not reachable, 77 no or a
-//! wrong token, 78 the configuration is wrong (sysexits.h).
+//! Exit codes: 0 done, 1 failed, 2 wrong usage (clap), 69 something is not reachable, 75 another
+//! job is at work, 77 no or a wrong token, 78 the configuration is wrong (sysexits.h).
 
 mod commands;
 mod explain;
 mod fate;
+mod jobs;
 mod remote;
 mod validate;
 

@@ -11,7 +11,9 @@ use crate::data::upstream::{Kind, Read, Ticket, Waiter, flight_name};
 use crate::data::{Shared, forward};
 use crate::keys::namespace;
 use crate::rules::Rule;
+use crate::snapshot::Snapshot;
 use crate::stats::{Block, Counter};
+use crate::units::clock::Tick;
 use crate::wire::request::Request;
 use crate::wire::write::{Proto, null_bytes};
 use bytes::Bytes;
@@ -249,19 +251,30 @@ pub fn right_to_fill(
     rule: &Rule,
     hash: u64,
 ) -> Result<Token, Counter> {
-    let shared = batch.shared;
+    right(batch.shared, batch.snapshot, spec, rule, hash, batch.view.now)
+}
+
+/// As [`right_to_fill`], for whoever is no client.
+pub fn right(
+    shared: &Shared,
+    snapshot: &Snapshot,
+    spec: &Spec,
+    rule: &Rule,
+    hash: u64,
+    now: Tick,
+) -> Result<Token, Counter> {
     if shared.live.gate() == Mode::Bypass {
         return Err(Counter::BypassMode);
     }
     if rule.level == Level::Bypass {
         return Err(Counter::BypassRule);
     }
-    let is_cached = batch.snapshot.limits.cached_commands.get(spec.index as usize).copied();
+    let is_cached = snapshot.limits.cached_commands.get(spec.index as usize).copied();
     if is_cached != Some(true) {
         return Err(Counter::BypassCommand);
     }
     let policy = policy(shared, spec, rule);
-    shared.cache.token(hash, &policy, batch.view.now).ok_or(Counter::BypassTrackingDown)
+    shared.cache.token(hash, &policy, now).ok_or(Counter::BypassTrackingDown)
 }
 
 /// How a reply of `spec` under `rule` is stored.

@@ -275,6 +275,11 @@ impl Proxy {
         (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
     }
 
+    /// Where its admin port is.
+    pub(crate) fn admin_url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.admin)
+    }
+
     /// The sum of a metric's series whose line begins with `series`.
     pub(crate) fn metric(&self, series: &str) -> f64 {
         let text = http(self.admin, "/metrics").unwrap();

@@ -13,6 +13,8 @@
 //!   own_links      transactions, blocking, subscriptions, tracking: the same plays on both ways
 //!   reload         key version and configuration, exchanged while clients ask
 //!   scripts        scripts and functions, with and without a version
+//!   jobs           keys deleted upstream, moved into a version and out again
+//!   warm           keys loaded before anybody asks
 //!   waits          WAIT and its link; links of clients that wait for long
 //!   outage         upstream gone, frozen, or refusing; drain
 //!   users          what is built on clients: queues of jobs, locks, sessions, rooms; with a version
@@ -33,6 +35,7 @@ mod foreign;
 mod harness;
 mod hostile;
 mod introspection;
+mod jobs;
 mod orders;
 mod outage;
 mod own_links;
@@ -43,3 +46,4 @@ mod table;
 mod tools;
 mod users;
 mod waits;
+mod warm;

@@ -3,9 +3,12 @@
 use super::Admin;
 use super::ask::{Asked, Operator};
 use super::door::Json;
-use super::problem::{Kind, Problem, Refused, Unread};
+use super::jobs::begin_purge;
+use super::problem::{Conflicts, Kind, Problem, Refused, Unread};
 use crate::cache::Source;
 use crate::control::invalidate::orders::{Invalid, Order};
+use crate::control::jobs::RATE_DEFAULT;
+use crate::control::jobs::purge::{Plan, Target};
 use axum::extract::State;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -40,6 +43,11 @@ struct Invalidation {
     /// Tell no peer.
     #[serde(default)]
     local_only: bool,
+    /// Delete the keys upstream, too: a job does it.
+    #[serde(default)]
+    upstream: bool,
+    /// With `upstream`: keys deleted per second; 0: as fast as it goes; built in: 1000.
+    rate_per_second: Option<u64>,
 }
 
 /// What was forgotten.
@@ -53,6 +61,9 @@ struct Forgotten {
     published: bool,
     /// Until all were counted; they are forgotten at once.
     took_ms: f64,
+    /// The job that deletes them upstream, or in a dry run counts them there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    job: Option<u64>,
 }
 
 /// Make nearside forget keys, a namespace, or all keys that a glob matches.
@@ -64,7 +75,7 @@ struct Forgotten {
     tag = "cache",
     security(("token" = ["operator"])),
     request_body = Invalidation,
-    responses((status = 200, body = Forgotten), Refused, Unread)
+    responses((status = 200, body = Forgotten), Refused, Unread, Conflicts)
 )]
 async fn invalidate(
     State(admin): State<Arc<Admin>>,
@@ -72,9 +83,18 @@ async fn invalidate(
     Asked(asked): Asked<Invalidation>,
 ) -> Result<Json<Forgotten>, Problem> {
     let (dry_run, local_only) = (asked.dry_run, asked.local_only);
+    let (upstream, rate) = (asked.upstream, asked.rate_per_second.unwrap_or(RATE_DEFAULT));
     let order = asked.order()?;
     let orders = &admin.api.orders;
     let begun = orders.clock.now();
+    // Before anything is forgotten: it may be refused.
+    let job = match purged(&order).filter(|_| upstream) {
+        Some(target) => {
+            let plan = Plan { target, dry_run, rate, max_keys: None };
+            Some(begin_purge(&admin, plan, &who)?.id)
+        }
+        None => None,
+    };
     let (matched, removed, published) = if dry_run {
         (orders.matched(&order).await, 0, false)
     } else {
@@ -86,7 +106,15 @@ async fn invalidate(
         (removed, removed, published)
     };
     let took_ms = orders.clock.now().since(begun).as_secs_f64() * 1e3;
-    Ok(Json(Forgotten { matched, removed, published, took_ms }))
+    Ok(Json(Forgotten { matched, removed, published, took_ms, job }))
+}
+
+/// What an order means upstream.
+fn purged(order: &Order) -> Option<Target> {
+    match order {
+        Order::Keys(keys) => Some(Target::Keys(keys.clone())),
+        _ => order.banned().map(Target::Banned),
+    }
 }
 
 /// An order in the log. Keys are not named: this goes wherever logs go.

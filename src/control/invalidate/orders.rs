@@ -59,7 +59,7 @@ impl Order {
     }
 
     /// The keys it means, as a ban; keys and everything need none.
-    fn banned(&self) -> Option<Banned> {
+    pub fn banned(&self) -> Option<Banned> {
         match self {
             Self::Namespace(name) => Some(Banned::Namespace(name.as_slice().into())),
             Self::Pattern(pattern) => Some(Banned::Pattern(pattern.as_slice().into())),

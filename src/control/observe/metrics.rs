@@ -17,8 +17,10 @@ use metrics::{Key, KeyName, Label, Level, Metadata, Recorder};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 use parking_lot::Mutex;
 
+use super::warming::Warming;
 use super::{process, text};
 use crate::cache;
+use crate::control::warm::WarmFigures;
 use crate::stats::block::PIPELINE_BOUNDS;
 use crate::stats::counters::{
     COMMANDS, Counter, DURATION, Family, Gauge, NAMESPACES, Outcome, PER_UPSTREAM, PIPELINE,
@@ -113,6 +115,8 @@ pub struct Sources {
     pub channel_up: Option<Source<bool>>,
     /// Whether the upstream node is usable.
     pub upstream_up: Source<bool>,
+    /// What was warmed up.
+    pub warm: Source<WarmFigures>,
     /// The mode in force: one of [`MODES`].
     pub mode: Source<&'static str>,
     /// The key version in force, empty for none.
@@ -198,7 +202,7 @@ impl Metrics {
 
 /// Names series to the recorder.
 #[derive(Debug)]
-struct Registrar(PrometheusRecorder);
+pub(super) struct Registrar(PrometheusRecorder);
 
 impl Registrar {
     fn key(family: Family, labels: &[(&'static str, &str)]) -> Key {
@@ -206,7 +210,11 @@ impl Registrar {
         Key::from_parts(family.name, labels.collect::<Vec<_>>())
     }
 
-    fn counter(&self, family: Family, labels: &[(&'static str, &str)]) -> metrics::Counter {
+    pub(super) fn counter(
+        &self,
+        family: Family,
+        labels: &[(&'static str, &str)],
+    ) -> metrics::Counter {
         self.0.describe_counter(KeyName::from_const_str(family.name), None, family.help.into());
         self.0.register_counter(&Self::key(family, labels), &METADATA)
     }
@@ -217,7 +225,7 @@ impl Registrar {
     }
 
     /// A gauge that is asked for elsewhere, by its name and help.
-    fn figure(
+    pub(super) fn figure(
         &self,
         name: &'static str,
         help: &'static str,
@@ -281,6 +289,7 @@ impl Series {
             handle.absolute(hits);
         }
         self.figures.publish(sources);
+        self.figures.warming.publish(&self.registrar, &(sources.warm)());
         let names = self.names.iter().map(String::as_str).chain(std::iter::repeat("unknown"));
         let commands = stats.commands().into_iter().map(|totals| [totals.ok, totals.error]);
         let seen: Vec<_> = names.zip(commands).filter(|(_, counts)| *counts != [0, 0]).collect();
@@ -346,6 +355,7 @@ struct Figures {
     modes: [(&'static str, metrics::Gauge); MODES.len()],
     tracking: Option<Tracking>,
     channel_up: Option<metrics::Gauge>,
+    warming: Warming,
 }
 
 #[derive(Debug)]
@@ -392,6 +402,7 @@ impl Figures {
             ),
             modes: MODES.map(mode),
             tracking: has.tracking.then(|| Tracking::new(registrar, &me.upstream)),
+            warming: Warming::new(registrar),
             channel_up: has.channel.then(|| channel_up(registrar, "pubsub", &me.upstream)),
         }
     }
@@ -470,6 +481,6 @@ fn constants(registrar: &Registrar, me: &Identity) {
 
 /// A count as Prometheus has it. Exact up to 2^53.
 #[expect(clippy::cast_precision_loss, reason = "Prometheus knows only f64")]
-fn float(count: u64) -> f64 {
+pub(super) fn float(count: u64) -> f64 {
     count as f64
 }

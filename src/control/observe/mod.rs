@@ -4,3 +4,4 @@ pub mod logs;
 pub mod metrics;
 mod process;
 mod text;
+mod warming;
