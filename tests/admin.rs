@@ -13,8 +13,9 @@ use std::time::Duration;
 use std::{env, fs};
 
 use nearside::cache::Cache;
-use nearside::config::{Overrides, load};
+use nearside::config::{Overrides, ShowKeys, load};
 use nearside::control::admin::guard::{Access, Guard, Token};
+use nearside::control::admin::stats::View;
 use nearside::control::admin::{Admin, Api, Check, Error, bind, serve};
 use nearside::control::invalidate::orders::Orders;
 use nearside::control::observe::metrics::{
@@ -84,9 +85,18 @@ fn api(stats: &Arc<Stats>) -> Api {
         ring: Box::new(|| ()),
         block: stats.new_block(),
     };
+    let counted = Arc::clone(stats);
+    let view = View {
+        stats: Arc::clone(stats),
+        clock: Clock::system(),
+        cache: Arc::clone(&orders.cache),
+        show: ShowKeys::Plain,
+        snapshots: Arc::clone(&parts.snapshots),
+        reset: Box::new(move || counted.reset(Clock::system().now())),
+    };
     let reloader = Arc::new(Reloader::new(&settings, parts));
     let blocked_clients = Box::new(|| 0);
-    Api { orders, peers: None, live: Arc::default(), reloader, blocked_clients }
+    Api { orders, peers: None, live: Arc::default(), reloader, blocked_clients, view }
 }
 
 /// Runs `test` against a server, then stops it and waits until it has stopped.

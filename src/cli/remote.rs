@@ -67,7 +67,7 @@ pub(super) struct Reach {
     timeout: Duration,
     /// For machines
     #[arg(long)]
-    json: bool,
+    pub(super) json: bool,
 }
 
 /// What is to be forgotten.
@@ -128,7 +128,7 @@ impl Mode {
 }
 
 /// Why there is no result.
-enum Failure {
+pub(super) enum Failure {
     /// Nobody answers.
     Unreachable(anyhow::Error),
     /// Not with this token.
@@ -137,16 +137,14 @@ enum Failure {
     Refused(anyhow::Error),
 }
 
-/// Tells it. A kill switch must not need a sound configuration where it is used: with `--admin` it
-/// needs none.
+/// Tells it.
 pub(super) fn run(command: &Command, loaded: Result<Loaded, ConfigError>) -> ExitCode {
     let (Command::Invalidate { reach, .. }
     | Command::Clear { reach, .. }
     | Command::Mode { reach, .. }) = command;
-    let settings = match loaded {
-        Ok(loaded) => Some(loaded.settings),
-        Err(_) if reach.admin.is_some() => None,
-        Err(error) => return fail(BAD_CONFIG, &error.into()),
+    let settings = match reach.settings(loaded) {
+        Ok(settings) => settings,
+        Err(code) => return code,
     };
     let settings = settings.as_ref();
     match command {
@@ -264,8 +262,25 @@ fn is_sure(question: &str) -> bool {
 }
 
 impl Reach {
+    /// The configuration here. A kill switch must not need a sound one where it is used: with
+    /// `--admin` it needs none.
+    pub(super) fn settings(
+        &self,
+        loaded: Result<Loaded, ConfigError>,
+    ) -> Result<Option<Settings>, ExitCode> {
+        match loaded {
+            Ok(loaded) => Ok(Some(loaded.settings)),
+            Err(_) if self.admin.is_some() => Ok(None),
+            Err(error) => Err(fail(BAD_CONFIG, &error.into())),
+        }
+    }
+
     /// Prints what came of it: the answer as JSON, or in words.
-    fn tell(&self, done: Result<Value, Failure>, words: impl Fn(&Value) -> String) -> ExitCode {
+    pub(super) fn tell(
+        &self,
+        done: Result<Value, Failure>,
+        words: impl Fn(&Value) -> String,
+    ) -> ExitCode {
         match done {
             Ok(answer) => {
                 let text = if self.json { answer.to_string() } else { words(&answer) };
@@ -277,7 +292,7 @@ impl Reach {
         }
     }
 
-    fn ask(
+    pub(super) fn ask(
         &self,
         settings: Option<&Settings>,
         method: &str,
@@ -315,7 +330,7 @@ impl Reach {
             detail.unwrap_or_else(|| format!("{url} answers {status}: {}", text.trim()))
         };
         match status {
-            200 => Ok(value),
+            200 | 204 => Ok(value),
             401 | 403 | 429 => Err(Failure::Denied(detail())),
             _ => Err(Failure::Refused(anyhow::anyhow!(detail()))),
         }
