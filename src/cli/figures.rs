@@ -47,8 +47,13 @@ pub(super) enum Command {
         #[arg(long, value_name = "BY", default_value = "reads")]
         by: By,
         /// How many
-        #[arg(short = 'n', long, default_value_t = 20, value_parser = clap::value_parser!(u16).range(1..=1000))]
+        #[arg(short = 'n', long, default_value_t = 20)]
         limit: u16,
+    },
+    /// Say for each namespace what the cache spares upstream, or would, and which rule to write
+    Advise {
+        #[command(flatten)]
+        reach: Reach,
     },
     /// Begin to count anew: in what the API, INFO and these commands tell, never in the metrics
     ResetStats {
@@ -109,6 +114,7 @@ pub(super) fn run(command: &Command, loaded: Result<Loaded, ConfigError>) -> Exi
     let (Command::Stats { reach, .. }
     | Command::Namespaces { reach, .. }
     | Command::Hotkeys { reach, .. }
+    | Command::Advise { reach }
     | Command::ResetStats { reach }) = command;
     let settings = match reach.settings(loaded) {
         Ok(settings) => settings,
@@ -130,6 +136,7 @@ pub(super) fn run(command: &Command, loaded: Result<Loaded, ConfigError>) -> Exi
             let answer = get(&format!("/api/v1/hotkeys?by={}&limit={limit}", by.as_str()));
             reach.tell(answer, hot_keys)
         }
+        Command::Advise { .. } => reach.tell(get("/api/v1/advice"), advice),
         Command::ResetStats { .. } => {
             let done = reach.ask(settings, "POST", "/api/v1/stats/reset", &Value::Null);
             reach.tell(done, |_| "counting anew".to_owned())
@@ -208,9 +215,17 @@ fn overview(answer: &Value) -> String {
 
 fn namespaces(answer: &Value) -> String {
     let mut table =
-        Table::new(&["namespace", "reads/s", "hit ratio", "hits", "misses", "bypassed"]);
+        Table::new(&["namespace", "reads/s", "bytes/s", "hit ratio", "hits", "misses", "bypassed"]);
     for row in rows(answer, "namespaces") {
-        let names = ["namespace", "reads_per_second", "hit_ratio", "hits", "misses", "bypassed"];
+        let names = [
+            "namespace",
+            "reads_per_second",
+            "bytes_per_second",
+            "hit_ratio",
+            "hits",
+            "misses",
+            "bypassed",
+        ];
         table.row(names.map(|name| shown(row.get(name))).to_vec());
     }
     table.to_string().trim_end().to_owned()
@@ -232,6 +247,36 @@ fn hot_keys(answer: &Value) -> String {
         table.row(cells);
     }
     table.to_string().trim_end().to_owned()
+}
+
+/// `nearside advise`: a line each, and below them the rules.
+fn advice(answer: &Value) -> String {
+    let mut table = Table::new(&[
+        "namespace",
+        "reads/s",
+        "hit ratio",
+        "commands/s saved",
+        "bytes/s saved",
+        "verdict",
+    ]);
+    let (mut rules, mut reasons) = (String::new(), String::new());
+    for row in rows(answer, "namespaces") {
+        let names = [
+            "namespace",
+            "reads_per_second",
+            "hit_ratio",
+            "upstream_commands_saved_per_second",
+            "upstream_bytes_saved_per_second",
+            "verdict",
+        ];
+        table.row(names.map(|name| shown(row.get(name))).to_vec());
+        let (name, why) = (shown(row.get("namespace")), shown(row.get("why")));
+        reasons.extend([&*name, ": ", &*why, "\n"]);
+        if let Some(rule) = row.get("rule").and_then(Value::as_str) {
+            rules.extend(["\n# ", &*name, ": ", &*why, "\n", rule]);
+        }
+    }
+    format!("{table}\n{reasons}{rules}").trim_end().to_owned()
 }
 
 fn rows<'v>(answer: &'v Value, name: &str) -> &'v [Value] {

@@ -158,6 +158,7 @@ pub fn forwarded(link: &mut Pipeline, frame: &Frame<'_>, desk: &mut Desk<'_>) {
     let snapshot = Rc::clone(link.snapshot_of_front());
     let Some(ticket) = link.pop(|hash| {
         named += 1;
+        desk.block.written(hash);
         removed += u64::from(forget(cache, hash));
     }) else {
         return;

@@ -142,8 +142,14 @@ impl Block {
     /// Notes a cacheable read of the key with this hash, for its namespace, its rule, the hot keys
     /// and the curve. One in sixteen is looked at, and only for that one is `look` called.
     #[inline]
-    pub fn lookup<'k>(&self, hash: u64, fate: Fate, look: impl FnOnce() -> Look<'k>) {
+    pub fn lookup<'k>(&self, hash: u64, fate: Fate, look: impl Fn() -> Look<'k>) {
         self.sampler.lookup(hash, fate, look);
+    }
+
+    /// Notes that the key with this hash was written.
+    #[inline]
+    pub fn written(&self, hash: u64) {
+        self.sampler.written(hash);
     }
 
     /// Notes that a reply of this many bytes came for a key that was looked up; `key` is called

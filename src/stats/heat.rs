@@ -10,7 +10,8 @@ use foldhash::{HashMap, HashMapExt};
 
 use super::block::Block;
 use super::curve::Curve;
-use super::sampler::{By, Told};
+use super::reuse::{Expected, Reuse};
+use super::sampler::{By, Passed, Told};
 use crate::units::clock::Tick;
 
 /// Sketches fade at most so often: it takes their locks.
@@ -59,7 +60,8 @@ pub(super) struct Heat {
     curve: Curve,
     /// Lookups that the curve knows of.
     looked: u64,
-    spare: Vec<Vec<u64>>,
+    reuse: Reuse,
+    spare: Vec<Told>,
     begun: Option<Tick>,
     faded_at: Tick,
     curve_faded_at: Tick,
@@ -70,6 +72,7 @@ impl Heat {
         Self {
             settings,
             curve: Curve::default(),
+            reuse: Reuse::default(),
             looked: 0,
             spare: Vec::new(),
             begun: None,
@@ -84,10 +87,11 @@ impl Heat {
             (self.faded_at, self.curve_faded_at) = (now, now);
             self.begun = Some(now);
         }
-        self.feed(blocks, looked);
+        self.feed(now, blocks, looked);
         if now.since(self.curve_faded_at) >= CURVE_HALF_LIFE {
             self.curve_faded_at = now;
             self.curve.fade();
+            self.reuse.fade(now);
         }
         let passed = now.since(self.faded_at);
         if passed >= FADE_EVERY {
@@ -100,13 +104,13 @@ impl Heat {
         }
     }
 
-    fn feed(&mut self, blocks: &[impl AsRef<Block>], looked: u64) {
-        let threshold = self.curve.threshold();
+    fn feed(&mut self, now: Tick, blocks: &[impl AsRef<Block>], looked: u64) {
+        let thresholds = [self.curve.threshold(), self.reuse.threshold()];
         let told: Vec<Told> = blocks
             .iter()
             .map(|block| {
                 let empty = self.spare.pop().unwrap_or_default();
-                block.as_ref().sampler.take_told(threshold, empty)
+                block.as_ref().sampler.take_told(thresholds, empty)
             })
             .collect();
         // Whose lookups came first is not known: the lists are mixed as evenly as they go.
@@ -117,6 +121,9 @@ impl Heat {
                     self.curve.look(*hash);
                 }
             }
+        }
+        for (block, told) in blocks.iter().zip(&told) {
+            self.pass(block.as_ref(), &told.passed, now);
         }
         let count = looked.saturating_sub(self.looked);
         self.looked = looked;
@@ -130,7 +137,25 @@ impl Heat {
             self.curve.expect(u64::try_from(known).unwrap_or(u64::MAX));
             self.curve.thin(0.5);
         }
-        self.spare.extend(told.into_iter().map(|told| told.hashes));
+        self.spare.extend(told);
+    }
+
+    /// What one worker tells of keys that are kept out of the cache.
+    fn pass(&mut self, block: &Block, passed: &[(u64, Passed)], now: Tick) {
+        let reuse = &mut self.reuse;
+        for (hash, what) in passed {
+            match what {
+                Passed::Written => reuse.written(*hash),
+                Passed::Read(place) => {
+                    block.sampler.namespace_at(*place, |name| reuse.read(*hash, name, now));
+                }
+            }
+        }
+    }
+
+    /// See [`Reuse::expected`].
+    pub(super) fn expected(&self) -> Vec<Expected> {
+        self.reuse.expected()
     }
 
     /// See [`Curve::hit_ratio`].

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::counters::{Counter, Outcome};
 use super::histogram::Snapshot;
+use super::sampler::Tally;
 use crate::units::clock::Tick;
 
 /// Totals are kept this far apart, which is what a window's length is off by at most.
@@ -27,10 +28,10 @@ pub struct Totals {
     pub commands: u64,
     /// How long answers took, by outcome.
     pub latency: Vec<Snapshot>,
-    /// By namespace, the reads by [`super::Fate`], estimated.
-    pub namespaces: Vec<(String, [u64; 3])>,
-    /// By the index of the rule, the reads by [`super::Fate`], estimated.
-    pub rules: Vec<[u64; 3]>,
+    /// Reads by namespace, estimated.
+    pub namespaces: Vec<(String, Tally)>,
+    /// Reads by the index of the rule, estimated, without bytes.
+    pub rules: Vec<Tally>,
 }
 
 /// What was counted from one moment to another.
@@ -57,7 +58,7 @@ impl Totals {
     /// What was counted since `earlier`.
     fn since(&self, earlier: &Self) -> Self {
         let less = |now: u64, before: Option<u64>| now.saturating_sub(before.unwrap_or(0));
-        let each = |now: &[u64; 3], before: Option<&[u64; 3]>| {
+        let each = |now: &Tally, before: Option<&Tally>| {
             std::array::from_fn(|at| {
                 let before = before.and_then(|before| before.get(at));
                 less(now.get(at).copied().unwrap_or(0), before.copied())
@@ -154,8 +155,8 @@ mod tests {
             at: Tick(second * 1_000_000_000),
             counters: vec![count],
             commands: 2 * count,
-            namespaces: vec![("a".to_owned(), [count, 0, 0])],
-            rules: vec![[0, count, 0]],
+            namespaces: vec![("a".to_owned(), [count, 0, 0, 0])],
+            rules: vec![[0, count, 0, 0]],
             ..Totals::default()
         }
     }

@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use foldhash::fast::RandomState;
 
 use super::bump;
-use super::sampler::Fate;
+use super::sampler::{Fate, Tally};
 
 /// How many namespaces are told apart.
 pub const NAMESPACES_MAX: usize = 100;
@@ -42,9 +42,9 @@ impl Name {
     }
 }
 
-/// Reads by their [`Fate`].
+/// What a [`Tally`] is read from.
 #[derive(Debug, Default)]
-pub(super) struct Counts([AtomicU64; 3]);
+pub(super) struct Counts([AtomicU64; 4]);
 
 impl Counts {
     /// Counts so many.
@@ -55,8 +55,15 @@ impl Counts {
         }
     }
 
-    /// Hits, misses, and what passed by.
-    pub(super) fn read(&self) -> [u64; 3] {
+    /// Counts bytes of replies.
+    #[inline]
+    pub(super) fn add_bytes(&self, count: u64) {
+        let [.., bytes] = &self.0;
+        bump(bytes, count);
+    }
+
+    /// What was counted.
+    pub(super) fn read(&self) -> Tally {
         self.0.each_ref().map(|cell| cell.load(Ordering::Relaxed))
     }
 }
@@ -93,6 +100,11 @@ impl Namespaces {
         u16::try_from(self.find(name).unwrap_or(SLOTS)).unwrap_or(u16::MAX)
     }
 
+    /// Whose place it is.
+    pub(super) fn name(&self, place: u16) -> Option<&[u8]> {
+        self.slots.get(usize::from(place))?.name.get().map(Name::as_bytes)
+    }
+
     /// The counts at a place.
     #[inline]
     pub(super) fn at(&self, place: u16) -> &Counts {
@@ -125,8 +137,8 @@ impl Namespaces {
         is_taken
     }
 
-    /// Every named namespace with its reads by [`Fate`], then what the others share.
-    pub(super) fn each(&self, mut visit: impl FnMut(Option<&[u8]>, [u64; 3])) {
+    /// Every named namespace with its tally, then what the others share.
+    pub(super) fn each(&self, mut visit: impl FnMut(Option<&[u8]>, Tally)) {
         for slot in &self.slots {
             if let Some(name) = slot.name.get() {
                 visit(Some(name.as_bytes()), slot.counts.read());
@@ -138,9 +150,9 @@ impl Namespaces {
 
 #[cfg(test)]
 mod tests {
-    use super::{Fate, NAMESPACES_MAX, Namespaces};
+    use super::{Fate, NAMESPACES_MAX, Namespaces, Tally};
 
-    type Row = (Option<Vec<u8>>, [u64; 3]);
+    type Row = (Option<Vec<u8>>, Tally);
 
     /// The others first, then by name.
     fn read(table: &Namespaces) -> Vec<Row> {
@@ -162,8 +174,8 @@ mod tests {
         table.at(table.place(&[b'x'; 49])).add(Fate::Miss, 1);
         let rows = read(&table);
         assert_eq!(rows.len(), 1 + NAMESPACES_MAX);
-        assert_eq!(rows[0], (None, [50, 1, 50]));
-        assert_eq!(rows[1], (Some(b"space000".to_vec()), [1, 0, 1]));
-        assert_eq!(rows[100], (Some(b"space099".to_vec()), [1, 0, 1]));
+        assert_eq!(rows[0], (None, [50, 1, 50, 0]));
+        assert_eq!(rows[1], (Some(b"space000".to_vec()), [1, 0, 1, 0]));
+        assert_eq!(rows[100], (Some(b"space099".to_vec()), [1, 0, 1, 0]));
     }
 }

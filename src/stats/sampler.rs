@@ -28,6 +28,9 @@ pub(super) const RULES_MAX: usize = 256;
 /// Hashes that wait for the main thread at most.
 const TOLD_MAX: usize = 16 * 1024;
 
+/// Of those that are kept out of the cache.
+const PASSED_MAX: usize = 4 * 1024;
+
 /// What a reply weighs: at least this, and smaller ones as often as it takes to be right.
 const BYTES_UNIT: u64 = 1024;
 
@@ -52,6 +55,9 @@ pub enum Fate {
     /// Its rule keeps it out of the cache.
     Passed,
 }
+
+/// Reads by their [`Fate`], then bytes of replies.
+pub type Tally = [u64; 4];
 
 /// By what keys are ranked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -107,6 +113,17 @@ pub(super) struct Told {
     pub(super) hashes: Vec<u64>,
     /// How many there was no room for.
     pub(super) lost: u64,
+    /// What happened to keys that are kept out of the cache, as far as there was room.
+    pub(super) passed: Vec<(u64, Passed)>,
+}
+
+/// What happened to a key that may be kept out of the cache.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Passed {
+    /// It was read; where its namespace is.
+    Read(u16),
+    /// It was written.
+    Written,
 }
 
 /// One worker's notes.
@@ -116,6 +133,8 @@ pub(super) struct Sampler {
     gap: AtomicU64,
     /// Hashes below are told.
     threshold: AtomicU64,
+    /// The same, for keys that are kept out of the cache.
+    passed_below: AtomicU64,
     die: AtomicU64,
     told: Mutex<Told>,
     heat: Mutex<Heat>,
@@ -133,8 +152,13 @@ impl Sampler {
         Self {
             gap: AtomicU64::new(SAMPLED / 2),
             threshold: AtomicU64::new(if room > 0 { FIRST } else { 0 }),
+            passed_below: AtomicU64::new(if room > 0 { FIRST } else { 0 }),
             die: AtomicU64::new(0),
-            told: Mutex::new(Told { hashes: Vec::with_capacity(room), lost: 0 }),
+            told: Mutex::new(Told {
+                hashes: Vec::with_capacity(room),
+                lost: 0,
+                passed: Vec::with_capacity(room.min(PASSED_MAX)),
+            }),
             heat: Mutex::new(heat),
             namespaces: Namespaces::default(),
             rules: (0..RULES_MAX).map(|_| Counts::default()).collect(),
@@ -143,12 +167,34 @@ impl Sampler {
 
     /// One lookup of the key with this hash; `look` is asked for more if it is chosen.
     #[inline]
-    pub(super) fn lookup<'k>(&self, hash: u64, fate: Fate, look: impl FnOnce() -> Look<'k>) {
-        if fate != Fate::Passed && hash < self.threshold.load(Ordering::Relaxed) {
+    pub(super) fn lookup<'k>(&self, hash: u64, fate: Fate, look: impl Fn() -> Look<'k>) {
+        if fate == Fate::Passed {
+            if hash < self.passed_below.load(Ordering::Relaxed) {
+                let place = self.namespaces.place(namespace(look().key));
+                self.tell_passed(hash, Passed::Read(place));
+            }
+        } else if hash < self.threshold.load(Ordering::Relaxed) {
             self.tell(hash);
         }
         if self.is_chosen() {
             self.note(hash, fate, look());
+        }
+    }
+
+    /// The key with this hash was written.
+    #[inline]
+    pub(super) fn written(&self, hash: u64) {
+        if hash < self.passed_below.load(Ordering::Relaxed) {
+            self.tell_passed(hash, Passed::Written);
+        }
+    }
+
+    #[inline(never)]
+    fn tell_passed(&self, hash: u64, what: Passed) {
+        if let Some(mut told) = self.told.try_lock()
+            && told.passed.len() < told.passed.capacity()
+        {
+            told.passed.push((hash, what));
         }
     }
 
@@ -207,7 +253,9 @@ impl Sampler {
             // A key that is known knows its namespace's place.
             heat.add(By::Reads, (hash, key), 1.0, named)
         });
-        self.namespaces.at(known.unwrap_or_else(named)).add(fate, SAMPLED);
+        let space = self.namespaces.at(known.unwrap_or_else(named));
+        space.add(fate, SAMPLED);
+        space.add_bytes(SAMPLED * bytes as u64);
         let rule = usize::from(rule).min(RULES_MAX - 1);
         if let Some(counts) = self.rules.get(rule) {
             counts.add(fate, SAMPLED);
@@ -217,6 +265,8 @@ impl Sampler {
     #[inline(never)]
     fn note_bytes(&self, hash: u64, bytes: usize, key: &[u8]) {
         self.choose_next();
+        let space = self.namespaces.at(self.namespaces.place(namespace(key)));
+        space.add_bytes(SAMPLED * bytes as u64);
         if let Some(weight) = self.weight(bytes)
             && let Some(mut heat) = self.heat.try_lock()
         {
@@ -234,17 +284,29 @@ impl Sampler {
         (bytes > 0 && self.throw() % BYTES_UNIT < bytes).then_some(1.0)
     }
 
-    /// Changes the list of hashes for `empty`, and the threshold.
-    pub(super) fn take_told(&self, threshold: u64, mut empty: Vec<u64>) -> Told {
-        empty.clear();
+    /// Changes the lists for those of `empty`, and the thresholds for these: of lookups, and of
+    /// what passes by.
+    pub(super) fn take_told(&self, [looked, passed]: [u64; 2], mut empty: Told) -> Told {
+        empty.hashes.clear();
+        empty.passed.clear();
+        empty.lost = 0;
         let mut told = self.told.lock();
         // Who has no room has no lookups.
         if told.hashes.capacity() == 0 {
-            return Told::default();
+            return empty;
         }
-        empty.reserve_exact(told.hashes.capacity());
-        self.threshold.store(threshold, Ordering::Relaxed);
-        std::mem::replace(&mut *told, Told { hashes: empty, lost: 0 })
+        empty.hashes.reserve_exact(told.hashes.capacity());
+        empty.passed.reserve_exact(told.passed.capacity());
+        self.threshold.store(looked, Ordering::Relaxed);
+        self.passed_below.store(passed, Ordering::Relaxed);
+        std::mem::replace(&mut *told, empty)
+    }
+
+    /// Shows `see` the name of the namespace at this place, if it has one.
+    pub(super) fn namespace_at(&self, place: u16, see: impl FnOnce(&str)) {
+        if let Some(name) = self.namespaces.name(place) {
+            see(&String::from_utf8_lossy(name));
+        }
     }
 
     /// What everything weighed is worth `factor` of what it was.
@@ -257,13 +319,13 @@ impl Sampler {
         self.heat.lock().0.get(by as usize).map(see)
     }
 
-    /// Every named namespace with its reads by [`Fate`], then what the others share.
-    pub(super) fn each_namespace(&self, visit: impl FnMut(Option<&[u8]>, [u64; 3])) {
+    /// Every named namespace with its tally, then what the others share.
+    pub(super) fn each_namespace(&self, visit: impl FnMut(Option<&[u8]>, Tally)) {
         self.namespaces.each(visit);
     }
 
-    /// Adds reads by rule to `total`.
-    pub(super) fn add_rules(&self, total: &mut [[u64; 3]]) {
+    /// Adds tallies by rule, without bytes, to `total`.
+    pub(super) fn add_rules(&self, total: &mut [Tally]) {
         for (total, counts) in total.iter_mut().zip(&self.rules) {
             let counts = counts.read();
             total.iter_mut().zip(counts).for_each(|(total, count)| *total += count);
@@ -273,7 +335,7 @@ impl Sampler {
 
 #[cfg(test)]
 mod tests {
-    use super::{By, Fate, Look, SAMPLED, Sampler, TOLD_MAX};
+    use super::{By, Fate, Look, Passed, SAMPLED, Sampler, TOLD_MAX, Told};
     use crate::stats::curve::FIRST;
     use crate::stats::trial::mixed;
 
@@ -291,7 +353,7 @@ mod tests {
             }
         }
         let mut rows = 0;
-        sampler.each_namespace(|name, [hits, misses, _]| {
+        sampler.each_namespace(|name, [hits, misses, ..]| {
             if name.is_some() {
                 rows += 1;
                 assert!((8_000..12_000).contains(&hits), "{name:?}: {hits}");
@@ -299,7 +361,7 @@ mod tests {
             }
         });
         assert_eq!(rows, 16);
-        let mut rules = [[0; 3]; 1];
+        let mut rules = [[0; 4]; 1];
         sampler.add_rules(&mut rules);
         assert!((150_000..170_000).contains(&rules[0][0]), "{rules:?}");
     }
@@ -332,21 +394,37 @@ mod tests {
         for hash in [FIRST - 1, FIRST, 5, FIRST + 1, 5] {
             sampler.lookup(hash, Fate::Miss, || look(b"a"));
         }
-        let told = sampler.take_told(6, Vec::new());
+        let told = sampler.take_told([6, 0], Told::default());
         assert_eq!((told.hashes, told.lost), (vec![FIRST - 1, 5, 5], 0));
         for hash in 0..TOLD_MAX as u64 + 10 {
             sampler.lookup(hash % 7, Fate::Miss, || look(b"a"));
         }
-        let told = sampler.take_told(0, Vec::new());
+        let told = sampler.take_told([0, 0], Told::default());
         assert!(told.hashes.len() < TOLD_MAX && told.hashes.iter().all(|hash| *hash < 6));
-        sampler.take_told(FIRST, Vec::new());
+        sampler.take_told([FIRST, 0], Told::default());
         for _ in 0..TOLD_MAX + 10 {
             sampler.lookup(1, Fate::Miss, || look(b"a"));
         }
-        let told = sampler.take_told(FIRST, Vec::new());
+        let told = sampler.take_told([FIRST, 0], Told::default());
         assert_eq!((told.hashes.len(), told.lost), (TOLD_MAX, 10));
         assert!(!Sampler::new(None).is_chosen());
-        assert_eq!(Sampler::new(None).take_told(9, Vec::new()).hashes.capacity(), 0);
+        assert_eq!(Sampler::new(None).take_told([9, 0], Told::default()).hashes.capacity(), 0);
         assert_eq!(SAMPLED, 16);
+    }
+
+    #[test]
+    fn what_is_kept_out_is_told_apart_and_its_writes_with_it() {
+        let sampler = Sampler::new(Some(8));
+        sampler.lookup(1, Fate::Passed, || look(b"lock:1"));
+        sampler.written(1);
+        sampler.written(FIRST);
+        let told = sampler.take_told([FIRST, FIRST], Told::default());
+        let [(1, Passed::Read(place)), (1, Passed::Written)] = told.passed[..] else {
+            panic!("{told:?}")
+        };
+        assert!(told.hashes.is_empty());
+        let mut named = String::new();
+        sampler.namespace_at(place, |name| name.clone_into(&mut named));
+        assert_eq!(named, "lock");
     }
 }

@@ -168,3 +168,36 @@ fn the_command_line_shows_it() {
     let json: Value = serde_json::from_str(&run("namespaces --json")).unwrap();
     assert_eq!(json["window"], "reset");
 }
+
+#[test]
+fn advice_is_to_cache_what_is_read_again_and_not_what_is_written_each_time() {
+    let server = Server::start(Kind::Redis);
+    let proxy = Proxy::start(&server.url(), &["cache.level = \"bypass\"", "cache.ttl = \"1h\""]);
+    let mut client = proxy.dial();
+    // Of so many keys some are among the one in sixteen that are looked at.
+    for round in 0..6 {
+        for number in 0..300 {
+            client.words(&format!("SET queue:{number} {round}"));
+            for space in ["queue", "users"] {
+                client.words(&format!("GET {space}:{number}"));
+            }
+        }
+    }
+    let advice = eventually("all is told of", || {
+        let advice = get(&proxy, "advice");
+        let rows = advice["namespaces"].as_array().unwrap().clone();
+        let of = |name: &str| rows.iter().find(|row| row["namespace"] == name).cloned();
+        let (users, queue) = (of("users")?, of("queue")?);
+        (users["verdict"] != "unsure" && queue["verdict"] != "unsure").then_some((users, queue))
+    });
+    let (users, queue) = advice;
+    assert_eq!(users["verdict"], "cache", "{users}");
+    assert!(users["rule"].as_str().unwrap().starts_with("[[rules]]\nmatch = \"users:*\"\n"));
+    assert!(users["upstream_bytes_saved_per_second"].as_f64().unwrap() > 0.0, "{users}");
+    assert_eq!((&queue["verdict"], &queue["rule"]), (&"not_worth_it".into(), &Value::Null));
+    let mut command = Command::new(env!("CARGO_BIN_EXE_nearside"));
+    command.args(["advise", "--admin", &format!("127.0.0.1:{}", proxy.admin_port())]);
+    let text = String::from_utf8(command.output().unwrap().stdout).unwrap();
+    assert!(text.contains("\n[[rules]]\nmatch = \"users:*\"\nlevel = \"coherent\"\n"), "{text}");
+    assert!(text.contains("queue: 0 % of its reads would be hits"), "{text}");
+}

@@ -2,6 +2,7 @@
 //! reset" begins, which the metrics do not know.
 
 use super::Admin;
+use super::advice::{Known, advice as advise};
 use super::ask::{Operator, Viewer};
 use super::door::Json;
 use super::problem::{Kind, Problem, Refused, Unasked};
@@ -12,7 +13,7 @@ use crate::keys::namespace;
 use crate::rules::{Rule, Rules};
 use crate::snapshot::Snapshots;
 use crate::stats::history::{Span, Totals, Window};
-use crate::stats::{By, Counter, Fate, HotKey, KEY_KEPT, Outcome, Snapshot, Stats};
+use crate::stats::{By, Counter, Fate, HotKey, KEY_KEPT, Outcome, Snapshot, Stats, Tally};
 use crate::units::clock::Clock;
 use axum::extract::{RawQuery, State};
 use axum::http::StatusCode;
@@ -73,6 +74,7 @@ pub(super) fn routes() -> OpenApiRouter<Arc<Admin>> {
         .routes(routes!(rules))
         .routes(routes!(hot_keys))
         .routes(routes!(curve))
+        .routes(routes!(advice))
 }
 
 /// What was counted.
@@ -186,6 +188,21 @@ async fn curve(State(admin): State<Arc<Admin>>, _: Viewer) -> Json<Value> {
     Json(admin.api.view.curve())
 }
 
+/// What the cache spares upstream, or would, by namespace, and which rule to write.
+///
+/// Since the reset. `verdict`: `keep`, `cache`, `not_worth_it` or `unsure`, and `why`. What is
+/// expected of keys that a rule keeps out is an upper bound: writes past nearside are not known.
+#[utoipa::path(
+    get,
+    path = "/api/v1/advice",
+    tag = "statistics",
+    security(("token" = ["viewer"])),
+    responses((status = 200, body = Object), Refused)
+)]
+async fn advice(State(admin): State<Arc<Admin>>, _: Viewer) -> Json<Value> {
+    Json(admin.api.view.advice())
+}
+
 impl View {
     /// What GET /stats answers.
     fn stats(&self) -> Value {
@@ -210,7 +227,9 @@ impl View {
         let [window] = members(query, ["window"])?;
         let (name, window) = self.window(window)?;
         let rows = window.counted.namespaces.iter().map(|(name, counts)| {
+            let [.., bytes] = *counts;
             let mut row = reads(*counts, window.length);
+            row.insert("bytes_per_second".to_owned(), per_second(bytes, window.length));
             row.insert("namespace".to_owned(), name.clone().into());
             Value::Object(row)
         });
@@ -304,14 +323,31 @@ impl View {
         let points = TIMES.map(|times| {
             let memory = float(figures.max_bytes) * times;
             let entries = each.map(|each| memory / each);
+            let hit_ratio = entries.and_then(|entries| self.stats.hit_ratio_of(entries));
             json!({
                 "times": times,
                 "memory_bytes": memory.round(),
                 "entries": entries.map(f64::round),
-                "hit_ratio": entries.and_then(|entries| self.stats.hit_ratio_of(entries)).map(rounded),
+                "hit_ratio": hit_ratio.map(rounded),
             })
         });
-        json!({ "memory_bytes": figures.max_bytes, "entry_bytes": each.map(rounded), "points": points })
+        let each = each.map(rounded);
+        json!({ "memory_bytes": figures.max_bytes, "entry_bytes": each, "points": points })
+    }
+
+    /// What GET /advice answers: the most read first.
+    fn advice(&self) -> Value {
+        let Window { length, counted } = self.stats.window(Span::Reset, self.clock.now());
+        let expected = self.stats.expected();
+        let misses = counted.get(Counter::LookupMiss);
+        let stored = ratio(counted.get(Counter::StoreStored), misses).unwrap_or(1.0).min(1.0);
+        let known = counted.namespaces.iter().filter(|(_, counts)| *counts != [0; 4]);
+        let rows = known.map(|(name, counts)| {
+            let expected = expected.iter().find(|expected| expected.namespace == *name);
+            advise(&Known { name, counts: *counts, length, expected, stored })
+        });
+        let rows: Vec<Value> = rows.collect();
+        json!({ "seconds": length.as_secs_f64(), "namespaces": rows })
     }
 
     fn window(&self, wanted: Option<&str>) -> Result<(&'static str, Window), Problem> {
@@ -347,7 +383,7 @@ fn hint(
 }
 
 /// Reads by what became of them.
-fn reads(counts: [u64; 3], length: Duration) -> Map<String, Value> {
+fn reads(counts: Tally, length: Duration) -> Map<String, Value> {
     let of = |fate: Fate| counts.get(fate as usize).copied().unwrap_or(0);
     let (hits, misses, passed) = (of(Fate::Hit), of(Fate::Miss), of(Fate::Passed));
     let row = [
@@ -470,16 +506,16 @@ fn invalid(name: &str, what: &str) -> Problem {
     Problem::new(Kind::InvalidRequest, format!("{name}: {what}"))
 }
 
-fn per_second(count: u64, length: Duration) -> Value {
+pub(super) fn per_second(count: u64, length: Duration) -> Value {
     if length.is_zero() { Value::Null } else { rounded(float(count) / length.as_secs_f64()) }
 }
 
-fn ratio(part: u64, whole: u64) -> Option<f64> {
+pub(super) fn ratio(part: u64, whole: u64) -> Option<f64> {
     (whole > 0).then(|| float(part) / float(whole))
 }
 
 /// Four digits behind the point: the rest says nothing.
-fn rounded(value: f64) -> Value {
+pub(super) fn rounded(value: f64) -> Value {
     json!((value * 1e4).round() / 1e4)
 }
 

@@ -290,7 +290,7 @@ impl Series {
         self.commands.publish(&self.registrar, &seen);
         let namespaces = stats.namespaces();
         let asked =
-            namespaces.iter().map(|(name, [hits, misses, _])| (name.as_str(), [*hits, *misses]));
+            namespaces.iter().map(|(name, [hits, misses, ..])| (name.as_str(), [*hits, *misses]));
         let seen: Vec<_> = asked.collect();
         self.namespaces.publish(&self.registrar, &seen);
     }
