@@ -6,6 +6,7 @@
 mod commands;
 mod explain;
 mod fate;
+mod figures;
 mod jobs;
 mod remote;
 mod validate;
@@ -90,6 +91,8 @@ enum Command {
     Commands(commands::Choice),
     #[command(flatten)]
     Remote(remote::Command),
+    #[command(flatten)]
+    Figures(figures::Command),
     /// Show what would become of one request: its keys, its rule, who answers, or why not
     Explain {
         /// For machines
@@ -110,12 +113,17 @@ pub fn main() -> ExitCode {
     if let Command::Remote(command) = &command {
         return remote::run(command, loaded);
     }
+    if let Command::Figures(command) = &command {
+        return figures::run(command, loaded);
+    }
     let loaded = match loaded {
         Ok(loaded) => loaded,
         Err(error) => return fail(BAD_CONFIG, &error.into()),
     };
     match command {
-        Command::Run | Command::Remote(_) => run(loaded, overrides, cli.options.watch_config),
+        Command::Run | Command::Remote(_) | Command::Figures(_) => {
+            run(loaded, overrides, cli.options.watch_config)
+        }
         Command::Validate { no_environment, deny_warnings } => {
             validate::run(&loaded, !no_environment, deny_warnings)
         }

@@ -78,7 +78,7 @@ pub(super) struct Reach {
     timeout: Duration,
     /// For machines
     #[arg(long)]
-    json: bool,
+    pub(super) json: bool,
 }
 
 /// What is to be forgotten.
@@ -153,8 +153,7 @@ pub(super) enum Failure {
     Refused(anyhow::Error),
 }
 
-/// Tells it. A kill switch must not need a sound configuration where it is used: with `--admin` it
-/// needs none.
+/// Tells it.
 pub(super) fn run(command: &Command, loaded: Result<Loaded, ConfigError>) -> ExitCode {
     let reach = match command {
         Command::Invalidate { reach, .. }
@@ -163,10 +162,9 @@ pub(super) fn run(command: &Command, loaded: Result<Loaded, ConfigError>) -> Exi
         Command::Warm(warm) => warm.reach(),
         Command::Version(version) => version.reach(),
     };
-    let settings = match loaded {
-        Ok(loaded) => Some(loaded.settings),
-        Err(_) if reach.admin.is_some() => None,
-        Err(error) => return fail(BAD_CONFIG, &error.into()),
+    let settings = match reach.settings(loaded) {
+        Ok(settings) => settings,
+        Err(code) => return code,
     };
     let settings = settings.as_ref();
     match command {
@@ -300,6 +298,19 @@ pub(super) fn is_sure(question: &str) -> bool {
 }
 
 impl Reach {
+    /// The configuration here. A kill switch must not need a sound one where it is used: with
+    /// `--admin` it needs none.
+    pub(super) fn settings(
+        &self,
+        loaded: Result<Loaded, ConfigError>,
+    ) -> Result<Option<Settings>, ExitCode> {
+        match loaded {
+            Ok(loaded) => Ok(Some(loaded.settings)),
+            Err(_) if self.admin.is_some() => Ok(None),
+            Err(error) => Err(fail(BAD_CONFIG, &error.into())),
+        }
+    }
+
     /// Prints what came of it: the answer as JSON, or in words.
     pub(super) fn tell(
         &self,
@@ -357,7 +368,7 @@ impl Reach {
             detail.unwrap_or_else(|| format!("{url} answers {status}: {}", text.trim()))
         };
         match status {
-            200 | 202 => Ok(value),
+            200 | 202 | 204 => Ok(value),
             401 | 403 | 429 => Err(Failure::Denied(detail())),
             409 if value.get("type").is_some_and(|kind| kind == BUSY) => {
                 Err(Failure::Busy(detail()))

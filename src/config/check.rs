@@ -4,6 +4,7 @@
 use crate::command;
 use crate::config::admin::admin;
 use crate::config::commands::commands;
+use crate::config::hot_keys::hot_keys;
 use crate::config::warming::warming;
 use crate::config::written::{self, Commands, Patterns, TtlProbe, Written};
 use crate::config::{
@@ -72,6 +73,7 @@ pub(super) fn settings(written: &Written, notes: &mut Notes) -> Option<Settings>
         rules.map(|(index, rule)| one_rule(index, rule, &inherited, notes)).collect();
     shadowed(&rules, notes);
     let scripts = scripts(&written.scripts, notes);
+    let hot_keys = hot_keys(&written.hotkeys, notes);
     let admin = admin(&written.admin, notes);
     let warming = warming(&written.warming, notes);
     let (cache, metrics_path) = (cache(&written.cache, notes), metrics_path(written, notes));
@@ -98,6 +100,7 @@ pub(super) fn settings(written: &Written, notes: &mut Notes) -> Option<Settings>
         publish: written.invalidation.publish.unwrap_or(true),
         commands,
         scripts,
+        hot_keys,
         admin,
         metrics_path,
         log,
@@ -177,7 +180,7 @@ fn text(value: Option<&String>) -> String {
     value.cloned().unwrap_or_default()
 }
 
-fn span(value: Option<Span>, default: Duration) -> Duration {
+pub(super) fn span(value: Option<Span>, default: Duration) -> Duration {
     value.map_or(default, |span| span.0)
 }
 

@@ -9,6 +9,7 @@
 mod admin;
 mod check;
 mod commands;
+mod hot_keys;
 mod load;
 mod place;
 mod reload;
@@ -139,6 +140,16 @@ word! {
 }
 
 word! {
+    /// `hotkeys.show_keys`: how keys are shown.
+    ShowKeys {
+        /// As a number that tells them apart, beside their namespace.
+        Hash = "hash",
+        /// As they are.
+        Plain = "plain",
+    }
+}
+
+word! {
     /// `log.format`.
     LogFormat {
         /// Text on a terminal, else JSON.
@@ -187,6 +198,8 @@ pub struct Settings {
     pub commands: Commands,
     /// `[scripts]`.
     pub scripts: Scripts,
+    /// `[hotkeys]`.
+    pub hot_keys: HotKeys,
     /// `[admin]`.
     pub admin: Admin,
     /// `metrics.path`.
@@ -323,6 +336,17 @@ pub struct Scripts {
     pub functions: Vec<String>,
     /// Bytes of texts remembered at most.
     pub memory: usize,
+}
+
+/// `[hotkeys]`.
+#[derive(Clone, Copy, Debug)]
+pub struct HotKeys {
+    /// Keys that each worker notes, by reads, by bytes and by misses; 0 = none.
+    pub capacity: usize,
+    /// After this time what was asked for counts half.
+    pub half_life: Duration,
+    /// How keys are shown.
+    pub show: ShowKeys,
 }
 
 /// `[admin]`.

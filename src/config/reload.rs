@@ -159,6 +159,7 @@ fn of_office(all: &Settings) -> Vec<(&'static str, String)> {
         ("admin.readonly_token_file", secret(admin.viewer.as_ref())),
         ("admin.allowed_hosts", is(&admin.hosts)),
         ("metrics.path", is(&all.metrics_path)),
+        ("hotkeys", is(&all.hot_keys)),
         ("log.level", is(&all.log.level)),
         ("log.format", is(&all.log.format)),
         ("drain.delay", is(&all.drain_delay)),

@@ -2,7 +2,8 @@
 //! `Option` = not written. What a key means stands in `proxy.toml` and in [`super::Settings`].
 
 use crate::config::{
-    Admission, AuthMode, Level, LogFormat, Mode, OnDown, Profile, ScriptPolicy, TrackingMode,
+    Admission, AuthMode, Level, LogFormat, Mode, OnDown, Profile, ScriptPolicy, ShowKeys,
+    TrackingMode,
 };
 use crate::units::duration::Span;
 use crate::units::rate::Rate;
@@ -37,6 +38,8 @@ pub struct Written {
     pub commands: CommandPolicy,
     /// `[scripts]`.
     pub scripts: Scripts,
+    /// `[hotkeys]`.
+    pub hotkeys: HotKeys,
     /// `[admin]`.
     pub admin: Admin,
     /// `[metrics]`.
@@ -186,6 +189,16 @@ table! {
         policy: ScriptPolicy,
         allow: Vec<String>,
         memory: Size,
+    }
+}
+
+table! {
+    /// `[hotkeys]`: which keys are asked for most.
+    HotKeys {
+        enabled: bool,
+        capacity: usize,
+        half_life: Span,
+        show_keys: ShowKeys,
     }
 }
 

@@ -5,6 +5,7 @@ use crate::cache::{Ban, Cache, Walk};
 use crate::config::Mode;
 use crate::control::admin::Check;
 use crate::live::Live;
+use crate::stats::Stats;
 use crate::units::clock::Clock;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,6 +18,9 @@ const SWEEP_TICKS: u64 = 16;
 
 /// Places looked at per tick at least, and between two moments in which others may run.
 const SWEEP_STEP: usize = 1024;
+
+/// What workers note of lookups is taken away so often: their lists are bounded.
+const PULSE: Duration = Duration::from_millis(200);
 
 /// How the process is to end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -134,6 +138,16 @@ impl Sweeper {
             self.hurry();
             done.await;
         }
+    }
+}
+
+/// Has the counters know the time, as long as the process lives.
+pub async fn pulse(stats: Arc<Stats>, clock: Clock) {
+    let mut ticks = tokio::time::interval(PULSE);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        stats.tick(clock.now());
     }
 }
 

@@ -1,6 +1,6 @@
 //! A cacheable read of one key: hit, join, or miss.
 
-use crate::cache::{Entry, Extra, Lookup, Policy, Question, Reply, Token, stripe_bit};
+use crate::cache::{Entry, Extra, Lookup, Policy, Question, Token, stripe_bit};
 use crate::command::{CacheRule, ReplyShape, Spec};
 use crate::config::{Level, Mode};
 use crate::data::batch::Batch;
@@ -9,10 +9,9 @@ use crate::data::output::SHARE_MIN;
 use crate::data::session::{Flow, Session};
 use crate::data::upstream::{Kind, Read, Ticket, Waiter, flight_name};
 use crate::data::{Shared, forward};
-use crate::keys::namespace;
 use crate::rules::Rule;
 use crate::snapshot::Snapshot;
-use crate::stats::{Block, Counter};
+use crate::stats::{Block, Counter, Fate, Look};
 use crate::units::clock::Tick;
 use crate::wire::request::Request;
 use crate::wire::write::{Proto, null_bytes};
@@ -36,11 +35,16 @@ pub fn read(
     } else if session.out_mask & stripe_bit(question.hash) != 0 {
         refused = Some(Counter::BypassPipeline);
     } else {
-        match batch.shared.cache.get(&question, &batch.view, |entry| hit(session, entry)) {
+        let mut bytes = 0;
+        match batch.shared.cache.get(&question, &batch.view, |entry| bytes = hit(session, entry)) {
             Lookup::Hit => {
                 batch.hits += 1;
                 batch.block.command(spec.index, false, 1);
-                batch.block.namespace(true, || namespace(question.key));
+                let rules = &batch.snapshot.rules;
+                batch.block.lookup(hash, Fate::Hit, || {
+                    let rule = rules.find(question.key).index;
+                    Look { key: question.key, rule, bytes }
+                });
                 return Flow::Next;
             }
             Lookup::Lease => refused = Some(Counter::BypassLease),
@@ -93,18 +97,19 @@ fn question<'b>(session: &Session, spec: &Spec, request: &Request<'b>, hash: u64
     }
 }
 
-/// Appends a hit to the client's replies. Runs under the lock of the entry's place.
+/// Appends a hit to the client's replies; answers how long it is. Runs under the lock of the
+/// entry's place.
 #[inline]
-fn hit(session: &mut Session, entry: &Entry) {
+fn hit(session: &mut Session, entry: &Entry) -> usize {
     let null = null_bytes(session.proto);
-    if let Reply::Bytes(bytes) = entry.reply()
-        && bytes.len() >= SHARE_MIN
-    {
+    let length = entry.reply().bytes().len();
+    if length >= SHARE_MIN {
         let shared = Bytes::from_owner(entry.clone());
         session.order.reply_shared(&mut session.output, shared);
-        return;
+    } else {
+        session.order.reply(&mut session.output, |out| entry.write(out, null));
     }
-    session.order.reply(&mut session.output, |out| entry.write(out, null));
+    length
 }
 
 /// 2 or 3 where the protocols' replies differ by more than their nil, else 0.
@@ -156,7 +161,7 @@ fn ask(session: &mut Session, miss: &Miss<'_>, batch: &mut Batch<'_>) {
     if session.out_mask & bit == 0 && !is_observed && join(session, miss, batch) {
         session.out_mask |= bit;
         batch.block.add(Counter::LookupCoalesced, 1);
-        batch.block.namespace(false, || namespace(miss.question.key));
+        note(batch.block, Fate::Miss, miss.question, &miss.rule);
         return;
     }
     let slot = session.order.leave_hole();
@@ -225,10 +230,20 @@ pub fn admit(
     match (&right, refused) {
         (Ok(_), None | Some(Counter::LookupMiss)) => {
             block.add(Counter::LookupMiss, 1);
-            block.namespace(false, || namespace(question.key));
+            note(block, Fate::Miss, question, rule);
         }
-        (Ok(_), Some(reason)) => count_bypass(block, reason),
-        (Err(reason), refused) => count_bypass(block, refused.unwrap_or(*reason)),
+        (Ok(_), Some(reason)) => {
+            if reason == Counter::LookupWouldHit {
+                note(block, Fate::Hit, question, rule);
+            }
+            count_bypass(block, reason);
+        }
+        (Err(reason), refused) => {
+            if *reason == Counter::BypassRule {
+                note(block, Fate::Passed, question, rule);
+            }
+            count_bypass(block, refused.unwrap_or(*reason));
+        }
     }
     let token = right.ok();
     let fills = token.is_some() && (!rule.second_hit || shared.cache.seen_before(question.hash));
@@ -236,6 +251,12 @@ pub fn admit(
         block.add(Counter::StoreNotAdmitted, 1);
     }
     (token, fills)
+}
+
+#[inline]
+fn note(block: &Block, fate: Fate, question: &Question<'_>, rule: &Rule) {
+    let look = || Look { key: question.key, rule: rule.index, bytes: 0 };
+    block.lookup(question.hash, fate, look);
 }
 
 fn count_bypass(block: &Block, reason: Counter) {

@@ -11,8 +11,7 @@ use crate::data::batch::Batch;
 use crate::data::session::{Flow, Session};
 use crate::data::upstream::{Kind, Part, Parts, Ticket, Waiter};
 use crate::data::{consult, forward};
-use crate::keys::namespace;
-use crate::stats::Counter;
+use crate::stats::{Counter, Fate, Look};
 use crate::wire::reply;
 use crate::wire::request::Request;
 use crate::wire::write::{self, Proto, null_bytes};
@@ -45,10 +44,17 @@ pub fn mget(
     let mut missing: usize = 0;
     for key in request.from(1) {
         let value = find(session, spec, key, batch);
-        if value.is_some() {
-            batch.block.namespace(true, || namespace(key));
-        } else {
-            missing += 1;
+        match &value {
+            Some(value) if gate == Mode::Cache => {
+                let (rules, bytes) = (&batch.snapshot.rules, value.len());
+                batch.block.lookup(batch.shared.cache.hash(key), Fate::Hit, || Look {
+                    key,
+                    rule: rules.find(key).index,
+                    bytes,
+                });
+            }
+            Some(_) => {}
+            None => missing += 1,
         }
         values.push(value);
     }

@@ -310,6 +310,12 @@ pub const WORKER_HITS: Family = Family {
     help: "Hits served, by worker thread: shows how evenly clients are dealt.",
 };
 
+/// Keys in the workers' sketches of reads.
+pub const HOT_KEYS: Family = Family {
+    name: "nearside_hotkeys_tracked",
+    help: "Keys held by the hot-key sketches, of all workers.",
+};
+
 /// The histogram of answers; label `outcome`.
 pub const DURATION: Family = Family {
     name: "nearside_command_duration_seconds",

@@ -244,6 +244,11 @@ impl Proxy {
         panic!("nearside does not start with {settings:?}:\n{log}");
     }
 
+    /// Where its admin API is.
+    pub(crate) fn admin_port(&self) -> u16 {
+        self.admin
+    }
+
     pub(crate) fn until_ready(&self) {
         eventually("nearside is ready", || {
             http(self.admin, "/readyz").filter(|answer| answer.starts_with("HTTP/1.1 200"))

@@ -7,6 +7,7 @@
 //!   sweep          each cached read and every write that can change its reply
 //!   foreign        writes past nearside are seen through it
 //!   clients        redis-cli, redis-py, ioredis, node-redis; handshakes of others as transcripts
+//!   figures        what is counted and shown: hot keys, namespaces, windows, the curve
 //!   introspection  CLIENT, INFO, CONFIG: nearside's own answers
 //!   tools          redis-cli's modes; what RedisInsight and redis_exporter ask
 //!   hostile        what is not RESP, or too much of it
@@ -31,6 +32,7 @@ mod clients;
 mod differential;
 mod doors;
 mod every_row;
+mod figures;
 mod foreign;
 mod harness;
 mod hostile;

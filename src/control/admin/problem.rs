@@ -229,3 +229,12 @@ impl IntoResponses for Misconfigured {
         Kind::documented(&[Kind::InvalidConfig])
     }
 }
+
+/// The answer to a query that is not what the route takes.
+pub(super) struct Unasked;
+
+impl IntoResponses for Unasked {
+    fn responses() -> BTreeMap<String, RefOr<Documented>> {
+        Kind::documented(&[Kind::InvalidRequest])
+    }
+}

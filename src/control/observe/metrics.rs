@@ -23,8 +23,8 @@ use crate::cache;
 use crate::control::warm::WarmFigures;
 use crate::stats::block::PIPELINE_BOUNDS;
 use crate::stats::counters::{
-    COMMANDS, Counter, DURATION, Family, Gauge, NAMESPACES, Outcome, PER_UPSTREAM, PIPELINE,
-    WORKER_HITS,
+    COMMANDS, Counter, DURATION, Family, Gauge, HOT_KEYS, NAMESPACES, Outcome, PER_UPSTREAM,
+    PIPELINE, WORKER_HITS,
 };
 use crate::stats::histogram::BOUNDS;
 use crate::stats::{NAMESPACES_MAX, OTHER, Stats};
@@ -243,6 +243,7 @@ struct Series {
     gauges: Vec<(Gauge, metrics::Gauge)>,
     figures: Figures,
     worker_hits: Vec<metrics::Counter>,
+    hot_keys: metrics::Gauge,
     names: Vec<String>,
     commands: Bounded,
     namespaces: Bounded,
@@ -270,6 +271,7 @@ impl Series {
             counters: Counter::ALL.iter().map(counter).collect(),
             gauges: Gauge::ALL.iter().map(gauge).collect(),
             figures: Figures::new(&registrar, me, has),
+            hot_keys: registrar.gauge(HOT_KEYS, &[]),
             worker_hits: (0..me.workers).map(worker).collect(),
             names: commands.iter().map(name).collect(),
             commands: Bounded::new(COMMANDS, "cmd", ["ok", "error"], COMMANDS_MAX),
@@ -288,6 +290,7 @@ impl Series {
         for (handle, hits) in self.worker_hits.iter().zip(stats.worker_hits()) {
             handle.absolute(hits);
         }
+        self.hot_keys.set(float(stats.tracked_keys()));
         self.figures.publish(sources);
         self.figures.warming.publish(&self.registrar, &(sources.warm)());
         let names = self.names.iter().map(String::as_str).chain(std::iter::repeat("unknown"));
@@ -295,7 +298,9 @@ impl Series {
         let seen: Vec<_> = names.zip(commands).filter(|(_, counts)| *counts != [0, 0]).collect();
         self.commands.publish(&self.registrar, &seen);
         let namespaces = stats.namespaces();
-        let seen: Vec<_> = namespaces.iter().map(|(name, sum)| (name.as_str(), *sum)).collect();
+        let asked =
+            namespaces.iter().map(|(name, [hits, misses, ..])| (name.as_str(), [*hits, *misses]));
+        let seen: Vec<_> = asked.collect();
         self.namespaces.publish(&self.registrar, &seen);
     }
 }

@@ -201,7 +201,7 @@ impl Edit {
             }
             (edit, _) => {
                 if matches!(edit, Self::ResetStat) && frame == b"+OK\r\n" {
-                    shared.ledger.reset();
+                    shared.ledger.reset(shared.clock.now());
                 }
                 out.extend_from_slice(frame);
             }
