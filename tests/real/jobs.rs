@@ -221,6 +221,17 @@ fn a_server_that_refuses_ends_the_job() {
     assert_eq!(keys(&server, 0), ["v0:a"]);
 }
 
+/// Redis before 4.0 has no UNLINK.
+#[test]
+fn a_server_without_unlink_is_asked_to_del() {
+    let server = Server::with(Kind::Redis, &["--rename-command", "UNLINK", ""]);
+    fill(&server, "v0:", 300);
+    let proxy = Proxy::start(&server.url(), V1);
+    let purged = job(&proxy, "/api/v1/key-versions/v0/purge", "{\"rate_per_second\":0}");
+    assert_eq!((&purged["state"], &purged["counts"]["deleted"]), (&"done".into(), &300.into()));
+    assert!(keys(&server, 0).is_empty());
+}
+
 /// The embedded upstream has the same commands.
 #[test]
 fn the_embedded_upstream_is_purged() {
