@@ -7,6 +7,7 @@ use crate::data::batch::Batch;
 use crate::data::flights::Asked;
 use crate::data::output::SHARE_MIN;
 use crate::data::session::{Flow, Session};
+use crate::data::standing::Fate;
 use crate::data::upstream::{Kind, Read, Ticket, Waiter, flight_name};
 use crate::data::{Shared, forward};
 use crate::keys::namespace;
@@ -81,8 +82,14 @@ pub fn again(
     send(session, &Miss::of(spec, request, &question, None, batch), slot, batch);
 }
 
+/// What the cache is asked by a request for one key.
 #[inline]
-fn question<'b>(session: &Session, spec: &Spec, request: &Request<'b>, hash: u64) -> Question<'b> {
+pub fn question<'b>(
+    session: &Session,
+    spec: &Spec,
+    request: &Request<'b>,
+    hash: u64,
+) -> Question<'b> {
     Question {
         key: request.arg(1),
         hash,
@@ -141,6 +148,14 @@ impl<'r> Miss<'r> {
         Self { spec, request, question, rule, right, refused }
     }
 
+    fn fate(&self) -> Fate {
+        match (self.right, self.refused) {
+            (Ok(_), None) | (_, Some(Counter::LookupMiss)) => Fate::Miss,
+            (_, Some(Counter::LookupWouldHit)) => Fate::WouldHit,
+            (_, Some(reason)) | (Err(reason), None) => Fate::Bypass(reason),
+        }
+    }
+
     fn asked(&self, worker: usize, link: Proto) -> Asked<'r> {
         let name = flight_name(self.question);
         Asked { worker, name, question: self.question, link }
@@ -155,10 +170,12 @@ fn ask(session: &mut Session, miss: &Miss<'_>, batch: &mut Batch<'_>) {
     let is_observed = matches!(miss.refused, Some(Counter::LookupWouldHit | Counter::LookupMiss));
     if session.out_mask & bit == 0 && !is_observed && join(session, miss, batch) {
         session.out_mask |= bit;
+        session.note(miss.spec.index, Fate::Coalesced, batch.commands);
         batch.block.add(Counter::LookupCoalesced, 1);
         batch.block.namespace(false, || namespace(miss.question.key));
         return;
     }
+    session.note(miss.spec.index, miss.fate(), batch.commands);
     let slot = session.order.leave_hole();
     session.out_mask |= bit;
     send(session, miss, slot, batch);

@@ -9,6 +9,7 @@ use crate::command::Spec;
 use crate::config::Mode;
 use crate::data::batch::Batch;
 use crate::data::session::{Flow, Session};
+use crate::data::standing::Fate;
 use crate::data::upstream::{Kind, Part, Parts, Ticket, Waiter};
 use crate::data::{consult, forward};
 use crate::keys::namespace;
@@ -131,6 +132,7 @@ fn ask(
         let rule = rule.index;
         asked.push(Part { key: (*key).into(), hash, token, fills, rule, unproved: None });
     }
+    session.note(spec.index, Fate::Miss, batch.commands);
     let link = batch.links.of(session);
     write::array(&mut link.output, missing.len() + 1);
     write::bulk(&mut link.output, b"MGET");

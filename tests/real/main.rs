@@ -8,6 +8,7 @@
 //!   foreign        writes past nearside are seen through it
 //!   clients        redis-cli, redis-py, ioredis, node-redis; handshakes of others as transcripts
 //!   introspection  CLIENT, INFO, CONFIG: nearside's own answers
+//!   proxy_commands what a client asks of nearside itself
 //!   tools          redis-cli's modes; what RedisInsight and redis_exporter ask
 //!   hostile        what is not RESP, or too much of it
 //!   own_links      transactions, blocking, subscriptions, tracking: the same plays on both ways
@@ -39,6 +40,7 @@ mod jobs;
 mod orders;
 mod outage;
 mod own_links;
+mod proxy_commands;
 mod reload;
 mod scripts;
 mod sweep;
