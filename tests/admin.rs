@@ -32,7 +32,7 @@ use nearside::control::workshop::Workshop;
 use nearside::keys::Prefix;
 use nearside::live::Live;
 use nearside::snapshot::{Snapshot, Snapshots};
-use nearside::stats::{Counter, Fate, Gauge, Look, Outcome, Stats};
+use nearside::stats::{Counter, Gauge, Look, Outcome, Seen, Stats};
 use nearside::units::clock::Clock;
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -333,7 +333,7 @@ fn the_list_of_metrics_is_checked_in() {
     let block = stats.new_block();
     block.command(0, false, 1);
     for _ in 0..1_000 {
-        block.lookup(1, Fate::Hit, || Look { key: b"orders:1", rule: 0, bytes: 0 });
+        block.lookup(1, Seen::Hit, || Look { key: b"orders:1", rule: 0, bytes: 0 });
     }
     let list = list(&metrics(&stats).render());
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/metrics.txt");

@@ -61,6 +61,7 @@ fn nothing_written_is_sound() {
     assert_eq!(settings.server.client_output_limit, 64 << 20);
     assert_eq!(settings.server.max_pipeline, 1024);
     assert_eq!(settings.server.unix_permissions, 0o770);
+    assert_eq!(settings.server.proxy_command, "PROXY");
     assert!(settings.password.is_none());
     assert_eq!(settings.upstream.target.address.to_string(), "127.0.0.1:6379");
     assert_eq!(settings.upstream.target.database, 0);
@@ -125,6 +126,9 @@ const REFUSED: &[(&str, &str)] = &[
     ("[server]\nmax_args = 1", "server.max_args: must be between 2 and 1048576"),
     ("[server]\nmax_request_size = \"1gb\"", "server.max_request_size: must be between 1 and"),
     ("[server]\nunix_permissions = \"999\"", "server.unix_permissions: `999` is not octal"),
+    ("[server]\nproxy_command = \"get\"", "server.proxy_command: `get` is a command of Redis"),
+    ("[server]\nproxy_command = \"a b\"", "server.proxy_command: `a b` is not one word"),
+    ("[commands]\ndeny = [\"PROXY|MOD\"]", "did you mean `PROXY|MODE`?"),
     ("[auth]\nmode = \"static\"", "auth.mode is \"static\": set auth.password_file"),
     ("[auth]\npassword = \"x\"", "auth.mode is \"none\": set it to \"static\""),
     ("[auth]\npassword = \"x\"\npassword_file = \"y\"", "auth: write password or password_file"),

@@ -5,7 +5,6 @@
 
 mod commands;
 mod explain;
-mod fate;
 mod figures;
 mod jobs;
 mod remote;
@@ -14,6 +13,7 @@ mod validate;
 use crate::app;
 use crate::config::{self, Loaded, Overrides, Settings};
 use crate::control::observe::logs;
+use crate::data::explain::explain;
 use clap::{Args, Parser, Subcommand};
 use std::ffi::OsString;
 use std::io::{ErrorKind, Write};
@@ -132,19 +132,20 @@ pub fn main() -> ExitCode {
             ended(commands::print(&loaded.settings, choice, &mut out).map_err(Into::into))
         }
         Command::Explain { json, request } => {
-            ended(explain(&loaded.settings, json, &request, &mut std::io::stdout().lock()))
+            ended(print_explained(&loaded.settings, json, &request, &mut std::io::stdout().lock()))
         }
     }
 }
 
-fn explain(
+fn print_explained(
     settings: &Settings,
     json: bool,
     request: &[OsString],
     out: &mut impl Write,
 ) -> anyhow::Result<()> {
     let words: Vec<Vec<u8>> = request.iter().map(|word| word.as_bytes().to_vec()).collect();
-    let explained = explain::explain(settings, &words)?;
+    // No server is asked: what only upstream knows stays unknown.
+    let explained = explain(settings, &words, |_| None)?;
     if json {
         serde_json::to_writer_pretty(&mut *out, &explained)?;
         writeln!(out)?;

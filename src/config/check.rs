@@ -225,6 +225,7 @@ fn server(written: &written::Server, notes: &mut Notes) -> Option<Server> {
     if !(2..=1 << 20).contains(&args_max) {
         notes.fault("server.max_args: must be between 2 and 1048576, as in Redis");
     }
+    let proxy_command = proxy_command(written, notes);
     Some(Server {
         listen: parsed.into_iter().collect::<Option<_>>()?,
         workers,
@@ -237,7 +238,23 @@ fn server(written: &written::Server, notes: &mut Notes) -> Option<Server> {
         client_output_limit: written.client_output_limit.unwrap_or(Size(64 << 20)).as_usize(),
         max_pipeline,
         unix_permissions: bits?,
+        proxy_command,
     })
+}
+
+/// The word of nearside's own commands: one that no command of the table hides.
+fn proxy_command(written: &written::Server, notes: &mut Notes) -> String {
+    let word = written.proxy_command.clone().unwrap_or_else(|| "PROXY".to_owned());
+    if command::find(word.as_bytes()).is_some() {
+        notes.fault(format!("server.proxy_command: `{word}` is a command of Redis or Valkey"));
+    }
+    if word.len() > 64 || !word.bytes().all(|byte| byte.is_ascii_graphic()) {
+        notes.fault(format!(
+            "server.proxy_command: `{}` is not one word of at most 64 printable characters",
+            word.escape_default()
+        ));
+    }
+    word
 }
 
 /// A secret that is written in one of two ways.

@@ -265,6 +265,8 @@ pub struct Server {
     pub max_pipeline: usize,
     /// Mode bits of Unix sockets.
     pub unix_permissions: u32,
+    /// The word by which clients ask nearside itself; empty = none.
+    pub proxy_command: String,
 }
 
 /// `[upstream]`.

@@ -47,6 +47,7 @@ impl Settings {
         to.max_args = server.max_args;
         to.client_output_limit = server.client_output_limit;
         to.max_pipeline = server.max_pipeline;
+        to.proxy_command.clone_from(&server.proxy_command);
         let (upstream, to) = (&new.upstream, &mut next.upstream);
         to.request_timeout = upstream.request_timeout;
         to.write_timeout = upstream.write_timeout;
@@ -106,6 +107,7 @@ fn of_connections(all: &Settings) -> Vec<(&'static str, String)> {
         ("server.client_output_limit", is(&server.client_output_limit)),
         ("server.max_pipeline", is(&server.max_pipeline)),
         ("server.unix_permissions", is(&server.unix_permissions)),
+        ("server.proxy_command", is(&server.proxy_command)),
         ("auth.password", secret(all.password.as_ref())),
         ("upstream.url", is(&upstream.target)),
         ("upstream.password", secret(upstream.target.password.as_ref())),

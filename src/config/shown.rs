@@ -36,7 +36,7 @@ impl Settings {
         all
     }
 
-    fn shown_server(&self) -> [(&'static str, String); 11] {
+    fn shown_server(&self) -> [(&'static str, String); 12] {
         let server = &self.server;
         let listen: Vec<String> = server.listen.iter().map(ToString::to_string).collect();
         [
@@ -51,6 +51,7 @@ impl Settings {
             ("server.client_output_limit", size(server.client_output_limit)),
             ("server.max_pipeline", server.max_pipeline.to_string()),
             ("server.unix_permissions", format!("{:04o}", server.unix_permissions)),
+            ("server.proxy_command", server.proxy_command.clone()),
         ]
     }
 

@@ -80,6 +80,7 @@ table! {
         client_output_limit: Size,
         max_pipeline: usize,
         unix_permissions: String,
+        proxy_command: String,
     }
 }
 

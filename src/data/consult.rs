@@ -7,11 +7,12 @@ use crate::data::batch::Batch;
 use crate::data::flights::Asked;
 use crate::data::output::SHARE_MIN;
 use crate::data::session::{Flow, Session};
+use crate::data::standing::Fate;
 use crate::data::upstream::{Kind, Read, Ticket, Waiter, flight_name};
 use crate::data::{Shared, forward};
 use crate::rules::Rule;
 use crate::snapshot::Snapshot;
-use crate::stats::{Block, Counter, Fate, Look};
+use crate::stats::{Block, Counter, Look, Seen};
 use crate::units::clock::Tick;
 use crate::wire::request::Request;
 use crate::wire::write::{Proto, null_bytes};
@@ -41,7 +42,7 @@ pub fn read(
                 batch.hits += 1;
                 batch.block.command(spec.index, false, 1);
                 let rules = &batch.snapshot.rules;
-                batch.block.lookup(hash, Fate::Hit, || {
+                batch.block.lookup(hash, Seen::Hit, || {
                     let rule = rules.find(question.key).index;
                     Look { key: question.key, rule, bytes }
                 });
@@ -85,8 +86,14 @@ pub fn again(
     send(session, &Miss::of(spec, request, &question, None, batch), slot, batch);
 }
 
+/// What the cache is asked by a request for one key.
 #[inline]
-fn question<'b>(session: &Session, spec: &Spec, request: &Request<'b>, hash: u64) -> Question<'b> {
+pub fn question<'b>(
+    session: &Session,
+    spec: &Spec,
+    request: &Request<'b>,
+    hash: u64,
+) -> Question<'b> {
     Question {
         key: request.arg(1),
         hash,
@@ -146,6 +153,14 @@ impl<'r> Miss<'r> {
         Self { spec, request, question, rule, right, refused }
     }
 
+    fn fate(&self) -> Fate {
+        match (self.right, self.refused) {
+            (Ok(_), None) | (_, Some(Counter::LookupMiss)) => Fate::Miss,
+            (_, Some(Counter::LookupWouldHit)) => Fate::WouldHit,
+            (_, Some(reason)) | (Err(reason), None) => Fate::Bypass(reason),
+        }
+    }
+
     fn asked(&self, worker: usize, link: Proto) -> Asked<'r> {
         let name = flight_name(self.question);
         Asked { worker, name, question: self.question, link }
@@ -160,10 +175,12 @@ fn ask(session: &mut Session, miss: &Miss<'_>, batch: &mut Batch<'_>) {
     let is_observed = matches!(miss.refused, Some(Counter::LookupWouldHit | Counter::LookupMiss));
     if session.out_mask & bit == 0 && !is_observed && join(session, miss, batch) {
         session.out_mask |= bit;
+        session.note(miss.spec.index, Fate::Coalesced, batch.commands);
         batch.block.add(Counter::LookupCoalesced, 1);
-        note(batch.block, Fate::Miss, miss.question, &miss.rule);
+        note(batch.block, Seen::Miss, miss.question, &miss.rule);
         return;
     }
+    session.note(miss.spec.index, miss.fate(), batch.commands);
     let slot = session.order.leave_hole();
     session.out_mask |= bit;
     send(session, miss, slot, batch);
@@ -230,17 +247,17 @@ pub fn admit(
     match (&right, refused) {
         (Ok(_), None | Some(Counter::LookupMiss)) => {
             block.add(Counter::LookupMiss, 1);
-            note(block, Fate::Miss, question, rule);
+            note(block, Seen::Miss, question, rule);
         }
         (Ok(_), Some(reason)) => {
             if reason == Counter::LookupWouldHit {
-                note(block, Fate::Hit, question, rule);
+                note(block, Seen::Hit, question, rule);
             }
             count_bypass(block, reason);
         }
         (Err(reason), refused) => {
             if *reason == Counter::BypassRule {
-                note(block, Fate::Passed, question, rule);
+                note(block, Seen::Passed, question, rule);
             }
             count_bypass(block, refused.unwrap_or(*reason));
         }
@@ -254,9 +271,9 @@ pub fn admit(
 }
 
 #[inline]
-fn note(block: &Block, fate: Fate, question: &Question<'_>, rule: &Rule) {
+fn note(block: &Block, seen: Seen, question: &Question<'_>, rule: &Rule) {
     let look = || Look { key: question.key, rule: rule.index, bytes: 0 };
-    block.lookup(question.hash, fate, look);
+    block.lookup(question.hash, seen, look);
 }
 
 fn count_bypass(block: &Block, reason: Counter) {

@@ -9,9 +9,10 @@ use crate::command::Spec;
 use crate::config::Mode;
 use crate::data::batch::Batch;
 use crate::data::session::{Flow, Session};
+use crate::data::standing::Fate;
 use crate::data::upstream::{Kind, Part, Parts, Ticket, Waiter};
 use crate::data::{consult, forward};
-use crate::stats::{Counter, Fate, Look};
+use crate::stats::{Counter, Look, Seen};
 use crate::wire::reply;
 use crate::wire::request::Request;
 use crate::wire::write::{self, Proto, null_bytes};
@@ -47,7 +48,7 @@ pub fn mget(
         match &value {
             Some(value) if gate == Mode::Cache => {
                 let (rules, bytes) = (&batch.snapshot.rules, value.len());
-                batch.block.lookup(batch.shared.cache.hash(key), Fate::Hit, || Look {
+                batch.block.lookup(batch.shared.cache.hash(key), Seen::Hit, || Look {
                     key,
                     rule: rules.find(key).index,
                     bytes,
@@ -137,6 +138,7 @@ fn ask(
         let rule = rule.index;
         asked.push(Part { key: (*key).into(), hash, token, fills, rule, unproved: None });
     }
+    session.note(spec.index, Fate::Miss, batch.commands);
     let link = batch.links.of(session);
     write::array(&mut link.output, missing.len() + 1);
     write::bulk(&mut link.output, b"MGET");

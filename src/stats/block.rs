@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use super::bump;
 use super::counters::{Counter, Gauge, Outcome};
 use super::histogram::{Histogram, Snapshot};
-use super::sampler::{Fate, Look, Sampler};
+use super::sampler::{Look, Sampler, Seen};
 
 /// The bounds of the pipeline histogram: powers of two, 1 to 64.
 pub const PIPELINE_BOUNDS: [u64; 7] = [1, 2, 4, 8, 16, 32, 64];
@@ -142,7 +142,7 @@ impl Block {
     /// Notes a cacheable read of the key with this hash, for its namespace, its rule, the hot keys
     /// and the curve. One in sixteen is looked at, and only for that one is `look` called.
     #[inline]
-    pub fn lookup<'k>(&self, hash: u64, fate: Fate, look: impl Fn() -> Look<'k>) {
+    pub fn lookup<'k>(&self, hash: u64, fate: Seen, look: impl Fn() -> Look<'k>) {
         self.sampler.lookup(hash, fate, look);
     }
 

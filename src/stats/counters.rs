@@ -127,6 +127,7 @@ rows! {
         BypassLease [reason = "lease"]
         BypassPipeline [reason = "pipeline"]
         BypassWatch [reason = "watch"]
+        BypassClient [reason = "client"]
     }
     "cache_stores_total" "Attempts to store an upstream reply." {
         StoreStored [result = "stored"]

@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use foldhash::fast::RandomState;
 
 use super::bump;
-use super::sampler::{Fate, Tally};
+use super::sampler::{Seen, Tally};
 
 /// How many namespaces are told apart.
 pub const NAMESPACES_MAX: usize = 100;
@@ -49,7 +49,7 @@ pub(super) struct Counts([AtomicU64; 4]);
 impl Counts {
     /// Counts so many.
     #[inline]
-    pub(super) fn add(&self, fate: Fate, count: u64) {
+    pub(super) fn add(&self, fate: Seen, count: u64) {
         if let Some(cell) = self.0.get(fate as usize) {
             bump(cell, count);
         }
@@ -150,7 +150,7 @@ impl Namespaces {
 
 #[cfg(test)]
 mod tests {
-    use super::{Fate, NAMESPACES_MAX, Namespaces, Tally};
+    use super::{NAMESPACES_MAX, Namespaces, Seen, Tally};
 
     type Row = (Option<Vec<u8>>, Tally);
 
@@ -168,10 +168,10 @@ mod tests {
         for round in 0..2 {
             for index in 0..NAMESPACES_MAX + 50 {
                 let place = table.place(format!("space{index:03}").as_bytes());
-                table.at(place).add(if round == 0 { Fate::Hit } else { Fate::Passed }, 1);
+                table.at(place).add(if round == 0 { Seen::Hit } else { Seen::Passed }, 1);
             }
         }
-        table.at(table.place(&[b'x'; 49])).add(Fate::Miss, 1);
+        table.at(table.place(&[b'x'; 49])).add(Seen::Miss, 1);
         let rows = read(&table);
         assert_eq!(rows.len(), 1 + NAMESPACES_MAX);
         assert_eq!(rows[0], (None, [50, 1, 50, 0]));

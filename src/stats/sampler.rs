@@ -47,7 +47,7 @@ pub struct Look<'k> {
 
 /// What became of a read of one key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fate {
+pub enum Seen {
     /// The cache answered it.
     Hit,
     /// The cache was asked and could not.
@@ -56,7 +56,7 @@ pub enum Fate {
     Passed,
 }
 
-/// Reads by their [`Fate`], then bytes of replies.
+/// Reads by their [`Seen`], then bytes of replies.
 pub type Tally = [u64; 4];
 
 /// By what keys are ranked.
@@ -167,8 +167,8 @@ impl Sampler {
 
     /// One lookup of the key with this hash; `look` is asked for more if it is chosen.
     #[inline]
-    pub(super) fn lookup<'k>(&self, hash: u64, fate: Fate, look: impl Fn() -> Look<'k>) {
-        if fate == Fate::Passed {
+    pub(super) fn lookup<'k>(&self, hash: u64, fate: Seen, look: impl Fn() -> Look<'k>) {
+        if fate == Seen::Passed {
             if hash < self.passed_below.load(Ordering::Relaxed) {
                 let place = self.namespaces.place(namespace(look().key));
                 self.tell_passed(hash, Passed::Read(place));
@@ -240,11 +240,11 @@ impl Sampler {
     }
 
     #[inline(never)]
-    fn note(&self, hash: u64, fate: Fate, Look { key, rule, bytes }: Look<'_>) {
+    fn note(&self, hash: u64, fate: Seen, Look { key, rule, bytes }: Look<'_>) {
         self.choose_next();
         let named = || self.namespaces.place(namespace(key));
         let known = self.heat.try_lock().and_then(|mut heat| {
-            if fate == Fate::Miss {
+            if fate == Seen::Miss {
                 heat.add(By::Misses, (hash, key), 1.0, || 0);
             }
             if let Some(weight) = self.weight(bytes) {
@@ -335,7 +335,7 @@ impl Sampler {
 
 #[cfg(test)]
 mod tests {
-    use super::{By, Fate, Look, Passed, SAMPLED, Sampler, TOLD_MAX, Told};
+    use super::{By, Look, Passed, SAMPLED, Sampler, Seen, TOLD_MAX, Told};
     use crate::stats::curve::FIRST;
     use crate::stats::trial::mixed;
 
@@ -349,7 +349,7 @@ mod tests {
         let names: Vec<Vec<u8>> = (0..16).map(|index| vec![b'a' + index, b':']).collect();
         for _ in 0..10_000 {
             for name in &names {
-                sampler.lookup(mixed(u64::from(name[0])), Fate::Hit, || look(name));
+                sampler.lookup(mixed(u64::from(name[0])), Seen::Hit, || look(name));
             }
         }
         let mut rows = 0;
@@ -370,7 +370,7 @@ mod tests {
     fn small_replies_weigh_what_they_weigh() {
         let sampler = Sampler::new(Some(64));
         for _ in 0..160_000 {
-            sampler.lookup(u64::MAX, Fate::Hit, || look(b"a"));
+            sampler.lookup(u64::MAX, Seen::Hit, || look(b"a"));
         }
         for _ in 0..1_600 {
             sampler.fetched(u64::MAX - 1, 10_000, || b"b");
@@ -392,18 +392,18 @@ mod tests {
     fn every_lookup_below_the_threshold_is_told_while_there_is_room() {
         let sampler = Sampler::new(Some(0));
         for hash in [FIRST - 1, FIRST, 5, FIRST + 1, 5] {
-            sampler.lookup(hash, Fate::Miss, || look(b"a"));
+            sampler.lookup(hash, Seen::Miss, || look(b"a"));
         }
         let told = sampler.take_told([6, 0], Told::default());
         assert_eq!((told.hashes, told.lost), (vec![FIRST - 1, 5, 5], 0));
         for hash in 0..TOLD_MAX as u64 + 10 {
-            sampler.lookup(hash % 7, Fate::Miss, || look(b"a"));
+            sampler.lookup(hash % 7, Seen::Miss, || look(b"a"));
         }
         let told = sampler.take_told([0, 0], Told::default());
         assert!(told.hashes.len() < TOLD_MAX && told.hashes.iter().all(|hash| *hash < 6));
         sampler.take_told([FIRST, 0], Told::default());
         for _ in 0..TOLD_MAX + 10 {
-            sampler.lookup(1, Fate::Miss, || look(b"a"));
+            sampler.lookup(1, Seen::Miss, || look(b"a"));
         }
         let told = sampler.take_told([FIRST, 0], Told::default());
         assert_eq!((told.hashes.len(), told.lost), (TOLD_MAX, 10));
@@ -415,7 +415,7 @@ mod tests {
     #[test]
     fn what_is_kept_out_is_told_apart_and_its_writes_with_it() {
         let sampler = Sampler::new(Some(8));
-        sampler.lookup(1, Fate::Passed, || look(b"lock:1"));
+        sampler.lookup(1, Seen::Passed, || look(b"lock:1"));
         sampler.written(1);
         sampler.written(FIRST);
         let told = sampler.take_told([FIRST, FIRST], Told::default());

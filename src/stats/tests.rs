@@ -1,7 +1,7 @@
 //! Blocks, counted and summed.
 
 use super::history::Span;
-use super::{Block, By, CommandTotals, Counter, Fate, Gauge, HotKeys, Look, OTHER, Outcome, Stats};
+use super::{Block, By, CommandTotals, Counter, Gauge, HotKeys, Look, OTHER, Outcome, Seen, Stats};
 use crate::stats::trial::mixed;
 use crate::units::clock::Tick;
 use std::time::Duration;
@@ -101,11 +101,11 @@ fn namespaces_of_several_workers_are_one() {
     assert_eq!(stats.namespaces(), [(OTHER.to_owned(), [0; 4])]);
     for block in [stats.new_worker_block(), stats.new_worker_block()] {
         for _ in 0..4_000 {
-            block.lookup(1, Fate::Hit, || look(b"orders:1"));
-            block.lookup(2, Fate::Miss, || look(b"orders:2"));
+            block.lookup(1, Seen::Hit, || look(b"orders:1"));
+            block.lookup(2, Seen::Miss, || look(b"orders:2"));
         }
         for _ in 0..1_000 {
-            block.lookup(3, Fate::Passed, || look(b"users\xff:3"));
+            block.lookup(3, Seen::Passed, || look(b"users\xff:3"));
         }
     }
     let found = stats.namespaces();
@@ -135,9 +135,9 @@ fn hot_keys_of_several_workers_are_one_and_have_a_rate() {
     for second in 1..=30 {
         for block in &workers {
             for _ in 0..1_000 {
-                block.lookup(mixed(1), Fate::Hit, || look(b"a"));
-                block.lookup(mixed(2), Fate::Miss, || look(b"b"));
-                block.lookup(mixed(1), Fate::Hit, || look(b"a"));
+                block.lookup(mixed(1), Seen::Hit, || look(b"a"));
+                block.lookup(mixed(2), Seen::Miss, || look(b"b"));
+                block.lookup(mixed(1), Seen::Hit, || look(b"a"));
             }
         }
         stats.tick(seconds(second));
@@ -169,7 +169,7 @@ fn the_curve_is_of_all_workers_together() {
     for round in 0..20 {
         for key in 0..20_000 {
             let block = &workers[usize::from(key % 2 == 0)];
-            block.lookup(mixed(key + 1), if round > 0 { Fate::Hit } else { Fate::Miss }, || {
+            block.lookup(mixed(key + 1), if round > 0 { Seen::Hit } else { Seen::Miss }, || {
                 look(b"k")
             });
             block.add(if round > 0 { Counter::LookupHit } else { Counter::LookupMiss }, 1);
@@ -187,7 +187,7 @@ fn a_flood_thins_the_sample_and_hides_nothing() {
     for round in 0..12 {
         // All of one key in sixteen would be more than there is room for.
         for at in 0..400_000 {
-            block.lookup(mixed(at % 1_000 + 1), Fate::Hit, || look(b"k"));
+            block.lookup(mixed(at % 1_000 + 1), Seen::Hit, || look(b"k"));
         }
         block.add(Counter::LookupHit, 400_000);
         stats.tick(seconds(round));

@@ -9,6 +9,7 @@
 //!   clients        redis-cli, redis-py, ioredis, node-redis; handshakes of others as transcripts
 //!   figures        what is counted and shown: hot keys, namespaces, windows, the curve
 //!   introspection  CLIENT, INFO, CONFIG: nearside's own answers
+//!   proxy_commands what a client asks of nearside itself
 //!   tools          redis-cli's modes; what RedisInsight and redis_exporter ask
 //!   hostile        what is not RESP, or too much of it
 //!   own_links      transactions, blocking, subscriptions, tracking: the same plays on both ways
@@ -41,6 +42,7 @@ mod jobs;
 mod orders;
 mod outage;
 mod own_links;
+mod proxy_commands;
 mod reload;
 mod scripts;
 mod sweep;

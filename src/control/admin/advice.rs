@@ -7,7 +7,7 @@
 //! writes that do not pass through here are not known.
 
 use super::stats::{per_second, ratio, rounded};
-use crate::stats::{Expected, Fate, OTHER, TTLS, Tally};
+use crate::stats::{Expected, OTHER, Seen, TTLS, Tally};
 use crate::units::duration::Span;
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -47,8 +47,8 @@ enum Verdict {
 
 /// What to do about it, and why.
 pub(super) fn advice(known: &Known<'_>) -> Value {
-    let of = |fate: Fate| known.counts.get(fate as usize).copied().unwrap_or(0);
-    let (hits, misses, passed) = (of(Fate::Hit), of(Fate::Miss), of(Fate::Passed));
+    let of = |fate: Seen| known.counts.get(fate as usize).copied().unwrap_or(0);
+    let (hits, misses, passed) = (of(Seen::Hit), of(Seen::Miss), of(Seen::Passed));
     let reads = hits + misses + passed;
     let is_cached = hits + misses >= passed;
     let (hit_ratio, stored, ttl) = if is_cached {

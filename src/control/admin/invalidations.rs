@@ -5,7 +5,6 @@ use super::ask::{Asked, Operator};
 use super::door::Json;
 use super::jobs::begin_purge;
 use super::problem::{Conflicts, Kind, Problem, Refused, Unread};
-use crate::cache::Source;
 use crate::control::invalidate::orders::{Invalid, Order};
 use crate::control::jobs::RATE_DEFAULT;
 use crate::control::jobs::purge::{Plan, Target};
@@ -99,9 +98,8 @@ async fn invalidate(
         (orders.matched(&order).await, 0, false)
     } else {
         // In force, told and noted before anything is waited for: who asks may leave.
-        let done = orders.carry_out(&order, Source::Admin);
-        let published = !local_only && admin.api.tell(&order);
-        who.audit("invalidate", &target(&order), None);
+        let (done, published) = admin.api.forget(&order, local_only);
+        who.audit("invalidate", &order.to_string(), None);
         let removed = orders.count(done).await;
         (removed, removed, published)
     };
@@ -114,16 +112,6 @@ fn purged(order: &Order) -> Option<Target> {
     match order {
         Order::Keys(keys) => Some(Target::Keys(keys.clone())),
         _ => order.banned().map(Target::Banned),
-    }
-}
-
-/// An order in the log. Keys are not named: this goes wherever logs go.
-fn target(order: &Order) -> String {
-    match order {
-        Order::Keys(keys) => format!("{} keys", keys.len()),
-        Order::Namespace(name) => format!("namespace {}", name.escape_ascii()),
-        Order::Pattern(pattern) => format!("pattern {}", pattern.escape_ascii()),
-        Order::All => "everything".to_owned(),
     }
 }
 

@@ -4,9 +4,7 @@ use super::Admin;
 use super::ask::{Asked, Operator, Viewer};
 use super::door::Json;
 use super::problem::{Refused, Unread};
-use crate::cache::Source;
 use crate::config;
-use crate::control::invalidate::orders::Order;
 use axum::extract::State;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -101,10 +99,8 @@ async fn set_mode(
     Asked(wanted): Asked<Wanted>,
 ) -> Json<Switched> {
     let mode = config::Mode::from(wanted.mode);
-    let was = admin.api.live.mode();
+    let was = admin.api.set_mode(mode);
     if mode != was {
-        admin.api.live.set_mode(mode);
-        admin.api.orders.carry_out(&Order::All, Source::Admin);
         who.audit("mode", mode.as_str(), None);
     }
     Json(Switched { mode: wanted.mode, was: was.into() })

@@ -13,7 +13,7 @@ use crate::keys::namespace;
 use crate::rules::{Rule, Rules};
 use crate::snapshot::Snapshots;
 use crate::stats::history::{Span, Totals, Window};
-use crate::stats::{By, Counter, Fate, HotKey, KEY_KEPT, Outcome, Snapshot, Stats, Tally};
+use crate::stats::{By, Counter, HotKey, KEY_KEPT, Outcome, Seen, Snapshot, Stats, Tally};
 use crate::units::clock::Clock;
 use axum::extract::{RawQuery, State};
 use axum::http::StatusCode;
@@ -384,8 +384,8 @@ fn hint(
 
 /// Reads by what became of them.
 fn reads(counts: Tally, length: Duration) -> Map<String, Value> {
-    let of = |fate: Fate| counts.get(fate as usize).copied().unwrap_or(0);
-    let (hits, misses, passed) = (of(Fate::Hit), of(Fate::Miss), of(Fate::Passed));
+    let of = |fate: Seen| counts.get(fate as usize).copied().unwrap_or(0);
+    let (hits, misses, passed) = (of(Seen::Hit), of(Seen::Miss), of(Seen::Passed));
     let row = [
         ("reads", (hits + misses + passed).into()),
         ("reads_per_second", per_second(hits + misses + passed, length)),

@@ -8,6 +8,7 @@ use crate::cache::{Ban, Banned, Cache, Source};
 use crate::control::office::Sweeper;
 use crate::stats::{Block, Counter};
 use crate::units::clock::Clock;
+use std::fmt;
 use std::sync::Arc;
 
 /// Bytes of a pattern or of the name of a namespace at most: what it costs to hold a key against
@@ -64,6 +65,18 @@ impl Order {
             Self::Namespace(name) => Some(Banned::Namespace(name.as_slice().into())),
             Self::Pattern(pattern) => Some(Banned::Pattern(pattern.as_slice().into())),
             Self::Keys(_) | Self::All => None,
+        }
+    }
+}
+
+/// As it stands in the log. Keys are not named: that goes wherever logs go.
+impl fmt::Display for Order {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Keys(keys) => write!(f, "{} keys", keys.len()),
+            Self::Namespace(name) => write!(f, "namespace {}", name.escape_ascii()),
+            Self::Pattern(pattern) => write!(f, "pattern {}", pattern.escape_ascii()),
+            Self::All => f.write_str("everything"),
         }
     }
 }
