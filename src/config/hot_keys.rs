@@ -2,6 +2,7 @@
 
 use crate::config::check::{Notes, span};
 use crate::config::{HotKeys, ShowKeys, written};
+use crate::stats;
 use std::time::Duration;
 
 /// A worker has three sketches, and a place in one takes 152 bytes.
@@ -20,5 +21,11 @@ pub(super) fn hot_keys(written: &written::HotKeys, notes: &mut Notes) -> HotKeys
         capacity: if written.enabled.unwrap_or(true) { capacity } else { 0 },
         half_life,
         show: written.show_keys.unwrap_or(ShowKeys::Hash),
+    }
+}
+
+impl From<HotKeys> for stats::HotKeys {
+    fn from(HotKeys { capacity, half_life, .. }: HotKeys) -> Self {
+        Self { capacity, half_life }
     }
 }
