@@ -7,6 +7,7 @@ mod commands;
 mod explain;
 mod fate;
 mod jobs;
+mod look;
 mod remote;
 mod validate;
 
@@ -90,6 +91,8 @@ enum Command {
     Commands(commands::Choice),
     #[command(flatten)]
     Remote(remote::Command),
+    #[command(flatten)]
+    Look(look::Command),
     /// Show what would become of one request: its keys, its rule, who answers, or why not
     Explain {
         /// For machines
@@ -107,15 +110,19 @@ pub fn main() -> ExitCode {
     let overrides = overrides(&cli.options);
     let loaded = config::load(&overrides);
     let command = cli.command.unwrap_or(Command::Run);
-    if let Command::Remote(command) = &command {
-        return remote::run(command, loaded);
+    match &command {
+        Command::Remote(command) => return remote::run(command, loaded),
+        Command::Look(command) => return look::run(command, loaded),
+        _ => {}
     }
     let loaded = match loaded {
         Ok(loaded) => loaded,
         Err(error) => return fail(BAD_CONFIG, &error.into()),
     };
     match command {
-        Command::Run | Command::Remote(_) => run(loaded, overrides, cli.options.watch_config),
+        Command::Run | Command::Remote(_) | Command::Look(_) => {
+            run(loaded, overrides, cli.options.watch_config)
+        }
         Command::Validate { no_environment, deny_warnings } => {
             validate::run(&loaded, !no_environment, deny_warnings)
         }

@@ -153,8 +153,7 @@ pub(super) enum Failure {
     Refused(anyhow::Error),
 }
 
-/// Tells it. A kill switch must not need a sound configuration where it is used: with `--admin` it
-/// needs none.
+/// Tells it.
 pub(super) fn run(command: &Command, loaded: Result<Loaded, ConfigError>) -> ExitCode {
     let reach = match command {
         Command::Invalidate { reach, .. }
@@ -163,10 +162,9 @@ pub(super) fn run(command: &Command, loaded: Result<Loaded, ConfigError>) -> Exi
         Command::Warm(warm) => warm.reach(),
         Command::Version(version) => version.reach(),
     };
-    let settings = match loaded {
-        Ok(loaded) => Some(loaded.settings),
-        Err(_) if reach.admin.is_some() => None,
-        Err(error) => return fail(BAD_CONFIG, &error.into()),
+    let settings = match reach.settings(loaded) {
+        Ok(settings) => settings,
+        Err(code) => return code,
     };
     let settings = settings.as_ref();
     match command {
@@ -300,6 +298,19 @@ pub(super) fn is_sure(question: &str) -> bool {
 }
 
 impl Reach {
+    /// A kill switch must not need a sound configuration where it is used: with `--admin` it needs
+    /// none.
+    pub(super) fn settings(
+        &self,
+        loaded: Result<Loaded, ConfigError>,
+    ) -> Result<Option<Settings>, ExitCode> {
+        match loaded {
+            Ok(loaded) => Ok(Some(loaded.settings)),
+            Err(_) if self.admin.is_some() => Ok(None),
+            Err(error) => Err(fail(BAD_CONFIG, &error.into())),
+        }
+    }
+
     /// Prints what came of it: the answer as JSON, or in words.
     pub(super) fn tell(
         &self,
