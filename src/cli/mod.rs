@@ -7,6 +7,7 @@ mod commands;
 mod explain;
 mod figures;
 mod jobs;
+mod look;
 mod remote;
 mod validate;
 
@@ -93,6 +94,8 @@ enum Command {
     Remote(remote::Command),
     #[command(flatten)]
     Figures(figures::Command),
+    #[command(flatten)]
+    Look(look::Command),
     /// Show what would become of one request: its keys, its rule, who answers, or why not
     Explain {
         /// For machines
@@ -110,8 +113,10 @@ pub fn main() -> ExitCode {
     let overrides = overrides(&cli.options);
     let loaded = config::load(&overrides);
     let command = cli.command.unwrap_or(Command::Run);
-    if let Command::Remote(command) = &command {
-        return remote::run(command, loaded);
+    match &command {
+        Command::Remote(command) => return remote::run(command, loaded),
+        Command::Look(command) => return look::run(command, loaded),
+        _ => {}
     }
     if let Command::Figures(command) = &command {
         return figures::run(command, loaded);
@@ -121,7 +126,7 @@ pub fn main() -> ExitCode {
         Err(error) => return fail(BAD_CONFIG, &error.into()),
     };
     match command {
-        Command::Run | Command::Remote(_) | Command::Figures(_) => {
+        Command::Run | Command::Remote(_) | Command::Look(_) | Command::Figures(_) => {
             run(loaded, overrides, cli.options.watch_config)
         }
         Command::Validate { no_environment, deny_warnings } => {

@@ -162,7 +162,12 @@ pub fn checks(live: &Live, cache: &Cache, is_tracking: bool, is_learning: bool) 
         // Links are opened on demand: an upstream that answered before is up until a link says
         // otherwise.
         check("upstream", live.is_upstream_up(), "reached", "not reached"),
-        check("draining", !live.is_draining(), "no", "yes: no new work, please"),
+        check(
+            "draining",
+            !live.is_draining() && !live.is_withdrawn(),
+            "no",
+            "yes: no new work, please",
+        ),
     ];
     if is_learning {
         let is_learned = live.learned().is_some();

@@ -115,6 +115,11 @@ impl Rules {
         })
     }
 
+    /// True for the index of what applies where no pattern matches.
+    pub fn is_default(&self, index: u16) -> bool {
+        index == self.default.index
+    }
+
     /// The prefixes of the client's keys that must be tracked, none overlapping another; a single
     /// empty one stands for every key, none at all means that no rule needs tracking. More than
     /// `max` are not worth their cost on the server.

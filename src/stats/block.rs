@@ -11,6 +11,7 @@ use super::bump;
 use super::counters::{Counter, Gauge, Outcome};
 use super::histogram::{Histogram, Snapshot};
 use super::sampler::{Look, Sampler, Seen};
+use crate::units::clock::Tick;
 
 /// The bounds of the pipeline histogram: powers of two, 1 to 64.
 pub const PIPELINE_BOUNDS: [u64; 7] = [1, 2, 4, 8, 16, 32, 64];
@@ -59,6 +60,8 @@ pub struct Block {
     latency: [Histogram; Outcome::COUNT],
     pub(super) sampler: Sampler,
     commands: Box<[CommandCounts]>,
+    /// When its writer last said that it lives; 0 = not yet.
+    beat: AtomicU64,
 }
 
 impl Block {
@@ -72,7 +75,18 @@ impl Block {
             latency: std::array::from_fn(|_| Histogram::default()),
             sampler,
             commands: (0..=commands).map(|_| CommandCounts::default()).collect(),
+            beat: AtomicU64::new(0),
         }
+    }
+
+    /// The block's writer lives.
+    pub fn beat(&self, now: Tick) {
+        self.beat.store(now.0, Ordering::Relaxed);
+    }
+
+    /// When it last said so; 0 = not yet.
+    pub(super) fn beaten_at(&self) -> Tick {
+        Tick(self.beat.load(Ordering::Relaxed))
     }
 
     /// Adds to a counter. Only the block's writer may.

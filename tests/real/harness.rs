@@ -266,6 +266,12 @@ impl Proxy {
 
     /// Sends JSON to the admin port: status and body of the answer.
     pub(crate) fn admin(&self, method: &str, path: &str, body: &str) -> (u16, String) {
+        let (head, body) = self.admin_answer(method, path, body);
+        (head.split(' ').nth(1).unwrap().parse().unwrap(), body)
+    }
+
+    /// As [`Self::admin`]: head and body of the answer.
+    pub(crate) fn admin_answer(&self, method: &str, path: &str, body: &str) -> (String, String) {
         let mut stream = TcpStream::connect(("127.0.0.1", self.admin)).unwrap();
         stream.set_read_timeout(Some(LONG)).unwrap();
         let length = body.len();
@@ -277,7 +283,7 @@ impl Proxy {
         let mut answer = String::new();
         stream.read_to_string(&mut answer).unwrap();
         let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-        (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
+        (head.to_owned(), body.to_owned())
     }
 
     /// Where its admin port is.

@@ -6,6 +6,7 @@
 //!   every_row      every row of the table: vectors of all kinds, direct and through nearside
 //!   sweep          each cached read and every write that can change its reply
 //!   foreign        writes past nearside are seen through it
+//!   admin_api      every endpoint of the admin port
 //!   clients        redis-cli, redis-py, ioredis, node-redis; handshakes of others as transcripts
 //!   figures        what is counted and shown: hot keys, namespaces, windows, the curve
 //!   introspection  CLIENT, INFO, CONFIG: nearside's own answers
@@ -29,6 +30,7 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test")]
 
+mod admin_api;
 mod clients;
 mod differential;
 mod doors;

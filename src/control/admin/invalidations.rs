@@ -1,10 +1,11 @@
 //! Keys, namespaces and patterns that are to be forgotten.
 
 use super::Admin;
-use super::ask::{Asked, Operator};
-use super::door::Json;
+use super::ask::{Asked, Operator, Params, Viewer, limited};
+use super::door::{Json, rfc3339};
 use super::jobs::begin_purge;
-use super::problem::{Conflicts, Kind, Problem, Refused, Unread};
+use super::problem::{Conflicts, Kind, Problem, Refused, Unasked, Unread};
+use crate::control::invalidate::history;
 use crate::control::invalidate::orders::{Invalid, Order};
 use crate::control::jobs::RATE_DEFAULT;
 use crate::control::jobs::purge::{Plan, Target};
@@ -19,7 +20,7 @@ use utoipa_axum::routes;
 const KEYS_MAX: usize = 10_000;
 
 pub(super) fn routes() -> OpenApiRouter<Arc<Admin>> {
-    OpenApiRouter::new().routes(routes!(invalidate))
+    OpenApiRouter::new().routes(routes!(invalidate, recent))
 }
 
 /// What is to be forgotten: exactly one of `keys`, `namespace` and `pattern`; and how. Keys are
@@ -113,6 +114,69 @@ fn purged(order: &Order) -> Option<Target> {
         Order::Keys(keys) => Some(Target::Keys(keys.clone())),
         _ => order.banned().map(Target::Banned),
     }
+}
+
+/// How many.
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+struct Part {
+    /// How many at most.
+    #[serde(default = "limit")]
+    #[param(default = 100, minimum = 1, maximum = 1000)]
+    limit: usize,
+}
+
+const fn limit() -> usize {
+    100
+}
+
+/// The newest first.
+#[derive(Debug, Serialize, ToSchema)]
+struct Recent {
+    invalidations: Vec<Event>,
+}
+
+/// Something was to be forgotten.
+#[derive(Debug, Serialize, ToSchema)]
+struct Event {
+    /// When.
+    time: String,
+    /// `admin`: over HTTP; `pubsub`: by a message.
+    source: &'static str,
+    /// `keys`, `namespace`, `pattern` or `all`.
+    kind: &'static str,
+    /// The namespace, the pattern, or the key if there was only one.
+    value: Option<String>,
+    /// Keys that it has dropped so far: those of namespaces and patterns are counted by a sweep.
+    removed: u64,
+}
+
+/// What was forgotten last, because an operator or a message said so.
+///
+/// Not what the server announces, or what clients write: there is no end of that.
+#[utoipa::path(
+    get,
+    path = "/api/v1/invalidations",
+    tag = "cache",
+    security(("token" = ["viewer"])),
+    params(Part),
+    responses((status = 200, body = Recent), Refused, Unasked)
+)]
+async fn recent(
+    State(admin): State<Arc<Admin>>,
+    _: Viewer,
+    Params(part): Params<Part>,
+) -> Result<Json<Recent>, Problem> {
+    let events = admin.api.orders.history.last(limited(part.limit)?);
+    let shown = |event: history::Event| Event {
+        time: rfc3339(event.at),
+        source: event.source.as_str(),
+        kind: event.kind,
+        removed: event.removed(),
+        value: event.value.map(|value| String::from_utf8_lossy(&value).into_owned()),
+    };
+    Ok(Json(Recent { invalidations: events.into_iter().map(shown).collect() }))
 }
 
 impl Invalidation {

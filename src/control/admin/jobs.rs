@@ -84,7 +84,7 @@ impl Shown {
 
 /// The jobs that are remembered, the newest first.
 #[derive(Debug, Serialize, ToSchema)]
-struct Listed {
+struct JobList {
     jobs: Vec<Shown>,
 }
 
@@ -121,11 +121,11 @@ impl From<Busy> for Problem {
     path = "/api/v1/jobs",
     tag = "jobs",
     security(("token" = ["viewer"])),
-    responses((status = 200, body = Listed), Refused)
+    responses((status = 200, body = JobList), Refused)
 )]
-async fn all(State(admin): State<Arc<Admin>>, _: Viewer) -> Json<Listed> {
+async fn all(State(admin): State<Arc<Admin>>, _: Viewer) -> Json<JobList> {
     let jobs = &admin.api.workshop.jobs;
-    Json(Listed { jobs: jobs.all().iter().map(|job| Shown::of(job, jobs)).collect() })
+    Json(JobList { jobs: jobs.all().iter().map(|job| Shown::of(job, jobs)).collect() })
 }
 
 fn find(id: &str, admin: &Admin) -> Result<Arc<Job>, Problem> {

@@ -188,6 +188,24 @@ impl IntoResponses for Refused {
     }
 }
 
+/// The answer to a form: what changes something is JSON, even if its body is empty.
+pub(super) struct WrongMedia;
+
+impl IntoResponses for WrongMedia {
+    fn responses() -> BTreeMap<String, RefOr<Documented>> {
+        Kind::documented(&[Kind::UnsupportedMediaType])
+    }
+}
+
+/// The answer to a question that is none.
+pub(super) struct Unasked;
+
+impl IntoResponses for Unasked {
+    fn responses() -> BTreeMap<String, RefOr<Documented>> {
+        Kind::documented(&[Kind::InvalidRequest])
+    }
+}
+
 /// The answers to a body that is not what the route takes.
 pub(super) struct Unread;
 
@@ -227,14 +245,5 @@ pub(super) struct Misconfigured;
 impl IntoResponses for Misconfigured {
     fn responses() -> BTreeMap<String, RefOr<Documented>> {
         Kind::documented(&[Kind::InvalidConfig])
-    }
-}
-
-/// The answer to a query that is not what the route takes.
-pub(super) struct Unasked;
-
-impl IntoResponses for Unasked {
-    fn responses() -> BTreeMap<String, RefOr<Documented>> {
-        Kind::documented(&[Kind::InvalidRequest])
     }
 }

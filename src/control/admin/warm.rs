@@ -25,7 +25,7 @@ pub(super) fn routes() -> OpenApiRouter<Arc<Admin>> {
 
 /// The jobs of `[[warming.jobs]]`, and `popular`.
 #[derive(Debug, Serialize, ToSchema)]
-struct Listed {
+struct WarmJobs {
     jobs: Vec<Configured>,
 }
 
@@ -86,16 +86,16 @@ struct Run {
     path = "/api/v1/warm/jobs",
     tag = "warm-up",
     security(("token" = ["viewer"])),
-    responses((status = 200, body = Listed), Refused)
+    responses((status = 200, body = WarmJobs), Refused)
 )]
-async fn configured(State(admin): State<Arc<Admin>>, _: Viewer) -> Json<Listed> {
+async fn configured(State(admin): State<Arc<Admin>>, _: Viewer) -> Json<WarmJobs> {
     let warm = &admin.api.workshop.warm;
     let runs = warm.figures().runs;
     let one = |(job, next): (WarmingJob, Option<u64>)| {
         let last = runs.iter().find(|runs| runs.name == job.name);
         Configured::of(job, next, last.and_then(|runs| runs.last_success))
     };
-    Json(Listed { jobs: warm.listed().into_iter().map(one).collect() })
+    Json(WarmJobs { jobs: warm.listed().into_iter().map(one).collect() })
 }
 
 /// Load keys into the cache before anybody asks for them.

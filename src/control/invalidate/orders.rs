@@ -5,6 +5,7 @@
 //! at once for keys, and when the next sweep is through for namespaces and patterns.
 
 use crate::cache::{Ban, Banned, Cache, Source};
+use crate::control::invalidate::history::History;
 use crate::control::office::Sweeper;
 use crate::stats::{Block, Counter};
 use crate::units::clock::Clock;
@@ -90,7 +91,7 @@ fn sound(text: &[u8]) -> Result<(), Invalid> {
 }
 
 /// An order that is in force.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub enum Done {
     /// It has removed this many keys.
     Removed(u64),
@@ -109,11 +110,19 @@ pub struct Orders {
     pub clock: Clock,
     /// Where orders are counted; written by the main thread alone.
     pub block: Arc<Block>,
+    /// The last ones.
+    pub history: History,
 }
 
 impl Orders {
     /// In force when this returns.
     pub fn carry_out(&self, order: &Order, source: Source) -> Done {
+        let done = self.enforce(order, source);
+        self.history.note(order, source, &done);
+        done
+    }
+
+    fn enforce(&self, order: &Order, source: Source) -> Done {
         let counter = match source {
             Source::Admin => Counter::InvalidationsAdmin,
             Source::Pubsub => Counter::InvalidationsPubsub,

@@ -17,6 +17,7 @@ use metrics::{Key, KeyName, Label, Level, Metadata, Recorder};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 use parking_lot::Mutex;
 
+use super::traffic::Traffic;
 use super::warming::Warming;
 use super::{process, text};
 use crate::cache;
@@ -143,6 +144,8 @@ pub struct Metrics {
     sources: Sources,
     handle: PrometheusHandle,
     series: Mutex<Series>,
+    /// What was asked of the admin port.
+    pub traffic: Traffic,
 }
 
 impl Metrics {
@@ -153,7 +156,7 @@ impl Metrics {
         let has =
             Has { tracking: sources.tracking.is_some(), channel: sources.channel_up.is_some() };
         let series = Series::new(Registrar(recorder), commands, me, has);
-        Self { stats, sources, handle, series: Mutex::new(series) }
+        Self { stats, sources, handle, series: Mutex::new(series), traffic: Traffic::default() }
     }
 
     /// Everything, as of now.
@@ -162,6 +165,7 @@ impl Metrics {
         let mut out = text::sorted(&self.handle.render());
         self.durations(&mut out);
         self.pipelines(&mut out);
+        self.traffic.write(&mut out);
         self.key_version(&mut out);
         process::write(&mut out);
         out

@@ -4,4 +4,5 @@ pub mod logs;
 pub mod metrics;
 mod process;
 mod text;
+pub mod traffic;
 mod warming;
