@@ -183,7 +183,7 @@ impl Stage {
         let shared = Arc::clone(app.shared());
         shared.cache.tracking_up();
         shared.cache.tracking().synced(clock.now());
-        let block = app.stats().new_block();
+        let block = app.stats().new_worker_block();
         let worker = Worker::new(shared, block, 0, Arc::new(AtomicUsize::new(1)));
         let (near, client) = UnixStream::pair().expect("a pair");
         for socket in [&near, &client] {

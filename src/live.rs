@@ -46,6 +46,8 @@ pub struct Live {
     has_field_ttls: AtomicBool,
     is_draining: AtomicBool,
     is_parting: AtomicBool,
+    /// True while clients should be sent elsewhere, because somebody says so.
+    is_withdrawn: AtomicBool,
     /// Data links that are up.
     links_up: AtomicU64,
     /// Round trip of the last barrier round, in nanoseconds.
@@ -77,6 +79,7 @@ impl Default for Live {
             has_field_ttls: AtomicBool::new(false),
             is_draining: AtomicBool::new(false),
             is_parting: AtomicBool::new(false),
+            is_withdrawn: AtomicBool::new(false),
             links_up: AtomicU64::new(0),
             barrier_ns: AtomicU64::new(0),
             // Redis' default, until the server says otherwise.
@@ -214,6 +217,16 @@ impl Live {
     /// True from SIGTERM on.
     pub fn is_draining(&self) -> bool {
         self.is_draining.load(Ordering::Relaxed)
+    }
+
+    /// True while clients should be sent elsewhere. Those that come are served all the same.
+    pub fn is_withdrawn(&self) -> bool {
+        self.is_withdrawn.load(Ordering::Relaxed)
+    }
+
+    /// Clients should be sent elsewhere, or here again. True if that is news.
+    pub fn set_withdrawn(&self, is_withdrawn: bool) -> bool {
+        self.is_withdrawn.swap(is_withdrawn, Ordering::Relaxed) != is_withdrawn
     }
 
     /// The process is going to end.

@@ -44,6 +44,8 @@ pub struct Snapshot {
     pub limits: Limits,
     /// Every setting: name and value, without secrets.
     pub shown: Vec<(&'static str, String)>,
+    /// What all this was made of.
+    pub settings: Arc<Settings>,
 }
 
 /// Settings as the walk uses them.
@@ -97,6 +99,7 @@ impl Snapshot {
             rules,
             limits: Limits::of(settings),
             shown: settings.shown(),
+            settings: Arc::new(settings.clone()),
         }
     }
 }

@@ -12,20 +12,32 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use std::{env, fs};
 
+use nearside::app::dialer;
 use nearside::cache::Cache;
-use nearside::config::{Overrides, load};
+use nearside::command::by_name;
+use nearside::config::{Overrides, ShowKeys, load};
 use nearside::control::admin::guard::{Access, Guard, Token};
+use nearside::control::admin::stats::View;
 use nearside::control::admin::{Admin, Api, Check, Error, bind, serve};
+use nearside::control::invalidate::history::History;
 use nearside::control::invalidate::orders::Orders;
+use nearside::control::jobs::{Jobs, Tools};
 use nearside::control::observe::metrics::{
     CacheFigures, Identity, Metrics, Sources, TrackingFigures,
 };
 use nearside::control::observe::state::{ConfigFigures, RuntimeFigures, State, UpstreamFigures};
 use nearside::control::office::Sweeper;
 use nearside::control::reload::{Parts, Reloader};
+use nearside::control::warm::fill::{Denied, Filler};
+use nearside::control::warm::{Warm, WarmFigures};
+use nearside::control::wing::{Client, DataWing, Facts, Place};
+use nearside::control::workshop::Workshop;
+use nearside::keys::Prefix;
+use nearside::live::Live;
 use nearside::snapshot::{Snapshot, Snapshots};
-use nearside::stats::{Counter, Gauge, Outcome, Stats};
+use nearside::stats::{Counter, Gauge, Look, Outcome, Seen, Stats};
 use nearside::units::clock::Clock;
+use parking_lot::Mutex;
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -51,6 +63,7 @@ fn sources() -> Sources {
             lag: None,
         })),
         channel_up: Some(Box::new(|| true)),
+        warm: Box::new(WarmFigures::default),
         upstream_up: Box::new(|| true),
         mode: Box::new(|| "cache"),
         key_version: Box::new(|| "v1".to_owned()),
@@ -92,8 +105,40 @@ fn guard() -> Guard {
 fn api(stats: &Arc<Stats>) -> Api {
     let cache = Arc::new(Cache::new(1 << 20, 4));
     let (sweeper, block) = (Sweeper::new(Arc::clone(&cache)), stats.new_block());
-    let orders = Arc::new(Orders { cache, sweeper, clock: Clock::system(), block });
     let settings = load(&Overrides::default()).unwrap().settings;
+    let (jobs, _works) = Jobs::new(Clock::system());
+    let jobs = Arc::new(jobs);
+    let tools = Arc::new(Tools {
+        dialer: Arc::new(dialer(&settings, None).unwrap()),
+        cache: Arc::clone(&cache),
+        key_prefix: String::new(),
+        separator: ":".to_owned(),
+        prefix: Box::new(Prefix::default),
+        timeout: Duration::from_secs(1),
+    });
+    let filler = Filler {
+        cache: Arc::clone(&cache),
+        clock: Clock::system(),
+        judge: Box::new(|_, _, _| Err(Denied::Never)),
+        prefix: Box::new(Prefix::default),
+        get: by_name("get").unwrap(),
+        database: 0,
+    };
+    let (live, warming) = (Arc::<Live>::default(), settings.warming.clone());
+    let warm = Arc::new(Warm::new(
+        warming,
+        Arc::clone(&jobs),
+        Arc::clone(&tools),
+        filler,
+        Arc::clone(&live),
+    ));
+    let orders = Arc::new(Orders {
+        cache,
+        sweeper,
+        clock: Clock::system(),
+        block,
+        history: History::default(),
+    });
     let parts = Parts {
         overrides: Overrides::default(),
         cache: Arc::clone(&orders.cache),
@@ -102,9 +147,58 @@ fn api(stats: &Arc<Stats>) -> Api {
         ring: Box::new(|| ()),
         block: stats.new_block(),
     };
+    let counted = Arc::clone(stats);
+    let view = View {
+        stats: Arc::clone(stats),
+        clock: Clock::system(),
+        cache: Arc::clone(&orders.cache),
+        show: ShowKeys::Plain,
+        snapshots: Arc::clone(&parts.snapshots),
+        reset: Box::new(move || counted.reset(Clock::system().now())),
+    };
     let reloader = Arc::new(Reloader::new(&settings, parts));
-    let blocked_clients = Box::new(|| 0);
-    Api { orders, peers: None, live: Arc::default(), reloader, blocked_clients }
+    let workshop = Workshop { jobs, tools, warm };
+    let wing = Box::new(Nobody(Arc::default()));
+    Api { orders, peers: None, live, reloader, wing, view, workshop }
+}
+
+/// A data wing without clients, and the silence of its workers.
+struct Nobody(Arc<Mutex<Vec<Duration>>>);
+
+impl DataWing for Nobody {
+    fn facts(&self) -> Facts {
+        Facts::default()
+    }
+
+    fn settings(&self) -> Vec<(&'static str, String)> {
+        Vec::new()
+    }
+
+    fn place(&self, _: &[u8]) -> Place {
+        Place::default()
+    }
+
+    fn counted(&self, _: &[Counter]) -> u64 {
+        0
+    }
+
+    fn beats(&self) -> Vec<Duration> {
+        self.0.lock().clone()
+    }
+
+    fn clients(&self) -> Vec<Client> {
+        Vec::new()
+    }
+
+    fn end_client(&self, _: u64) -> bool {
+        false
+    }
+
+    fn blocked_clients(&self) -> usize {
+        0
+    }
+
+    fn reset_counts(&self) {}
 }
 
 /// Runs `test` against a server, then stops it and waits until it has stopped.
@@ -173,6 +267,24 @@ async fn probes_answer_in_the_words_of_orchestrators() {
 }
 
 #[tokio::test]
+async fn a_worker_that_is_silent_does_not_live() {
+    let stats = Arc::new(Stats::new(COMMANDS.len()));
+    let beats = Arc::new(Mutex::new(vec![Duration::from_secs(1), Duration::from_secs(10)]));
+    let api = Api { wing: Box::new(Nobody(Arc::clone(&beats))), ..api(&stats) };
+    let metrics = Arc::new(metrics(&stats));
+    let admin = Admin::new(metrics, "/metrics", Vec::new, guard(), api).unwrap();
+    served(admin, async |address| {
+        let (head, _) = ask(address, "GET", "/livez").await;
+        assert!(head.starts_with("http/1.1 200 "), "{head}");
+        beats.lock()[1] += Duration::from_millis(1);
+        let (head, body) = ask(address, "GET", "/livez").await;
+        assert!(head.starts_with("http/1.1 503 "), "{head}");
+        assert_eq!(body, "worker 1 has been silent for over 10 s\n");
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn other_paths_and_methods_are_problems() {
     let stats = Arc::new(Stats::new(COMMANDS.len()));
     served(admin(&stats, Vec::new), async |address| {
@@ -194,6 +306,17 @@ async fn other_paths_and_methods_are_problems() {
         let (head, body) = ask(address, "HEAD", "/metrics").await;
         assert!(head.starts_with("http/1.1 200 "), "{head}");
         assert_eq!(body, "");
+
+        let (_, body) = ask(address, "GET", "/metrics").await;
+        for labels in [
+            "route=\"/\",method=\"GET\",code=\"200\"",
+            "route=\"_other\",method=\"_other\",code=\"404\"",
+            "route=\"/livez\",method=\"_other\",code=\"405\"",
+            "route=\"/metrics\",method=\"HEAD\",code=\"200\"",
+        ] {
+            let line = format!("\nnearside_admin_requests_total{{{labels}}} 1\n");
+            assert!(body.contains(&line), "no {labels} in {body}");
+        }
     })
     .await;
 }
@@ -305,9 +428,11 @@ fn the_list_of_metrics_is_checked_in() {
     let block = stats.new_block();
     block.command(0, false, 1);
     for _ in 0..1_000 {
-        block.namespace(true, || b"orders");
+        block.lookup(1, Seen::Hit, || Look { key: b"orders:1", rule: 0, bytes: 0 });
     }
-    let list = list(&metrics(&stats).render());
+    let metrics = metrics(&stats);
+    metrics.traffic.note(Some("/livez"), "GET", 200, Duration::from_millis(1));
+    let list = list(&metrics.render());
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/metrics.txt");
     if env::var_os("UPDATE").is_some() {
         fs::write(path, &list).unwrap();

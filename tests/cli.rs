@@ -623,3 +623,42 @@ fn an_open_admin_port_needs_a_token() {
     assert_eq!(code, 0, "{out}");
     assert!(out.contains("everybody can read"), "{out}");
 }
+
+#[test]
+fn a_running_proxy_is_looked_at() {
+    let folder = TempDir::new().unwrap();
+    let proxy = Proxy::start("embedded:", &["keys.version=v1", "cache.admission=always"]);
+    let url = proxy.admin_url();
+    let say = |command: &str| {
+        let args: Vec<&str> = command.split(' ').chain(["--admin", &url]).collect();
+        let (code, out, err) = run(&folder, &args);
+        assert_eq!((code, err.as_str()), (0, ""), "{command}");
+        out
+    };
+    let has = |command: &str, words: &[&str]| {
+        let out = say(command);
+        for word in words {
+            assert!(out.contains(word), "{command}: no {word:?} in:\n{out}");
+        }
+    };
+    has("get a", &["v1:a is not cached; its rule is [cache]\n"]);
+    let mut client = Client::dial(proxy.port);
+    assert_eq!(client.ask("CLIENT SETNAME me"), "+OK");
+    assert_eq!(client.ask("SET a 1"), "+OK");
+    eventually("it is stored", || {
+        client.ask("GET a");
+        say("get a").contains("is cached").then_some(())
+    });
+    has("get a", &["v1:a is cached by [cache]\n", "command  db  bytes", "\nget      0   "]);
+    has("clients", &["id  addr ", " me ", " get "]);
+    has("upstreams", &["embedded:  up ", "tracking\n", " up\n"]);
+    let lines = ["\nmode      cache\n", "\nkeys      v1\n", "\nclients   1, ", ", 1 keys\n"];
+    has("status", &lines);
+    has("status --json", &["{\"instance\":", "\"warnings\":[]}"]);
+    has("drain", &["/readyz fails: new clients are sent elsewhere; 1 are still here\n"]);
+    has("status", &["\nwarning   draining: yes"]);
+    has("resume", &["/readyz answers again; 1 clients are here\n"]);
+    let gone = format!("http://127.0.0.1:{}", free_port());
+    refused(&folder, &["status", "--admin", &gone], UNREACHABLE, &["no proxy at"]);
+    refused(&folder, &["clients", "-n", "0", "--admin", &gone], USAGE, &["1..=1000"]);
+}

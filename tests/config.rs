@@ -11,8 +11,9 @@ use nearside::command::{KeySpec, Spec};
 use nearside::config::written;
 use nearside::config::{
     self, Admission, Level, Loaded, LogFormat, Mode, OnDown, Overrides, Profile, ScriptPolicy,
-    Settings, TrackingMode,
+    Settings, TrackingMode, WarmingKeys,
 };
+use nearside::units::rate::Rate;
 use proptest::prelude::*;
 use tempfile::TempDir;
 
@@ -61,6 +62,7 @@ fn nothing_written_is_sound() {
     assert_eq!(settings.server.client_output_limit, 64 << 20);
     assert_eq!(settings.server.max_pipeline, 1024);
     assert_eq!(settings.server.unix_permissions, 0o770);
+    assert_eq!(settings.server.proxy_command, "PROXY");
     assert!(settings.password.is_none());
     assert_eq!(settings.upstream.target.address.to_string(), "127.0.0.1:6379");
     assert_eq!(settings.upstream.target.database, 0);
@@ -125,6 +127,9 @@ const REFUSED: &[(&str, &str)] = &[
     ("[server]\nmax_args = 1", "server.max_args: must be between 2 and 1048576"),
     ("[server]\nmax_request_size = \"1gb\"", "server.max_request_size: must be between 1 and"),
     ("[server]\nunix_permissions = \"999\"", "server.unix_permissions: `999` is not octal"),
+    ("[server]\nproxy_command = \"get\"", "server.proxy_command: `get` is a command of Redis"),
+    ("[server]\nproxy_command = \"a b\"", "server.proxy_command: `a b` is not one word"),
+    ("[commands]\ndeny = [\"PROXY|MOD\"]", "did you mean `PROXY|MODE`?"),
     ("[auth]\nmode = \"static\"", "auth.mode is \"static\": set auth.password_file"),
     ("[auth]\npassword = \"x\"", "auth.mode is \"none\": set it to \"static\""),
     ("[auth]\npassword = \"x\"\npassword_file = \"y\"", "auth: write password or password_file"),
@@ -348,4 +353,57 @@ proptest! {
         let name = format!("NEARSIDE_{}", key.to_uppercase().replace('.', "__"));
         load_over("", &[(&name, &value)], &[]).ok();
     }
+}
+
+#[test]
+fn warming_is_read() {
+    let warming = settings("").warming;
+    assert!(!warming.on_start && !warming.ready_when_warm && warming.jobs.is_empty());
+    assert_eq!((warming.rate, warming.concurrency), (Rate::per_second(5000), 16));
+    assert_eq!(warming.snapshot_file, None);
+    let loaded = load(
+        "[warming]\non_start = true\nrate = \"off\"\nsnapshot_file = \"hot\"\n\
+         [[warming.jobs]]\nname = \"a\"\nkeys = [\"x\", \"y\"]\nevery = \"10m\"\n\
+         [[warming.jobs]]\nname = \"b\"\npattern = \"b:*\"\ncron = \"0 6 * * mon-fri\"\n\
+         [[warming.jobs]]\nname = \"c\"\nfile = \"keys.txt\"\n\
+         [warming.popular]\norders = [\"42\"]\n_root = [\"plain\"]\n",
+    );
+    let loaded = loaded.unwrap();
+    assert!(loaded.warnings.is_empty(), "{:?}", loaded.warnings);
+    let warming = loaded.settings.warming;
+    assert_eq!((warming.rate, warming.snapshot_file), (Rate(None), Some("hot".into())));
+    let names: Vec<&str> = warming.jobs.iter().map(|job| job.name.as_str()).collect();
+    assert_eq!(names, ["a", "b", "c", "popular"]);
+    let popular = &warming.jobs.last().unwrap().keys;
+    let WarmingKeys::List(keys) = popular else { panic!("{popular:?}") };
+    assert_eq!(keys, &[b"plain".to_vec(), b"orders:42".to_vec()]);
+}
+
+#[test]
+fn what_is_wrong_with_a_warm_up_job_is_named() {
+    let job = |text: &str| format!("[[warming.jobs]]\n{text}");
+    for (text, wanted) in [
+        (job("keys = []"), "warming.jobs[0].name: `` is not a name"),
+        (job("name = \"request\"\nkeys = []"), "is what nearside calls runs of its own"),
+        (job("name = \"a\""), "warming.jobs[0]: write one of keys, file, pattern"),
+        (job("name = \"a\"\nkeys = []\npattern = \"b\""), "write one of keys, file, pattern"),
+        (job("name = \"a\"\nkeys = []\nevery = \"1ms\""), "every: 1ms is less than a second"),
+        (job("name = \"a\"\nkeys = []\ncron = \"soon\""), "cron: `soon` is not a schedule"),
+        (
+            job("name = \"a\"\nkeys = []\nevery = \"1m\"\ncron = \"* * * * *\""),
+            "write every or cron, not both",
+        ),
+        (
+            format!("{}\n{}", job("name = \"a\"\nkeys = []"), job("name = \"a\"\nkeys = []")),
+            "warming.jobs[1].name: `a` is another job's already",
+        ),
+        ("[warming]\nconcurrency = 0".to_owned(), "0 is not between 1 and 1024"),
+        ("[warming]\nmax_memory_ratio = 1.5".to_owned(), "1.5 is not above 0 and at most 1"),
+        ("[warming]\nrate = 5000".to_owned(), "write \"5000/s\""),
+    ] {
+        let error = load(&text).unwrap_err();
+        assert!(error.contains(wanted), "{text}\n{error}");
+    }
+    let loaded = load("[warming]\nready_when_warm = true").unwrap();
+    assert!(loaded.warnings.iter().any(|warning| warning.contains("no effect without")));
 }

@@ -46,6 +46,12 @@ const SEEN: &[(&[&str], &str, &str, &str)] = &[
         "doors_are_as_the_keys_say",
     ),
     (
+        &["server.proxy_command"],
+        "server.proxy_command = 'NEAR'",
+        "real/proxy_commands.rs",
+        "the_word_is_configured_and_the_rights_too",
+    ),
+    (
         &["auth.mode", "auth.password"],
         "auth.mode = 'static'\nauth.password = 'x'",
         "real/doors.rs",
@@ -172,6 +178,25 @@ const SEEN: &[(&[&str], &str, &str, &str)] = &[
         "scripts_are_allowed_by_name",
     ),
     (&["scripts.memory"], "scripts.memory = '7mb'", KEYS, "texts_of_scripts_are_kept"),
+    (
+        &["hotkeys.enabled"],
+        "hotkeys.enabled = false",
+        "real/figures.rs",
+        "keys_are_hashed_unless_asked_and_not_noted_if_not_wanted",
+    ),
+    (&["hotkeys.capacity"], "hotkeys.capacity = 7", KEYS, "hot_keys_are_noted_as_the_keys_say"),
+    (
+        &["hotkeys.half_life"],
+        "hotkeys.half_life = '7s'",
+        KEYS,
+        "hot_keys_are_noted_as_the_keys_say",
+    ),
+    (
+        &["hotkeys.show_keys"],
+        "hotkeys.show_keys = 'plain'",
+        KEYS,
+        "hot_keys_are_noted_as_the_keys_say",
+    ),
     (&["admin.listen"], "admin.listen = 'off'", "cli.rs", "ports_in_use_are_named"),
     (
         &["admin.token_file"],
@@ -202,6 +227,33 @@ const SEEN: &[(&[&str], &str, &str, &str)] = &[
     (&["log.rate_limit"], "log.rate_limit = '2/h'", "metrics.rs", "logs"),
     (&["drain.delay"], "drain.delay = '7s'", KEYS, "a_drain_waits_as_long_as_it_may"),
     (&["drain.timeout"], "drain.timeout = '7s'", KEYS, "a_drain_waits_as_long_as_it_may"),
+    (&["warming.on_start"], "warming.on_start = true", "real/warm.rs", STARTS),
+    (&["warming.ready_when_warm"], "warming.ready_when_warm = true", "real/warm.rs", STARTS),
+    (&["warming.ready_timeout"], "warming.ready_timeout = '7s'", KEYS, "a_start_waits_no_longer"),
+    (&["warming.rate"], "warming.rate = '7/m'", KEYS, "a_start_waits_no_longer"),
+    (&["warming.concurrency"], "warming.concurrency = 7", KEYS, "warm_up_leaves_room"),
+    (&["warming.max_memory_ratio"], "warming.max_memory_ratio = 1", KEYS, "warm_up_leaves_room"),
+    (
+        &["warming.snapshot_file"],
+        "warming.snapshot_file = 's'",
+        "real/warm.rs",
+        "the_keys_of_last_time_are_loaded_again",
+    ),
+    (&["warming.popular"], "warming.popular = { a = ['b', 'c'] }", "real/warm.rs", STARTS),
+    (
+        &["warming.jobs.name", "warming.jobs.keys", "warming.jobs.every"],
+        "warming.jobs = [{ name = 'a', keys = ['b'], every = '7s' }]",
+        "real/warm.rs",
+        STARTS,
+    ),
+    (
+        &["warming.jobs.name", "warming.jobs.pattern", "warming.jobs.cron"],
+        "warming.jobs = [{ name = 'a', pattern = 'b', cron = '0 6 * * 1' }, \
+         { name = 'c', keys = ['d'] }]",
+        "real/warm.rs",
+        STARTS,
+    ),
+    (&["warming.jobs.file"], "warming.jobs = [{ name = 'a', file = 'b' }]", "real/warm.rs", STARTS),
     (&["rules.match", "rules.level"], "[[rules]]\nmatch = ['a', 'b']\nlevel = 'ttl'", KEYS, CACHE),
     (
         &["rules.max_staleness"],
@@ -219,6 +271,9 @@ const SEEN: &[(&[&str], &str, &str, &str)] = &[
 
 /// Where keys are tested that no other test is about.
 const KEYS: &str = "real/config_keys.rs";
+
+/// What is loaded at the start, by a schedule and by name.
+const STARTS: &str = "at_the_start_by_a_schedule_and_by_name";
 
 /// There, what `[cache]` and `[[rules]]` have in common.
 const CACHE: &str = "cache_and_rules_bound";
@@ -284,7 +339,7 @@ fn what_a_row_sets_is_not_built_in_and_valid() {
     let validator = jsonschema::validator_for(&schema).unwrap();
     let as_json = |text: &str| serde_json::to_value(text.parse::<toml::Table>().unwrap()).unwrap();
     for (keys, text, ..) in SEEN {
-        let plain = if text.starts_with("[[") { "[[rules]]\nmatch = 'a'" } else { "" };
+        let plain = if text.starts_with("[[rules") { "[[rules]]\nmatch = 'a'" } else { "" };
         let (with, without) = (load(text).settings, load(plain).settings);
         assert_ne!(used(with), used(without), "{keys:?}: the settings do not change");
         if let Err(error) = validator.validate(&as_json(text)) {
@@ -310,7 +365,7 @@ fn what_a_row_sets_is_not_built_in_and_valid() {
 #[test]
 fn what_is_said_to_be_built_in_is() {
     let nothing = load("").settings;
-    for key in written::keys().filter(|key| !key.is_of_rule()) {
+    for key in written::keys().filter(|key| key.list().is_none()) {
         let BuiltIn::Toml(value) = key.built_in else { continue };
         let said = load(&format!("{} = {value}", key.path)).settings;
         assert_eq!(used(said), used(nothing.clone()), "{} is not {value}", key.path);
@@ -382,9 +437,9 @@ fn readme() -> BTreeMap<String, String> {
     for row in lines.filter(|line| line.starts_with("| ")).skip(1) {
         let cells: Vec<&str> = row.split('|').map(str::trim).skip(1).collect();
         let [names, built_in, meaning, ..] = cells[..] else { panic!("{row}") };
-        if names == "`[[rules]]`" {
+        if let Some(list) = names.strip_prefix("`[[").and_then(|rest| rest.strip_suffix("]]`")) {
             let words = meaning.split('`').skip(1).step_by(2).filter(|word| !word.contains(' '));
-            keys.extend(words.map(|key| (format!("rules.{key}"), String::new())));
+            keys.extend(words.map(|key| (format!("{list}.{key}"), String::new())));
             continue;
         }
         let mut table = "";
@@ -412,7 +467,7 @@ fn readme() -> BTreeMap<String, String> {
 #[test]
 fn readme_has_every_key_and_what_is_built_in() {
     let said = |key: &Key| match key.built_in {
-        _ if key.is_of_rule() => String::new(),
+        _ if key.list().is_some() => String::new(),
         BuiltIn::Nothing => "none".to_owned(),
         other => other.as_str().replace('`', ""),
     };

@@ -186,6 +186,7 @@ fn every_series_is_moved_by_something() {
     outage(&mut seen);
     connects(&mut seen);
     drain(&mut seen);
+    warm_ups(&mut seen);
 
     let said = |series: &str| SAID.iter().any(|word| series.contains(&format!("\"{word}\"")));
     let is_other_error =
@@ -580,6 +581,54 @@ fn drain(seen: &mut Seen) {
     server.thaw();
     assert_eq!(busy.rest(), b"$-1\r\n");
     assert!(proxy.wait().success());
+}
+
+/// Runs that are done, that fail and that are stopped, of those that nearside names itself.
+fn warm_ups(seen: &mut Seen) {
+    let server = Server::start(Kind::Redis);
+    let mut direct = server.dial();
+    for line in ["SET a 1", "RPUSH list a", "ACL SETUSER guard on >secret ~* &* +@all -get"] {
+        direct.words(line);
+    }
+    let settings = ["warming.on_start = true", "warming.snapshot_file = \"hot\""];
+    let run = |proxy: &Proxy, body: &str| {
+        let (status, answer) = proxy.admin("POST", "/api/v1/warm/runs", body);
+        assert_eq!(status, 202, "{answer}");
+    };
+    let of = |job: &str, result: &str| {
+        format!("nearside_warm_runs_total{{job=\"{job}\",result=\"{result}\"}}")
+    };
+    let mut proxy = Proxy::start(&server.url(), &settings);
+    run(&proxy, "{\"keys\":[\"a\",\"list\",\"none\"]}");
+    seen.until(&proxy, &of("request", "ok"));
+    proxy.terminate();
+    assert!(proxy.wait().success());
+    let hot = fs::read_to_string(proxy.folder.path().join("hot")).unwrap();
+    assert_eq!(hot, "a\n");
+
+    let list = server.folder.path().join("hot");
+    fs::write(&list, "a\nb\nc\n").unwrap();
+    let snapshot = format!("warming.snapshot_file = \"{}\"", list.display());
+    let settings = ["warming.on_start = true", &snapshot];
+    let proxy = Proxy::start(&server.url(), &settings);
+    seen.until(&proxy, &of("snapshot", "ok"));
+    // Nobody may GET: each key is an error, and so is the run.
+    let guarded = server.url().replace("//", "//guard:secret@");
+    let proxy = Proxy::start(&guarded, &settings);
+    seen.until(&proxy, &of("snapshot", "error"));
+    run(&proxy, "{\"keys\":[\"a\"]}");
+    seen.until(&proxy, &of("request", "error"));
+    // At a key a second it is at work until it is stopped.
+    fs::write(&list, "key\n".repeat(1000)).unwrap();
+    let slow = [settings[0], settings[1], "warming.rate = \"1/s\""];
+    let proxy = Proxy::start(&server.url(), &slow);
+    seen.until(&proxy, "nearside_warm_runs_in_progress");
+    proxy.admin("DELETE", "/api/v1/jobs/1", "");
+    seen.until(&proxy, &of("snapshot", "cancelled"));
+    let keys: Vec<String> = (0..1000).map(|number| format!("\"key:{number}\"")).collect();
+    run(&proxy, &format!("{{\"keys\":[{}]}}", keys.join(",")));
+    proxy.admin("DELETE", "/api/v1/jobs/2", "");
+    seen.until(&proxy, &of("request", "cancelled"));
 }
 
 /// A password of the URL, one of the clients, keys and values: in no log and in no metric.

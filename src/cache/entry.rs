@@ -7,7 +7,9 @@
 //! The variants of a key (`HGET k a`, `HGET k b`, `HGETALL k`) are a chain: the newest is the
 //! head and holds the rest. One removal drops them all.
 
+use crate::cache::shown::Variant;
 use crate::cache::{Policy, View};
+use crate::units::clock::Tick;
 use crate::wire::request::Request;
 use bytes::BytesMut;
 use std::cell::RefCell;
@@ -132,6 +134,7 @@ pub(super) struct Fresh<'p> {
     pub(super) bans: u64,
     pub(super) policy: &'p Policy,
     pub(super) deadline: u64,
+    pub(super) asked_at: Tick,
     pub(super) next: Option<Entry>,
 }
 
@@ -162,6 +165,8 @@ struct Header {
     /// The last ban that its key was held against.
     bans: AtomicU64,
     lease: u64,
+    /// When its question was asked: no reply is younger than that.
+    asked_at: Tick,
     next: Option<Entry>,
     /// Accounted bytes of this entry and those behind it.
     weight: u64,
@@ -211,6 +216,7 @@ impl Entry {
             epoch: fresh.epoch,
             bans: AtomicU64::new(fresh.bans),
             lease: fresh.policy.max_staleness,
+            asked_at: fresh.asked_at,
             next: fresh.next,
             weight: own + behind,
             hash: question.hash,
@@ -361,6 +367,29 @@ impl Entry {
 
     pub(super) fn weight(&self) -> u64 {
         self.header().weight
+    }
+
+    /// This entry and the variants behind it.
+    pub(super) fn chain(&self) -> impl Iterator<Item = &Self> {
+        std::iter::successors(Some(self), |entry| entry.header().next.as_ref())
+    }
+
+    /// True if its question was asked after that time.
+    pub(super) fn is_younger_than(&self, at: Tick) -> bool {
+        self.header().asked_at > at
+    }
+
+    /// The variant as it is shown.
+    pub(super) fn variant(&self, now: Tick) -> Variant {
+        let header = self.header();
+        let behind = header.next.as_ref().map_or(0, Self::weight);
+        Variant {
+            command: header.command,
+            db: header.db,
+            size: header.weight - behind,
+            age: now.since(header.asked_at),
+            left: Tick(header.deadline.load(Ordering::Acquire)).since(now),
+        }
     }
 
     /// Makes the entry servable until `deadline`, or until an earlier one that it has already:

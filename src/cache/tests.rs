@@ -540,3 +540,40 @@ fn a_flood_of_bans_forgets_the_oldest_and_what_was_not_asked_for_since() {
     sweep_all(&cache, NOW);
     assert_eq!(cache.figures().bans, 0);
 }
+
+#[test]
+fn what_is_stored_of_a_key_is_shown() {
+    let cache = cache(1 << 20);
+    let key = question(&cache, b"key");
+    let field = Question { command: 2, db: 3, extra: Extra::Written(b"f"), ..key };
+    store(&cache, &key, b"$1\r\n1\r\n");
+    store(&cache, &field, b"$1\r\n2\r\n");
+    let used = cache.figures().used_bytes;
+    let later = Tick(NOW.0 + SECOND / 2);
+    let shown = cache.variants(b"key", later);
+    let rows: Vec<_> = shown.iter().map(|variant| (variant.command, variant.db)).collect();
+    assert_eq!(rows, [(2, 3), (1, 0)], "the newest first");
+    assert_eq!(shown.iter().map(|variant| variant.size).sum::<u64>(), used);
+    for variant in shown {
+        let times = (variant.age.as_millis(), variant.left.as_millis());
+        assert_eq!(times, (500, 59_500));
+    }
+    assert!(cache.variants(b"kez", later).is_empty());
+    assert!(cache.variants(b"key", Tick(NOW.0 + 60 * SECOND)).is_empty(), "it has expired");
+    cache.ban(Banned::Pattern(b"k*"[..].into()), Source::Admin);
+    assert!(cache.variants(b"key", later).is_empty(), "it is banned");
+}
+
+#[test]
+fn what_a_hit_was_served_from_may_be_gone() {
+    let cache = cache(1 << 20);
+    let asked = question(&cache, b"key");
+    store(&cache, &asked, b"$1\r\n1\r\n");
+    let at = Tick(NOW.0 + 3 * SECOND);
+    assert_eq!(cache.served(&asked, at).unwrap().age.as_secs(), 3);
+    assert!(cache.served(&Question { db: 1, ..asked }, at).is_none());
+    // Another reply has come since: it was not that.
+    assert!(cache.served(&asked, Tick(NOW.0 - 1)).is_none());
+    cache.invalidate(asked.hash);
+    assert!(cache.served(&asked, at).is_none());
+}

@@ -1,8 +1,8 @@
 //! `nearside commands`: the table of commands, as the settings in force leave it.
 
-use crate::cli::fate::{self, Fate};
-use crate::command::{self, Spec};
+use crate::command::{self, Policy, Spec};
 use crate::config::Settings;
+use crate::data::explain::fate::{self, Fate};
 use serde::Serialize;
 use std::io::{self, Write};
 
@@ -34,8 +34,8 @@ struct Row {
 }
 
 impl Row {
-    fn of(spec: &Spec, settings: &Settings) -> Self {
-        let (fate, note) = fate::of_row(spec, settings);
+    fn of(spec: &Spec, settings: &Settings, policy: &Policy) -> Self {
+        let (fate, note) = fate::of_row(spec, settings, policy);
         Self {
             command: spec.name.replace('|', " ").to_ascii_uppercase(),
             since: spec.since,
@@ -52,10 +52,11 @@ impl Row {
 pub(super) fn print(settings: &Settings, choice: Choice, out: &mut impl Write) -> io::Result<()> {
     // A container does nothing by itself, but COMMAND.
     let is_shown = |spec: &&Spec| spec.subcommands == 0 || spec.name == "command";
+    let policy = settings.policy();
     let rows: Vec<Row> = command::all()
         .iter()
         .filter(is_shown)
-        .map(|spec| Row::of(spec, settings))
+        .map(|spec| Row::of(spec, settings, &policy))
         .filter(|row| !choice.unsupported || row.fate == Fate::Refused)
         .filter(|row| !choice.cacheable || row.fate == Fate::Cached)
         .collect();

@@ -1,20 +1,23 @@
 //! The command line: arguments in, exit code out.
 //!
-//! Exit codes: 0 done, 1 failed, 2 wrong usage (clap), 69 something is not reachable, 77 no or a
-//! wrong token, 78 the configuration is wrong (sysexits.h).
+//! Exit codes: 0 done, 1 failed, 2 wrong usage (clap), 69 something is not reachable, 75 another
+//! job is at work, 77 no or a wrong token, 78 the configuration is wrong (sysexits.h).
 
 mod commands;
 mod configure;
 mod explain;
-mod fate;
+mod figures;
 mod health;
 mod init;
+mod jobs;
+mod look;
 mod remote;
 mod validate;
 
 use crate::app;
 use crate::config::{self, ConfigError, Loaded, Overrides, Settings};
 use crate::control::observe::logs;
+use crate::data::explain::explain;
 use anyhow::Context;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use std::ffi::OsString;
@@ -117,6 +120,10 @@ enum Command {
     Commands(commands::Choice),
     #[command(flatten)]
     Remote(remote::Command),
+    #[command(flatten)]
+    Figures(figures::Command),
+    #[command(flatten)]
+    Look(look::Command),
     /// Show what would become of one request: its keys, its rule, who answers, or why not
     Explain {
         /// For machines
@@ -148,8 +155,10 @@ pub fn main() -> ExitCode {
             ended(commands::print(&loaded.settings, choice, &mut out).map_err(Into::into))
         }),
         Command::Remote(command) => remote::run(&command, loaded),
+        Command::Look(command) => look::run(&command, loaded),
+        Command::Figures(command) => figures::run(&command, loaded),
         Command::Explain { json, request } => sound(loaded, |loaded| {
-            ended(explain(&loaded.settings, json, &request, &mut std::io::stdout().lock()))
+            ended(print_explained(&loaded.settings, json, &request, &mut std::io::stdout().lock()))
         }),
     }
 }
@@ -171,14 +180,15 @@ fn man(folder: &Path) -> anyhow::Result<()> {
         .with_context(|| format!("cannot write into {}", folder.display()))
 }
 
-fn explain(
+fn print_explained(
     settings: &Settings,
     json: bool,
     request: &[OsString],
     out: &mut impl Write,
 ) -> anyhow::Result<()> {
     let words: Vec<Vec<u8>> = request.iter().map(|word| word.as_bytes().to_vec()).collect();
-    let explained = explain::explain(settings, &words)?;
+    // No server is asked: what only upstream knows stays unknown.
+    let explained = explain(settings, &words, |_| None)?;
     if json {
         serde_json::to_writer_pretty(&mut *out, &explained)?;
         writeln!(out)?;

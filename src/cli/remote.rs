@@ -1,4 +1,5 @@
-//! Commands for a proxy that runs: `invalidate`, `clear`, `mode`, over its admin API.
+//! Commands for a proxy that runs, over its admin API: `invalidate`, `clear`, `mode`; of `warm` and
+//! `version` `jobs` knows more.
 //!
 //! The address is `--admin`, or `admin.listen` of the configuration in force here; the token is
 //! read from `--token-file`, or from the environment, never from an argument, which others see.
@@ -12,10 +13,14 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use super::jobs::{Version, Warm};
 use super::{BAD_CONFIG, UNREACHABLE, ended, fail};
 
 /// `EX_NOPERM`: no token, or not this one.
 const NO_PERMISSION: u8 = 77;
+
+/// The type of the problem that another job is at work.
+const BUSY: &str = "urn:nearside:problem:busy";
 
 /// Keys of one request: fewer than the API takes, for they may be long.
 const KEYS_MAX: usize = 1000;
@@ -51,6 +56,12 @@ pub(super) enum Command {
         #[arg(value_name = "MODE")]
         wanted: Option<Mode>,
     },
+    /// Have a running proxy load keys before anybody asks for them
+    #[command(subcommand)]
+    Warm(Warm),
+    /// Delete or move the keys of a key version upstream, by a running proxy
+    #[command(subcommand)]
+    Version(Version),
 }
 
 /// How the proxy is reached.
@@ -67,7 +78,7 @@ pub(super) struct Reach {
     timeout: Duration,
     /// For machines
     #[arg(long)]
-    json: bool,
+    pub(super) json: bool,
 }
 
 /// What is to be forgotten.
@@ -100,6 +111,9 @@ pub(super) struct How {
     /// Tell no other proxy
     #[arg(long)]
     local_only: bool,
+    /// Delete the keys upstream, too
+    #[arg(long, conflicts_with = "all")]
+    delete_upstream: bool,
     /// Do not ask
     #[arg(short, long)]
     yes: bool,
@@ -128,31 +142,37 @@ impl Mode {
 }
 
 /// Why there is no result.
-enum Failure {
+pub(super) enum Failure {
     /// Nobody answers.
     Unreachable(anyhow::Error),
     /// Not with this token.
     Denied(String),
+    /// Not while another job is at work.
+    Busy(String),
     /// Anything else.
     Refused(anyhow::Error),
 }
 
-/// Tells it. A kill switch must not need a sound configuration where it is used: with `--admin` it
-/// needs none.
+/// Tells it.
 pub(super) fn run(command: &Command, loaded: Result<Loaded, ConfigError>) -> ExitCode {
-    let (Command::Invalidate { reach, .. }
-    | Command::Clear { reach, .. }
-    | Command::Mode { reach, .. }) = command;
-    let settings = match loaded {
-        Ok(loaded) => Some(loaded.settings),
-        Err(_) if reach.admin.is_some() => None,
-        Err(error) => return fail(BAD_CONFIG, &error.into()),
+    let reach = match command {
+        Command::Invalidate { reach, .. }
+        | Command::Clear { reach, .. }
+        | Command::Mode { reach, .. } => reach,
+        Command::Warm(warm) => warm.reach(),
+        Command::Version(version) => version.reach(),
+    };
+    let settings = match reach.settings(loaded) {
+        Ok(settings) => settings,
+        Err(code) => return code,
     };
     let settings = settings.as_ref();
     match command {
         Command::Invalidate { reach, what, how } => invalidate(settings, reach, what, *how),
         Command::Clear { reach, fleet, yes } => clear(settings, reach, *fleet, *yes),
         Command::Mode { reach, wanted } => mode(settings, reach, *wanted),
+        Command::Warm(warm) => warm.run(settings),
+        Command::Version(version) => version.run(settings),
     }
 }
 
@@ -165,14 +185,23 @@ fn invalidate(settings: Option<&Settings>, reach: &Reach, what: &What, how: How)
     if what.all {
         return clear(settings, reach, !how.local_only, how.yes);
     }
+    let is_harmless = how.dry_run || how.yes || !how.delete_upstream;
+    if !is_harmless && !is_sure("delete these keys upstream?") {
+        return fail(1, &anyhow::anyhow!("nothing done: --yes does not ask"));
+    }
     let orders = match orders(what) {
         Ok(orders) => orders,
         Err(error) => return fail(1, &error),
     };
+    if how.delete_upstream && orders.len() > 1 {
+        let error = anyhow::anyhow!("--delete-upstream takes at most {KEYS_MAX} keys at a time");
+        return fail(2, &error);
+    }
     let mut sum = json!({ "matched": 0, "removed": 0, "published": true });
     for mut order in orders {
         order.insert("dry_run".to_owned(), how.dry_run.into());
         order.insert("local_only".to_owned(), how.local_only.into());
+        order.insert("upstream".to_owned(), how.delete_upstream.into());
         match reach.ask(settings, "POST", "/api/v1/invalidations", &Value::Object(order)) {
             Ok(answer) => sum = added(&sum, &answer),
             failed => return reach.tell(failed, |_| String::new()),
@@ -182,7 +211,9 @@ fn invalidate(settings: Option<&Settings>, reach: &Reach, what: &What, how: How)
         let word = if how.dry_run { "would remove" } else { "removed" };
         let count = number(answer, if how.dry_run { "matched" } else { "removed" });
         let told = if is_told(answer) { "; the other proxies are told" } else { "" };
-        format!("{word} {count} keys{told}")
+        let job = answer.get("job").and_then(Value::as_u64);
+        let job = job.map_or_else(String::new, |id| format!("; upstream: job {id}"));
+        format!("{word} {count} keys{told}{job}")
     })
 }
 
@@ -206,7 +237,10 @@ fn orders(what: &What) -> anyhow::Result<Vec<Map<String, Value>>> {
 fn added(sum: &Value, answer: &Value) -> Value {
     let both = |name| number(sum, name) + number(answer, name);
     let is_told = is_told(sum) && is_told(answer);
-    json!({ "matched": both("matched"), "removed": both("removed"), "published": is_told })
+    let job = answer.get("job");
+    json!({
+        "matched": both("matched"), "removed": both("removed"), "published": is_told, "job": job,
+    })
 }
 
 /// `nearside clear`.
@@ -255,7 +289,7 @@ fn number(answer: &Value, name: &str) -> u64 {
 
 /// Asks on a terminal; elsewhere nobody could answer.
 #[expect(clippy::print_stderr, reason = "the command line's own voice")]
-fn is_sure(question: &str) -> bool {
+pub(super) fn is_sure(question: &str) -> bool {
     if !stdin().is_terminal() || !stderr().is_terminal() {
         return false;
     }
@@ -265,8 +299,25 @@ fn is_sure(question: &str) -> bool {
 }
 
 impl Reach {
+    /// The configuration here. A kill switch must not need a sound one where it is used: with
+    /// `--admin` it needs none.
+    pub(super) fn settings(
+        &self,
+        loaded: Result<Loaded, ConfigError>,
+    ) -> Result<Option<Settings>, ExitCode> {
+        match loaded {
+            Ok(loaded) => Ok(Some(loaded.settings)),
+            Err(_) if self.admin.is_some() => Ok(None),
+            Err(error) => Err(fail(BAD_CONFIG, &error.into())),
+        }
+    }
+
     /// Prints what came of it: the answer as JSON, or in words.
-    fn tell(&self, done: Result<Value, Failure>, words: impl Fn(&Value) -> String) -> ExitCode {
+    pub(super) fn tell(
+        &self,
+        done: Result<Value, Failure>,
+        words: impl Fn(&Value) -> String,
+    ) -> ExitCode {
         match done {
             Ok(answer) => {
                 let text = if self.json { answer.to_string() } else { words(&answer) };
@@ -274,11 +325,13 @@ impl Reach {
             }
             Err(Failure::Unreachable(error)) => fail(UNREACHABLE, &error),
             Err(Failure::Denied(text)) => fail(NO_PERMISSION, &anyhow::anyhow!(text)),
+            Err(Failure::Busy(text)) => Failure::try_again(text),
             Err(Failure::Refused(error)) => fail(1, &error),
         }
     }
 
-    fn ask(
+    /// Asks the proxy; its answer, if it has done it or will.
+    pub(super) fn ask(
         &self,
         settings: Option<&Settings>,
         method: &str,
@@ -308,8 +361,11 @@ impl Reach {
             detail.unwrap_or_else(|| format!("{url} answers {status}: {}", text.trim()))
         };
         match status {
-            200 => Ok(value),
+            200 | 202 | 204 => Ok(value),
             401 | 403 | 429 => Err(Failure::Denied(detail())),
+            409 if value.get("type").is_some_and(|kind| kind == BUSY) => {
+                Err(Failure::Busy(detail()))
+            }
             _ => Err(Failure::Refused(anyhow::anyhow!(detail()))),
         }
     }

@@ -33,11 +33,11 @@ pub fn unknown<'a>(
                 text.extend_from_slice(b"' ");
             }
         }
-        Unknown::Subcommand(container) => {
+        Unknown::Subcommand(_) => {
             text.extend_from_slice(b"ERR unknown subcommand '");
             text.extend_from_slice(cut(if argc > 1 { arg(1) } else { &[] }, QUOTED_MAX));
             text.extend_from_slice(b"'. Try ");
-            text.extend_from_slice(container.name.to_ascii_uppercase().as_bytes());
+            text.extend_from_slice(&arg(0).to_ascii_uppercase());
             text.extend_from_slice(b" HELP.");
         }
     }

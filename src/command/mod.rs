@@ -5,6 +5,7 @@
 //!                       |--keys-----> which arguments take the version prefix
 //!                       |--replies--> which parts of a reply lose it again (logs: of SLOWLOG's)
 //!                       |--errors---> Redis' own words
+//! own                   nearside's own commands: the PROXY family
 //! learned               rows for what the table does not have, of upstream's COMMAND
 //! lua                   what a script calls, and with which keys
 //! ```
@@ -20,6 +21,7 @@ pub mod keys;
 pub mod learned;
 pub mod logs;
 pub mod lua;
+pub mod own;
 pub mod replies;
 pub mod route;
 mod table;
@@ -33,6 +35,12 @@ pub use table::COUNT;
 /// All rows. A container stands directly before its subcommands.
 pub fn all() -> &'static [Spec] {
     &table::TABLE
+}
+
+/// A row by its index: of the table, or of nearside's own.
+pub fn row(index: u16) -> Option<&'static Spec> {
+    let index = usize::from(index);
+    all().get(index).or_else(|| own::all().get(index.checked_sub(COUNT)?))
 }
 
 /// Stands for a command that nobody knows; it is counted behind all rows.
@@ -165,7 +173,7 @@ pub struct Spec {
     pub since: &'static str,
     /// The flags of the server.
     pub flags: Flags,
-    /// Its place in [`all`], dense from 0: for counters by command.
+    /// Its place in [`all`], dense from 0, or in [`own`] behind that: for counters by command.
     pub index: u16,
     /// Number of arguments with the command itself; negative: at least so many.
     pub arity: i8,
@@ -227,8 +235,12 @@ impl Spec {
 
     /// The subcommands of a container; nothing for any other command.
     pub fn subs(&self) -> &'static [Self] {
-        let first = usize::from(self.index) + 1;
-        all().get(first..first + usize::from(self.subcommands)).unwrap_or_default()
+        let index = usize::from(self.index);
+        let (rows, first) = match index.checked_sub(COUNT) {
+            None => (all(), index + 1),
+            Some(at) => (own::all(), at + 1),
+        };
+        rows.get(first..first + usize::from(self.subcommands)).unwrap_or_default()
     }
 
     /// Its own last word: `setname` of `client|setname`, `get` of `get`.

@@ -3,7 +3,7 @@
 //! The generator decides the [`Route`] of every row; a request and the [`Policy`] in force make it
 //! a [`Disposition`]. A command whose keys cannot be rewritten is never forwarded under a prefix.
 
-use crate::command::{Spec, all, keys};
+use crate::command::{Spec, all, keys, own};
 
 /// What the table says of a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -108,6 +108,9 @@ pub const HARDENED: &[&str] = &[
     "config|set",
     "flushall",
     "function|kill",
+    "proxy|clear",
+    "proxy|drain",
+    "proxy|mode",
     "save",
     "script|kill",
     "swapdb",
@@ -134,7 +137,7 @@ impl Policy {
             }
             route => route,
         };
-        Self { prefixed, routes: all().iter().map(route).collect() }
+        Self { prefixed, routes: all().iter().chain(own::all()).map(route).collect() }
     }
 
     /// What becomes of a row's requests, but for what their arguments say.

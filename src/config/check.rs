@@ -4,6 +4,8 @@
 use crate::command;
 use crate::config::admin::admin;
 use crate::config::commands::commands;
+use crate::config::hot_keys::hot_keys;
+use crate::config::warming::warming;
 use crate::config::written::{self, Commands, Patterns, TtlProbe, Written};
 use crate::config::{
     Admission, AuthMode, Cache, Level, Log, LogFormat, Mode, OnDown, Rule, ScriptPolicy, Scripts,
@@ -72,7 +74,9 @@ pub(super) fn settings(written: &Written, notes: &mut Notes) -> Option<Settings>
         rules.map(|(index, rule)| one_rule(index, rule, &inherited, notes)).collect();
     shadowed(&rules, notes);
     let scripts = scripts(&written.scripts, notes);
+    let hot_keys = hot_keys(&written.hotkeys, notes);
     let admin = admin(&written.admin, notes);
+    let warming = warming(&written.warming, notes);
     let (cache, metrics_path) = (cache(&written.cache, notes), metrics_path(written, notes));
     let log = Log {
         level: log_level(written, notes),
@@ -98,11 +102,13 @@ pub(super) fn settings(written: &Written, notes: &mut Notes) -> Option<Settings>
         publish: written.invalidation.publish.unwrap_or(true),
         commands,
         scripts,
+        hot_keys,
         admin,
         metrics_path,
         log,
         drain_delay: span(written.drain.delay, Duration::ZERO),
         drain_timeout: span(written.drain.timeout, Duration::from_secs(25)),
+        warming,
         values: Vec::new(),
     };
     whole(&settings, notes);
@@ -177,7 +183,7 @@ fn text(value: Option<&String>) -> String {
     value.cloned().unwrap_or_default()
 }
 
-fn span(value: Option<Span>, default: Duration) -> Duration {
+pub(super) fn span(value: Option<Span>, default: Duration) -> Duration {
     value.map_or(default, |span| span.0)
 }
 
@@ -222,6 +228,7 @@ fn server(written: &written::Server, notes: &mut Notes) -> Option<Server> {
     if !(2..=1 << 20).contains(&args_max) {
         notes.fault("server.max_args: must be between 2 and 1048576, as in Redis");
     }
+    let proxy_command = proxy_command(written, notes);
     Some(Server {
         listen: parsed.into_iter().collect::<Option<_>>()?,
         workers,
@@ -234,7 +241,23 @@ fn server(written: &written::Server, notes: &mut Notes) -> Option<Server> {
         client_output_limit: written.client_output_limit.unwrap_or(Size(64 << 20)).as_usize(),
         max_pipeline,
         unix_permissions: bits?,
+        proxy_command,
     })
+}
+
+/// The word of nearside's own commands: one that no command of the table hides.
+fn proxy_command(written: &written::Server, notes: &mut Notes) -> String {
+    let word = written.proxy_command.clone().unwrap_or_else(|| "PROXY".to_owned());
+    if command::find(word.as_bytes()).is_some() {
+        notes.fault(format!("server.proxy_command: `{word}` is a command of Redis or Valkey"));
+    }
+    if word.len() > 64 || !word.bytes().all(|byte| byte.is_ascii_graphic()) {
+        notes.fault(format!(
+            "server.proxy_command: `{}` is not one word of at most 64 printable characters",
+            word.escape_default()
+        ));
+    }
+    word
 }
 
 /// A secret that is written in one of two ways.

@@ -2,7 +2,7 @@
 //! no row has is a fault, with the nearest one.
 
 use crate::command::learned::Strangers;
-use crate::command::{self, Choices, HARDENED, KeySpec, Refusal, Route, Spec};
+use crate::command::{self, Choices, HARDENED, KeySpec, Refusal, Route, Spec, own};
 use crate::config::check::Notes;
 use crate::config::written::{CommandPolicy, Unknown};
 use crate::config::{Commands, Profile};
@@ -64,14 +64,16 @@ fn denied(names: &[String], notes: &mut Notes) -> Vec<&'static Spec> {
     names.iter().filter_map(|name| named("commands.deny", name, notes)).flatten().collect()
 }
 
-/// The row of `CONFIG|SET` or `config set`; of a container all its subcommands too.
+/// The row of `CONFIG|SET` or `config set`, or of `PROXY|MODE`, whatever word clients have for it;
+/// of a container all its subcommands too.
 fn named(key: &str, name: &str, notes: &mut Notes) -> Option<Vec<&'static Spec>> {
     let row = normal(name);
-    if let Some(spec) = command::by_name(&row) {
+    if let Some(spec) = command::by_name(&row).or_else(|| own::by_name(&row)) {
         return Some(std::iter::once(spec).chain(spec.subs()).collect());
     }
     let nearest = command::all()
         .iter()
+        .chain(own::all())
         .map(|spec| (strsim::damerau_levenshtein(&row, spec.name), spec.name))
         .min()
         .filter(|(distance, known)| *distance <= known.len().max(3) / 2);

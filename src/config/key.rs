@@ -8,6 +8,9 @@ use crate::units::size::Size;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+/// Lists of tables, in the order in which they are shown: behind everything else.
+pub const LISTS: [&str; 2] = ["rules", "warming.jobs"];
+
 /// One key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Key {
@@ -29,9 +32,9 @@ impl Key {
         self.path.rsplit_once('.').unwrap_or(("", self.path))
     }
 
-    /// True if it belongs to `[[rules]]`.
-    pub fn is_of_rule(&self) -> bool {
-        self.parts().0 == "rules"
+    /// The list of tables that it belongs to: `rules`.
+    pub fn list(&self) -> Option<&'static str> {
+        LISTS.iter().find(|list| **list == self.parts().0).copied()
     }
 }
 
@@ -46,6 +49,8 @@ pub enum Values {
     Size,
     /// A whole number.
     Number,
+    /// A number above 0 and at most 1.
+    Ratio,
     /// `true` or `false`.
     Flag,
     /// Any text.
@@ -62,6 +67,8 @@ pub enum Values {
     Texts,
     /// Names with a text each.
     Names,
+    /// Names with a list of texts each.
+    Lists,
     /// One of these words.
     Words(&'static str),
 }
@@ -74,6 +81,7 @@ impl Values {
             Self::Rate => "rate",
             Self::Size => "size",
             Self::Number => "number",
+            Self::Ratio => "number up to 1",
             Self::Flag => "`true`, `false`",
             Self::Text => "text",
             Self::Secret => "secret",
@@ -82,6 +90,7 @@ impl Values {
             Self::List => "list of texts",
             Self::Texts => "text, or list of texts",
             Self::Names => "table of texts",
+            Self::Lists => "table of lists of texts",
             Self::Words(words) => words,
         }
     }
@@ -150,9 +159,11 @@ kinds! {
     Size => Size,
     usize => Number,
     u32 => Number,
+    f64 => Ratio,
     bool => Flag,
     String => Text,
     PathBuf => File,
     Vec<String> => List,
     BTreeMap<String, String> => Names,
+    BTreeMap<String, Vec<String>> => Lists,
 }

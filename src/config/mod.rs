@@ -9,12 +9,14 @@
 mod admin;
 mod check;
 mod commands;
+mod hot_keys;
 pub mod key;
 mod load;
 mod place;
 pub mod reference;
 mod reload;
 mod shown;
+mod warming;
 pub mod written;
 
 pub use self::reload::Reloaded;
@@ -28,9 +30,11 @@ use crate::keys::Prefix;
 use crate::net::address::Address;
 use crate::net::target::{Password, Target};
 use crate::net::tls::TlsOptions;
+use crate::units::cron::Cron;
 use crate::units::rate::Rate;
 use schemars::JsonSchema;
 use serde::Deserialize;
+use std::path::PathBuf;
 use std::time::Duration;
 
 macro_rules! words {
@@ -151,6 +155,16 @@ word! {
 }
 
 word! {
+    /// `hotkeys.show_keys`: how keys are shown.
+    ShowKeys {
+        /// As a number that tells them apart, beside their namespace.
+        Hash = "hash",
+        /// As they are.
+        Plain = "plain",
+    }
+}
+
+word! {
     /// `log.format`.
     LogFormat {
         /// Text on a terminal, else JSON.
@@ -199,6 +213,8 @@ pub struct Settings {
     pub commands: Commands,
     /// `[scripts]`.
     pub scripts: Scripts,
+    /// `[hotkeys]`.
+    pub hot_keys: HotKeys,
     /// `[admin]`.
     pub admin: Admin,
     /// `metrics.path`.
@@ -209,6 +225,8 @@ pub struct Settings {
     pub drain_delay: Duration,
     /// `drain.timeout`: then clients are cut off.
     pub drain_timeout: Duration,
+    /// `[warming]`.
+    pub warming: Warming,
     /// Each key's value in force, as it would be written, in the order of the file.
     pub values: Vec<Shown>,
 }
@@ -264,6 +282,8 @@ pub struct Server {
     pub max_pipeline: usize,
     /// Mode bits of Unix sockets.
     pub unix_permissions: u32,
+    /// The word by which clients ask nearside itself; empty = none.
+    pub proxy_command: String,
 }
 
 /// `[upstream]`.
@@ -337,6 +357,17 @@ pub struct Scripts {
     pub memory: usize,
 }
 
+/// `[hotkeys]`.
+#[derive(Clone, Copy, Debug)]
+pub struct HotKeys {
+    /// Keys that each worker notes, by reads, by bytes and by misses; 0 = none.
+    pub capacity: usize,
+    /// After this time what was asked for counts half.
+    pub half_life: Duration,
+    /// How keys are shown.
+    pub show: ShowKeys,
+}
+
 /// `[admin]`.
 #[derive(Clone, Debug)]
 pub struct Admin {
@@ -348,6 +379,60 @@ pub struct Admin {
     pub viewer: Option<Password>,
     /// The names by which it may be asked for, without port.
     pub hosts: Vec<String>,
+}
+
+/// `[warming]`.
+#[derive(Clone, Debug)]
+pub struct Warming {
+    /// All jobs are run once when the process has started.
+    pub on_start: bool,
+    /// It is not ready until then.
+    pub ready_when_warm: bool,
+    /// But for no longer than this.
+    pub ready_timeout: Duration,
+    /// Keys per second.
+    pub rate: Rate,
+    /// Requests on their way upstream at a time.
+    pub concurrency: usize,
+    /// No more is loaded when this part of `cache.max_memory` is used.
+    pub max_memory_ratio: f64,
+    /// Where the keys of the cache are written at the end, to be loaded at the next start.
+    pub snapshot_file: Option<PathBuf>,
+    /// `[[warming.jobs]]`, and `[warming.popular]` as a job of that name.
+    pub jobs: Vec<WarmingJob>,
+}
+
+/// One of `[[warming.jobs]]`.
+#[derive(Clone, Debug)]
+pub struct WarmingJob {
+    /// Its name.
+    pub name: String,
+    /// What it loads.
+    pub keys: WarmingKeys,
+    /// When, beside the start and when it is asked for.
+    pub when: When,
+}
+
+/// Keys of clients.
+#[derive(Clone, Debug)]
+pub enum WarmingKeys {
+    /// These.
+    List(Vec<Vec<u8>>),
+    /// Those of a file, one a line.
+    File(PathBuf),
+    /// Those that a glob matches.
+    Pattern(Vec<u8>),
+}
+
+/// When a job is run.
+#[derive(Clone, Debug)]
+pub enum When {
+    /// At the start, and when it is asked for.
+    Asked,
+    /// And this long after it was begun.
+    Every(Duration),
+    /// And by a schedule.
+    Cron(Box<Cron>),
 }
 
 /// `[log]`.

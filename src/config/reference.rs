@@ -31,7 +31,7 @@ pub fn markdown() -> String {
             table = Some(of);
             let title = match of {
                 "" => "Before the first table".to_owned(),
-                "rules" => "`[[rules]]`".to_owned(),
+                _ if key.list().is_some() => format!("`[[{of}]]`"),
                 _ => format!("`[{of}]`"),
             };
             let head = "| key | default | values | takes effect | |\n|---|---|---|---|---|";
@@ -78,7 +78,7 @@ pub fn schema() -> Value {
 fn property<'a>(schema: &'a mut Value, path: &str) -> Option<&'a mut Map<String, Value>> {
     let mut at = schema;
     for step in path.split('.') {
-        // `[[rules]]` is a list.
+        // `[[rules]]` is a list, and `[[warming.jobs]]`.
         if at.get("items").is_some() {
             at = at.get_mut("items")?;
         }

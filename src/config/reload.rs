@@ -4,14 +4,12 @@
 //! what they change, and what waits for a restart. Nothing is taken over by half: what is not
 //! named here waits.
 
+use crate::config::key::LISTS;
 use crate::config::load::is_under;
 use crate::config::{Settings, Shown, written};
 use crate::keys::{Invalid, Prefix};
 use crate::net::target::Password;
 use std::fmt::Debug;
-
-/// Behind every place among the keys.
-const RULES_LAST: Option<usize> = Some(usize::MAX);
 
 /// What becomes of settings that were read again.
 #[derive(Clone, Debug)]
@@ -51,6 +49,7 @@ impl Settings {
         to.max_args = server.max_args;
         to.client_output_limit = server.client_output_limit;
         to.max_pipeline = server.max_pipeline;
+        to.proxy_command.clone_from(&server.proxy_command);
         let (upstream, to) = (&new.upstream, &mut next.upstream);
         to.request_timeout = upstream.request_timeout;
         to.write_timeout = upstream.write_timeout;
@@ -93,8 +92,11 @@ fn values(old: &Settings, new: &Settings, pending: &[&str]) -> Vec<Shown> {
     let mut all: Vec<Shown> =
         keep.filter(waits).chain(take.filter(|shown| !waits(shown))).cloned().collect();
     let place = |shown: &Shown| written::keys().position(|key| key.path == shown.key.path);
-    // Those of rules stay in their order: they are all old or all new.
-    all.sort_by_key(|shown| if shown.key.is_of_rule() { RULES_LAST } else { place(shown) });
+    // Those of one list stay in their order: they are all old or all new.
+    all.sort_by_key(|shown| match shown.key.list() {
+        Some(list) => (LISTS.iter().position(|other| *other == list), None),
+        None => (None, place(shown)),
+    });
     all
 }
 
@@ -135,6 +137,7 @@ fn of_connections(all: &Settings) -> Vec<(&'static str, String)> {
         ("server.client_output_limit", is(&server.client_output_limit)),
         ("server.max_pipeline", is(&server.max_pipeline)),
         ("server.unix_permissions", is(&server.unix_permissions)),
+        ("server.proxy_command", is(&server.proxy_command)),
         ("auth.password", secret(all.password.as_ref())),
         ("upstream.url", is(&upstream.target)),
         ("upstream.password", secret(upstream.target.password.as_ref())),
@@ -188,11 +191,13 @@ fn of_office(all: &Settings) -> Vec<(&'static str, String)> {
         ("admin.readonly_token_file", secret(admin.viewer.as_ref())),
         ("admin.allowed_hosts", is(&admin.hosts)),
         ("metrics.path", is(&all.metrics_path)),
+        ("hotkeys", is(&all.hot_keys)),
         ("log.level", is(&all.log.level)),
         ("log.format", is(&all.log.format)),
         ("log.rate_limit", is(&all.log.rate_limit)),
         ("drain.delay", is(&all.drain_delay)),
         ("drain.timeout", is(&all.drain_timeout)),
+        ("warming", is(&all.warming)),
     ]
 }
 

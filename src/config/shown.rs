@@ -5,7 +5,7 @@
 //! in it, and a URL has its password masked.
 
 use crate::config::Settings;
-use crate::config::key::{BuiltIn, Key, Values};
+use crate::config::key::{BuiltIn, Key, LISTS, Values};
 use crate::config::written;
 use crate::net::target::Target;
 use crate::units::duration::Span;
@@ -49,10 +49,11 @@ impl Shown {
 }
 
 impl Settings {
-    /// Every setting by its name in proxy.toml, but for secrets, files and `[[rules]]`.
+    /// Every setting by its name in proxy.toml, but for secrets, files and what is in lists
+    /// of tables.
     pub fn shown(&self) -> Vec<(&'static str, String)> {
         let is_hidden =
-            |key: &Key| key.is_of_rule() || matches!(key.values, Values::Secret | Values::File);
+            |key: &Key| key.list().is_some() || matches!(key.values, Values::Secret | Values::File);
         let values = self.values.iter().filter(|shown| !is_hidden(shown.key));
         values.map(|shown| (shown.key.path, shown.text())).collect()
     }
@@ -72,18 +73,20 @@ impl Settings {
 /// Each key that has a value. `written` is everything that was written anywhere, merged.
 pub(super) fn values(written: &Table, settings: &Settings) -> Vec<Shown> {
     let mut all = Vec::new();
-    for key in written::keys().filter(|key| !key.is_of_rule()) {
+    for key in written::keys().filter(|key| key.list().is_none()) {
         let value = find(written, key.path).map(|value| normal(key.values, value));
         let value = value.or_else(|| built_in(key)).or_else(|| found(key.path, settings));
         all.extend(value.map(|value| Shown { key, path: key.path.to_owned(), value }));
     }
-    let rules = written.get("rules").and_then(Value::as_array);
-    for (index, rule) in rules.into_iter().flatten().enumerate() {
-        for key in written::keys().filter(|key| key.is_of_rule()) {
-            let (_, name) = key.parts();
-            let value = rule.get(name).map(|value| normal(key.values, value));
-            let path = format!("rules[{index}].{name}");
-            all.extend(value.map(|value| Shown { key, path, value }));
+    for list in LISTS {
+        let tables = find(written, list).and_then(Value::as_array);
+        for (index, table) in tables.into_iter().flatten().enumerate() {
+            for key in written::keys().filter(|key| key.list() == Some(list)) {
+                let (_, name) = key.parts();
+                let value = table.get(name).map(|value| normal(key.values, value));
+                let path = format!("{list}[{index}].{name}");
+                all.extend(value.map(|value| Shown { key, path, value }));
+            }
         }
     }
     all
@@ -133,6 +136,11 @@ fn normal(values: Values, value: &Value) -> Value {
         Values::Rate => {
             text.and_then(|text| Rate::parse(text).ok()).map(|rate| rate.to_string().into())
         }
+        // `1` is 1.0.
+        Values::Ratio => value
+            .as_integer()
+            .and_then(|whole| i32::try_from(whole).ok())
+            .map(|whole| f64::from(whole).into()),
         Values::Secret => Some(Value::String(MASK.to_owned())),
         _ => None,
     };

@@ -11,7 +11,8 @@
 
 use crate::config::key::{Applies, BuiltIn, Key, Kind, Values};
 use crate::config::{
-    Admission, AuthMode, Level, LogFormat, Mode, OnDown, Profile, ScriptPolicy, TrackingMode,
+    Admission, AuthMode, Level, LogFormat, Mode, OnDown, Profile, ScriptPolicy, ShowKeys,
+    TrackingMode,
 };
 use crate::units::duration::Span;
 use crate::units::rate::Rate;
@@ -110,6 +111,8 @@ table! {
             commands: CommandPolicy,
             /// What runs within the server.
             scripts: Scripts,
+            /// Which keys are asked for most.
+            hotkeys: HotKeys,
             /// Metrics, health, and what operators change.
             admin: Admin,
             /// The page that Prometheus reads.
@@ -118,6 +121,8 @@ table! {
             log: Log,
             /// The orderly end.
             drain: Drain,
+            /// What is loaded before anybody asks for it.
+            warming: Warming,
         }
     }
 }
@@ -147,6 +152,8 @@ table! {
         max_pipeline: usize = 1024, Now;
         /// Mode bits of Unix sockets, octal.
         unix_permissions: String = "0770", Restart;
+        /// The word by which clients ask nearside itself; `""`: none.
+        proxy_command: String = "PROXY", Now;
     }
 }
 
@@ -320,6 +327,20 @@ table! {
 }
 
 table! {
+    /// Which keys are asked for most.
+    "hotkeys." HotKeys {
+        /// Whether they are noted.
+        enabled: bool = true, Restart;
+        /// Keys that each worker notes, by reads, bytes and misses: 0.5 MB a worker.
+        capacity: usize = 1000, Restart;
+        /// After this time what was asked for counts half.
+        half_life: Span = "60s", Restart;
+        /// `"plain"`: they are shown by name, else as numbers that tell them apart.
+        show_keys: ShowKeys = "hash", Restart;
+    }
+}
+
+table! {
     /// Metrics, health, and what operators change.
     "admin." Admin {
         /// `host:port`, or `"off"`; off loopback only with a token.
@@ -363,6 +384,52 @@ table! {
     }
 }
 
+table! {
+    /// What is loaded before anybody asks for it.
+    "warming." Warming {
+        /// Whether all jobs are run once at the start.
+        on_start: bool = false, Restart;
+        /// Whether `/readyz` waits for that.
+        ready_when_warm: bool = false, Restart;
+        /// But no longer than this.
+        ready_timeout: Span = "30s", Restart;
+        /// Keys that upstream is asked for; `"off"`: as fast as it goes.
+        rate: Rate = "5000/s", Restart;
+        /// Requests on their way at a time.
+        concurrency: usize = 16, Restart;
+        /// Nothing more is loaded when this part of `cache.max_memory` is used.
+        max_memory_ratio: f64 = 0.8, Restart;
+        /// Where the keys of the cache are written when the process drains, to be loaded at the
+        /// next start; `""`: nowhere.
+        snapshot_file: PathBuf = "", Restart;
+        /// By namespace: `orders = ["42", "43"]` is `orders:42` and `orders:43`, loaded by the job
+        /// `popular`.
+        popular: BTreeMap<String, Vec<String>> = {}, Restart;
+        tables {
+            /// What is loaded, and when, beside the start and when it is asked for.
+            jobs: Vec<WarmingJob>,
+        }
+    }
+}
+
+table! {
+    /// What is loaded, and when, beside the start and when it is asked for.
+    "warming.jobs." WarmingJob {
+        /// What it is called, in metrics too.
+        name: String = (), Restart;
+        /// These keys; or write `file`, or `pattern`.
+        keys: Vec<String> = (), Restart;
+        /// Those of this file, one a line.
+        file: PathBuf = (), Restart;
+        /// Those that this glob matches.
+        pattern: String = (), Restart;
+        /// So long after it was begun it is run again.
+        every: Span = (), Restart;
+        /// When it is run, in UTC: `"0 6 * * mon-fri"`.
+        cron: String = (), Restart;
+    }
+}
+
 /// Every key, in the order of the file.
 pub fn keys() -> impl Iterator<Item = &'static Key> {
     [
@@ -377,10 +444,13 @@ pub fn keys() -> impl Iterator<Item = &'static Key> {
         Invalidation::KEYS,
         CommandPolicy::KEYS,
         Scripts::KEYS,
+        HotKeys::KEYS,
         Admin::KEYS,
         Metrics::KEYS,
         Log::KEYS,
         Drain::KEYS,
+        Warming::KEYS,
+        WarmingJob::KEYS,
     ]
     .into_iter()
     .flatten()

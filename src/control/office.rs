@@ -5,6 +5,7 @@ use crate::cache::{Ban, Cache, Walk};
 use crate::config::Mode;
 use crate::control::admin::Check;
 use crate::live::Live;
+use crate::stats::Stats;
 use crate::units::clock::Clock;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,6 +18,9 @@ const SWEEP_TICKS: u64 = 16;
 
 /// Places looked at per tick at least, and between two moments in which others may run.
 const SWEEP_STEP: usize = 1024;
+
+/// What workers note of lookups is taken away so often: their lists are bounded.
+const PULSE: Duration = Duration::from_millis(200);
 
 /// How the process is to end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -137,6 +141,16 @@ impl Sweeper {
     }
 }
 
+/// Has the counters know the time, as long as the process lives.
+pub async fn pulse(stats: Arc<Stats>, clock: Clock) {
+    let mut ticks = tokio::time::interval(PULSE);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        stats.tick(clock.now());
+    }
+}
+
 /// What /readyz asks.
 pub fn checks(live: &Live, cache: &Cache, is_tracking: bool, is_learning: bool) -> Vec<Check> {
     let check = |name, ok, good: &str, bad: &str| Check {
@@ -148,7 +162,12 @@ pub fn checks(live: &Live, cache: &Cache, is_tracking: bool, is_learning: bool) 
         // Links are opened on demand: an upstream that answered before is up until a link says
         // otherwise.
         check("upstream", live.is_upstream_up(), "reached", "not reached"),
-        check("draining", !live.is_draining(), "no", "yes: no new work, please"),
+        check(
+            "draining",
+            !live.is_draining() && !live.is_withdrawn(),
+            "no",
+            "yes: no new work, please",
+        ),
     ];
     if is_learning {
         let is_learned = live.learned().is_some();

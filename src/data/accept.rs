@@ -117,6 +117,7 @@ fn refuse(socket: &Socket) {
 
 /// A worker's life: takes clients in until the acceptor is gone.
 pub async fn serve(shared: Arc<Shared>, block: Arc<Block>, mut inbox: Inbox) {
+    let beats = Arc::clone(&block);
     let worker = Worker::new(shared, block, inbox.number, Arc::clone(&inbox.clients));
     let shared = Arc::clone(&worker.shared);
     let Some(bell) = shared.bells.of(inbox.number) else {
@@ -140,6 +141,7 @@ pub async fn serve(shared: Arc<Shared>, block: Arc<Block>, mut inbox: Inbox) {
             }
             _ = tidy.tick() => {
                 worker.tidy_up();
+                beats.beat(shared.clock.now());
                 if inbox.number == 0 {
                     shared.ledger.tick(shared.clock.now());
                 }

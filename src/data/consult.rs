@@ -1,17 +1,19 @@
 //! A cacheable read of one key: hit, join, or miss.
 
-use crate::cache::{Entry, Extra, Lookup, Policy, Question, Reply, Token, stripe_bit};
+use crate::cache::{Entry, Extra, Lookup, Policy, Question, Token, stripe_bit};
 use crate::command::{CacheRule, ReplyShape, Spec};
 use crate::config::{Level, Mode};
 use crate::data::batch::Batch;
 use crate::data::flights::Asked;
 use crate::data::output::SHARE_MIN;
 use crate::data::session::{Flow, Session};
+use crate::data::standing::Fate;
 use crate::data::upstream::{Kind, Read, Ticket, Waiter, flight_name};
 use crate::data::{Shared, forward};
-use crate::keys::namespace;
 use crate::rules::Rule;
-use crate::stats::{Block, Counter};
+use crate::snapshot::Snapshot;
+use crate::stats::{Block, Counter, Look, Seen};
+use crate::units::clock::Tick;
 use crate::wire::request::Request;
 use crate::wire::write::{Proto, null_bytes};
 use bytes::Bytes;
@@ -34,11 +36,16 @@ pub fn read(
     } else if session.out_mask & stripe_bit(question.hash) != 0 {
         refused = Some(Counter::BypassPipeline);
     } else {
-        match batch.shared.cache.get(&question, &batch.view, |entry| hit(session, entry)) {
+        let mut bytes = 0;
+        match batch.shared.cache.get(&question, &batch.view, |entry| bytes = hit(session, entry)) {
             Lookup::Hit => {
                 batch.hits += 1;
                 batch.block.command(spec.index, false, 1);
-                batch.block.namespace(true, || namespace(question.key));
+                let rules = &batch.snapshot.rules;
+                batch.block.lookup(hash, Seen::Hit, || {
+                    let rule = rules.find(question.key).index;
+                    Look { key: question.key, rule, bytes }
+                });
                 return Flow::Next;
             }
             Lookup::Lease => refused = Some(Counter::BypassLease),
@@ -79,8 +86,14 @@ pub fn again(
     send(session, &Miss::of(spec, request, &question, None, batch), slot, batch);
 }
 
+/// What the cache is asked by a request for one key.
 #[inline]
-fn question<'b>(session: &Session, spec: &Spec, request: &Request<'b>, hash: u64) -> Question<'b> {
+pub fn question<'b>(
+    session: &Session,
+    spec: &Spec,
+    request: &Request<'b>,
+    hash: u64,
+) -> Question<'b> {
     Question {
         key: request.arg(1),
         hash,
@@ -91,18 +104,19 @@ fn question<'b>(session: &Session, spec: &Spec, request: &Request<'b>, hash: u64
     }
 }
 
-/// Appends a hit to the client's replies. Runs under the lock of the entry's place.
+/// Appends a hit to the client's replies; answers how long it is. Runs under the lock of the
+/// entry's place.
 #[inline]
-fn hit(session: &mut Session, entry: &Entry) {
+fn hit(session: &mut Session, entry: &Entry) -> usize {
     let null = null_bytes(session.proto);
-    if let Reply::Bytes(bytes) = entry.reply()
-        && bytes.len() >= SHARE_MIN
-    {
+    let length = entry.reply().bytes().len();
+    if length >= SHARE_MIN {
         let shared = Bytes::from_owner(entry.clone());
         session.order.reply_shared(&mut session.output, shared);
-        return;
+    } else {
+        session.order.reply(&mut session.output, |out| entry.write(out, null));
     }
-    session.order.reply(&mut session.output, |out| entry.write(out, null));
+    length
 }
 
 /// 2 or 3 where the protocols' replies differ by more than their nil, else 0.
@@ -139,6 +153,14 @@ impl<'r> Miss<'r> {
         Self { spec, request, question, rule, right, refused }
     }
 
+    fn fate(&self) -> Fate {
+        match (self.right, self.refused) {
+            (Ok(_), None) | (_, Some(Counter::LookupMiss)) => Fate::Miss,
+            (_, Some(Counter::LookupWouldHit)) => Fate::WouldHit,
+            (_, Some(reason)) | (Err(reason), None) => Fate::Bypass(reason),
+        }
+    }
+
     fn asked(&self, worker: usize, link: Proto) -> Asked<'r> {
         let name = flight_name(self.question);
         Asked { worker, name, question: self.question, link }
@@ -153,10 +175,12 @@ fn ask(session: &mut Session, miss: &Miss<'_>, batch: &mut Batch<'_>) {
     let is_observed = matches!(miss.refused, Some(Counter::LookupWouldHit | Counter::LookupMiss));
     if session.out_mask & bit == 0 && !is_observed && join(session, miss, batch) {
         session.out_mask |= bit;
+        session.note(miss.spec.index, Fate::Coalesced, batch.commands);
         batch.block.add(Counter::LookupCoalesced, 1);
-        batch.block.namespace(false, || namespace(miss.question.key));
+        note(batch.block, Seen::Miss, miss.question, &miss.rule);
         return;
     }
+    session.note(miss.spec.index, miss.fate(), batch.commands);
     let slot = session.order.leave_hole();
     session.out_mask |= bit;
     send(session, miss, slot, batch);
@@ -223,10 +247,20 @@ pub fn admit(
     match (&right, refused) {
         (Ok(_), None | Some(Counter::LookupMiss)) => {
             block.add(Counter::LookupMiss, 1);
-            block.namespace(false, || namespace(question.key));
+            note(block, Seen::Miss, question, rule);
         }
-        (Ok(_), Some(reason)) => count_bypass(block, reason),
-        (Err(reason), refused) => count_bypass(block, refused.unwrap_or(*reason)),
+        (Ok(_), Some(reason)) => {
+            if reason == Counter::LookupWouldHit {
+                note(block, Seen::Hit, question, rule);
+            }
+            count_bypass(block, reason);
+        }
+        (Err(reason), refused) => {
+            if *reason == Counter::BypassRule {
+                note(block, Seen::Passed, question, rule);
+            }
+            count_bypass(block, refused.unwrap_or(*reason));
+        }
     }
     let token = right.ok();
     let fills = token.is_some() && (!rule.second_hit || shared.cache.seen_before(question.hash));
@@ -234,6 +268,12 @@ pub fn admit(
         block.add(Counter::StoreNotAdmitted, 1);
     }
     (token, fills)
+}
+
+#[inline]
+fn note(block: &Block, seen: Seen, question: &Question<'_>, rule: &Rule) {
+    let look = || Look { key: question.key, rule: rule.index, bytes: 0 };
+    block.lookup(question.hash, seen, look);
 }
 
 fn count_bypass(block: &Block, reason: Counter) {
@@ -249,19 +289,30 @@ pub fn right_to_fill(
     rule: &Rule,
     hash: u64,
 ) -> Result<Token, Counter> {
-    let shared = batch.shared;
+    right(batch.shared, batch.snapshot, spec, rule, hash, batch.view.now)
+}
+
+/// As [`right_to_fill`], for whoever is no client.
+pub fn right(
+    shared: &Shared,
+    snapshot: &Snapshot,
+    spec: &Spec,
+    rule: &Rule,
+    hash: u64,
+    now: Tick,
+) -> Result<Token, Counter> {
     if shared.live.gate() == Mode::Bypass {
         return Err(Counter::BypassMode);
     }
     if rule.level == Level::Bypass {
         return Err(Counter::BypassRule);
     }
-    let is_cached = batch.snapshot.limits.cached_commands.get(spec.index as usize).copied();
+    let is_cached = snapshot.limits.cached_commands.get(spec.index as usize).copied();
     if is_cached != Some(true) {
         return Err(Counter::BypassCommand);
     }
     let policy = policy(shared, spec, rule);
-    shared.cache.token(hash, &policy, batch.view.now).ok_or(Counter::BypassTrackingDown)
+    shared.cache.token(hash, &policy, now).ok_or(Counter::BypassTrackingDown)
 }
 
 /// How a reply of `spec` under `rule` is stored.

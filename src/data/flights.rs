@@ -108,6 +108,19 @@ impl Flight {
     }
 }
 
+/// Brings a reply to a client of one worker, as a flight that has landed does.
+#[derive(Debug)]
+pub struct Way(Option<UnboundedSender<Landing>>);
+
+impl Way {
+    /// Brings it. A worker that is gone has no clients either.
+    pub fn bring(self, waiter: Waiter, reply: Bytes) {
+        if let Some(letters) = self.0 {
+            letters.send(Landing { waiters: vec![waiter], news: News::Reply(reply) }).ok();
+        }
+    }
+}
+
 impl Flights {
     /// The flights of this many workers, and where each receives its letters.
     #[expect(
@@ -205,6 +218,11 @@ impl Flights {
             }
         }
         count
+    }
+
+    /// The way to this worker's clients, for an answer of somebody else's.
+    pub fn way_to(&self, worker: usize) -> Way {
+        Way(self.letters.get(worker).cloned())
     }
 
     fn are_shared(&self) -> bool {

@@ -10,6 +10,7 @@ use crate::data::batch::Batch;
 use crate::data::pinned::Own;
 use crate::data::pinned::subscribe::with_prefix;
 use crate::data::session::Session;
+use crate::data::standing::Fate;
 use crate::data::upstream::{Kind, Ticket, Waiter};
 use crate::keys::Prefix;
 use crate::stats::Counter;
@@ -54,9 +55,14 @@ pub fn command_as(
     session.out_mask |= if mask == 0 { u64::MAX } else { mask };
     if spec.cacheable() {
         let is_guarded = session.own.as_ref().is_some_and(Own::guards_reads);
-        let reason = if is_guarded { Counter::BypassWatch } else { Counter::BypassCommand };
+        let reason = match is_guarded {
+            true => Counter::BypassWatch,
+            false if session.standing.reads_upstream() => Counter::BypassClient,
+            false => Counter::BypassCommand,
+        };
         batch.block.add(Counter::LookupBypass, 1);
         batch.block.add(reason, 1);
+        session.note(spec.index, Fate::Bypass(reason), batch.commands);
     }
     let owner = Waiter { client: batch.me, slot: session.order.leave_hole() };
     link.push(Ticket { keys: named, ..Ticket::new(owner, spec, batch.view.now, kind) });

@@ -133,7 +133,8 @@ pub fn hold(
     spec: Option<&'static Spec>,
     batch: &mut Batch<'_>,
 ) -> Option<Flow> {
-    let spec = spec.filter(|spec| session.is_authenticated && spec.accepts(request.len()))?;
+    let spec =
+        spec.filter(|spec| session.standing.is_authenticated() && spec.accepts(request.len()))?;
     if batch.held.holds(spec) {
         return Some(Flow::Held);
     }

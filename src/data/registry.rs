@@ -340,7 +340,7 @@ impl Client {
         let names = self.names.lock().clone();
         let state = &self.state;
         let index = self.command.load(Ordering::Relaxed);
-        let command = crate::command::all().get(usize::from(index)).map_or("NULL", |row| row.name);
+        let command = crate::command::row(index).map_or("NULL", |row| row.name);
         let get = |figure: &AtomicU64| figure.load(Ordering::Relaxed);
         let (unread, unsent) = (get(&self.unread), get(&self.unsent));
         let written = write!(

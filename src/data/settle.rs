@@ -158,6 +158,7 @@ pub fn forwarded(link: &mut Pipeline, frame: &Frame<'_>, desk: &mut Desk<'_>) {
     let snapshot = Rc::clone(link.snapshot_of_front());
     let Some(ticket) = link.pop(|hash| {
         named += 1;
+        desk.block.written(hash);
         removed += u64::from(forget(cache, hash));
     }) else {
         return;
@@ -210,6 +211,10 @@ fn value(link: &mut Pipeline, frame: &Frame<'_>, desk: &mut Desk<'_>) -> Result<
     };
     let rule = snapshot.rules.get(read.rule);
     let expects_probe = read.fills && rule.ttl_probe;
+    if read.token.is_some() || !rule.may_cache() {
+        let key = || text.get(..read.key_len as usize).unwrap_or_default();
+        desk.block.fetched(read.hash, frame.bytes().len(), key);
+    }
     match (&read.token, as_reply(ticket.spec, frame.bytes())) {
         (Some(token), Some(stored)) if read.fills => {
             let (key, extra) = text.split_at_checked(read.key_len as usize).unwrap_or_default();
@@ -347,6 +352,7 @@ fn store_parts(
 ) {
     let shared = desk.shared;
     for (part, bytes) in parts.asked.iter_mut().zip(fetched) {
+        desk.block.fetched(part.hash, bytes.len(), || &part.key);
         let (Some(token), Some(stored), true) = (&part.token, as_reply(mget, bytes), part.fills)
         else {
             shared.cache.invalidate(part.hash);

@@ -9,10 +9,10 @@ use crate::command::Spec;
 use crate::config::Mode;
 use crate::data::batch::Batch;
 use crate::data::session::{Flow, Session};
+use crate::data::standing::Fate;
 use crate::data::upstream::{Kind, Part, Parts, Ticket, Waiter};
 use crate::data::{consult, forward};
-use crate::keys::namespace;
-use crate::stats::Counter;
+use crate::stats::{Counter, Look, Seen};
 use crate::wire::reply;
 use crate::wire::request::Request;
 use crate::wire::write::{self, Proto, null_bytes};
@@ -45,10 +45,17 @@ pub fn mget(
     let mut missing: usize = 0;
     for key in request.from(1) {
         let value = find(session, spec, key, batch);
-        if value.is_some() {
-            batch.block.namespace(true, || namespace(key));
-        } else {
-            missing += 1;
+        match &value {
+            Some(value) if gate == Mode::Cache => {
+                let (rules, bytes) = (&batch.snapshot.rules, value.len());
+                batch.block.lookup(batch.shared.cache.hash(key), Seen::Hit, || Look {
+                    key,
+                    rule: rules.find(key).index,
+                    bytes,
+                });
+            }
+            Some(_) => {}
+            None => missing += 1,
         }
         values.push(value);
     }
@@ -131,6 +138,7 @@ fn ask(
         let rule = rule.index;
         asked.push(Part { key: (*key).into(), hash, token, fills, rule, unproved: None });
     }
+    session.note(spec.index, Fate::Miss, batch.commands);
     let link = batch.links.of(session);
     write::array(&mut link.output, missing.len() + 1);
     write::bulk(&mut link.output, b"MGET");

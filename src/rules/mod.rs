@@ -107,6 +107,19 @@ impl Rules {
         self.compiled.get(usize::from(index)).unwrap_or(&self.default)
     }
 
+    /// Every rule with its globs, in order; last the one without, which applies where none matches.
+    pub fn all(&self) -> impl Iterator<Item = (&Rule, Vec<&[u8]>)> {
+        self.compiled.iter().map(|rule| {
+            let own = self.patterns.iter().filter(|pattern| pattern.rule == rule.index);
+            (rule, own.map(|pattern| &*pattern.glob).collect())
+        })
+    }
+
+    /// True for the index of what applies where no pattern matches.
+    pub fn is_default(&self, index: u16) -> bool {
+        index == self.default.index
+    }
+
     /// The prefixes of the client's keys that must be tracked, none overlapping another; a single
     /// empty one stands for every key, none at all means that no rule needs tracking. More than
     /// `max` are not worth their cost on the server.

@@ -10,7 +10,8 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use super::bump;
 use super::counters::{Counter, Gauge, Outcome};
 use super::histogram::{Histogram, Snapshot};
-use super::namespaces::Namespaces;
+use super::sampler::{Look, Sampler, Seen};
+use crate::units::clock::Tick;
 
 /// The bounds of the pipeline histogram: powers of two, 1 to 64.
 pub const PIPELINE_BOUNDS: [u64; 7] = [1, 2, 4, 8, 16, 32, 64];
@@ -57,22 +58,35 @@ pub struct Block {
     pipeline: [AtomicU64; PIPELINE_BOUNDS.len() + 1],
     pipelined: AtomicU64,
     latency: [Histogram; Outcome::COUNT],
-    namespaces: Namespaces,
+    pub(super) sampler: Sampler,
     commands: Box<[CommandCounts]>,
+    /// When its writer last said that it lives; 0 = not yet.
+    beat: AtomicU64,
 }
 
 impl Block {
     /// A block for a command table of `commands` rows. One row more counts unknown commands.
-    pub(super) fn new(commands: usize) -> Self {
+    pub(super) fn new(commands: usize, sampler: Sampler) -> Self {
         Self {
             counters: [const { AtomicU64::new(0) }; Counter::COUNT],
             gauges: [const { AtomicI64::new(0) }; Gauge::COUNT],
             pipeline: Default::default(),
             pipelined: AtomicU64::new(0),
             latency: std::array::from_fn(|_| Histogram::default()),
-            namespaces: Namespaces::default(),
+            sampler,
             commands: (0..=commands).map(|_| CommandCounts::default()).collect(),
+            beat: AtomicU64::new(0),
         }
+    }
+
+    /// The block's writer lives.
+    pub fn beat(&self, now: Tick) {
+        self.beat.store(now.0, Ordering::Relaxed);
+    }
+
+    /// When it last said so; 0 = not yet.
+    pub(super) fn beaten_at(&self) -> Tick {
+        Tick(self.beat.load(Ordering::Relaxed))
     }
 
     /// Adds to a counter. Only the block's writer may.
@@ -139,11 +153,24 @@ impl Block {
         }
     }
 
-    /// Counts a cache lookup in the namespace that `name` gives. One in sixteen is looked at,
-    /// and only for that one is `name` called.
+    /// Notes a cacheable read of the key with this hash, for its namespace, its rule, the hot keys
+    /// and the curve. One in sixteen is looked at, and only for that one is `look` called.
     #[inline]
-    pub fn namespace<'key>(&self, hit: bool, name: impl FnOnce() -> &'key [u8]) {
-        self.namespaces.lookup(hit, name);
+    pub fn lookup<'k>(&self, hash: u64, fate: Seen, look: impl Fn() -> Look<'k>) {
+        self.sampler.lookup(hash, fate, look);
+    }
+
+    /// Notes that the key with this hash was written.
+    #[inline]
+    pub fn written(&self, hash: u64) {
+        self.sampler.written(hash);
+    }
+
+    /// Notes that a reply of this many bytes came for a key that was looked up; `key` is called
+    /// for one in sixteen.
+    #[inline]
+    pub fn fetched<'k>(&self, hash: u64, bytes: usize, key: impl FnOnce() -> &'k [u8]) {
+        self.sampler.fetched(hash, bytes, key);
     }
 
     /// A counter of this block.
@@ -177,9 +204,5 @@ impl Block {
             *total += cell.load(Ordering::Relaxed);
         }
         total.commands += self.pipelined.load(Ordering::Relaxed);
-    }
-
-    pub(super) fn each_namespace(&self, visit: impl FnMut(Option<&[u8]>, [u64; 2])) {
-        self.namespaces.each(visit);
     }
 }

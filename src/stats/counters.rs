@@ -127,6 +127,7 @@ rows! {
         BypassLease [reason = "lease"]
         BypassPipeline [reason = "pipeline"]
         BypassWatch [reason = "watch"]
+        BypassClient [reason = "client"]
     }
     "cache_stores_total" "Attempts to store an upstream reply." {
         StoreStored [result = "stored"]
@@ -308,6 +309,12 @@ pub const NAMESPACES: Family = Family {
 pub const WORKER_HITS: Family = Family {
     name: "nearside_worker_hits_total",
     help: "Hits served, by worker thread: shows how evenly clients are dealt.",
+};
+
+/// Keys in the workers' sketches of reads.
+pub const HOT_KEYS: Family = Family {
+    name: "nearside_hotkeys_tracked",
+    help: "Keys held by the hot-key sketches, of all workers.",
 };
 
 /// The histogram of answers; label `outcome`.

@@ -165,33 +165,59 @@ impl Snapshot {
 
     /// The duration in nanoseconds that a share of `quantile` (0 to 1) does not exceed: the
     /// upper edge of the bucket of that rank, so at most 1/16 too large. `None` if empty.
+    pub fn quantile(&self, quantile: f64) -> Option<u64> {
+        self.ranked(quantile).map(|(_, edge, _)| edge)
+    }
+
+    /// As [`Self::quantile`], but within the bucket as far as the rank is: no edge, but a guess.
+    #[expect(
+        clippy::cast_precision_loss,
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "within a bucket"
+    )]
+    pub fn percentile(&self, quantile: f64) -> Option<u64> {
+        let (below, edge, part) = self.ranked(quantile)?;
+        Some(below + ((edge - below) as f64 * part).round() as u64)
+    }
+
+    /// What was counted since `earlier`, which is of the same histograms.
+    #[must_use]
+    pub fn since(&self, earlier: &Self) -> Self {
+        let mut since = self.clone();
+        for (cell, before) in since.cells.iter_mut().zip(&earlier.cells) {
+            *cell = cell.saturating_sub(*before);
+        }
+        since.sum = since.sum.saturating_sub(earlier.sum);
+        since
+    }
+
+    /// The cell of a rank: what lies below it, its upper edge, and how far into it the rank is.
     #[expect(
         clippy::cast_precision_loss,
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,
         reason = "a rank, to 53 bits"
     )]
-    pub fn quantile(&self, quantile: f64) -> Option<u64> {
+    fn ranked(&self, quantile: f64) -> Option<(u64, u64, f64)> {
         let count = self.count();
         if count == 0 {
             return None;
         }
         let rank = ((quantile.clamp(0.0, 1.0) * count as f64).ceil() as u64).clamp(1, count);
-        let mut cells = self.cells.iter();
-        let mut below = 0;
-        let mut reached = || {
-            below += cells.next().copied().unwrap_or(0);
-            below >= rank
-        };
-        for (at, place) in PLACES.iter().enumerate() {
-            if place.split != u64::MAX && reached() {
-                return Some(place.split);
+        let edges = PLACES.iter().enumerate().flat_map(|(at, place)| {
+            let split = (place.split != u64::MAX).then_some(place.split);
+            split.into_iter().chain([largest(at)])
+        });
+        let (mut before, mut below) = (0, 0);
+        for (edge, cell) in edges.zip(self.cells) {
+            if before + cell >= rank {
+                return Some((below, edge, (rank - before) as f64 / cell as f64));
             }
-            if reached() {
-                return Some(largest(at));
-            }
+            before += cell;
+            below = edge;
         }
-        Some(LARGEST)
+        Some((LARGEST, LARGEST, 0.0))
     }
 }
 
@@ -258,6 +284,19 @@ mod tests {
         assert_eq!(snapshot(&histogram).cumulative(), [0; BOUNDS.len()]);
     }
 
+    #[test]
+    fn within_a_bucket_the_rank_decides() {
+        let histogram = Histogram::default();
+        // All in the bucket that ends at 1087.
+        histogram.record(1_050, 4);
+        let earlier = snapshot(&histogram);
+        let guesses = [0.25, 0.5, 1.0].map(|part| earlier.percentile(part).unwrap());
+        assert_eq!(guesses, [1_039, 1_055, 1_087]);
+        histogram.record(70, 2);
+        let since = snapshot(&histogram).since(&earlier);
+        assert_eq!((since.count(), since.sum(), since.percentile(1.0)), (2, 140, Some(71)));
+    }
+
     /// Any value, small and large ones alike, and often one at a bound.
     fn nanos() -> impl Strategy<Value = u64> {
         prop_oneof![
@@ -295,6 +334,8 @@ mod tests {
                 let told = total.quantile(quantile).unwrap();
                 prop_assert!(told >= exact, "{told} < {exact}");
                 prop_assert!(told <= exact + exact / 16, "{told} is too far above {exact}");
+                let guess = total.percentile(quantile).unwrap();
+                prop_assert!(guess <= told && guess + guess / 8 + 1 >= exact, "{guess}: {exact}");
             }
         }
     }

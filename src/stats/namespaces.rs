@@ -1,8 +1,6 @@
-//! Hits and misses per namespace, estimated: one lookup in sixteen is counted, sixteenfold.
-//!
-//! To find the namespace of a key and its row costs more than a hit can spare, so a die is
-//! thrown first (about 1 ns). The die is not a plain turn-counter, because a client that repeats
-//! a pipeline of sixteen commands would always be sampled at the same one.
+//! Hits, misses and what passes by, per namespace. Which reads are counted is for the
+//! [sampler](super::sampler) to say: to find a namespace and its place costs more than every hit
+//! could spare.
 //!
 //! Bounded: the first 100 namespaces that this worker sees have a row, all others share one.
 //! A name longer than 48 bytes is among the others. Nothing is allocated and nothing is
@@ -15,12 +13,10 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use foldhash::fast::RandomState;
 
 use super::bump;
+use super::sampler::{Seen, Tally};
 
 /// How many namespaces are told apart.
 pub const NAMESPACES_MAX: usize = 100;
-
-/// One lookup in this many is counted.
-const SAMPLED: u64 = 16;
 
 /// Slots of the table: a power of two, never full.
 const SLOTS: usize = 128;
@@ -46,15 +42,29 @@ impl Name {
     }
 }
 
+/// What a [`Tally`] is read from.
 #[derive(Debug, Default)]
-struct Counts {
-    hits: AtomicU64,
-    misses: AtomicU64,
-}
+pub(super) struct Counts([AtomicU64; 4]);
 
 impl Counts {
-    fn read(&self) -> [u64; 2] {
-        [self.hits.load(Ordering::Relaxed), self.misses.load(Ordering::Relaxed)]
+    /// Counts so many.
+    #[inline]
+    pub(super) fn add(&self, fate: Seen, count: u64) {
+        if let Some(cell) = self.0.get(fate as usize) {
+            bump(cell, count);
+        }
+    }
+
+    /// Counts bytes of replies.
+    #[inline]
+    pub(super) fn add_bytes(&self, count: u64) {
+        let [.., bytes] = &self.0;
+        bump(bytes, count);
+    }
+
+    /// What was counted.
+    pub(super) fn read(&self) -> Tally {
+        self.0.each_ref().map(|cell| cell.load(Ordering::Relaxed))
     }
 }
 
@@ -68,7 +78,6 @@ struct Slot {
 #[derive(Debug)]
 pub(super) struct Namespaces {
     hasher: RandomState,
-    die: AtomicU64,
     named: AtomicUsize,
     slots: [Slot; SLOTS],
     others: Counts,
@@ -78,7 +87,6 @@ impl Default for Namespaces {
     fn default() -> Self {
         Self {
             hasher: RandomState::default(),
-            die: AtomicU64::new(0),
             named: AtomicUsize::new(0),
             slots: std::array::from_fn(|_| Slot::default()),
             others: Counts::default(),
@@ -87,50 +95,50 @@ impl Default for Namespaces {
 }
 
 impl Namespaces {
-    /// Counts one lookup, if the die says so; only then is the name asked for.
+    /// The place of a namespace, for [`Self::at`].
+    pub(super) fn place(&self, name: &[u8]) -> u16 {
+        u16::try_from(self.find(name).unwrap_or(SLOTS)).unwrap_or(u16::MAX)
+    }
+
+    /// Whose place it is.
+    pub(super) fn name(&self, place: u16) -> Option<&[u8]> {
+        self.slots.get(usize::from(place))?.name.get().map(Name::as_bytes)
+    }
+
+    /// The counts at a place.
     #[inline]
-    pub(super) fn lookup<'key>(&self, hit: bool, name: impl FnOnce() -> &'key [u8]) {
-        // Knuth's linear congruential generator: its high bits are the good ones.
-        let die = self.die.load(Ordering::Relaxed);
-        let die =
-            die.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        self.die.store(die, Ordering::Relaxed);
-        if die >> 60 == 0 {
-            self.count(hit, name());
-        }
+    pub(super) fn at(&self, place: u16) -> &Counts {
+        self.slots.get(usize::from(place)).map_or(&self.others, |slot| &slot.counts)
     }
 
-    fn count(&self, hit: bool, name: &[u8]) {
-        let counts = self.find(name);
-        bump(if hit { &counts.hits } else { &counts.misses }, SAMPLED);
-    }
-
-    fn find(&self, name: &[u8]) -> &Counts {
+    fn find(&self, name: &[u8]) -> Option<usize> {
         #[expect(clippy::cast_possible_truncation, reason = "only the low bits are used")]
         let start = self.hasher.hash_one(name) as usize;
         for step in 0..SLOTS {
-            let Some(slot) = self.slots.get((start.wrapping_add(step)) % SLOTS) else { break };
+            let place = start.wrapping_add(step) % SLOTS;
+            let slot = self.slots.get(place)?;
             match slot.name.get() {
-                Some(known) if known.as_bytes() == name => return &slot.counts,
+                Some(known) if known.as_bytes() == name => return Some(place),
                 Some(_) => {}
-                None => return self.take(slot, name).unwrap_or(&self.others),
+                None => return self.take(slot, name).then_some(place),
             }
         }
-        &self.others
+        None
     }
 
-    fn take<'slot>(&self, slot: &'slot Slot, name: &[u8]) -> Option<&'slot Counts> {
+    /// Gives the slot to this name; false if it gets none.
+    fn take(&self, slot: &Slot, name: &[u8]) -> bool {
         let named = self.named.load(Ordering::Relaxed);
-        if named == NAMESPACES_MAX {
-            return None;
+        let is_taken = named < NAMESPACES_MAX
+            && Name::new(name).is_some_and(|name| slot.name.set(name).is_ok());
+        if is_taken {
+            self.named.store(named + 1, Ordering::Relaxed);
         }
-        slot.name.set(Name::new(name)?).ok()?;
-        self.named.store(named + 1, Ordering::Relaxed);
-        Some(&slot.counts)
+        is_taken
     }
 
-    /// Every named namespace with its hits and misses, then what the others share.
-    pub(super) fn each(&self, mut visit: impl FnMut(Option<&[u8]>, [u64; 2])) {
+    /// Every named namespace with its tally, then what the others share.
+    pub(super) fn each(&self, mut visit: impl FnMut(Option<&[u8]>, Tally)) {
         for slot in &self.slots {
             if let Some(name) = slot.name.get() {
                 visit(Some(name.as_bytes()), slot.counts.read());
@@ -142,9 +150,9 @@ impl Namespaces {
 
 #[cfg(test)]
 mod tests {
-    use super::{NAMESPACES_MAX, Namespaces};
+    use super::{NAMESPACES_MAX, Namespaces, Seen, Tally};
 
-    type Row = (Option<Vec<u8>>, [u64; 2]);
+    type Row = (Option<Vec<u8>>, Tally);
 
     /// The others first, then by name.
     fn read(table: &Namespaces) -> Vec<Row> {
@@ -159,31 +167,15 @@ mod tests {
         let table = Namespaces::default();
         for round in 0..2 {
             for index in 0..NAMESPACES_MAX + 50 {
-                table.count(round == 0, format!("space{index:03}").as_bytes());
+                let place = table.place(format!("space{index:03}").as_bytes());
+                table.at(place).add(if round == 0 { Seen::Hit } else { Seen::Passed }, 1);
             }
         }
-        table.count(true, &[b'x'; 49]);
+        table.at(table.place(&[b'x'; 49])).add(Seen::Miss, 1);
         let rows = read(&table);
         assert_eq!(rows.len(), 1 + NAMESPACES_MAX);
-        assert_eq!(rows[0], (None, [16 * 51, 16 * 50]));
-        assert_eq!(rows[1], (Some(b"space000".to_vec()), [16, 16]));
-        assert_eq!(rows[100], (Some(b"space099".to_vec()), [16, 16]));
-    }
-
-    #[test]
-    fn the_estimate_is_close_and_fair_to_a_repeating_pipeline() {
-        let table = Namespaces::default();
-        let names: Vec<Vec<u8>> = (0..16).map(|index| vec![b'a' + index]).collect();
-        for _ in 0..10_000 {
-            for name in &names {
-                table.lookup(true, || name);
-            }
-        }
-        let rows = read(&table);
-        assert_eq!(rows.len(), 1 + 16);
-        for (_, [hits, misses]) in rows.into_iter().skip(1) {
-            assert!((8_000..12_000).contains(&hits), "{hits}");
-            assert_eq!(misses, 0);
-        }
+        assert_eq!(rows[0], (None, [50, 1, 50, 0]));
+        assert_eq!(rows[1], (Some(b"space000".to_vec()), [1, 0, 1, 0]));
+        assert_eq!(rows[100], (Some(b"space099".to_vec()), [1, 0, 1, 0]));
     }
 }

@@ -1,6 +1,14 @@
 //! Blocks, counted and summed.
 
-use super::{Block, CommandTotals, Counter, Gauge, OTHER, Outcome, Stats};
+use super::history::Span;
+use super::{Block, By, CommandTotals, Counter, Gauge, HotKeys, Look, OTHER, Outcome, Seen, Stats};
+use crate::stats::trial::mixed;
+use crate::units::clock::Tick;
+use std::time::Duration;
+
+fn look(key: &[u8]) -> Look<'_> {
+    Look { key, rule: 1, bytes: 0 }
+}
 
 #[test]
 fn blocks_are_summed() {
@@ -90,20 +98,21 @@ fn pipelines_by_power_of_two() {
 #[test]
 fn namespaces_of_several_workers_are_one() {
     let stats = Stats::new(0);
-    assert_eq!(stats.namespaces(), [(OTHER.to_owned(), [0, 0])]);
-    for block in [stats.new_block(), stats.new_block()] {
+    assert_eq!(stats.namespaces(), [(OTHER.to_owned(), [0; 4])]);
+    for block in [stats.new_worker_block(), stats.new_worker_block()] {
         for _ in 0..4_000 {
-            block.namespace(true, || b"orders");
-            block.namespace(false, || b"orders");
+            block.lookup(1, Seen::Hit, || look(b"orders:1"));
+            block.lookup(2, Seen::Miss, || look(b"orders:2"));
         }
         for _ in 0..1_000 {
-            block.namespace(true, || b"users\xff");
+            block.lookup(3, Seen::Passed, || look(b"users\xff:3"));
         }
     }
     let found = stats.namespaces();
     let names: Vec<&str> = found.iter().map(|(name, _)| name.as_str()).collect();
     assert_eq!(names, ["orders", "users\u{fffd}", OTHER]);
-    let [hits, misses] = found[0].1;
+    let [hits, misses, rest @ ..] = found[0].1;
+    assert_eq!(rest, [0, 0]);
     assert!((6_000..10_000).contains(&hits) && (6_000..10_000).contains(&misses), "{found:?}");
 }
 
@@ -111,4 +120,100 @@ fn namespaces_of_several_workers_are_one() {
 fn two_blocks_share_no_line() {
     assert_eq!(align_of::<Block>(), 128);
     assert_eq!(size_of::<Block>() % 128, 0);
+}
+
+fn seconds(count: u64) -> Tick {
+    Tick(count * 1_000_000_000)
+}
+
+#[test]
+fn hot_keys_of_several_workers_are_one_and_have_a_rate() {
+    let hot_keys = HotKeys { capacity: 100, half_life: Duration::from_secs(10) };
+    let stats = Stats::with_hot_keys(0, hot_keys);
+    let workers = [stats.new_worker_block(), stats.new_worker_block()];
+    stats.tick(seconds(0));
+    for second in 1..=30 {
+        for block in &workers {
+            for _ in 0..1_000 {
+                block.lookup(mixed(1), Seen::Hit, || look(b"a"));
+                block.lookup(mixed(2), Seen::Miss, || look(b"b"));
+                block.lookup(mixed(1), Seen::Hit, || look(b"a"));
+            }
+        }
+        stats.tick(seconds(second));
+    }
+    let hottest = stats.hottest(By::Reads, 10);
+    let keys: Vec<&[u8]> = hottest.iter().map(|hot| &*hot.key).collect();
+    assert_eq!(keys, [b"a", b"b"]);
+    assert!((3_500.0..4_500.0).contains(&hottest[0].rate), "{hottest:?}");
+    assert!((1_700.0..2_300.0).contains(&hottest[1].rate), "{hottest:?}");
+    assert!((0.6..0.7).contains(&hottest[0].share), "{hottest:?}");
+    let missed = stats.hottest(By::Misses, 1);
+    assert_eq!((&*missed[0].key, missed[0].hash), (&b"b"[..], mixed(2)));
+    assert_eq!(stats.tracked_keys(), 4, "two of each worker");
+    let rules = stats.rules();
+    assert!((100_000..140_000).contains(&rules[1][0]), "{:?}", rules[1]);
+    // Nobody asks any more.
+    for second in 31..=300 {
+        stats.tick(seconds(second));
+    }
+    assert_eq!(stats.hottest(By::Reads, 10), []);
+}
+
+#[test]
+fn the_curve_is_of_all_workers_together() {
+    let stats = Stats::new(0);
+    let workers = [stats.new_worker_block(), stats.new_worker_block()];
+    assert_eq!(stats.hit_ratio_of(1.0), None);
+    // Around and around among 20,000 keys, half of them each worker's.
+    for round in 0..20 {
+        for key in 0..20_000 {
+            let block = &workers[usize::from(key % 2 == 0)];
+            block.lookup(mixed(key + 1), if round > 0 { Seen::Hit } else { Seen::Miss }, || {
+                look(b"k")
+            });
+            block.add(if round > 0 { Counter::LookupHit } else { Counter::LookupMiss }, 1);
+        }
+        stats.tick(seconds(round));
+    }
+    let told = [10_000.0, 30_000.0].map(|entries| stats.hit_ratio_of(entries).unwrap());
+    assert!(told[0] < 0.05 && told[1] > 0.9, "{told:?}");
+}
+
+#[test]
+fn a_flood_thins_the_sample_and_hides_nothing() {
+    let stats = Stats::new(0);
+    let block = stats.new_worker_block();
+    for round in 0..12 {
+        // All of one key in sixteen would be more than there is room for.
+        for at in 0..400_000 {
+            block.lookup(mixed(at % 1_000 + 1), Seen::Hit, || look(b"k"));
+        }
+        block.add(Counter::LookupHit, 400_000);
+        stats.tick(seconds(round));
+    }
+    assert!(stats.hit_ratio_of(2_000.0).unwrap() > 0.9);
+    assert!(stats.hit_ratio_of(400.0).unwrap() < 0.1);
+}
+
+#[test]
+fn a_reset_is_a_window_of_its_own() {
+    let stats = Stats::new(0);
+    let block = stats.new_worker_block();
+    block.add(Counter::LookupHit, 1);
+    stats.tick(seconds(5));
+    block.add(Counter::LookupHit, 2);
+    block.observe(Outcome::Miss, 1_000, 1);
+    stats.reset(seconds(8));
+    block.add(Counter::LookupHit, 4);
+    block.observe(Outcome::Miss, 5_000, 1);
+    let read = |span| {
+        let window = stats.window(span, seconds(9));
+        let took = window.counted.took(Outcome::Miss).unwrap().sum();
+        (window.length.as_secs(), window.counted.get(Counter::LookupHit), took)
+    };
+    assert_eq!(read(Span::Start), (4, 7, 6_000));
+    assert_eq!(read(Span::Reset), (1, 4, 5_000));
+    assert_eq!(read(Span::Last(Duration::from_mins(1))), (4, 6, 6_000));
+    assert_eq!(stats.counter(Counter::LookupHit), 7, "metrics never go back");
 }

@@ -1,6 +1,7 @@
-//! Words without a home of their own: time, sizes, durations, rates, processor time.
+//! Words without a home of their own: time, sizes, durations, rates, schedules, processor time.
 
 pub mod clock;
+pub mod cron;
 pub mod duration;
 pub mod mutant;
 pub mod rate;

@@ -9,6 +9,7 @@ use nearside::data::local::{Ledger, Profile};
 use nearside::data::pause::{Bells, Pause};
 use nearside::data::registry::{Client, Registry};
 use nearside::live::Live;
+use nearside::mail::Letterbox;
 use nearside::net::client::PeerAddress;
 use nearside::net::dialer::Dialer;
 use nearside::scripts::Scripts;
@@ -174,6 +175,7 @@ impl Fixture {
             pause: Pause::default(),
             bells: Bells::new(WORKERS),
             ledger: Ledger::new(Arc::clone(&stats), Profile::default(), Tick(1)),
+            letterbox: Letterbox::new().0,
             dialer: Arc::new(Dialer {
                 target: settings.upstream.target.clone(),
                 tls: None,

@@ -3,6 +3,7 @@
 
 use crate::doors::certificates;
 use crate::harness::{Conn, KINDS, Kind, Proxy, Server, eventually, request};
+use serde_json::{Value, json};
 use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -365,7 +366,7 @@ fn logs_are_text_or_json() {
     let server = Server::start(Kind::Redis);
     for format in ["text", "json"] {
         let proxy = Proxy::start(&server.url(), &[&format!("log.format = \"{format}\"")]);
-        let is_json = |line: &str| serde_json::from_str::<serde_json::Value>(line).is_ok();
+        let is_json = |line: &str| serde_json::from_str::<Value>(line).is_ok();
         let log = proxy.log();
         assert_eq!(log.lines().all(is_json), format == "json", "{log}");
     }
@@ -373,6 +374,81 @@ fn logs_are_text_or_json() {
 
 /// First clients still come in, and are told not to (`delay`); later those who will not go are cut
 /// (`timeout`).
+#[test]
+fn hot_keys_are_noted_as_the_keys_say() {
+    let server = Server::start(Kind::Redis);
+    let named = |proxy: &Proxy| {
+        let (status, body) = proxy.admin("GET", "/api/v1/hotkeys?limit=1000", "");
+        assert_eq!(status, 200, "{body}");
+        let answer: Value = serde_json::from_str(&body).unwrap();
+        let keys = answer["keys"].as_array().unwrap();
+        keys.iter().map(|key| key["key"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    let read = |client: &mut Conn, key: &str| {
+        client.send(&request(&["GET", key]).repeat(1_000));
+        (0..1_000).for_each(|_| drop(client.reply()));
+    };
+    let plain = "hotkeys.show_keys = \"plain\"";
+    let settings = ["server.workers = 1", "hotkeys.capacity = 8", plain];
+    let proxy = Proxy::start(&server.url(), &settings);
+    let mut client = proxy.dial();
+    (0..20).for_each(|key| read(&mut client, &format!("key{key}")));
+    let names = named(&proxy);
+    assert!(names.len() == 8 && names.iter().all(|name| name.starts_with("key")), "{names:?}");
+
+    // By the built-in value it would take minutes.
+    let proxy = Proxy::start(&server.url(), &["hotkeys.half_life = \"1s\"", plain]);
+    read(&mut proxy.dial(), "once");
+    assert_eq!(named(&proxy), ["once"]);
+    eventually("it is forgotten", || named(&proxy).is_empty().then_some(()));
+}
+
+/// The second key would be loaded an hour after the first.
+#[test]
+fn a_start_waits_no_longer() {
+    let server = Server::start(Kind::Redis);
+    server.dial().words("MSET a:1 one a:2 two");
+    let settings = [
+        "warming.on_start = true",
+        "warming.ready_when_warm = true",
+        "warming.ready_timeout = \"1s\"",
+        "warming.rate = \"1/h\"",
+        "warming.popular = { a = [\"1\", \"2\"] }",
+    ];
+    // It is ready all the same.
+    let proxy = Proxy::start(&server.url(), &settings);
+    let (_, body) = proxy.admin("GET", "/readyz?verbose", "");
+    assert!(body.contains("not loaded within warming.ready_timeout"), "{body}");
+    assert_eq!(proxy.count("nearside_warm_keys_total{result=\"loaded\"}"), 1);
+    assert_eq!(proxy.count("nearside_warm_runs_in_progress"), 1);
+}
+
+/// After the first hundred keys half of the memory is used.
+#[test]
+fn warm_up_leaves_room() {
+    let server = Server::start(Kind::Redis);
+    let mut direct = server.dial();
+    let keys: Vec<String> = (0..200).map(|key| format!("key{key}")).collect();
+    for key in &keys {
+        direct.ask(&["SET", key, &"x".repeat(6_000)]);
+    }
+    let settings = [
+        "cache.max_memory = \"1mb\"",
+        "warming.rate = \"off\"",
+        "warming.concurrency = 100",
+        "warming.max_memory_ratio = 0.5",
+    ];
+    let proxy = Proxy::start(&server.url(), &settings);
+    let body = json!({ "keys": keys }).to_string();
+    let (status, answer) = proxy.admin("POST", "/api/v1/warm/runs", &body);
+    assert_eq!(status, 202, "{answer}");
+    let ended = "nearside_warm_runs_total{job=\"request\",result=\"ok\"}";
+    eventually("the run has ended", || (proxy.count(ended) == 1).then_some(()));
+    let count =
+        |result: &str| proxy.count(&format!("nearside_warm_keys_total{{result=\"{result}\"}}"));
+    assert_eq!(["loaded", "skipped"].map(count), [100, 100]);
+}
+
 #[test]
 fn a_drain_waits_as_long_as_it_may() {
     let server = Server::start(Kind::Redis);

@@ -244,6 +244,11 @@ impl Proxy {
         panic!("nearside does not start with {settings:?}:\n{log}");
     }
 
+    /// Where its admin API is.
+    pub(crate) fn admin_port(&self) -> u16 {
+        self.admin
+    }
+
     pub(crate) fn until_ready(&self) {
         eventually("nearside is ready", || {
             http(self.admin, "/readyz").filter(|answer| answer.starts_with("HTTP/1.1 200"))
@@ -266,6 +271,12 @@ impl Proxy {
 
     /// Sends JSON to the admin port: status and body of the answer.
     pub(crate) fn admin(&self, method: &str, path: &str, body: &str) -> (u16, String) {
+        let (head, body) = self.admin_answer(method, path, body);
+        (head.split(' ').nth(1).unwrap().parse().unwrap(), body)
+    }
+
+    /// As [`Self::admin`]: head and body of the answer.
+    pub(crate) fn admin_answer(&self, method: &str, path: &str, body: &str) -> (String, String) {
         let mut stream = TcpStream::connect(("127.0.0.1", self.admin)).unwrap();
         stream.set_read_timeout(Some(LONG)).unwrap();
         let length = body.len();
@@ -277,7 +288,12 @@ impl Proxy {
         let mut answer = String::new();
         stream.read_to_string(&mut answer).unwrap();
         let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-        (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
+        (head.to_owned(), body.to_owned())
+    }
+
+    /// Where its admin port is.
+    pub(crate) fn admin_url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.admin)
     }
 
     /// The sum of a metric's series whose line begins with `series`.

@@ -6,13 +6,18 @@
 //!   every_row      every row of the table: vectors of all kinds, direct and through nearside
 //!   sweep          each cached read and every write that can change its reply
 //!   foreign        writes past nearside are seen through it
+//!   admin_api      every endpoint of the admin port
 //!   clients        redis-cli, redis-py, ioredis, node-redis; handshakes of others as transcripts
+//!   figures        what is counted and shown: hot keys, namespaces, windows, the curve
 //!   introspection  CLIENT, INFO, CONFIG: nearside's own answers
+//!   proxy_commands what a client asks of nearside itself
 //!   tools          redis-cli's modes; what RedisInsight and redis_exporter ask
 //!   hostile        what is not RESP, or too much of it
 //!   own_links      transactions, blocking, subscriptions, tracking: the same plays on both ways
 //!   reload         key version and configuration, exchanged while clients ask
 //!   scripts        scripts and functions, with and without a version
+//!   jobs           keys deleted upstream, moved into a version and out again
+//!   warm           keys loaded before anybody asks
 //!   waits          WAIT and its link; links of clients that wait for long
 //!   outage         upstream gone, frozen, or refusing; drain
 //!   users          what is built on clients: queues of jobs, locks, sessions, rooms; with a version
@@ -27,19 +32,23 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test")]
 
+mod admin_api;
 mod clients;
 mod config_keys;
 mod differential;
 mod doors;
 mod every_row;
+mod figures;
 mod foreign;
 mod harness;
 mod hostile;
 mod introspection;
+mod jobs;
 mod orders;
 mod outage;
 mod own_links;
 mod prometheus;
+mod proxy_commands;
 mod reload;
 mod scripts;
 mod sweep;
@@ -47,3 +56,4 @@ mod table;
 mod tools;
 mod users;
 mod waits;
+mod warm;

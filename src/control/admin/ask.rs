@@ -5,7 +5,7 @@
 //! wrong with it is a problem that names the member.
 
 use axum::body::to_bytes;
-use axum::extract::{ConnectInfo, FromRequest, FromRequestParts, Request};
+use axum::extract::{ConnectInfo, FromRequest, FromRequestParts, Path, Request};
 use axum::http::request::Parts;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
@@ -95,6 +95,45 @@ impl Operator {
             "admin"
         );
     }
+}
+
+/// The part of the path that a route leaves open.
+pub(super) struct At(pub(super) String);
+
+impl FromRequestParts<Arc<Admin>> for At {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &Arc<Admin>) -> Result<Self, Problem> {
+        let path = Path::<String>::from_request_parts(parts, state).await;
+        path.map(|Path(text)| Self(text))
+            .map_err(|error| Problem::new(Kind::NotFound, format!("the path: {error}")))
+    }
+}
+
+/// The question of a request: what stands behind `?`, but for `pretty`, which is the door's.
+pub(super) struct Params<T>(pub(super) T);
+
+impl<T: DeserializeOwned> FromRequestParts<Arc<Admin>> for Params<T> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &Arc<Admin>) -> Result<Self, Problem> {
+        let query = parts.uri.query().unwrap_or_default();
+        let ours = |pair: &&str| pair.split('=').next() != Some("pretty");
+        let query: Vec<&str> = query.split('&').filter(ours).collect();
+        serde_urlencoded::from_str(&query.join("&"))
+            .map(Self)
+            .map_err(|error| Problem::new(Kind::InvalidRequest, format!("behind the `?`: {error}")))
+    }
+}
+
+/// A `limit` that may be.
+pub(super) fn limited(limit: usize) -> Result<usize, Problem> {
+    const MAX: usize = 1000;
+    if (1..=MAX).contains(&limit) {
+        return Ok(limit);
+    }
+    let detail = format!("limit: {limit} is not 1 to {MAX}");
+    Err(Problem::new(Kind::InvalidRequest, detail))
 }
 
 /// The body of a request, read as JSON: an object, and an empty one if there is no body.

@@ -4,7 +4,6 @@ use super::Admin;
 use super::ask::{Asked, Operator};
 use super::door::Json;
 use super::problem::{Refused, Unread};
-use crate::cache::Source;
 use crate::control::invalidate::orders::Order;
 use axum::extract::State;
 use serde::{Deserialize, Serialize};
@@ -55,8 +54,7 @@ async fn clear(
     Asked(extent): Asked<Extent>,
 ) -> Json<Cleared> {
     let api = &admin.api;
-    let done = api.orders.carry_out(&Order::All, Source::Admin);
-    let published = !extent.local_only && api.tell(&Order::All);
+    let (done, published) = api.forget(&Order::All, extent.local_only);
     let removed = api.orders.count(done).await;
     who.audit("clear", "everything", Some(removed));
     Json(Cleared { removed, published })

@@ -1,11 +1,11 @@
 //! The door: what every request to the admin port passes, on its way in and out.
 //!
 //! In: a request; then a response whose body is text, or a [`Draft`]. Out: the response as it is
-//! sent, with `X-Request-Id` and `Cache-Control: no-store`, and JSON indented for who asks with
-//! `?pretty=1`.
+//! sent, and counted: with `X-Request-Id`, with `Cache-Control: no-store` unless its route says
+//! more, and with JSON indented for who asks with `?pretty=1`.
 
 use axum::body::Body;
-use axum::extract::{Request, State};
+use axum::extract::{MatchedPath, Request, State};
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use axum::middleware::Next;
@@ -16,6 +16,7 @@ use std::fmt::Write as _;
 use std::hash::BuildHasher as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, UNIX_EPOCH};
 
 use super::Admin;
 use super::problem::{Kind, Problem};
@@ -90,6 +91,8 @@ pub(super) async fn pass(
 ) -> Response {
     let id = admin.numbers.of(request.headers());
     let path = request.uri().path().to_owned();
+    let (begun, method) = (admin.api.orders.clock.now(), request.method().clone());
+    let route = request.extensions().get::<MatchedPath>().cloned();
     let is_pretty = is_pretty(request.uri().query().unwrap_or_default());
     request.extensions_mut().insert(id.clone());
     let mut response = next.run(request).await;
@@ -103,11 +106,20 @@ pub(super) async fn pass(
         *response.body_mut() = Body::from(text(&value.unwrap_or_default(), is_pretty));
         response.headers_mut().insert(CONTENT_TYPE, kind);
     }
-    response.headers_mut().insert(CACHE_CONTROL, NO_STORE);
+    response.headers_mut().entry(CACHE_CONTROL).or_insert(NO_STORE);
     if let Ok(id) = HeaderValue::from_str(&id.0) {
         response.headers_mut().insert(REQUEST_ID, id);
     }
+    let took = admin.api.orders.clock.now().since(begun);
+    let route = route.as_ref().map(MatchedPath::as_str);
+    admin.metrics.traffic.note(route, method.as_str(), response.status().as_u16(), took);
     response
+}
+
+/// A time in milliseconds since 1970, as JSON has times.
+pub(super) fn rfc3339(unix_millis: u64) -> String {
+    let time = UNIX_EPOCH + Duration::from_millis(unix_millis);
+    humantime::format_rfc3339_millis(time).to_string()
 }
 
 fn text(value: &Value, is_pretty: bool) -> String {

@@ -1,11 +1,14 @@
 //! Keys, namespaces and patterns that are to be forgotten.
 
 use super::Admin;
-use super::ask::{Asked, Operator};
-use super::door::Json;
-use super::problem::{Kind, Problem, Refused, Unread};
-use crate::cache::Source;
+use super::ask::{Asked, Operator, Params, Viewer, limited};
+use super::door::{Json, rfc3339};
+use super::jobs::begin_purge;
+use super::problem::{Conflicts, Kind, Problem, Refused, Unasked, Unread};
+use crate::control::invalidate::history;
 use crate::control::invalidate::orders::{Invalid, Order};
+use crate::control::jobs::RATE_DEFAULT;
+use crate::control::jobs::purge::{Plan, Target};
 use axum::extract::State;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -17,7 +20,7 @@ use utoipa_axum::routes;
 const KEYS_MAX: usize = 10_000;
 
 pub(super) fn routes() -> OpenApiRouter<Arc<Admin>> {
-    OpenApiRouter::new().routes(routes!(invalidate))
+    OpenApiRouter::new().routes(routes!(invalidate, recent))
 }
 
 /// What is to be forgotten: exactly one of `keys`, `namespace` and `pattern`; and how. Keys are
@@ -40,6 +43,11 @@ struct Invalidation {
     /// Tell no peer.
     #[serde(default)]
     local_only: bool,
+    /// Delete the keys upstream, too: a job does it.
+    #[serde(default)]
+    upstream: bool,
+    /// With `upstream`: keys deleted per second; 0: as fast as it goes; built in: 1000.
+    rate_per_second: Option<u64>,
 }
 
 /// What was forgotten.
@@ -53,6 +61,9 @@ struct Forgotten {
     published: bool,
     /// Until all were counted; they are forgotten at once.
     took_ms: f64,
+    /// The job that deletes them upstream, or in a dry run counts them there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    job: Option<u64>,
 }
 
 /// Make nearside forget keys, a namespace, or all keys that a glob matches.
@@ -64,7 +75,7 @@ struct Forgotten {
     tag = "cache",
     security(("token" = ["operator"])),
     request_body = Invalidation,
-    responses((status = 200, body = Forgotten), Refused, Unread)
+    responses((status = 200, body = Forgotten), Refused, Unread, Conflicts)
 )]
 async fn invalidate(
     State(admin): State<Arc<Admin>>,
@@ -72,31 +83,100 @@ async fn invalidate(
     Asked(asked): Asked<Invalidation>,
 ) -> Result<Json<Forgotten>, Problem> {
     let (dry_run, local_only) = (asked.dry_run, asked.local_only);
+    let (upstream, rate) = (asked.upstream, asked.rate_per_second.unwrap_or(RATE_DEFAULT));
     let order = asked.order()?;
     let orders = &admin.api.orders;
     let begun = orders.clock.now();
+    // Before anything is forgotten: it may be refused.
+    let job = match purged(&order).filter(|_| upstream) {
+        Some(target) => {
+            let plan = Plan { target, dry_run, rate, max_keys: None };
+            Some(begin_purge(&admin, plan, &who)?.id)
+        }
+        None => None,
+    };
     let (matched, removed, published) = if dry_run {
         (orders.matched(&order).await, 0, false)
     } else {
         // In force, told and noted before anything is waited for: who asks may leave.
-        let done = orders.carry_out(&order, Source::Admin);
-        let published = !local_only && admin.api.tell(&order);
-        who.audit("invalidate", &target(&order), None);
+        let (done, published) = admin.api.forget(&order, local_only);
+        who.audit("invalidate", &order.to_string(), None);
         let removed = orders.count(done).await;
         (removed, removed, published)
     };
     let took_ms = orders.clock.now().since(begun).as_secs_f64() * 1e3;
-    Ok(Json(Forgotten { matched, removed, published, took_ms }))
+    Ok(Json(Forgotten { matched, removed, published, took_ms, job }))
 }
 
-/// An order in the log. Keys are not named: this goes wherever logs go.
-fn target(order: &Order) -> String {
+/// What an order means upstream.
+fn purged(order: &Order) -> Option<Target> {
     match order {
-        Order::Keys(keys) => format!("{} keys", keys.len()),
-        Order::Namespace(name) => format!("namespace {}", name.escape_ascii()),
-        Order::Pattern(pattern) => format!("pattern {}", pattern.escape_ascii()),
-        Order::All => "everything".to_owned(),
+        Order::Keys(keys) => Some(Target::Keys(keys.clone())),
+        _ => order.banned().map(Target::Banned),
     }
+}
+
+/// How many.
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+struct Part {
+    /// How many at most.
+    #[serde(default = "limit")]
+    #[param(default = 100, minimum = 1, maximum = 1000)]
+    limit: usize,
+}
+
+const fn limit() -> usize {
+    100
+}
+
+/// The newest first.
+#[derive(Debug, Serialize, ToSchema)]
+struct Recent {
+    invalidations: Vec<Event>,
+}
+
+/// Something was to be forgotten.
+#[derive(Debug, Serialize, ToSchema)]
+struct Event {
+    /// When.
+    time: String,
+    /// `admin`: over HTTP; `pubsub`: by a message.
+    source: &'static str,
+    /// `keys`, `namespace`, `pattern` or `all`.
+    kind: &'static str,
+    /// The namespace, the pattern, or the key if there was only one.
+    value: Option<String>,
+    /// Keys that it has dropped so far: those of namespaces and patterns are counted by a sweep.
+    removed: u64,
+}
+
+/// What was forgotten last, because an operator or a message said so.
+///
+/// Not what the server announces, or what clients write: there is no end of that.
+#[utoipa::path(
+    get,
+    path = "/api/v1/invalidations",
+    tag = "cache",
+    security(("token" = ["viewer"])),
+    params(Part),
+    responses((status = 200, body = Recent), Refused, Unasked)
+)]
+async fn recent(
+    State(admin): State<Arc<Admin>>,
+    _: Viewer,
+    Params(part): Params<Part>,
+) -> Result<Json<Recent>, Problem> {
+    let events = admin.api.orders.history.last(limited(part.limit)?);
+    let shown = |event: history::Event| Event {
+        time: rfc3339(event.at),
+        source: event.source.as_str(),
+        kind: event.kind,
+        removed: event.removed(),
+        value: event.value.map(|value| String::from_utf8_lossy(&value).into_owned()),
+    };
+    Ok(Json(Recent { invalidations: events.into_iter().map(shown).collect() }))
 }
 
 impl Invalidation {

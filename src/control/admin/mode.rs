@@ -4,9 +4,7 @@ use super::Admin;
 use super::ask::{Asked, Operator, Viewer};
 use super::door::Json;
 use super::problem::{Refused, Unread};
-use crate::cache::Source;
 use crate::config;
-use crate::control::invalidate::orders::Order;
 use axum::extract::State;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -52,20 +50,20 @@ impl From<Mode> for config::Mode {
 
 /// The mode in force.
 #[derive(Debug, Serialize, ToSchema)]
-struct InForce {
+struct CurrentMode {
     mode: Mode,
 }
 
 /// The mode that is wanted.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct Wanted {
+struct WantedMode {
     mode: Mode,
 }
 
 /// A mode that was switched.
 #[derive(Debug, Serialize, ToSchema)]
-struct Switched {
+struct SwitchedMode {
     /// The mode in force.
     mode: Mode,
     /// The one before.
@@ -78,10 +76,10 @@ struct Switched {
     path = "/api/v1/mode",
     tag = "mode",
     security(("token" = ["viewer"])),
-    responses((status = 200, body = InForce), Refused)
+    responses((status = 200, body = CurrentMode), Refused)
 )]
-async fn mode(State(admin): State<Arc<Admin>>, _: Viewer) -> Json<InForce> {
-    Json(InForce { mode: admin.api.live.mode().into() })
+async fn mode(State(admin): State<Arc<Admin>>, _: Viewer) -> Json<CurrentMode> {
+    Json(CurrentMode { mode: admin.api.live.mode().into() })
 }
 
 /// Switch the mode.
@@ -92,20 +90,18 @@ async fn mode(State(admin): State<Arc<Admin>>, _: Viewer) -> Json<InForce> {
     path = "/api/v1/mode",
     tag = "mode",
     security(("token" = ["operator"])),
-    request_body = Wanted,
-    responses((status = 200, body = Switched), Refused, Unread)
+    request_body = WantedMode,
+    responses((status = 200, body = SwitchedMode), Refused, Unread)
 )]
 async fn set_mode(
     State(admin): State<Arc<Admin>>,
     who: Operator,
-    Asked(wanted): Asked<Wanted>,
-) -> Json<Switched> {
+    Asked(wanted): Asked<WantedMode>,
+) -> Json<SwitchedMode> {
     let mode = config::Mode::from(wanted.mode);
-    let was = admin.api.live.mode();
+    let was = admin.api.set_mode(mode);
     if mode != was {
-        admin.api.live.set_mode(mode);
-        admin.api.orders.carry_out(&Order::All, Source::Admin);
         who.audit("mode", mode.as_str(), None);
     }
-    Json(Switched { mode: wanted.mode, was: was.into() })
+    Json(SwitchedMode { mode: wanted.mode, was: was.into() })
 }

@@ -31,6 +31,7 @@ pub(super) enum Kind {
     InvalidConfig,
     Conflict,
     TooManyRequests,
+    Busy,
     Internal,
 }
 
@@ -69,6 +70,7 @@ impl Kind {
             Self::TooManyRequests => {
                 ("too-many-requests", "Too many requests", StatusCode::TOO_MANY_REQUESTS)
             }
+            Self::Busy => ("busy", "Another job is at work", StatusCode::CONFLICT),
             Self::Internal => ("internal", "Internal error", StatusCode::INTERNAL_SERVER_ERROR),
         }
     }
@@ -186,6 +188,24 @@ impl IntoResponses for Refused {
     }
 }
 
+/// The answer to a form: what changes something is JSON, even if its body is empty.
+pub(super) struct WrongMedia;
+
+impl IntoResponses for WrongMedia {
+    fn responses() -> BTreeMap<String, RefOr<Documented>> {
+        Kind::documented(&[Kind::UnsupportedMediaType])
+    }
+}
+
+/// The answer to a question that is none.
+pub(super) struct Unasked;
+
+impl IntoResponses for Unasked {
+    fn responses() -> BTreeMap<String, RefOr<Documented>> {
+        Kind::documented(&[Kind::InvalidRequest])
+    }
+}
+
 /// The answers to a body that is not what the route takes.
 pub(super) struct Unread;
 
@@ -207,6 +227,15 @@ pub(super) struct Conflicts;
 impl IntoResponses for Conflicts {
     fn responses() -> BTreeMap<String, RefOr<Documented>> {
         Kind::documented(&[Kind::Conflict])
+    }
+}
+
+/// The answer where nothing has this name.
+pub(super) struct Missing;
+
+impl IntoResponses for Missing {
+    fn responses() -> BTreeMap<String, RefOr<Documented>> {
+        Kind::documented(&[Kind::NotFound])
     }
 }
 

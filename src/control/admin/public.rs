@@ -9,6 +9,7 @@ use axum::response::{IntoResponse, Response};
 use indexmap::IndexMap;
 use serde::Serialize;
 use std::sync::Arc;
+use std::time::Duration;
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -26,6 +27,7 @@ pub(super) fn routes(metrics_path: &str) -> OpenApiRouter<Arc<Admin>> {
         .routes(routes!(index))
         .routes(routes!(livez))
         .routes(routes!(readyz))
+        .routes(routes!(healthz))
         .routes(routes!(document))
         .routes((schemas, paths, router))
 }
@@ -71,15 +73,33 @@ async fn index(State(admin): State<Arc<Admin>>) -> Response {
     text(TEXT, admin.index.clone())
 }
 
-/// Whether the process answers.
+/// A worker that has been silent for longer does not live: it says so once a second.
+const SILENCE_MAX: Duration = Duration::from_secs(10);
+
+/// Whether the process answers, and all its workers live.
 #[utoipa::path(
     get,
     path = "/livez",
     tag = "public",
-    responses((status = 200, body = String, content_type = "text/plain"))
+    responses(
+        (status = 200, body = String, content_type = "text/plain"),
+        (
+            status = 503,
+            body = String,
+            content_type = "text/plain",
+            description = "a worker has been silent for 10 s"
+        )
+    )
 )]
-async fn livez() -> Response {
-    text(TEXT, "ok\n".to_owned())
+async fn livez(State(admin): State<Arc<Admin>>) -> Response {
+    let beats = admin.api.wing.beats();
+    match beats.iter().position(|silence| *silence > SILENCE_MAX) {
+        None => text(TEXT, "ok\n".to_owned()),
+        Some(worker) => {
+            let said = format!("worker {worker} has been silent for over 10 s\n");
+            (StatusCode::SERVICE_UNAVAILABLE, text(TEXT, said)).into_response()
+        }
+    }
 }
 
 /// Whether clients should be sent here.
@@ -97,10 +117,56 @@ async fn readyz(State(admin): State<Arc<Admin>>) -> Response {
     if checks.iter().all(|check| check.ok) {
         return text(TEXT, "ok\n".to_owned());
     }
-    let checked = |Check { name, ok, detail }| (name, Checked { ok, detail });
-    let checks = checks.into_iter().map(checked).collect();
-    let unready = Unready { status: "unready", checks };
+    let unready = Unready { status: "unready", checks: by_name(checks) };
     (StatusCode::SERVICE_UNAVAILABLE, Json(unready)).into_response()
+}
+
+/// How the process fares.
+#[derive(Debug, Serialize, ToSchema)]
+struct Health {
+    status: Fares,
+    /// By name.
+    #[schema(value_type = std::collections::BTreeMap<String, Checked>)]
+    checks: IndexMap<&'static str, Checked>,
+}
+
+/// How a process fares.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+enum Fares {
+    /// All is well.
+    Ok,
+    /// Clients are served, but not as they should be.
+    Degraded,
+    /// Upstream cannot be used.
+    Down,
+}
+
+/// How the process fares, each check by its name.
+#[utoipa::path(
+    get,
+    path = "/healthz",
+    tag = "public",
+    responses(
+        (status = 200, body = Health),
+        (status = 503, body = Health, description = "upstream cannot be used")
+    )
+)]
+async fn healthz(State(admin): State<Arc<Admin>>) -> Response {
+    let checks = (admin.ready)();
+    let is_failed = |name: Option<&str>| {
+        checks.iter().any(|check| !check.ok && name.is_none_or(|name| name == check.name))
+    };
+    let (code, status) = match (is_failed(Some("upstream")), is_failed(None)) {
+        (true, _) => (StatusCode::SERVICE_UNAVAILABLE, Fares::Down),
+        (false, true) => (StatusCode::OK, Fares::Degraded),
+        (false, false) => (StatusCode::OK, Fares::Ok),
+    };
+    (code, Json(Health { status, checks: by_name(checks) })).into_response()
+}
+
+fn by_name(checks: Vec<Check>) -> IndexMap<&'static str, Checked> {
+    checks.into_iter().map(|Check { name, ok, detail }| (name, Checked { ok, detail })).collect()
 }
 
 /// Metrics in the Prometheus text format.

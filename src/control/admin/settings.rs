@@ -3,7 +3,7 @@
 use super::Admin;
 use super::ask::{Asked, Operator, Viewer};
 use super::door::Json;
-use super::problem::{Conflicts, Kind, Misconfigured, Problem, Refused, Unread};
+use super::problem::{Conflicts, Kind, Misconfigured, Problem, Refused, Unread, WrongMedia};
 use crate::control::reload::{self, Cause};
 use axum::extract::State;
 use serde::{Deserialize, Serialize};
@@ -33,7 +33,7 @@ struct Reloaded {
     path = "/api/v1/config/reload",
     tag = "configuration",
     security(("token" = ["operator"])),
-    responses((status = 200, body = Reloaded), Misconfigured, Refused)
+    responses((status = 200, body = Reloaded), Misconfigured, Refused, WrongMedia)
 )]
 async fn reload(State(admin): State<Arc<Admin>>, who: Operator) -> Result<Json<Reloaded>, Problem> {
     let done = admin.api.reloader.reload().await;
@@ -108,20 +108,25 @@ async fn switch(
     Asked(wanted): Asked<Wanted>,
 ) -> Result<Json<Switched>, Problem> {
     let (api, expected) = (&admin.api, wanted.expect.as_deref());
-    let blocked_clients = (api.blocked_clients)();
+    let blocked_clients = api.wing.blocked_clients() as u64;
     let switched = if wanted.dry_run {
         api.reloader.try_switch(&wanted.version, expected).await
     } else {
         api.reloader.switch_version(&wanted.version, expected, Cause::Admin).await
     };
-    let reload::Switched { version, was } = switched.map_err(|refused| match refused {
-        reload::Refused::Invalid(invalid) => {
-            Problem::at(Kind::InvalidRequest, "/version", invalid.to_string())
-        }
-        other => Problem::new(Kind::Conflict, other.to_string()),
-    })?;
+    let reload::Switched { version, was } = switched.map_err(refused)?;
     if !wanted.dry_run {
         who.audit("key_version", &format!("{was} -> {version}"), None);
     }
     Ok(Json(Switched { version, was, blocked_clients }))
+}
+
+/// Why a version was not switched.
+pub(super) fn refused(why: reload::Refused) -> Problem {
+    match why {
+        reload::Refused::Invalid(invalid) => {
+            Problem::at(Kind::InvalidRequest, "/version", invalid.to_string())
+        }
+        other => Problem::new(Kind::Conflict, other.to_string()),
+    }
 }

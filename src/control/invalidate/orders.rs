@@ -5,9 +5,11 @@
 //! at once for keys, and when the next sweep is through for namespaces and patterns.
 
 use crate::cache::{Ban, Banned, Cache, Source};
+use crate::control::invalidate::history::History;
 use crate::control::office::Sweeper;
 use crate::stats::{Block, Counter};
 use crate::units::clock::Clock;
+use std::fmt;
 use std::sync::Arc;
 
 /// Bytes of a pattern or of the name of a namespace at most: what it costs to hold a key against
@@ -59,11 +61,23 @@ impl Order {
     }
 
     /// The keys it means, as a ban; keys and everything need none.
-    fn banned(&self) -> Option<Banned> {
+    pub fn banned(&self) -> Option<Banned> {
         match self {
             Self::Namespace(name) => Some(Banned::Namespace(name.as_slice().into())),
             Self::Pattern(pattern) => Some(Banned::Pattern(pattern.as_slice().into())),
             Self::Keys(_) | Self::All => None,
+        }
+    }
+}
+
+/// As it stands in the log. Keys are not named: that goes wherever logs go.
+impl fmt::Display for Order {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Keys(keys) => write!(f, "{} keys", keys.len()),
+            Self::Namespace(name) => write!(f, "namespace {}", name.escape_ascii()),
+            Self::Pattern(pattern) => write!(f, "pattern {}", pattern.escape_ascii()),
+            Self::All => f.write_str("everything"),
         }
     }
 }
@@ -77,7 +91,7 @@ fn sound(text: &[u8]) -> Result<(), Invalid> {
 }
 
 /// An order that is in force.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub enum Done {
     /// It has removed this many keys.
     Removed(u64),
@@ -96,11 +110,19 @@ pub struct Orders {
     pub clock: Clock,
     /// Where orders are counted; written by the main thread alone.
     pub block: Arc<Block>,
+    /// The last ones.
+    pub history: History,
 }
 
 impl Orders {
     /// In force when this returns.
     pub fn carry_out(&self, order: &Order, source: Source) -> Done {
+        let done = self.enforce(order, source);
+        self.history.note(order, source, &done);
+        done
+    }
+
+    fn enforce(&self, order: &Order, source: Source) -> Done {
         let counter = match source {
             Source::Admin => Counter::InvalidationsAdmin,
             Source::Pubsub => Counter::InvalidationsPubsub,

@@ -18,12 +18,15 @@ use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, Prometheu
 use parking_lot::Mutex;
 
 use super::state::State;
+use super::traffic::Traffic;
+use super::warming::Warming;
 use super::{process, text};
 use crate::cache;
+use crate::control::warm::WarmFigures;
 use crate::stats::block::PIPELINE_BOUNDS;
 use crate::stats::counters::{
-    COMMANDS, Counter, DURATION, Family, Gauge, NAMESPACES, Outcome, PER_UPSTREAM, PIPELINE,
-    WORKER_HITS,
+    COMMANDS, Counter, DURATION, Family, Gauge, HOT_KEYS, NAMESPACES, Outcome, PER_UPSTREAM,
+    PIPELINE, WORKER_HITS,
 };
 use crate::stats::histogram::BOUNDS;
 use crate::stats::{NAMESPACES_MAX, OTHER, Stats};
@@ -114,6 +117,8 @@ pub struct Sources {
     pub channel_up: Option<Source<bool>>,
     /// Whether the upstream node is usable.
     pub upstream_up: Source<bool>,
+    /// What was warmed up.
+    pub warm: Source<WarmFigures>,
     /// The mode in force: one of [`MODES`].
     pub mode: Source<&'static str>,
     /// The key version in force, empty for none.
@@ -144,6 +149,8 @@ pub struct Metrics {
     upstream: String,
     handle: PrometheusHandle,
     series: Mutex<Series>,
+    /// What was asked of the admin port.
+    pub traffic: Traffic,
 }
 
 impl Metrics {
@@ -155,7 +162,8 @@ impl Metrics {
             Has { tracking: sources.tracking.is_some(), channel: sources.channel_up.is_some() };
         let series = Series::new(Registrar(recorder), commands, me, has);
         let upstream = me.upstream.clone();
-        Self { stats, sources, upstream, handle, series: Mutex::new(series) }
+        let (series, traffic) = (Mutex::new(series), Traffic::default());
+        Self { stats, sources, upstream, handle, series, traffic }
     }
 
     /// Everything, as of now.
@@ -164,6 +172,7 @@ impl Metrics {
         let mut out = text::sorted(&self.handle.render());
         self.durations(&mut out);
         self.pipelines(&mut out);
+        self.traffic.write(&mut out);
         self.key_version(&mut out);
         self.sources.state.write(&self.upstream, &mut out);
         process::write(&mut out);
@@ -205,7 +214,7 @@ impl Metrics {
 
 /// Names series to the recorder.
 #[derive(Debug)]
-struct Registrar(PrometheusRecorder);
+pub(super) struct Registrar(PrometheusRecorder);
 
 impl Registrar {
     fn key(family: Family, labels: &[(&'static str, &str)]) -> Key {
@@ -213,7 +222,11 @@ impl Registrar {
         Key::from_parts(family.name, labels.collect::<Vec<_>>())
     }
 
-    fn counter(&self, family: Family, labels: &[(&'static str, &str)]) -> metrics::Counter {
+    pub(super) fn counter(
+        &self,
+        family: Family,
+        labels: &[(&'static str, &str)],
+    ) -> metrics::Counter {
         self.0.describe_counter(KeyName::from_const_str(family.name), None, family.help.into());
         self.0.register_counter(&Self::key(family, labels), &METADATA)
     }
@@ -224,7 +237,7 @@ impl Registrar {
     }
 
     /// A gauge that is asked for elsewhere, by its name and help.
-    fn figure(
+    pub(super) fn figure(
         &self,
         name: &'static str,
         help: &'static str,
@@ -242,6 +255,7 @@ struct Series {
     gauges: Vec<(Gauge, metrics::Gauge)>,
     figures: Figures,
     worker_hits: Vec<metrics::Counter>,
+    hot_keys: metrics::Gauge,
     names: Vec<String>,
     commands: Bounded,
     namespaces: Bounded,
@@ -269,6 +283,7 @@ impl Series {
             counters: Counter::ALL.iter().map(counter).collect(),
             gauges: Gauge::ALL.iter().map(gauge).collect(),
             figures: Figures::new(&registrar, me, has),
+            hot_keys: registrar.gauge(HOT_KEYS, &[]),
             worker_hits: (0..me.workers).map(worker).collect(),
             names: commands.iter().map(name).collect(),
             commands: Bounded::new(COMMANDS, "cmd", ["ok", "error"], COMMANDS_MAX),
@@ -287,13 +302,17 @@ impl Series {
         for (handle, hits) in self.worker_hits.iter().zip(stats.worker_hits()) {
             handle.absolute(hits);
         }
+        self.hot_keys.set(float(stats.tracked_keys()));
         self.figures.publish(sources);
+        self.figures.warming.publish(&self.registrar, &(sources.warm)());
         let names = self.names.iter().map(String::as_str).chain(std::iter::repeat("unknown"));
         let commands = stats.commands().into_iter().map(|totals| [totals.ok, totals.error]);
         let seen: Vec<_> = names.zip(commands).filter(|(_, counts)| *counts != [0, 0]).collect();
         self.commands.publish(&self.registrar, &seen);
         let namespaces = stats.namespaces();
-        let seen: Vec<_> = namespaces.iter().map(|(name, sum)| (name.as_str(), *sum)).collect();
+        let asked =
+            namespaces.iter().map(|(name, [hits, misses, ..])| (name.as_str(), [*hits, *misses]));
+        let seen: Vec<_> = asked.collect();
         self.namespaces.publish(&self.registrar, &seen);
     }
 }
@@ -353,6 +372,7 @@ struct Figures {
     modes: [(&'static str, metrics::Gauge); MODES.len()],
     tracking: Option<Tracking>,
     channel_up: Option<metrics::Gauge>,
+    warming: Warming,
 }
 
 #[derive(Debug)]
@@ -399,6 +419,7 @@ impl Figures {
             ),
             modes: MODES.map(mode),
             tracking: has.tracking.then(|| Tracking::new(registrar, &me.upstream)),
+            warming: Warming::new(registrar),
             channel_up: has.channel.then(|| channel_up(registrar, "pubsub", &me.upstream)),
         }
     }
@@ -477,6 +498,6 @@ fn constants(registrar: &Registrar, me: &Identity) {
 
 /// A count as Prometheus has it. Exact up to 2^53.
 #[expect(clippy::cast_precision_loss, reason = "Prometheus knows only f64")]
-fn float(count: u64) -> f64 {
+pub(super) fn float(count: u64) -> f64 {
     count as f64
 }

@@ -6,3 +6,5 @@ mod process;
 mod quiet;
 pub mod state;
 mod text;
+pub mod traffic;
+mod warming;

@@ -16,7 +16,7 @@ use bytes::BytesMut;
 const PREFIX: &str = "proxy.";
 
 /// Pairs of a name and a value.
-type Pairs = Vec<(String, String)>;
+pub type Pairs = Vec<(String, String)>;
 
 /// What a CONFIG GET asks of nearside.
 #[derive(Debug, PartialEq, Eq)]
@@ -35,6 +35,15 @@ pub fn asked(request: &Request<'_>, shared: &Shared) -> Asked {
     let named = own_settings(shared)
         .filter(|(name, _)| patterns.iter().any(|pattern| glob::matches(pattern, name.as_bytes())));
     Asked { own: named.collect(), is_own: patterns.len() + 2 == request.len() }
+}
+
+/// The settings of proxy.toml that these patterns name, by their names there.
+pub fn named(patterns: impl Iterator<Item: AsRef<[u8]>>, shared: &Shared) -> Pairs {
+    let patterns: Vec<Vec<u8>> = patterns.map(|glob| glob.as_ref().to_ascii_lowercase()).collect();
+    let is_named = |name: &str| patterns.iter().any(|glob| glob::matches(glob, name.as_bytes()));
+    let snapshot = shared.snapshots.newest();
+    let all = snapshot.shown.iter().filter(|(name, _)| is_named(name));
+    all.map(|(name, value)| ((*name).to_owned(), value.clone())).collect()
 }
 
 fn starts_with_prefix(name: &[u8]) -> bool {

@@ -40,7 +40,7 @@ fn log_in(session: &mut Session, user: &[u8], password: &[u8], batch: &Batch<'_>
     let is_right = user == b"default"
         && expected.is_none_or(|expected| is_equal_in_constant_time(expected, password));
     if is_right {
-        session.is_authenticated = true;
+        session.standing.set_authenticated(true);
     } else {
         batch.block.add(Counter::AuthFailures, 1);
         session.error(WRONGPASS);
@@ -91,7 +91,7 @@ pub fn hello(
     }
     match login {
         Some((user, password)) if !log_in(session, user, password, batch) => return,
-        None if !session.is_authenticated => return session.error(HELLO_NOAUTH),
+        None if !session.standing.is_authenticated() => return session.error(HELLO_NOAUTH),
         _ => {}
     }
     if batch.shared.live.lacks_hello() {

@@ -6,14 +6,33 @@
 //! nearside's altogether. Everything else passes as it came, so that a section that a later server
 //! adds is there as well. Latencystats stay upstream's: nearside times outcomes, not commands.
 
+use crate::command;
 use crate::config::Mode;
 use crate::data::Shared;
 use crate::data::local::ledger::Totals;
 use crate::data::registry::Mark;
+use crate::live::Identity;
 use crate::stats::{CommandTotals, Counter, Outcome};
 use crate::units::usage::Usage;
 use crate::wire::request::Request;
 use std::fmt::Write as _;
+
+/// All that makes keys be forgotten, one by one or by what they have in common.
+pub const INVALIDATIONS: &[Counter] = &[
+    Counter::InvalidationsTracking,
+    Counter::InvalidationsWrite,
+    Counter::InvalidationsReconnect,
+    Counter::InvalidationsAdmin,
+    Counter::InvalidationsPubsub,
+];
+
+/// All that makes everything be forgotten.
+pub const FLUSHES: &[Counter] = &[
+    Counter::FlushesReconnect,
+    Counter::FlushesFlushall,
+    Counter::FlushesAdmin,
+    Counter::FlushesPubsub,
+];
 
 /// Sections that only nearside has.
 const OWN: &[&str] = &["proxy", "proxycache", "proxyupstreams"];
@@ -256,7 +275,7 @@ fn cpu(usage: Usage) -> String {
 /// Hits and local answers take no time that a clock would show: `usec` is that of the others.
 fn command_stats(rows: &[CommandTotals]) -> String {
     let mut body = String::new();
-    for (spec, row) in crate::command::all().iter().zip(rows) {
+    for (spec, row) in command::all().iter().chain(command::own::all()).zip(rows) {
         if row.ok + row.error == 0 {
             continue;
         }
@@ -302,6 +321,15 @@ fn error_stats(totals: &Totals) -> String {
         }
     }
     body
+}
+
+/// Only what nearside has to say of itself: of the sections that are named, or all.
+pub fn own_sections(names: impl Iterator<Item: AsRef<[u8]>>, shared: &Shared) -> String {
+    let name = |name: &[u8]| String::from_utf8_lossy(name).to_ascii_lowercase();
+    let wanted = Wanted { sections: names.map(|section| name(section.as_ref())).collect() };
+    let mut text = String::new();
+    append_own(&mut text, &wanted, shared);
+    text
 }
 
 /// Nearside's own sections, as far as they are wanted.
@@ -355,11 +383,7 @@ fn proxy_cache(shared: &Shared) -> String {
     let (hits, misses) = (get(Counter::LookupHit), get(Counter::LookupMiss));
     let asked = hits + misses + get(Counter::LookupCoalesced);
     let ratio = (hits * 10_000).checked_div(asked).unwrap_or(0);
-    let invalidations = totals.sum(&[
-        Counter::InvalidationsTracking,
-        Counter::InvalidationsWrite,
-        Counter::InvalidationsReconnect,
-    ]);
+    let invalidations = totals.sum(INVALIDATIONS);
     let rows: [(&str, String); 13] = [
         ("entries", figures.entries.to_string()),
         ("memory_used_bytes", figures.used_bytes.to_string()),
@@ -371,7 +395,7 @@ fn proxy_cache(shared: &Shared) -> String {
         ("bypass", get(Counter::LookupBypass).to_string()),
         ("hit_ratio", format!("{}.{:04}", ratio / 10_000, ratio % 10_000)),
         ("invalidations", invalidations.to_string()),
-        ("flushes", totals.sum(&[Counter::FlushesReconnect, Counter::FlushesFlushall]).to_string()),
+        ("flushes", totals.sum(FLUSHES).to_string()),
         ("evicted", figures.evicted.to_string()),
         ("expired", figures.expired.to_string()),
     ];
@@ -383,30 +407,68 @@ fn proxy_cache(shared: &Shared) -> String {
 }
 
 fn proxy_upstreams(shared: &Shared) -> String {
-    let (live, totals) = (&shared.live, shared.ledger.totals());
-    let state = if live.is_upstream_up() { "up" } else { "down" };
-    let role = live.identity().map_or_else(|| "unknown".to_owned(), |identity| identity.role);
-    let errors = totals.sum(&[Counter::UpstreamTimeout, Counter::UpstreamDisconnected]);
-    let latency = shared.ledger.stats().latency_of(&[Outcome::Miss, Outcome::Bypass]);
-    let is_wanted = shared.snapshots.newest().tracked.is_some() && live.mode() != Mode::Bypass;
-    let tracking = match (is_wanted, shared.cache.tracking().is_up()) {
-        (_, true) => "up",
-        (true, false) => "down",
-        (false, false) => "off",
-    };
+    let live = &shared.live;
+    let Upstream { state, role, errors, p99_usec, tracking, .. } = Upstream::look(shared);
     let mut body = String::new();
     let written = write!(
         body,
         "upstream_kind:standalone\r\nupstream_state:{state}\r\nupstream_links:{}\r\n\
-         upstream0:addr={},role={role},state={state},connections={},errors={errors},p99_usec={}\r\n\
+         upstream0:addr={},role={role},state={state},connections={},errors={errors},\
+         p99_usec={p99_usec}\r\n\
          invalidation_tracking:{tracking}\r\n",
         live.links_up(),
         shared.dialer.target.address,
         live.links_up(),
-        latency.quantile(0.99).unwrap_or(0) / 1000,
     );
     debug_assert!(written.is_ok(), "writing to a String");
     body
+}
+
+/// What INFO and PROXY UPSTREAMS tell of the server behind.
+#[derive(Debug)]
+pub struct Upstream {
+    /// `redis` or `valkey`, once it was reached.
+    pub server: String,
+    /// Its version.
+    pub version: String,
+    /// `master`, `replica`.
+    pub role: String,
+    /// `up` or `down`.
+    pub state: &'static str,
+    /// `up`, `down`, or `off` where nothing needs it.
+    pub tracking: &'static str,
+    /// Requests without an answer.
+    pub errors: u64,
+    /// Of the time to an answer, in microseconds.
+    pub p99_usec: u64,
+}
+
+impl Upstream {
+    /// As it is now.
+    pub fn look(shared: &Shared) -> Self {
+        let (live, totals) = (&shared.live, shared.ledger.totals());
+        let told = live.identity();
+        let unknown = || "unknown".to_owned();
+        let (server, version, role) = told.map_or_else(
+            || (unknown(), unknown(), unknown()),
+            |Identity { server, version, role }| (server, version, role),
+        );
+        let latency = shared.ledger.stats().latency_of(&[Outcome::Miss, Outcome::Bypass]);
+        let is_wanted = shared.snapshots.newest().tracked.is_some() && live.mode() != Mode::Bypass;
+        Self {
+            server,
+            version,
+            role,
+            state: if live.is_upstream_up() { "up" } else { "down" },
+            tracking: match (is_wanted, shared.cache.tracking().is_up()) {
+                (_, true) => "up",
+                (true, false) => "down",
+                (false, false) => "off",
+            },
+            errors: totals.sum(&[Counter::UpstreamTimeout, Counter::UpstreamDisconnected]),
+            p99_usec: latency.quantile(0.99).unwrap_or(0) / 1000,
+        }
+    }
 }
 
 /// As Redis writes sizes: `58.60M`.

@@ -104,9 +104,10 @@ impl Ledger {
         Totals::of(&self.stats).since(&self.at_reset.lock())
     }
 
-    /// CONFIG RESETSTAT: INFO counts from here on. Metrics never go back.
-    pub fn reset(&self) {
+    /// CONFIG RESETSTAT: INFO and the API count from here on. Metrics never go back.
+    pub fn reset(&self, now: Tick) {
         *self.at_reset.lock() = Totals::of(&self.stats);
+        self.stats.reset(now);
     }
 
     /// Remembers INFO's sections for the time when upstream cannot be asked.
@@ -172,7 +173,7 @@ mod tests {
         block.add(Counter::LookupHit, 5);
         block.command(0, true, 3);
         assert_eq!(ledger.totals().get(Counter::LookupHit), 5);
-        ledger.reset();
+        ledger.reset(Tick(1));
         block.add(Counter::LookupHit, 2);
         block.command(0, false, 1);
         let totals = ledger.totals();

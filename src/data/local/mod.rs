@@ -7,6 +7,7 @@
 //!   client   the CLIENT family; filter: which clients CLIENT LIST and CLIENT KILL mean
 //!   info     upstream's INFO with nearside's figures; ledger: where those are from
 //!   config   CONFIG GET and SET
+//!   proxy/   the PROXY family: what is asked of nearside itself
 //! ```
 //!
 //! A command that changes the link a session uses (SELECT, HELLO, AUTH, RESET) or ends it waits
@@ -18,6 +19,7 @@ pub mod filter;
 pub mod hello;
 pub mod info;
 pub mod ledger;
+pub mod proxy;
 
 pub use self::ledger::{Ledger, Profile};
 
@@ -88,6 +90,7 @@ pub fn say(
             session.error(b"ERR This instance has cluster support disabled");
         }
         "acl|whoami" => reply(session, |out, _| write::bulk(out, b"default")),
+        name if name.starts_with("proxy") => proxy::answer(session, spec, request, batch),
         "config|rewrite" => session.error(b"ERR The proxy does not write its config file"),
         _ => client::answer(session, spec, request, batch),
     }
@@ -201,7 +204,7 @@ impl Edit {
             }
             (edit, _) => {
                 if matches!(edit, Self::ResetStat) && frame == b"+OK\r\n" {
-                    shared.ledger.reset();
+                    shared.ledger.reset(shared.clock.now());
                 }
                 out.extend_from_slice(frame);
             }
@@ -268,7 +271,7 @@ fn use_link(
 fn reset(session: &mut Session, spec: &'static Spec, batch: &mut Batch<'_>) {
     let is_theirs = pinned::end(session, spec, batch);
     use_link(session, spec, batch.snapshot.limits.database, Proto::Resp2, batch);
-    session.is_authenticated = batch.snapshot.limits.password.is_none();
+    session.standing.reset(batch.snapshot.limits.password.is_none());
     session.client.names.lock().name.clear();
     session.client.mark(Mark::NoTouch, false);
     session.set_replies(match session.replies() {

@@ -29,6 +29,7 @@ use self::subscribe::Confirmations;
 use crate::command::{Need, Route, Spec};
 use crate::data::batch::Batch;
 use crate::data::forward;
+use crate::data::refused;
 use crate::data::script::Functions;
 use crate::data::session::{Flow, Session};
 use crate::data::upstream::{Kind, Pin, Place};
@@ -217,7 +218,7 @@ pub fn dispatch(
     }
     let reads_upstream = own.reads_upstream;
     let Some(spec) = spec else {
-        session.unknown(request, batch);
+        refused::unknown(session, request, batch);
         return Flow::Next;
     };
     if is_deaf(session, batch) {
@@ -236,7 +237,7 @@ pub fn dispatch(
         // server tracks only what it is asked on this connection.
         return plain(session, spec, request, batch);
     }
-    session.route(request, spec, None, batch)
+    session.route_odd(request, spec, None, batch)
 }
 
 /// True for a RESP2 client that is subscribed: it may say little, and reads no other replies.

@@ -3,10 +3,10 @@
 //! in EXEC's reply its answer takes, and what nearside refuses makes the server refuse EXEC.
 
 use super::{Step, exec, plain, settle};
-use crate::command::{self, Disposition, Flags, Need, Refusal, Route, Spec, errors};
+use crate::command::{self, Disposition, Flags, Need, Refusal, Route, Spec, errors, own};
 use crate::data::batch::Batch;
 use crate::data::forward;
-use crate::data::local::{self, Edit, Plan};
+use crate::data::local::{self, Edit, Plan, proxy};
 use crate::data::session::{Flow, Session};
 use crate::data::upstream::{Kind, Place};
 use crate::scripts::{NO_SCRIPT, Verdict};
@@ -55,7 +55,7 @@ pub fn inside(
     batch: &mut Batch<'_>,
 ) -> Flow {
     let Some(spec) = spec else {
-        let unknown = command::unknown(request.len(), |index| request.arg(index));
+        let unknown = proxy::unknown(request, batch.snapshot);
         batch.block.add(Counter::RejectedUnsupported, 1);
         let arg = |index| request.arg(index);
         poison(session, &command::UNKNOWN, batch, |out| {
@@ -136,6 +136,10 @@ fn by_route(
 ) {
     let policy = &batch.snapshot.limits.policy;
     match spec.disposition(policy, request.len(), |index| request.arg(index)) {
+        // What is asked of nearside itself it would do now, not at EXEC.
+        Disposition::Local if own::has(spec) => {
+            refuse(session, spec, Refusal::InTransaction, batch);
+        }
         Disposition::Local => place_own(session, spec, request, batch),
         Disposition::Edited => edited(session, spec, request, batch),
         Disposition::Own(

@@ -1,21 +1,23 @@
 //! What becomes of a command, in words: the same row, the same policy and the same functions that
 //! a request meets, asked without a request.
 
-use crate::command::{CacheRule, Class, Disposition, KeySpec, Refusal, Route, Spec, errors};
+use crate::command::{
+    CacheRule, Class, Disposition, KeySpec, Policy, Refusal, Route, Spec, errors,
+};
 use crate::config::{Mode, Settings};
 use crate::data::walk;
 use serde::Serialize;
 
 /// What is to be said of scripts.
-pub(super) const SCRIPT: &str = "under a key version only if it uses no key beside its KEYS";
+pub const SCRIPT: &str = "under a key version only if it uses no key beside its KEYS";
 
 /// What is to be said of answers that are edited.
-pub(super) const EDITED: &str = "the answer tells of nearside as well";
+pub const EDITED: &str = "the answer tells of nearside as well";
 
 /// Who answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub(super) enum Fate {
+pub enum Fate {
     /// The cache or, on a miss, upstream.
     Cached,
     /// Upstream, on a connection that clients share.
@@ -34,7 +36,7 @@ pub(super) enum Fate {
 
 impl Fate {
     /// The fate of a request whose disposition is known.
-    pub(super) fn of(disposition: Disposition, spec: &Spec, settings: &Settings) -> Self {
+    pub fn of(disposition: Disposition, spec: &Spec, settings: &Settings) -> Self {
         let is_walk = !settings.prefix.is_empty() && walk::walks(spec);
         match disposition {
             Disposition::Cacheable if caches(spec, settings) => Self::Cached,
@@ -49,7 +51,7 @@ impl Fate {
     }
 
     /// One word for a table.
-    pub(super) fn word(self) -> &'static str {
+    pub fn word(self) -> &'static str {
         match self {
             Self::Cached => "cached",
             Self::Forwarded => "forwarded",
@@ -62,7 +64,7 @@ impl Fate {
     }
 
     /// A sentence for one command.
-    pub(super) fn sentence(self) -> &'static str {
+    pub fn sentence(self) -> &'static str {
         match self {
             Self::Cached => {
                 "answered from the cache; a miss goes upstream, on a connection that clients share"
@@ -78,16 +80,16 @@ impl Fate {
 }
 
 /// True if replies of this row are kept under these settings.
-pub(super) fn caches(spec: &Spec, settings: &Settings) -> bool {
+pub fn caches(spec: &Spec, settings: &Settings) -> bool {
     settings.mode != Mode::Bypass && settings.caches(spec)
 }
 
-/// What becomes of a row's requests, and what there is to say about it.
-pub(super) fn of_row(spec: &Spec, settings: &Settings) -> (Fate, String) {
-    let policy = settings.policy();
+/// What becomes of a row's requests under these settings, whose policy is given, and what there is
+/// to say about it.
+pub fn of_row(spec: &Spec, settings: &Settings, policy: &Policy) -> (Fate, String) {
     // As few arguments as are legal, none of them an option.
     let argc = usize::from(spec.arity.unsigned_abs());
-    let disposition = spec.disposition(&policy, argc, |_| &[]);
+    let disposition = spec.disposition(policy, argc, |_| &[]);
     let fate = Fate::of(disposition, spec, settings);
     let note = match (disposition, fate) {
         (Disposition::Refuse(refusal), Fate::Refused) => errors::refusal_text(spec, refusal),
@@ -107,7 +109,7 @@ pub(super) fn of_row(spec: &Spec, settings: &Settings) -> (Fate, String) {
 }
 
 /// Why no reply of this row is kept.
-pub(super) fn why_not_cached(spec: &Spec, settings: &Settings) -> &'static str {
+pub fn why_not_cached(spec: &Spec, settings: &Settings) -> &'static str {
     match spec.class {
         _ if spec.cacheable() && settings.mode == Mode::Bypass => "mode is \"bypass\"",
         _ if spec.cacheable() && !settings.caches(spec) => "cache.commands does not name it",
@@ -119,7 +121,7 @@ pub(super) fn why_not_cached(spec: &Spec, settings: &Settings) -> &'static str {
 }
 
 /// The class, as people say it.
-pub(super) fn class(class: Class) -> &'static str {
+pub fn class(class: Class) -> &'static str {
     match class {
         Class::Local => "connection",
         Class::CacheableRead | Class::Read => "read",
@@ -136,7 +138,7 @@ pub(super) fn class(class: Class) -> &'static str {
 }
 
 /// Where keys stand; argument 0 is the command.
-pub(super) fn keys(keys: KeySpec) -> String {
+pub fn keys(keys: KeySpec) -> String {
     match keys {
         KeySpec::None => "none".to_owned(),
         KeySpec::One(at) => format!("{at}"),

@@ -1,0 +1,228 @@
+//! Looking at a proxy that runs, and sending its clients elsewhere: `status`, `clients`,
+//! `upstreams`, `get`, `drain`, `resume`, over its admin API.
+
+use crate::cli::remote::Reach;
+use crate::config::{ConfigError, Loaded};
+use crate::units::duration::Span;
+use crate::units::size::Size;
+use serde_json::Value;
+use std::process::ExitCode;
+use std::time::Duration;
+
+/// What is asked of a running proxy.
+#[derive(Debug, clap::Subcommand)]
+pub(super) enum Command {
+    /// Show how a running proxy fares
+    Status {
+        #[command(flatten)]
+        reach: Reach,
+    },
+    /// Show the clients of a running proxy, the oldest first
+    Clients {
+        #[command(flatten)]
+        reach: Reach,
+        /// How many at most
+        #[arg(short = 'n', long, default_value_t = 100, value_parser = limit())]
+        limit: u16,
+    },
+    /// Show the servers behind a running proxy
+    Upstreams {
+        #[command(flatten)]
+        reach: Reach,
+    },
+    /// Show what a running proxy holds of a key
+    Get {
+        #[command(flatten)]
+        reach: Reach,
+        /// The client's key, without version
+        key: String,
+    },
+    /// Have a running proxy's /readyz fail, so that clients are sent elsewhere
+    Drain {
+        #[command(flatten)]
+        reach: Reach,
+    },
+    /// Undo drain
+    Resume {
+        #[command(flatten)]
+        reach: Reach,
+    },
+}
+
+fn limit() -> clap::builder::RangedI64ValueParser<u16> {
+    clap::value_parser!(u16).range(1..=1000)
+}
+
+/// What an answer is in words.
+type Words = fn(&Value) -> String;
+
+/// Asks it.
+pub(super) fn run(command: &Command, loaded: Result<Loaded, ConfigError>) -> ExitCode {
+    let (reach, method, path, words): (_, _, _, Words) = match command {
+        Command::Status { reach } => (reach, "GET", "/api/v1/status".to_owned(), status),
+        Command::Clients { reach, limit } => {
+            (reach, "GET", format!("/api/v1/clients?limit={limit}"), clients)
+        }
+        Command::Upstreams { reach } => (reach, "GET", "/api/v1/upstreams".to_owned(), upstreams),
+        Command::Get { reach, key } => (reach, "GET", lookup(key), entry),
+        Command::Drain { reach } => (reach, "POST", "/api/v1/drain".to_owned(), draining),
+        Command::Resume { reach } => (reach, "DELETE", "/api/v1/drain".to_owned(), draining),
+    };
+    let settings = match reach.settings(loaded) {
+        Ok(settings) => settings,
+        Err(code) => return code,
+    };
+    reach.tell(reach.ask(settings.as_ref(), method, &path, &Value::Null), words)
+}
+
+fn lookup(key: &str) -> String {
+    let query = [("key", key)];
+    // Text can always be written as a query.
+    let query = serde_urlencoded::to_string(query).unwrap_or_default();
+    format!("/api/v1/entries/lookup?{query}")
+}
+
+fn status(answer: &Value) -> String {
+    let (number, size) = (|at| number(answer, at), |at| Size(number(answer, at)).to_string());
+    let version = text(answer, "/key_version");
+    let mut lines = vec![
+        format!("nearside  {} as {}", text(answer, "/version"), text(answer, "/instance")),
+        format!("up        {}", span(number("/uptime_seconds"))),
+        format!("mode      {}", text(answer, "/mode")),
+        format!("keys      {}", if version.is_empty() { "as clients name them" } else { version }),
+        format!("clients   {}, {} commands/s", number("/clients"), number("/ops_per_second")),
+        match answer.get("hit_ratio").and_then(Value::as_f64) {
+            Some(ratio) => format!("hits      {:.1} %", ratio * 100.0),
+            None => "hits      none asked for".to_owned(),
+        },
+        format!(
+            "memory    {} of {}, {} keys",
+            size("/memory/used_bytes"),
+            size("/memory/max_bytes"),
+            number("/memory/entries")
+        ),
+    ];
+    for server in list(answer, "/upstreams") {
+        let (address, state) = (text(server, "/address"), text(server, "/state"));
+        lines.push(format!("upstream  {address} {state}, tracking {}", text(server, "/tracking")));
+    }
+    for warning in list(answer, "/warnings").iter().filter_map(Value::as_str) {
+        lines.push(format!("warning   {warning}"));
+    }
+    lines.join("\n")
+}
+
+fn clients(answer: &Value) -> String {
+    let row = |client: &Value| {
+        vec![
+            number(client, "/id").to_string(),
+            text(client, "/addr").to_owned(),
+            text(client, "/name").to_owned(),
+            span(number(client, "/age_seconds")),
+            span(number(client, "/idle_seconds")),
+            number(client, "/db").to_string(),
+            text(client, "/command").to_owned(),
+            number(client, "/commands").to_string(),
+            number(client, "/hits").to_string(),
+        ]
+    };
+    let head = ["id", "addr", "name", "age", "idle", "db", "command", "commands", "hits"];
+    let rows: Vec<_> = list(answer, "/clients").iter().map(row).collect();
+    let (shown, total) = (rows.len() as u64, number(answer, "/total"));
+    let text = table(&head, rows);
+    if shown < total { format!("{text}\n{shown} of {total}") } else { text }
+}
+
+fn upstreams(answer: &Value) -> String {
+    let row = |server: &Value| {
+        let p99 = server.get("p99_ms").and_then(Value::as_f64);
+        vec![
+            text(server, "/address").to_owned(),
+            text(server, "/state").to_owned(),
+            text(server, "/role").to_owned(),
+            format!("{} {}", text(server, "/server"), text(server, "/version")),
+            number(server, "/connections").to_string(),
+            number(server, "/errors").to_string(),
+            p99.map_or_else(String::new, |p99| format!("{p99:.2}")),
+            text(server, "/tracking").to_owned(),
+        ]
+    };
+    let head =
+        ["address", "state", "role", "server", "connections", "errors", "p99_ms", "tracking"];
+    table(&head, list(answer, "/upstreams").iter().map(row).collect())
+}
+
+fn entry(answer: &Value) -> String {
+    let row = |reply: &Value| {
+        vec![
+            text(reply, "/command").to_owned(),
+            number(reply, "/db").to_string(),
+            number(reply, "/size_bytes").to_string(),
+            number(reply, "/age_ms").to_string(),
+            number(reply, "/ttl_ms").to_string(),
+        ]
+    };
+    let (upstream, rule) = (text(answer, "/upstream_key"), text(answer, "/rule"));
+    let replies = list(answer, "/replies");
+    if replies.is_empty() {
+        return format!("{upstream} is not cached; its rule is {rule}");
+    }
+    let head = ["command", "db", "bytes", "age_ms", "ttl_ms"];
+    let rows = replies.iter().map(row).collect();
+    format!("{upstream} is cached by {rule}\n{}", table(&head, rows))
+}
+
+fn draining(answer: &Value) -> String {
+    let clients = number(answer, "/clients");
+    if answer.get("draining") == Some(&Value::Bool(true)) {
+        format!("/readyz fails: new clients are sent elsewhere; {clients} are still here")
+    } else {
+        format!("/readyz answers again; {clients} clients are here")
+    }
+}
+
+/// Columns as wide as their widest cell; a cell that is empty is `-`.
+fn table(head: &[&str], mut rows: Vec<Vec<String>>) -> String {
+    rows.insert(0, head.iter().map(ToString::to_string).collect());
+    for cell in rows.iter_mut().flatten().filter(|cell| cell.trim().is_empty()) {
+        "-".clone_into(cell);
+    }
+    let width = |column: usize| {
+        let cells = rows.iter().filter_map(|row| row.get(column));
+        cells.map(|cell| cell.chars().count()).max().unwrap_or(0)
+    };
+    let widths: Vec<usize> = (0..head.len()).map(width).collect();
+    let line = |row: &Vec<String>| {
+        let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}"));
+        cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
+    };
+    rows.iter().map(line).collect::<Vec<_>>().join("\n")
+}
+
+fn text<'a>(value: &'a Value, pointer: &str) -> &'a str {
+    value.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
+}
+
+fn number(value: &Value, pointer: &str) -> u64 {
+    value.pointer(pointer).and_then(Value::as_u64).unwrap_or(0)
+}
+
+fn list<'a>(value: &'a Value, pointer: &str) -> &'a [Value] {
+    value.pointer(pointer).and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default()
+}
+
+fn span(seconds: u64) -> String {
+    Span(Duration::from_secs(seconds)).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::table;
+
+    #[test]
+    fn columns_are_as_wide_as_they_must_be() {
+        let row = |cells: [&str; 3]| cells.map(str::to_owned).to_vec();
+        let text = table(&["id", "name", "db"], vec![row(["1", "", "0"]), row(["123", "n", "15"])]);
+        assert_eq!(text, "id   name  db\n1    -     0\n123  n     15");
+    }
+}

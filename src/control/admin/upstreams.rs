@@ -1,0 +1,101 @@
+//! The servers behind.
+
+use super::Admin;
+use super::ask::Viewer;
+use super::door::Json;
+use super::problem::Refused;
+use crate::config::Mode;
+use crate::control::wing::Facts;
+use crate::stats::Counter;
+use axum::extract::State;
+use serde::Serialize;
+use std::sync::Arc;
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+pub(super) fn routes() -> OpenApiRouter<Arc<Admin>> {
+    OpenApiRouter::new().routes(routes!(upstreams))
+}
+
+/// One server.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Upstream {
+    /// `host:port`, `unix:/path` or `embedded:`.
+    address: String,
+    state: Reach,
+    /// `master` or `replica`; null until it was met.
+    role: Option<String>,
+    /// `redis` or `valkey`.
+    server: Option<String>,
+    /// Its version.
+    version: Option<String>,
+    /// Connections that clients share.
+    connections: u64,
+    /// Requests without an answer since the last reset: it took too long, or the connection broke.
+    errors: u64,
+    /// 99 of 100 answers took no longer, since the start.
+    p99_ms: Option<f64>,
+    tracking: Tracking,
+}
+
+/// Whether a server can be used.
+#[derive(Clone, Copy, Debug, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+enum Reach {
+    Up,
+    Down,
+}
+
+/// Whether nearside hears of changes.
+#[derive(Clone, Copy, Debug, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+enum Tracking {
+    /// Every change is heard of.
+    Up,
+    /// Nothing is served from the cache that needs it.
+    Down,
+    /// No rule needs it, or the mode does not.
+    Off,
+}
+
+/// All servers.
+#[derive(Debug, Serialize, ToSchema)]
+struct Upstreams {
+    upstreams: Vec<Upstream>,
+}
+
+/// The servers behind.
+#[utoipa::path(
+    get,
+    path = "/api/v1/upstreams",
+    tag = "state",
+    security(("token" = ["viewer"])),
+    responses((status = 200, body = Upstreams), Refused)
+)]
+async fn upstreams(State(admin): State<Arc<Admin>>, _: Viewer) -> Json<Upstreams> {
+    let facts = admin.api.wing.facts();
+    Json(Upstreams { upstreams: vec![the_one(&admin, &facts)] })
+}
+
+/// The only one that there is.
+pub(super) fn the_one(admin: &Admin, facts: &Facts) -> Upstream {
+    let live = &admin.api.live;
+    let identity = live.identity();
+    let errors = [Counter::UpstreamTimeout, Counter::UpstreamDisconnected];
+    Upstream {
+        address: facts.upstream.clone(),
+        state: if live.is_upstream_up() { Reach::Up } else { Reach::Down },
+        role: identity.as_ref().map(|identity| identity.role.clone()),
+        server: identity.as_ref().map(|identity| identity.server.clone()),
+        version: identity.map(|identity| identity.version),
+        connections: live.links_up(),
+        errors: admin.api.wing.counted(&errors),
+        p99_ms: facts.latency_p99.map(|latency| latency.as_secs_f64() * 1e3),
+        tracking: match admin.api.orders.cache.tracking().is_up() {
+            true => Tracking::Up,
+            false if facts.is_tracking && live.mode() != Mode::Bypass => Tracking::Down,
+            false => Tracking::Off,
+        },
+    }
+}

@@ -1,0 +1,194 @@
+//! The PROXY family's slow half: letters of clients in, replies out. What changes something for
+//! all is done here, on the main thread, and may take its time; the rows stand in `command/own`,
+//! what is answered at once in the data wing.
+
+use crate::config::Mode;
+use crate::control::admin::Api;
+use crate::control::invalidate::orders::{Invalid, Order};
+use crate::mail::{Letter, Letters};
+use crate::net::client::PeerAddress;
+use crate::wire::write;
+use bytes::{Bytes, BytesMut};
+use std::fmt::Display;
+use std::sync::Arc;
+use tokio::sync::Notify;
+use tokio::task::JoinSet;
+
+/// Letters that are worked on at a time: those behind them wait in their box.
+const OPEN_MAX: usize = 256;
+
+/// Keys of one order at most.
+const KEYS_MAX: usize = 10_000;
+
+/// Who answers letters.
+#[derive(Debug)]
+pub struct Clerk {
+    /// What operators may do.
+    pub api: Arc<Api>,
+    /// Rung when the process is to end in order.
+    pub ending: Arc<Notify>,
+}
+
+/// Answers letters for as long as the process lives.
+pub async fn serve(clerk: Clerk, mut letters: Letters) {
+    let clerk = Arc::new(clerk);
+    let mut open = JoinSet::new();
+    loop {
+        tokio::select! {
+            letter = letters.recv(), if open.len() < OPEN_MAX => match letter {
+                Some(letter) => {
+                    open.spawn_local(reply(Arc::clone(&clerk), letter));
+                }
+                None => return,
+            },
+            Some(ended) = open.join_next() => {
+                if let Err(error) = ended {
+                    tracing::error!(error = %error, "a PROXY command failed");
+                }
+            }
+        }
+    }
+}
+
+async fn reply(clerk: Arc<Clerk>, letter: Letter) {
+    let reply = clerk.carry_out(&letter).await;
+    let mut out = BytesMut::new();
+    match reply {
+        Ok(Reply::Done) => write::simple(&mut out, "OK"),
+        Ok(Reply::Count(count)) => {
+            write::integer(&mut out, i64::try_from(count).unwrap_or(i64::MAX));
+        }
+        Err(Refused(text)) => write::error(&mut out, text.as_bytes()),
+    }
+    letter.answer.give(Bytes::from(out));
+}
+
+/// What a client is answered.
+enum Reply {
+    Done,
+    Count(u64),
+}
+
+/// Why nothing was done: a whole error, without its `-`.
+#[derive(Debug, PartialEq, Eq)]
+struct Refused(String);
+
+impl Clerk {
+    async fn carry_out(&self, letter: &Letter) -> Result<Reply, Refused> {
+        let Letter { row, words, from, .. } = letter;
+        match row.word() {
+            "mode" => {
+                let mode = mode(words)?;
+                if self.api.set_mode(mode) != mode {
+                    audit("mode", &mode.as_str(), from);
+                }
+                Ok(Reply::Done)
+            }
+            "invalidate" => {
+                let (order, local_only) = order(words)?;
+                Ok(Reply::Count(self.forget("invalidate", &order, local_only, from).await))
+            }
+            "clear" => Ok(Reply::Count(self.forget("clear", &Order::All, true, from).await)),
+            "drain" => {
+                audit("drain", &"", from);
+                self.ending.notify_one();
+                Ok(Reply::Done)
+            }
+            word => Err(Refused(format!("ERR nobody here answers '{word}'"))),
+        }
+    }
+
+    async fn forget(
+        &self,
+        action: &str,
+        order: &Order,
+        local_only: bool,
+        from: &PeerAddress,
+    ) -> u64 {
+        let (done, _) = self.api.forget(order, local_only);
+        audit(action, order, from);
+        self.api.orders.count(done).await
+    }
+}
+
+/// Who did what.
+fn audit(action: &str, target: &dyn Display, from: &PeerAddress) {
+    tracing::info!(event = "admin_action", action, %target, client_addr = %from, "PROXY");
+}
+
+fn syntax() -> Refused {
+    Refused("ERR syntax error".to_owned())
+}
+
+fn mode(words: &[Box<[u8]>]) -> Result<Mode, Refused> {
+    let [word] = words else {
+        return Err(syntax());
+    };
+    let named = |mode: &Mode| word.eq_ignore_ascii_case(mode.as_str().as_bytes());
+    let mode = [Mode::Cache, Mode::Observe, Mode::Bypass].into_iter().find(named);
+    mode.ok_or_else(|| Refused("ERR Invalid mode: it is one of cache, observe, bypass".to_owned()))
+}
+
+/// `[LOCAL] (KEY key ... | NAMESPACE name | PATTERN glob)`.
+fn order(words: &[Box<[u8]>]) -> Result<(Order, bool), Refused> {
+    let is = |word: &[u8], name: &str| word.eq_ignore_ascii_case(name.as_bytes());
+    let (local_only, words) = match words {
+        [first, rest @ ..] if is(first, "local") => (true, rest),
+        words => (false, words),
+    };
+    let order = match words {
+        [kind, keys @ ..] if is(kind, "key") && !keys.is_empty() => {
+            if keys.len() > KEYS_MAX {
+                return Err(Refused(format!("ERR more than {KEYS_MAX} keys in one order")));
+            }
+            Order::Keys(keys.iter().map(|key| key.to_vec()).collect())
+        }
+        [kind, name] if is(kind, "namespace") => named("namespace", Order::namespace(name))?,
+        [kind, glob] if is(kind, "pattern") => named("pattern", Order::pattern(glob))?,
+        _ => return Err(syntax()),
+    };
+    Ok((order, local_only))
+}
+
+fn named(kind: &str, order: Result<Order, Invalid>) -> Result<Order, Refused> {
+    order.map_err(|invalid| Refused(format!("ERR the {kind} {invalid}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{KEYS_MAX, Refused, mode, order};
+    use crate::config::Mode;
+    use crate::control::invalidate::orders::Order;
+
+    fn words(text: &str) -> Vec<Box<[u8]>> {
+        text.split_whitespace().map(|word| word.as_bytes().into()).collect()
+    }
+
+    #[test]
+    fn orders_as_they_are_written() {
+        let keys = |keys: &[&[u8]]| Order::Keys(keys.iter().map(|key| key.to_vec()).collect());
+        for (text, expected) in [
+            ("KEY a b", (keys(&[b"a", b"b"]), false)),
+            ("local key key", (keys(&[b"key"]), true)),
+            ("NAMESPACE orders", (Order::Namespace(b"orders".to_vec()), false)),
+            ("LOCAL pattern *:1", (Order::Pattern(b"*:1".to_vec()), true)),
+        ] {
+            assert_eq!(order(&words(text)), Ok(expected), "{text}");
+        }
+        for text in ["KEY", "LOCAL KEY", "a b", "NAMESPACE a b", "LOCAL LOCAL KEY a", "PATTERN"] {
+            assert_eq!(order(&words(text)), Err(Refused("ERR syntax error".to_owned())), "{text}");
+        }
+        let Err(Refused(text)) = order(&words("NAMESPACE a:b")) else { panic!("it is two") };
+        assert!(text.starts_with("ERR the namespace holds a `:`"), "{text}");
+        let many = format!("KEY {}", "k ".repeat(KEYS_MAX + 1));
+        assert!(order(&words(&many)).is_err());
+    }
+
+    #[test]
+    fn modes_in_any_case() {
+        assert_eq!(mode(&words("BYPASS")), Ok(Mode::Bypass));
+        assert_eq!(mode(&words("cache")), Ok(Mode::Cache));
+        assert_eq!(mode(&words("Observe")), Ok(Mode::Observe));
+        assert!(mode(&words("off")).is_err() && mode(&words("cache bypass")).is_err());
+    }
+}

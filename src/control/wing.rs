@@ -1,0 +1,112 @@
+//! What the control wing asks of the data wing. Neither knows the other: these are the questions,
+//! and the composition root answers them.
+
+use crate::stats::Counter;
+use serde::Serialize;
+use std::time::Duration;
+use utoipa::ToSchema;
+
+/// The data wing, as the control wing sees it. Called on the main thread: it may lock, not wait.
+pub trait DataWing: Send + Sync {
+    /// Who this process is, and how it fares.
+    fn facts(&self) -> Facts;
+    /// Every setting in force by its name in proxy.toml, without secrets.
+    fn settings(&self) -> Vec<(&'static str, String)>;
+    /// What becomes of a client's key.
+    fn place(&self, key: &[u8]) -> Place;
+    /// What was counted since the last reset.
+    fn counted(&self, counters: &[Counter]) -> u64;
+    /// How long ago each worker last said that it lives. They say so once a second.
+    fn beats(&self) -> Vec<Duration>;
+    /// The clients of all workers, the oldest first.
+    fn clients(&self) -> Vec<Client>;
+    /// How many of them wait in a command.
+    fn blocked_clients(&self) -> usize;
+    /// Closes a client's connection; false if there is no such client.
+    fn end_client(&self, id: u64) -> bool;
+    /// Counts anew, for people. Metrics never go back.
+    fn reset_counts(&self);
+}
+
+/// What there is to say of the process.
+#[derive(Clone, Debug, Default)]
+pub struct Facts {
+    /// `instance`.
+    pub instance: String,
+    /// `keys.version`.
+    pub key_version: String,
+    /// Since the start.
+    pub uptime: Duration,
+    /// Commands in the last second.
+    pub ops_per_second: u64,
+    /// Clients connected.
+    pub clients: usize,
+    /// Commands answered since the last reset.
+    pub commands: u64,
+    /// Error replies among them.
+    pub errors: u64,
+    /// Mean time of answers that upstream was asked for, since the start; none if there were none.
+    pub latency: Option<Duration>,
+    /// 99 of 100 of those answers took no longer.
+    pub latency_p99: Option<Duration>,
+    /// Where upstream is, without user and password.
+    pub upstream: String,
+    /// True if that is this very process.
+    pub is_embedded: bool,
+    /// True if some rule needs a tracking link.
+    pub is_tracking: bool,
+}
+
+/// A client's key.
+#[derive(Clone, Debug, Default)]
+pub struct Place {
+    /// What it is called upstream; not as bytes, but for people.
+    pub upstream_key: String,
+    /// `rules[0]`, or `[cache]` where none matches.
+    pub rule: String,
+}
+
+/// A client, as CLIENT LIST tells of it.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct Client {
+    /// The number that CLIENT ID answers.
+    pub id: u64,
+    /// Where it comes from.
+    pub addr: String,
+    /// Where it came in.
+    pub laddr: String,
+    /// What it calls itself.
+    pub name: String,
+    /// Since it came.
+    pub age_seconds: u64,
+    /// Since it last sent something.
+    pub idle_seconds: u64,
+    /// As the letters of CLIENT LIST.
+    pub flags: String,
+    /// Its database.
+    pub db: u32,
+    /// Channels, patterns and shard channels subscribed to.
+    pub subscriptions: u32,
+    /// Keys watched.
+    pub watched: u32,
+    /// Commands queued since MULTI.
+    pub queued: Option<u32>,
+    /// Its last command.
+    pub command: Option<&'static str>,
+    /// Its protocol: 2 or 3.
+    pub resp: u16,
+    /// The library that it uses.
+    pub lib_name: String,
+    /// That library's version.
+    pub lib_ver: String,
+    /// Bytes that it sent.
+    pub net_in_bytes: u64,
+    /// Bytes that it was sent.
+    pub net_out_bytes: u64,
+    /// Bytes that it is still to be sent.
+    pub unsent_bytes: u64,
+    /// Commands that it sent.
+    pub commands: u64,
+    /// Of these, answered from the cache.
+    pub hits: u64,
+}

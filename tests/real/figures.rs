@@ -1,0 +1,203 @@
+//! What is counted and shown: hot keys, namespaces, rules, windows, the curve; over HTTP and by the
+//! command line.
+
+use crate::harness::{Conn, Kind, Proxy, Server, eventually, request};
+use serde_json::Value;
+use std::process::Command;
+
+const SETTINGS: &[&str] = &[
+    "keys.version = \"v1\"",
+    "cache.ttl = \"1h\"",
+    "hotkeys.show_keys = \"plain\"",
+    "rules = [{ match = \"lock:*\", level = \"bypass\" }, { match = \"never:*\" }]",
+];
+
+/// A thousand times the same, in one go.
+fn often(client: &mut Conn, line: &str) {
+    let words: Vec<&str> = line.split(' ').collect();
+    client.send(&request(&words).repeat(1_000));
+    (0..1_000).for_each(|_| drop(client.reply()));
+}
+
+fn busy(server: &Server, settings: &[&str]) -> (Proxy, Conn) {
+    let mut direct = server.dial();
+    for key in ["orders:1", "users:1", "lock:1"] {
+        direct.words(&format!("SET v1:{key} value"));
+    }
+    let proxy = Proxy::start(&server.url(), settings);
+    let mut client = proxy.dial();
+    for key in ["orders:1", "users:1"] {
+        client.until_hit(&format!("GET {key}"));
+    }
+    for key in ["orders:1", "orders:1", "orders:1", "lock:1", "lock:1", "users:1"] {
+        often(&mut client, &format!("GET {key}"));
+    }
+    (proxy, client)
+}
+
+fn get(proxy: &Proxy, path: &str) -> Value {
+    let (status, body) = proxy.admin("GET", &format!("/api/v1/{path}"), "");
+    assert_eq!(status, 200, "{path}: {body}");
+    serde_json::from_str(&body).unwrap()
+}
+
+#[test]
+fn hot_keys_say_how_they_are_served() {
+    let server = Server::start(Kind::Redis);
+    let (proxy, _client) = busy(&server, SETTINGS);
+    let hot = get(&proxy, "hotkeys");
+    let keys = hot["keys"].as_array().unwrap();
+    let names: Vec<&str> = keys.iter().map(|key| key["key"].as_str().unwrap()).collect();
+    assert_eq!(names, ["orders:1", "lock:1", "users:1"], "{hot}");
+    let told = |name: &str| keys.iter().map(|key| key[name].clone()).collect::<Vec<_>>();
+    assert_eq!(told("cached"), [true, false, true]);
+    assert_eq!(told("rule"), [2, 0, 2]);
+    assert_eq!(told("hint"), [Value::Null, "cache_it".into(), Value::Null]);
+    let share = keys[0]["share"].as_f64().unwrap();
+    assert!((0.35..0.65).contains(&share), "half of it: {share}");
+    assert_eq!(get(&proxy, "hotkeys?by=bytes&limit=1")["keys"][0]["namespace"], "orders");
+    assert!(proxy.count("nearside_hotkeys_tracked") >= 3);
+    for (query, what) in [
+        ("by=size", "`size` is none of reads, bytes, misses"),
+        ("limit=0", "limit: is no number from 1 to 1000"),
+        ("top=3", "top: is no member of this query; there are: by, limit"),
+    ] {
+        let (status, body) = proxy.admin("GET", &format!("/api/v1/hotkeys?{query}"), "");
+        assert_eq!((status, body.contains(what)), (422, true), "{body}");
+    }
+}
+
+#[test]
+fn keys_are_hashed_unless_asked_and_not_noted_if_not_wanted() {
+    let server = Server::start(Kind::Redis);
+    let (proxy, _client) = busy(&server, &["keys.version = \"v1\"", "cache.ttl = \"1h\""]);
+    let (_, body) = proxy.admin("GET", "/api/v1/hotkeys", "");
+    assert!(body.contains("\"key_hash\"") && !body.contains("orders:1"), "{body}");
+    assert!(body.contains("\"namespace\":\"orders\""), "{body}");
+    let off = [SETTINGS[0], SETTINGS[1], "hotkeys.enabled = false"];
+    let (proxy, _client) = busy(&server, &off);
+    assert_eq!(get(&proxy, "hotkeys")["keys"], Value::Array(Vec::new()));
+    assert_eq!(proxy.count("nearside_hotkeys_tracked"), 0);
+    let spaces = get(&proxy, "namespaces");
+    assert_eq!(spaces["namespaces"][0]["namespace"], "orders", "{spaces}");
+}
+
+#[test]
+fn namespaces_rules_and_the_curve_tell_how_well_the_cache_does() {
+    let server = Server::start(Kind::Redis);
+    let (proxy, mut client) = busy(&server, SETTINGS);
+    let spaces = get(&proxy, "namespaces");
+    let of = |name: &str| {
+        let rows = spaces["namespaces"].as_array().unwrap();
+        rows.iter().find(|row| row["namespace"] == name).unwrap().clone()
+    };
+    assert!(of("orders")["hit_ratio"].as_f64().unwrap() > 0.9, "{spaces}");
+    assert!(of("lock")["bypassed"].as_u64().unwrap() > 1_000, "{spaces}");
+    assert_eq!(of("lock")["hit_ratio"], Value::Null);
+    let rules = get(&proxy, "rules?window=start");
+    let rows = rules["rules"].as_array().unwrap();
+    let reads: Vec<bool> = rows.iter().map(|row| row["reads"].as_u64().unwrap() > 0).collect();
+    assert_eq!(reads, [true, false, true], "{rules}");
+    assert_eq!(rows[0]["match"][0], "lock:*");
+    // More keys than a sample of one in sixteen could miss altogether.
+    for _ in 0..3 {
+        for number in 0..500 {
+            client.words(&format!("GET many:{number}"));
+        }
+    }
+    let curve = eventually("the curve is drawn", || {
+        let curve = get(&proxy, "curve");
+        let points = curve["points"].as_array().unwrap().clone();
+        points.iter().all(|point| point["hit_ratio"].is_number()).then_some(points)
+    });
+    let ratios: Vec<f64> = curve.iter().map(|point| point["hit_ratio"].as_f64().unwrap()).collect();
+    assert!(ratios.is_sorted() && ratios[4] > 0.5, "{ratios:?}");
+    let (status, body) = proxy.admin("GET", "/api/v1/namespaces?window=1h", "");
+    assert_eq!((status, body.contains("none of start, reset, 1m, 5m")), (422, true), "{body}");
+}
+
+#[test]
+fn a_reset_is_seen_by_people_and_not_by_prometheus() {
+    let server = Server::start(Kind::Redis);
+    let (proxy, mut client) = busy(&server, SETTINGS);
+    let hits = |window: &str| get(&proxy, "stats")["windows"][window]["hits"].as_u64().unwrap();
+    assert!(hits("reset") >= 4_000 && hits("1m") >= 4_000);
+    let metric = proxy.count("nearside_cache_lookups_total{result=\"hit\"}");
+    let (status, body) = proxy.admin("POST", "/api/v1/stats/reset", "{}");
+    assert_eq!((status, body.as_str()), (204, ""));
+    assert_eq!(hits("reset"), 0);
+    assert!(hits("start") >= 4_000);
+    let info = String::from_utf8_lossy(&client.words("INFO proxycache")).into_owned();
+    assert!(!info.contains("hits:4"), "INFO counts anew: {info}");
+    assert!(proxy.count("nearside_cache_lookups_total{result=\"hit\"}") >= metric);
+    often(&mut client, "GET users:1");
+    assert_eq!(hits("reset"), 1_000);
+    client.words("CONFIG RESETSTAT");
+    assert_eq!(hits("reset"), 0, "the same reset");
+    let stats = get(&proxy, "stats");
+    let miss = &stats["windows"]["start"]["latency"]["miss"];
+    let (p50, p99) = (miss["p50_us"].as_f64().unwrap(), miss["p99_us"].as_f64().unwrap());
+    assert!(p50 > 0.0 && p99 >= p50, "{miss}");
+    assert!(proxy.log().contains("reset_stats"));
+}
+
+#[test]
+fn the_command_line_shows_it() {
+    let server = Server::start(Kind::Redis);
+    let (proxy, _client) = busy(&server, SETTINGS);
+    let run = |words: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_nearside"));
+        command
+            .args(words.split(' '))
+            .args(["--admin", &format!("127.0.0.1:{}", proxy.admin_port())]);
+        let output = command.output().unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        assert!(output.status.success(), "{words}: {}", String::from_utf8_lossy(&output.stderr));
+        text
+    };
+    let stats = run("stats -1 --filter cache_lookups_total*");
+    assert!(stats.contains("hit ratio") && stats.contains("cache_lookups_total{result=\"hit\"}"));
+    assert!(!stats.contains("net_input"), "{stats}");
+    let json: Value = serde_json::from_str(&run("stats --json")).unwrap();
+    assert!(json["windows"]["5m"]["commands"].as_u64().unwrap() > 6_000);
+    let hot = run("hotkeys -n 1");
+    assert!(hot.lines().nth(1).unwrap().starts_with("orders:1"), "{hot}");
+    assert_eq!(hot.lines().count(), 2, "{hot}");
+    assert!(run("namespaces --since start").contains("\norders "));
+    assert_eq!(run("reset-stats"), "counting anew\n");
+    let json: Value = serde_json::from_str(&run("namespaces --json")).unwrap();
+    assert_eq!(json["window"], "reset");
+}
+
+#[test]
+fn advice_is_to_cache_what_is_read_again_and_not_what_is_written_each_time() {
+    let server = Server::start(Kind::Redis);
+    let proxy = Proxy::start(&server.url(), &["cache.level = \"bypass\"", "cache.ttl = \"1h\""]);
+    let mut client = proxy.dial();
+    // Of so many keys some are among the one in sixteen that are looked at.
+    for round in 0..6 {
+        for number in 0..300 {
+            client.words(&format!("SET queue:{number} {round}"));
+            for space in ["queue", "users"] {
+                client.words(&format!("GET {space}:{number}"));
+            }
+        }
+    }
+    let advice = eventually("all is told of", || {
+        let advice = get(&proxy, "advice");
+        let rows = advice["namespaces"].as_array().unwrap().clone();
+        let of = |name: &str| rows.iter().find(|row| row["namespace"] == name).cloned();
+        let (users, queue) = (of("users")?, of("queue")?);
+        (users["verdict"] != "unsure" && queue["verdict"] != "unsure").then_some((users, queue))
+    });
+    let (users, queue) = advice;
+    assert_eq!(users["verdict"], "cache", "{users}");
+    assert!(users["rule"].as_str().unwrap().starts_with("[[rules]]\nmatch = \"users:*\"\n"));
+    assert!(users["upstream_bytes_saved_per_second"].as_f64().unwrap() > 0.0, "{users}");
+    assert_eq!((&queue["verdict"], &queue["rule"]), (&"not_worth_it".into(), &Value::Null));
+    let mut command = Command::new(env!("CARGO_BIN_EXE_nearside"));
+    command.args(["advise", "--admin", &format!("127.0.0.1:{}", proxy.admin_port())]);
+    let text = String::from_utf8(command.output().unwrap().stdout).unwrap();
+    assert!(text.contains("\n[[rules]]\nmatch = \"users:*\"\nlevel = \"coherent\"\n"), "{text}");
+    assert!(text.contains("queue: 0 % of its reads would be hits"), "{text}");
+}
