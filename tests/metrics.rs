@@ -178,6 +178,7 @@ fn every_series_is_moved_by_something() {
     doors(&mut seen);
     endings(&mut seen);
     modes(&mut seen);
+    reloads(&mut seen);
     orders(&mut seen);
     outage(&mut seen);
     connects(&mut seen);
@@ -425,6 +426,34 @@ fn endings(seen: &mut Seen) {
     socket2::SockRef::from(&rude).set_linger(Some(std::time::Duration::ZERO)).unwrap();
     drop(rude);
     seen.until(&proxy, &closed("error"));
+}
+
+/// Another version, other rules, a configuration that is none; and a version by an operator.
+fn reloads(seen: &mut Seen) {
+    let server = Server::start(Kind::Redis);
+    let proxy = Proxy::start(&server.url(), &["keys.version = \"v1\""]);
+    let config = proxy.folder.path().join("proxy.toml");
+    let text = fs::read_to_string(&config).unwrap().replace("\"v1\"", "\"v2\"");
+    for (text, series) in [
+        (text.clone(), "nearside_key_version_switches_total{source=\"config\"}"),
+        (
+            format!("{text}\ncache.level = \"ttl\"\n"),
+            "nearside_cache_flushes_total{reason=\"config\"}",
+        ),
+        ("[cache".to_owned(), "nearside_config_reloads_total{result=\"error\"}"),
+    ] {
+        fs::write(&config, text).unwrap();
+        proxy.hangup();
+        seen.until(&proxy, series);
+    }
+    let switch = "{\"version\":\"v3\"}";
+    let (status, answer) = proxy.admin("PUT", "/api/v1/key-versions/current", switch);
+    assert_eq!(status, 200, "{answer}");
+    seen.until(&proxy, "nearside_key_version_switches_total{source=\"admin\"}");
+    let mut client = proxy.dial();
+    client.words("PROXY BYPASS ON");
+    client.words("GET a");
+    seen.until(&proxy, "nearside_cache_bypass_total{reason=\"client\"}");
 }
 
 /// What is only observed; a pure proxy; and no tracking. A client ends another.
