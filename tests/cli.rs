@@ -116,7 +116,7 @@ fn a_fault_of_a_flag_is_shown_with_its_name() {
     let refused = |flag: &[&str], words: &[&str]| refused(&folder, flag, BAD_CONFIG, words);
     refused(&["--set", "cache.tll=5s"], &["--set cache.tll: ", "did you mean `ttl`?"]);
     refused(&["--set", "cache.ttl=5"], &["--set cache.ttl: ", "write \"5s\""]);
-    refused(&["--mode", "off"], &["--mode: ", "`cache` or `bypass`"]);
+    refused(&["--mode", "off"], &["--mode: ", "`cache`, `observe`, `bypass`"]);
     refused(&["--max-memory", "64m"], &["--max-memory: ", "64m"]);
     refused(&["--log-level", "loud"], &["--log-level: log.level: `loud`", "error, warn, info"]);
     refused(

@@ -182,6 +182,7 @@ fn every_series_is_moved_by_something() {
     logs(&mut seen);
     reloads(&mut seen);
     modes(&mut seen);
+    reloads(&mut seen);
     orders(&mut seen);
     outage(&mut seen);
     connects(&mut seen);
@@ -482,6 +483,10 @@ fn reloads(seen: &mut Seen) {
     let (status, answer) = proxy.admin("PUT", "/api/v1/key-versions/current", switch);
     assert_eq!(status, 200, "{answer}");
     seen.until(&proxy, "nearside_key_version_switches_total{source=\"admin\"}");
+    let mut client = proxy.dial();
+    client.words("PROXY BYPASS ON");
+    client.words("GET a");
+    seen.until(&proxy, "nearside_cache_bypass_total{reason=\"client\"}");
 }
 
 /// What is only observed; a pure proxy; and no tracking. A client ends another.

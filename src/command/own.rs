@@ -4,7 +4,7 @@
 //! To add one is to add a row here, and its answer: at once in `data/local/proxy`, or, if it takes
 //! its time or is about more than its connection, by the main thread in `control/proxy`.
 
-use crate::command::{COUNT, Class, Flags, Route, Spec, Unknown, find_sub};
+use crate::command::{COUNT, Class, Flags, Refusal, Route, Spec, Unknown, find_sub};
 
 /// A row, and what HELP says of it: its arguments, and one sentence.
 macro_rules! family {
@@ -27,8 +27,6 @@ family! {
         "Name the commands that nearside knows, refuses, or answers from the cache."
     "config" -4 "CONFIG GET <pattern> [<pattern> ...]"
         "Show the settings in force."
-    "drain" 2 "DRAIN"
-        "Finish what was received, and end the process, as SIGTERM does."
     "explain" -3 "EXPLAIN <command> [<arg> ...]"
         "Show what would become of a request: its keys, its rule, who answers."
     "get" 3 "GET <key>"
@@ -47,6 +45,8 @@ family! {
         "Show or switch the mode."
     "namespaces" -2 "NAMESPACES [COUNT <count>]"
         "Show estimated hits and misses by namespace, the busiest first."
+    "shutdown" 2 "SHUTDOWN"
+        "Finish what was received, and end the process, as SIGTERM does."
     "stats" -2 "STATS [RESET]"
         "Show what was counted, or begin to count anew."
     "upstreams" 2 "UPSTREAMS"
@@ -88,7 +88,14 @@ const fn family() -> [Spec; ROWS] {
 
 #[expect(clippy::cast_possible_truncation, reason = "as above")]
 const fn row(at: usize, name: &'static str, arity: i8) -> Spec {
-    Spec::new((COUNT + at) as u16, name, "", arity, FLAGS, Class::Local).route(Route::Local)
+    let route = if ends(name) { Route::Refuse(Refusal::Dangerous) } else { Route::Local };
+    Spec::new((COUNT + at) as u16, name, "", arity, FLAGS, Class::Local).route(route)
+}
+
+/// True for what would put nearside out of service: as Redis' own SHUTDOWN, it takes
+/// `commands.allow`.
+const fn ends(name: &str) -> bool {
+    matches!(name.as_bytes(), b"proxy|shutdown")
 }
 
 /// All rows, the container first. Their indices follow those of the table.

@@ -109,7 +109,6 @@ pub const HARDENED: &[&str] = &[
     "flushall",
     "function|kill",
     "proxy|clear",
-    "proxy|drain",
     "proxy|mode",
     "save",
     "script|kill",
@@ -125,6 +124,7 @@ impl Policy {
             // Names keys in a grammar of its own, which nothing rewrites.
             Route::Refuse(Refusal::Dangerous) if is_in(&choices.allow, row) => match row.name {
                 "debug" => Route::ForwardUnlessPrefixed,
+                "proxy|shutdown" => Route::Local,
                 _ => Route::Forward,
             },
             // What is refused anyway keeps its better reason.

@@ -89,8 +89,8 @@ impl Clerk {
                 Ok(Reply::Count(self.forget("invalidate", &order, local_only, from).await))
             }
             "clear" => Ok(Reply::Count(self.forget("clear", &Order::All, true, from).await)),
-            "drain" => {
-                audit("drain", &"", from);
+            "shutdown" => {
+                audit("shutdown", &"", from);
                 self.ending.notify_one();
                 Ok(Reply::Done)
             }

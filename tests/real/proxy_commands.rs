@@ -361,14 +361,14 @@ fn errors_and_help_are_in_the_words_of_redis() {
 
 #[test]
 fn the_word_is_configured_and_the_rights_too() {
-    let deny = "commands.deny = [\"PROXY|MODE\", \"PROXY|DRAIN\"]";
+    let deny = "commands.deny = [\"PROXY|MODE\", \"PROXY|CLEAR\"]";
     let (server, proxy) = start(Kind::Redis, &[], &["server.proxy_command = \"NEAR\"", deny]);
     let (mut ours, mut direct) = (proxy.dial(), server.dial());
     assert_eq!(ours.words("near version"), b"$2\r\nv1\r\n");
     assert_eq!(show(&ours.words("PROXY VERSION")), show(&direct.words("PROXY VERSION")));
     assert!(ours.words("NEAR x").ends_with(b"Try NEAR HELP.\r\n"));
     assert!(ours.words("NEAR HELP").starts_with(b"*37\r\n+NEAR <subcommand>"));
-    for line in ["NEAR MODE bypass", "NEAR MODE", "NEAR DRAIN"] {
+    for line in ["NEAR MODE bypass", "NEAR MODE", "NEAR CLEAR", "NEAR SHUTDOWN"] {
         assert!(ours.words(line).starts_with(b"-NOPERM nearside refuses 'proxy "), "{line}");
     }
     let (server, proxy) = start(Kind::Redis, &[], &["server.proxy_command = \"\""]);
@@ -383,7 +383,7 @@ fn the_word_is_configured_and_the_rights_too() {
     assert!(conn.words("PROXY VERSION").starts_with(b"-NOAUTH"));
     conn.words("AUTH pw");
     assert_eq!(conn.words("PROXY VERSION"), b"$2\r\nv1\r\n");
-    assert!(conn.words("PROXY DRAIN").starts_with(b"-NOPERM"), "it is everybody's");
+    assert!(conn.words("PROXY CLEAR").starts_with(b"-NOPERM"), "it is everybody's");
 }
 
 /// What nearside would do now, not at EXEC, makes the transaction fail.
@@ -413,10 +413,11 @@ fn a_transaction_queues_nothing_of_it() {
 }
 
 #[test]
-fn it_drains_as_at_a_signal() {
-    let (_server, mut proxy) = start(Kind::Redis, &[], &[]);
+fn it_ends_as_at_a_signal_if_that_is_allowed() {
+    let allow = "commands.allow = [\"PROXY|SHUTDOWN\"]";
+    let (_server, mut proxy) = start(Kind::Redis, &[], &[allow]);
     let mut conn = proxy.dial();
-    conn.send(&[request(&["PROXY", "DRAIN"]), request(&["ECHO", "x"])].concat());
+    conn.send(&[request(&["PROXY", "SHUTDOWN"]), request(&["ECHO", "x"])].concat());
     assert_eq!(conn.reply(), b"+OK\r\n");
     assert_eq!(conn.reply(), b"$1\r\nx\r\n");
     assert!(conn.try_reply().is_none());

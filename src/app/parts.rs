@@ -1,0 +1,279 @@
+//! The parts, each made of settings and of what it works with.
+
+use crate::cache::Cache;
+use crate::command;
+use crate::config::{Overrides, Settings};
+use crate::control::admin::guard::{Access, Token};
+use crate::control::invalidate::channel::Channel;
+use crate::control::invalidate::history::History;
+use crate::control::invalidate::orders::Orders;
+use crate::control::invalidate::tracking::Tracking;
+use crate::control::observe::metrics::TrackingFigures;
+use crate::control::observe::state::Runtimes;
+use crate::control::office::Sweeper;
+use crate::control::reload::{Parts, Reloader};
+use crate::data::Shared;
+use crate::data::accept::{self, Desk};
+use crate::data::flights::Flights;
+use crate::data::local::{Ledger, Profile};
+use crate::data::pause::{Bells, Pause};
+use crate::data::registry::Registry;
+use crate::embedded::{self, Embedded};
+use crate::live::Live;
+use crate::mail::Letterbox;
+use crate::net::address::Address;
+use crate::net::dialer::{Dialer, Door};
+use crate::net::limits::fit_open_files;
+use crate::net::listen::{self, ListenOptions, Listener};
+use crate::net::target::Password;
+use crate::net::tls::TlsClient;
+use crate::scripts::Scripts;
+use crate::snapshot::{Snapshot, Snapshots};
+use crate::stats::Stats;
+use crate::units::clock::Clock;
+use anyhow::Context as _;
+use std::hash::BuildHasher;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::time::Duration;
+use tokio::sync::oneshot;
+
+/// A runtime for the thread that asks.
+pub fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    Ok(tokio::runtime::Builder::new_current_thread().enable_all().build()?)
+}
+
+/// What this process calls itself on the channel: no other one does, nor this one's next life.
+pub(super) fn origin(settings: &Settings) -> String {
+    let nonce = foldhash::quality::RandomState::default().hash_one(std::process::id());
+    format!("{}:{nonce:016x}", settings.instance)
+}
+
+/// Who may ask the admin port for what.
+pub(super) fn access(settings: &Settings) -> Access {
+    let token = |token: &Option<Password>| token.as_ref().map(|token| Token::new(token.reveal()));
+    let admin = &settings.admin;
+    let (operator, viewer) = (token(&admin.operator), token(&admin.viewer));
+    Access { operator, viewer, hosts: admin.hosts.clone() }
+}
+
+/// How listeners are bound.
+pub fn listen_options(settings: &Settings) -> ListenOptions {
+    ListenOptions {
+        key: "server.listen",
+        backlog: settings.server.tcp_backlog,
+        unix_permissions: settings.server.unix_permissions,
+    }
+}
+
+/// The in-process upstream, if it is the one chosen.
+pub fn embedded(settings: &Settings) -> anyhow::Result<Option<Arc<Embedded>>> {
+    if settings.upstream.target.address != Address::Embedded {
+        return Ok(None);
+    }
+    // It holds what is cached and more: with the defaults, at most half of the cgroup's memory.
+    let max_memory = settings.cache.max_memory.saturating_mul(2);
+    let max_memory = usize::try_from(max_memory).unwrap_or(usize::MAX);
+    let started = embedded::start(embedded::Options { max_memory });
+    Ok(Some(Arc::new(started.context("cannot start the embedded upstream")?)))
+}
+
+/// How links to upstream are opened.
+pub fn dialer(settings: &Settings, embedded: Option<&Arc<Embedded>>) -> anyhow::Result<Dialer> {
+    let upstream = &settings.upstream;
+    let tls = if upstream.target.tls { Some(TlsClient::new(&upstream.tls)?) } else { None };
+    let door = embedded.map(|server| -> Door {
+        let server = Arc::clone(server);
+        Box::new(move || server.connect())
+    });
+    Ok(Dialer {
+        target: upstream.target.clone(),
+        tls,
+        embedded: door,
+        timeout: upstream.connect_timeout,
+        name: format!("nearside:{}", settings.instance),
+    })
+}
+
+/// What INFO and CONFIG tell of this process.
+pub(super) fn ledger(
+    settings: &Settings,
+    addresses: &[SocketAddr],
+    stats: &Arc<Stats>,
+    clock: &Clock,
+) -> Ledger {
+    let profile = Profile {
+        instance: settings.instance.clone(),
+        port: addresses.first().map_or(0, SocketAddr::port),
+    };
+    Ledger::new(Arc::clone(stats), profile, clock.now())
+}
+
+/// What all workers share.
+pub(super) fn shared(
+    settings: &Settings,
+    clock: Clock,
+    embedded: Option<&Arc<Embedded>>,
+    flights: Flights,
+    ledger: Ledger,
+    letterbox: Letterbox,
+) -> anyhow::Result<Shared> {
+    let get = command::by_name("get").context("the command table has no GET")?;
+    let cache = &settings.cache;
+    Ok(Shared {
+        cache: Arc::new(Cache::new(cache.max_memory, cache.max_variants)),
+        snapshots: Arc::new(Snapshots::new(Snapshot::of(settings), settings.server.workers)),
+        clock,
+        live: Arc::new(Live::default()),
+        flights,
+        registry: Registry::default(),
+        pause: Pause::default(),
+        bells: Bells::new(settings.server.workers),
+        ledger,
+        letterbox,
+        dedicated: AtomicUsize::new(0),
+        dialer: Arc::new(dialer(settings, embedded)?),
+        get,
+        scripts: Scripts::new(&settings.scripts, !settings.prefix.is_empty()),
+    })
+}
+
+pub(super) fn bind(settings: &Settings) -> anyhow::Result<Vec<Listener>> {
+    let options = listen_options(settings);
+    let mut listeners = Vec::new();
+    for address in &settings.server.listen {
+        listeners.extend(listen::bind(address, &options)?);
+    }
+    Ok(listeners)
+}
+
+pub(super) fn fit_files(settings: &Settings) {
+    let files = fit_open_files(u32::try_from(settings.server.max_clients).unwrap_or(u32::MAX));
+    if files.clients < u64::try_from(settings.server.max_clients).unwrap_or(u64::MAX) {
+        tracing::warn!(
+            wanted = files.wanted,
+            reached = files.reached,
+            clients = files.clients,
+            "the open file limit is too low for server.max_clients: raise `ulimit -n`"
+        );
+    }
+}
+
+pub(super) fn tracking(shared: &Shared, stats: &Stats) -> Tracking {
+    Tracking {
+        cache: Arc::clone(&shared.cache),
+        dialer: Arc::clone(&shared.dialer),
+        snapshots: Arc::clone(&shared.snapshots),
+        clock: shared.clock.clone(),
+        live: Arc::clone(&shared.live),
+        block: stats.new_block(),
+    }
+}
+
+pub(super) fn tracking_figures(shared: &Shared) -> TrackingFigures {
+    let synced_at = shared.cache.tracking().synced_at();
+    let lag = Duration::from_nanos(shared.live.barrier_ns());
+    TrackingFigures {
+        up: shared.cache.tracking().is_up(),
+        synced_age: (synced_at.0 > 0).then(|| shared.clock.now().since(synced_at)),
+        lag: (!lag.is_zero()).then_some(lag),
+    }
+}
+
+/// A thread with a runtime of its own, in which `work` runs; it may spawn what is not `Send`.
+pub(super) fn spawn<F: Future<Output = ()>>(
+    name: &str,
+    runtimes: &Arc<Runtimes>,
+    work: impl FnOnce() -> F + Send + 'static,
+) -> anyhow::Result<()> {
+    let (runtimes, known) = (Arc::clone(runtimes), name.to_owned());
+    std::thread::Builder::new().name(name.to_owned()).spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build_local(tokio::runtime::LocalOptions::default());
+        match runtime {
+            Ok(runtime) => {
+                runtimes.add(&known, runtime.metrics());
+                runtime.block_on(work());
+            }
+            Err(error) => tracing::error!(error = %error, "no runtime for a thread"),
+        }
+    })?;
+    Ok(())
+}
+
+/// One thread accepts for all workers; dropping the sender closes the listeners.
+pub(super) fn start_accepting(
+    listeners: Vec<Listener>,
+    settings: &Settings,
+    desks: &[Desk],
+    shared: &Arc<Shared>,
+    stats: &Stats,
+    runtimes: &Arc<Runtimes>,
+) -> anyhow::Result<oneshot::Sender<()>> {
+    let (stop, stopped) = oneshot::channel();
+    let (desks, shared, block) = (desks.to_vec(), Arc::clone(shared), stats.new_block());
+    let keepalive = settings.server.tcp_keepalive;
+    spawn("accept", runtimes, move || async move {
+        let mut tasks = tokio::task::JoinSet::new();
+        for listener in listeners {
+            match listener.into_acceptor() {
+                Ok(acceptor) => {
+                    let (desks, shared) = (desks.clone(), Arc::clone(&shared));
+                    let block = Arc::clone(&block);
+                    tasks.spawn_local(accept::run(acceptor, keepalive, desks, shared, block));
+                }
+                Err(error) => tracing::error!(error = %error, "cannot accept"),
+            }
+        }
+        stopped.await.ok();
+    })?;
+    Ok(stop)
+}
+
+/// What operators, clients and messages have forgotten.
+pub(super) fn orders(shared: &Shared, sweeper: &Sweeper, stats: &Stats) -> Arc<Orders> {
+    Arc::new(Orders {
+        cache: Arc::clone(&shared.cache),
+        sweeper: sweeper.clone(),
+        clock: shared.clock.clone(),
+        block: stats.new_block(),
+        history: History::default(),
+    })
+}
+
+/// Where messages about what is to be forgotten are heard and said, if anywhere.
+pub(super) fn channel(
+    settings: &Settings,
+    shared: &Shared,
+    orders: &Arc<Orders>,
+) -> Option<Arc<Channel>> {
+    let name = settings.channel.clone()?;
+    Some(Arc::new(Channel {
+        name,
+        origin: origin(settings),
+        dialer: Arc::clone(&shared.dialer),
+        orders: Arc::clone(orders),
+        live: Arc::clone(&shared.live),
+    }))
+}
+
+/// What exchanges the settings in force.
+pub(super) fn reloader(
+    settings: &Settings,
+    overrides: Overrides,
+    shared: &Arc<Shared>,
+    stats: &Stats,
+) -> Reloader {
+    let bells = Arc::clone(shared);
+    let parts = Parts {
+        overrides,
+        cache: Arc::clone(&shared.cache),
+        live: Arc::clone(&shared.live),
+        snapshots: Arc::clone(&shared.snapshots),
+        ring: Box::new(move || bells.bells.ring()),
+        block: stats.new_block(),
+    };
+    Reloader::new(settings, parts)
+}
