@@ -113,7 +113,7 @@ mod tests {
     fn letter() -> (Letter, Receiver<Bytes>) {
         let (sender, answers) = channel();
         let answer = Answer::new(move |reply| sender.send(reply).unwrap());
-        let row = own::by_name("proxy|drain").unwrap();
+        let row = own::by_name("proxy|clear").unwrap();
         let from = PeerAddress::Tcp(([127, 0, 0, 1], 1).into());
         (Letter { row, words: Vec::new(), proto: Proto::Resp2, from, answer }, answers)
     }

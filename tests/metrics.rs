@@ -472,7 +472,7 @@ fn reloads(seen: &mut Seen) {
             format!("{text}\ncache.level = \"ttl\"\n"),
             "nearside_cache_flushes_total{reason=\"config\"}",
         ),
-        ("[cache".to_owned(), "nearside_config_reloads_total{result=\"error\"}"),
+        (format!("{text}\n[cache"), "nearside_config_reloads_total{result=\"error\"}"),
     ] {
         fs::write(&config, text).unwrap();
         proxy.hangup();

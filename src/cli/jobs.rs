@@ -91,6 +91,27 @@ fn a_second(text: &str) -> Result<u64, String> {
 /// Key versions.
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum Version {
+    /// Show the version in force
+    Show {
+        #[command(flatten)]
+        reach: Reach,
+    },
+    /// Put another version in force: it starts from nothing, the one before is kept upstream
+    Set {
+        #[command(flatten)]
+        reach: Reach,
+        /// The version
+        version: String,
+        /// Only if this one is in force
+        #[arg(long, value_name = "VERSION")]
+        expect: Option<String>,
+        /// Only tell how many clients wait for keys of the version in force
+        #[arg(long)]
+        dry_run: bool,
+        /// Do not ask
+        #[arg(short, long)]
+        yes: bool,
+    },
     /// Delete every key of another key version upstream
     Purge {
         #[command(flatten)]
@@ -176,14 +197,29 @@ impl Warm {
 
 impl Version {
     pub(super) const fn reach(&self) -> &Reach {
-        let (Self::Purge { reach, .. } | Self::Adopt { reach, .. } | Self::Strip { reach, .. }) =
-            self;
+        let (Self::Show { reach }
+        | Self::Set { reach, .. }
+        | Self::Purge { reach, .. }
+        | Self::Adopt { reach, .. }
+        | Self::Strip { reach, .. }) = self;
         reach
     }
 
     /// `nearside version`.
     pub(super) fn run(&self, settings: Option<&Settings>) -> ExitCode {
         let (reach, how, verb, mut body, question) = match self {
+            Self::Show { reach } => {
+                let done = reach.ask(settings, "GET", "/api/v1/key-versions", &Value::Null);
+                return reach.tell(done, |answer| text(answer, "current").to_owned());
+            }
+            Self::Set { reach, version, expect, dry_run, yes } => {
+                if !dry_run && !yes && !is_sure(&format!("put version {version} in force?")) {
+                    return fail(1, &anyhow::anyhow!("nothing done: --yes does not ask"));
+                }
+                let body = json!({ "version": version, "expect": expect, "dry_run": dry_run });
+                let done = reach.ask(settings, "PUT", "/api/v1/key-versions/current", &body);
+                return reach.tell(done, switched);
+            }
             Self::Purge { reach, how, max_keys } => {
                 let body = json!({ "max_keys": max_keys });
                 (reach, how, "purge", body, "delete every key upstream of version")
@@ -211,6 +247,13 @@ impl Version {
             Err(failure) => reach.tell(Err(failure), words),
         }
     }
+}
+
+/// What became of a version, or would.
+fn switched(answer: &Value) -> String {
+    let blocked = answer.get("blocked_clients").and_then(Value::as_u64).unwrap_or_default();
+    let (version, was) = (text(answer, "version"), text(answer, "was"));
+    format!("{was} -> {version}; clients that wait for keys of {was}: {blocked}")
 }
 
 /// Who asks which proxy.

@@ -48,6 +48,11 @@ pub(super) enum Command {
         #[arg(short, long)]
         yes: bool,
     },
+    /// Have a running proxy read its configuration again
+    Reload {
+        #[command(flatten)]
+        reach: Reach,
+    },
     /// Show or switch the mode of a running proxy: `bypass` is the kill switch
     Mode {
         #[command(flatten)]
@@ -158,6 +163,7 @@ pub(super) fn run(command: &Command, loaded: Result<Loaded, ConfigError>) -> Exi
     let reach = match command {
         Command::Invalidate { reach, .. }
         | Command::Clear { reach, .. }
+        | Command::Reload { reach }
         | Command::Mode { reach, .. } => reach,
         Command::Warm(warm) => warm.reach(),
         Command::Version(version) => version.reach(),
@@ -171,9 +177,23 @@ pub(super) fn run(command: &Command, loaded: Result<Loaded, ConfigError>) -> Exi
         Command::Invalidate { reach, what, how } => invalidate(settings, reach, what, *how),
         Command::Clear { reach, fleet, yes } => clear(settings, reach, *fleet, *yes),
         Command::Mode { reach, wanted } => mode(settings, reach, *wanted),
+        Command::Reload { reach } => {
+            let done = reach.ask(settings, "POST", "/api/v1/config/reload", &json!({}));
+            reach.tell(done, reloaded)
+        }
         Command::Warm(warm) => warm.run(settings),
         Command::Version(version) => version.run(settings),
     }
+}
+
+/// What a reload has changed, and what waits.
+fn reloaded(answer: &Value) -> String {
+    let names = |member: &str| -> String {
+        let list = answer.get(member).and_then(Value::as_array).cloned().unwrap_or_default();
+        let names: Vec<&str> = list.iter().filter_map(Value::as_str).collect();
+        if names.is_empty() { "nothing".to_owned() } else { names.join(", ") }
+    };
+    format!("changed: {}\nwaits for a restart: {}", names("changed"), names("pending_restart"))
 }
 
 /// `nearside invalidate`.

@@ -2,6 +2,7 @@
 //! of either, none fails for it, and no connection is lost.
 
 use crate::harness::{Conn, KINDS, Kind, Proxy, Server, eventually, request, show};
+use crate::jobs::nearside;
 use std::fs;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
@@ -15,6 +16,12 @@ fn switch(proxy: &Proxy, body: &str) -> (u16, String) {
 fn to(proxy: &Proxy, version: &str) {
     let (status, answer) = switch(proxy, &format!("{{\"version\":\"{version}\"}}"));
     assert_eq!(status, 200, "{answer}");
+}
+
+/// Exit code and words of a command of nearside's own.
+fn cli(proxy: &Proxy, args: &[&str]) -> (i32, String) {
+    let output = nearside(proxy, args);
+    (output.status.code().unwrap(), String::from_utf8(output.stdout).unwrap())
 }
 
 /// Changes a line of the file that nearside was started with.
@@ -62,6 +69,20 @@ fn an_operator_switches_the_version_and_back() {
         to(&proxy, "v1");
         assert_eq!(client.words("MGET k only"), b"*2\r\n$3\r\none\r\n$1\r\n1\r\n");
     }
+}
+
+#[test]
+fn the_command_line_switches_and_reloads() {
+    let server = Server::start(Kind::Redis);
+    let proxy = Proxy::start(&server.url(), VERSIONED);
+    assert_eq!(cli(&proxy, &["version", "show"]), (0, "v1\n".to_owned()));
+    let (code, said) = cli(&proxy, &["version", "set", "v2", "--expect", "v1", "--yes"]);
+    assert_eq!((code, said.starts_with("v1 -> v2;")), (0, true), "{said}");
+    assert_eq!(cli(&proxy, &["version", "set", "v3", "--expect", "v1", "--yes"]).0, 1);
+    assert_eq!(cli(&proxy, &["version", "show"]), (0, "v2\n".to_owned()));
+    rewrite(&proxy, "keys.version", "cache.ttl = \"9m\"\nkeys.version");
+    let told = "changed: cache.ttl\nwaits for a restart: nothing\n".to_owned();
+    assert_eq!(cli(&proxy, &["reload"]), (0, told));
 }
 
 #[test]

@@ -5,7 +5,7 @@ use super::Admin;
 use super::advice::{Known, advice as advise};
 use super::ask::{Operator, Viewer};
 use super::door::Json;
-use super::problem::{Kind, Problem, Refused, Unasked};
+use super::problem::{Kind, Problem, Refused, Unasked, WrongMedia};
 use crate::cache::Cache;
 use crate::config::{Level, ShowKeys};
 use crate::control::observe::metrics::Source;
@@ -101,7 +101,7 @@ async fn stats(State(admin): State<Arc<Admin>>, _: Viewer) -> Json<Value> {
     path = "/api/v1/stats/reset",
     tag = "statistics",
     security(("token" = ["operator"])),
-    responses((status = 204), Refused)
+    responses((status = 204), Refused, WrongMedia)
 )]
 async fn reset(State(admin): State<Arc<Admin>>, who: Operator) -> StatusCode {
     (admin.api.view.reset)();
