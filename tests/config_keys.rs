@@ -194,8 +194,8 @@ const SEEN: &[(&[&str], &str, &str, &str)] = &[
     (
         &["hotkeys.show_keys"],
         "hotkeys.show_keys = 'plain'",
-        KEYS,
-        "hot_keys_are_noted_as_the_keys_say",
+        "real/figures.rs",
+        "hot_keys_say_how_they_are_served",
     ),
     (&["admin.listen"], "admin.listen = 'off'", "cli.rs", "ports_in_use_are_named"),
     (

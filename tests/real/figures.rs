@@ -48,7 +48,7 @@ fn hot_keys_say_how_they_are_served() {
     let hot = get(&proxy, "hotkeys");
     let keys = hot["keys"].as_array().unwrap();
     let names: Vec<&str> = keys.iter().map(|key| key["key"].as_str().unwrap()).collect();
-    assert_eq!(names, ["orders:1", "lock:1", "users:1"], "{hot}");
+    assert_eq!(names, ["orders:1", "lock:1", "users:1"], "hotkeys.show_keys: {hot}");
     let told = |name: &str| keys.iter().map(|key| key[name].clone()).collect::<Vec<_>>();
     assert_eq!(told("cached"), [true, false, true]);
     assert_eq!(told("rule"), [2, 0, 2]);
