@@ -104,7 +104,8 @@ impl Live {
     /// What the cache is to be used for now: the mode in force, or nothing at all.
     #[inline]
     pub fn gate(&self) -> Mode {
-        mode_of(self.gate.load(Ordering::Relaxed))
+        // What was cleared before it was opened is cleared for who finds it open.
+        mode_of(self.gate.load(Ordering::Acquire))
     }
 
     /// Nothing is stored, nor answered from what is, until [`Self::open_gate`].

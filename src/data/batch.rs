@@ -1,6 +1,7 @@
 //! What a session may use while it is fed, and what is counted once for all that it was fed.
 
 use crate::cache::View;
+use crate::config::Mode;
 use crate::data::Shared;
 use crate::data::ahead::Ahead;
 use crate::data::pause::Held;
@@ -24,6 +25,9 @@ pub struct Batch<'w> {
     pub snapshot: &'w Rc<Snapshot>,
     /// This worker's counters.
     pub block: &'w Block,
+    /// What the cache is used for. Read once, and before the view: who finds the gate open after
+    /// an exchange of snapshots sees that everything was cleared.
+    pub gate: Mode,
     /// Everything a hit is checked against, read once.
     pub view: View,
     /// What CLIENT PAUSE holds.

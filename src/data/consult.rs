@@ -30,9 +30,8 @@ pub fn read(
     let hash = hash.unwrap_or_else(|| batch.shared.cache.hash(request.arg(1)));
     let question = question(session, spec, request, hash);
     let mut refused = None;
-    let gate = batch.shared.live.gate();
-    if gate != Mode::Cache {
-        refused = Some(unserved(gate, &question, batch));
+    if batch.gate != Mode::Cache {
+        refused = Some(unserved(&question, batch));
     } else if session.out_mask & stripe_bit(question.hash) != 0 {
         refused = Some(Counter::BypassPipeline);
     } else {
@@ -62,8 +61,8 @@ pub fn read(
 /// What a read is counted as where nothing is served from the cache: in the mode `observe`, as a
 /// would-be hit or a miss.
 #[cold]
-fn unserved(gate: Mode, question: &Question<'_>, batch: &Batch<'_>) -> Counter {
-    if gate == Mode::Bypass {
+fn unserved(question: &Question<'_>, batch: &Batch<'_>) -> Counter {
+    if batch.gate == Mode::Bypass {
         return Counter::BypassMode;
     }
     match batch.shared.cache.get(question, &batch.view, |_| {}) {

@@ -29,7 +29,7 @@ pub fn mget(
     if session.is_abroad {
         return Flow::Barrier;
     }
-    let gate = batch.shared.live.gate();
+    let gate = batch.gate;
     if gate == Mode::Bypass {
         forward::command(session, spec, request, batch);
         return Flow::Next;

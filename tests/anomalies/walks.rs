@@ -150,6 +150,7 @@ fn each_step_has_its_own_time_and_the_walk_the_sum() {
     let mut session = Session::new(client, &snapshot.limits);
     let mut links = Pipelines::new(Rc::clone(&snapshot));
     let mut batch = Batch {
+        gate: shared.live.gate(),
         snapshot: &snapshot,
         worker: 0,
         me: ClientId { place: 0, number: 0 },

@@ -320,6 +320,7 @@ impl<'f> World<'f> {
         let worker = self.scenario.workers[place];
         let thread = &mut self.threads[worker];
         let mut batch = Batch {
+            gate: shared.live.gate(),
             me: ClientId { place: u32::try_from(place).unwrap(), number: 0 },
             links: &mut thread.links,
             worker,
