@@ -288,6 +288,9 @@ pub fn right_to_fill(
     rule: &Rule,
     hash: u64,
 ) -> Result<Token, Counter> {
+    if batch.gate == Mode::Bypass {
+        return Err(Counter::BypassMode);
+    }
     right(batch.shared, batch.snapshot, spec, rule, hash, batch.view.now)
 }
 
