@@ -29,8 +29,6 @@ const TRACKED_MAX: usize = 16;
 pub struct Snapshot {
     /// Counts snapshots, from 0.
     pub number: u64,
-    /// `keys.version`.
-    pub version: String,
     /// Stands before every key upstream.
     pub prefix: Prefix,
     /// Which keys are cached, and how.
@@ -42,8 +40,6 @@ pub struct Snapshot {
     pub min_staleness: Option<Duration>,
     /// All else that the walk needs.
     pub limits: Limits,
-    /// Every setting: name and value, without secrets.
-    pub shown: Vec<(&'static str, String)>,
     /// What all this was made of.
     pub settings: Arc<Settings>,
 }
@@ -92,13 +88,11 @@ impl Snapshot {
         let rules = Rules::compile(settings);
         Self {
             number: 0,
-            version: settings.version.clone(),
             prefix: settings.prefix.clone(),
             tracked: tracked(settings, &rules),
             min_staleness: rules.min_staleness(),
             rules,
             limits: Limits::of(settings),
-            shown: settings.shown(),
             settings: Arc::new(settings.clone()),
         }
     }

@@ -21,7 +21,7 @@ impl DataWing for View {
         let commands = ledger.totals().commands;
         Facts {
             instance: ledger.profile.instance.clone(),
-            key_version: snapshot.version.clone(),
+            key_version: snapshot.settings.version.clone(),
             uptime: clock.now().since(ledger.started_at),
             ops_per_second: ledger.rates().commands,
             clients: registry.len(),
@@ -36,7 +36,7 @@ impl DataWing for View {
     }
 
     fn settings(&self) -> Vec<(&'static str, String)> {
-        self.0.snapshots.newest().shown.clone()
+        self.0.snapshots.newest().settings.shown()
     }
 
     fn place(&self, key: &[u8]) -> Place {

@@ -229,7 +229,7 @@ impl Reloader {
 
     /// The key version in force.
     pub fn version(&self) -> String {
-        self.parts.snapshots.newest().version.clone()
+        self.parts.snapshots.newest().settings.version.clone()
     }
 
     /// Puts settings in force.

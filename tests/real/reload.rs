@@ -280,6 +280,26 @@ fn the_configuration_is_reloaded_whole_or_not_at_all() {
 }
 
 #[test]
+fn a_limit_that_changes_costs_no_hit() {
+    let server = Server::start(Kind::Redis);
+    let settings = [VERSIONED, &["server.max_clients = 50"]].concat();
+    let proxy = Proxy::start(&server.url(), &settings);
+    let mut client = proxy.dial();
+    client.words("SET k 1");
+    client.until_hit("GET k");
+    let reads = || proxy.count("nearside_cache_lookups_total{result=\"hit\"}");
+    let before = reads();
+    rewrite(&proxy, "server.max_clients = 50", "server.max_clients = 60");
+    let (status, answer) = proxy.admin("POST", "/api/v1/config/reload", "");
+    assert_eq!((status, answer.contains("server.max_clients")), (200, true), "{answer}");
+    assert_eq!(client.words("GET k"), b"$1\r\n1\r\n");
+    assert_eq!(reads(), before + 1, "the tracking link was left alone");
+    // And it still hears.
+    server.dial().words("SET v1:k 2");
+    eventually("the change is seen", || (client.words("GET k") == b"$1\r\n2\r\n").then_some(()));
+}
+
+#[test]
 fn rules_that_change_are_in_force_for_the_next_request() {
     let server = Server::start(Kind::Redis);
     let rules = "rules = [{ match = \"a:*\", level = \"bypass\" }]";

@@ -50,7 +50,7 @@ pub struct Tracking {
 }
 
 /// What one connection is for.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 struct Plan {
     /// Stands before every key upstream.
     prefix: Prefix,
@@ -121,26 +121,39 @@ impl Story {
 }
 
 impl Tracking {
-    /// Keeps the link open for as long as the process lives, for each snapshot a new one.
+    /// Keeps the link open for as long as the process lives, for each plan a new one.
     pub async fn run(self) {
         let mut story = Story::new();
         let mut snapshot = self.snapshots.newest();
         loop {
-            // What this snapshot's requests bring is not stored before a link of its own is up.
-            self.snapshots.note_tracking(snapshot.number);
-            let newer = self.snapshots.newer(snapshot.number);
-            snapshot = match Plan::of(&snapshot) {
-                None => newer.await,
+            let plan = Plan::of(&snapshot);
+            let other = self.other(snapshot.number, plan.as_ref());
+            snapshot = match &plan {
+                None => other.await,
                 Some(plan) => tokio::select! { biased;
-                    newer = newer => newer,
-                    never = self.keep(&plan, &mut story) => match never {},
+                    other = other => other,
+                    never = self.keep(plan, &mut story) => match never {},
                 },
             };
             self.put_down();
         }
     }
 
-    /// Keeps one snapshot's link open.
+    /// The next snapshot that has another plan. Those with the same one go by the link that is
+    /// there: a limit that was changed is no reason to start cold.
+    async fn other(&self, mut number: u64, plan: Option<&Plan>) -> Arc<Snapshot> {
+        loop {
+            // What this snapshot's requests bring is not stored before a link of its own is up.
+            self.snapshots.note_tracking(number);
+            let newer = self.snapshots.newer(number).await;
+            if Plan::of(&newer).as_ref() != plan {
+                return newer;
+            }
+            number = newer.number;
+        }
+    }
+
+    /// Keeps one plan's link open.
     async fn keep(&self, plan: &Plan, story: &mut Story) -> std::convert::Infallible {
         loop {
             self.live.until_caching().await;

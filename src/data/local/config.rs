@@ -41,9 +41,8 @@ pub fn asked(request: &Request<'_>, shared: &Shared) -> Asked {
 pub fn named(patterns: impl Iterator<Item: AsRef<[u8]>>, shared: &Shared) -> Pairs {
     let patterns: Vec<Vec<u8>> = patterns.map(|glob| glob.as_ref().to_ascii_lowercase()).collect();
     let is_named = |name: &str| patterns.iter().any(|glob| glob::matches(glob, name.as_bytes()));
-    let snapshot = shared.snapshots.newest();
-    let all = snapshot.shown.iter().filter(|(name, _)| is_named(name));
-    all.map(|(name, value)| ((*name).to_owned(), value.clone())).collect()
+    let all = shared.snapshots.newest().settings.shown().into_iter();
+    all.filter(|(name, _)| is_named(name)).map(|(name, value)| (name.to_owned(), value)).collect()
 }
 
 fn starts_with_prefix(name: &[u8]) -> bool {
@@ -51,9 +50,8 @@ fn starts_with_prefix(name: &[u8]) -> bool {
 }
 
 fn own_settings(shared: &Shared) -> impl Iterator<Item = (String, String)> {
-    let snapshot = shared.snapshots.newest();
-    let named = |(name, value): &(&str, String)| (format!("{PREFIX}{name}"), value.clone());
-    snapshot.shown.iter().map(named).collect::<Vec<_>>().into_iter()
+    let all = shared.snapshots.newest().settings.shown().into_iter();
+    all.map(|(name, value)| (format!("{PREFIX}{name}"), value))
 }
 
 /// Redis' settings that are nearside's to tell.

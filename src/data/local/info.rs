@@ -356,7 +356,7 @@ fn proxy(shared: &Shared) -> String {
          proxy_connected_clients:{}\r\nproxy_draining:{}\r\n",
         env!("CARGO_PKG_VERSION"),
         shared.live.mode().as_str(),
-        snapshot.version,
+        snapshot.settings.version,
         String::from_utf8_lossy(snapshot.prefix.as_bytes()),
         shared.registry.len(),
         u8::from(shared.live.is_draining()),

@@ -90,7 +90,7 @@ pub fn answer(
         },
         "upstreams" => tell(session, Ok(shown::upstreams(shared))),
         "version" => {
-            tell(session, Ok(batch.snapshot.version.as_str().into()));
+            tell(session, Ok(batch.snapshot.settings.version.as_str().into()));
         }
         _ => post(session, spec, request, batch),
     }

@@ -11,7 +11,7 @@ use crate::stats::Counter;
 use std::sync::Arc;
 
 /// Puts it together; the main thread does the works.
-pub fn workshop(settings: &Settings, shared: &Arc<Shared>) -> (Workshop, Works) {
+pub(super) fn assemble(settings: &Settings, shared: &Arc<Shared>) -> (Workshop, Works) {
     let (jobs, works) = Jobs::new(shared.clock.clone());
     let jobs = Arc::new(jobs);
     let tools = Arc::new(Tools {
