@@ -10,7 +10,7 @@ use crate::wire::handshake::ServerInfo;
 use parking_lot::RwLock;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 /// What the upstream said of itself in its HELLO.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,6 +67,10 @@ pub struct Live {
     learned: RwLock<Option<Arc<Learned>>>,
     /// Times that upstream came back or was another one.
     meetings: AtomicU64,
+    /// True if the key version stands upstream.
+    is_version_shared: AtomicBool,
+    /// True while the key version is known.
+    is_version_known: watch::Sender<bool>,
 }
 
 impl Default for Live {
@@ -91,6 +95,8 @@ impl Default for Live {
             is_channel_heard: AtomicBool::new(false),
             learned: RwLock::default(),
             meetings: AtomicU64::new(0),
+            is_version_shared: AtomicBool::new(false),
+            is_version_known: watch::Sender::new(true),
         }
     }
 }
@@ -310,6 +316,36 @@ impl Live {
     /// The subscription was acknowledged, or is over; answers what was so before.
     pub fn set_channel_heard(&self, is_heard: bool) -> bool {
         self.is_channel_heard.swap(is_heard, Ordering::SeqCst)
+    }
+
+    /// The key version stands upstream: no link is opened before it is known.
+    pub fn share_version(&self) {
+        self.is_version_shared.store(true, Ordering::SeqCst);
+        self.forget_version();
+    }
+
+    /// True if the key version stands upstream.
+    pub fn is_version_shared(&self) -> bool {
+        self.is_version_shared.load(Ordering::Relaxed)
+    }
+
+    /// The key version that a fleet shares is not heard of any more. What was sent, was sent; a new
+    /// link may be one to a server that has another.
+    pub fn forget_version(&self) {
+        let is_known = !self.is_version_shared.load(Ordering::SeqCst);
+        self.is_version_known.send_replace(is_known);
+    }
+
+    /// The key version in force is the one that should be.
+    pub fn know_version(&self) {
+        self.is_version_known.send_replace(true);
+    }
+
+    /// Waits until the key version is known.
+    pub async fn until_version_is_known(&self) {
+        let mut known = self.is_version_known.subscribe();
+        // The sender lives as long as this.
+        known.wait_for(|is_known| *is_known).await.ok();
     }
 
     /// Data links that are up.

@@ -102,12 +102,18 @@ impl Snapshot {
 /// for no prefix would be told of every key.)
 fn tracked(settings: &Settings, rules: &Rules) -> Option<Vec<Vec<u8>>> {
     let prefixes = rules.tracked_prefixes(TRACKED_MAX);
-    if settings.tracking == TrackingMode::Off || prefixes.is_empty() {
+    let version_key = settings.version_key.as_ref();
+    if settings.tracking == TrackingMode::Off || prefixes.is_empty() && version_key.is_none() {
         return None;
     }
     let prefixed = |rest: Vec<u8>| [settings.prefix.as_bytes(), &rest].concat();
+    let mut all: Vec<Vec<u8>> = prefixes.into_iter().map(prefixed).collect();
+    all.extend(version_key.map(|key| key.as_bytes().to_vec()));
+    // The server refuses prefixes of which one covers another.
+    all.sort();
+    all.dedup_by(|longer, shorter| longer.starts_with(shorter));
     // No prefix at all is how BCAST says "everything".
-    Some(prefixes.into_iter().map(prefixed).filter(|prefix| !prefix.is_empty()).collect())
+    Some(all.into_iter().filter(|prefix| !prefix.is_empty()).collect())
 }
 
 impl Limits {

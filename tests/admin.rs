@@ -113,6 +113,7 @@ fn api(stats: &Arc<Stats>) -> Api {
         cache: Arc::clone(&cache),
         key_prefix: String::new(),
         separator: ":".to_owned(),
+        version_key: None,
         prefix: Box::new(Prefix::default),
         timeout: Duration::from_secs(1),
     });
@@ -146,6 +147,7 @@ fn api(stats: &Arc<Stats>) -> Api {
         snapshots: Arc::new(Snapshots::new(Snapshot::of(&settings), 0)),
         ring: Box::new(|| ()),
         block: stats.new_block(),
+        fleet: None,
     };
     let counted = Arc::clone(stats);
     let view = View {

@@ -114,6 +114,13 @@ const SEEN: &[(&[&str], &str, &str, &str)] = &[
         "both_sides_show_certificates",
     ),
     (&["keys.prefix"], "keys.prefix = 'p'", KEYS, "keys_have_prefix_version_separator"),
+    (
+        &["keys.version_source", "keys.version_key"],
+        "keys.version = 'v1'\nkeys.version_source = 'upstream'\nkeys.version_key = 'the:key'\n\
+         invalidation.tracking = 'broadcast'",
+        "real/fleet.rs",
+        "a_fleet_begins_with_what_stands_upstream_and_switches_together",
+    ),
     (&["keys.version"], "keys.version = 'v7'", KEYS, "keys_have_prefix_version_separator"),
     (
         &["keys.separator"],

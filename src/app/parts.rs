@@ -4,6 +4,7 @@ use crate::cache::Cache;
 use crate::command;
 use crate::config::{Overrides, Settings};
 use crate::control::admin::guard::{Access, Token};
+use crate::control::fleet::Fleet;
 use crate::control::invalidate::channel::Channel;
 use crate::control::invalidate::history::History;
 use crate::control::invalidate::orders::Orders;
@@ -37,7 +38,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 /// A runtime for the thread that asks.
 pub fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
@@ -160,7 +161,11 @@ pub(super) fn fit_files(settings: &Settings) {
     }
 }
 
-pub(super) fn tracking(shared: &Shared, stats: &Stats) -> Tracking {
+pub(super) fn tracking(
+    shared: &Shared,
+    stats: &Stats,
+    versions: watch::Sender<Option<String>>,
+) -> Tracking {
     Tracking {
         cache: Arc::clone(&shared.cache),
         dialer: Arc::clone(&shared.dialer),
@@ -168,6 +173,7 @@ pub(super) fn tracking(shared: &Shared, stats: &Stats) -> Tracking {
         clock: shared.clock.clone(),
         live: Arc::clone(&shared.live),
         block: stats.new_block(),
+        versions,
     }
 }
 
@@ -274,6 +280,11 @@ pub(super) fn reloader(
         snapshots: Arc::clone(&shared.snapshots),
         ring: Box::new(move || bells.bells.ring()),
         block: stats.new_block(),
+        fleet: settings.version_key.clone().map(|key| Fleet {
+            dialer: Arc::clone(&shared.dialer),
+            key,
+            timeout: settings.upstream.write_timeout,
+        }),
     };
     Reloader::new(settings, parts)
 }

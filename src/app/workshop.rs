@@ -19,6 +19,7 @@ pub(super) fn assemble(settings: &Settings, shared: &Arc<Shared>) -> (Workshop, 
         cache: Arc::clone(&shared.cache),
         key_prefix: settings.key_prefix.clone(),
         separator: settings.separator.clone(),
+        version_key: settings.version_key.clone(),
         prefix: prefix(shared),
         timeout: settings.upstream.write_timeout,
     });

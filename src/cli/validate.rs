@@ -82,6 +82,8 @@ fn reach(settings: &Settings) -> anyhow::Result<Option<Hidden>> {
     app::runtime()?.block_on(async {
         let mut stream = dialer.open(&options).await?.stream;
         // A server that refuses the question is no reason not to start.
-        Ok(survey::hidden(&mut stream, &settings.prefix).await.unwrap_or_default())
+        let shares_version = settings.version_key.is_some();
+        let hidden = survey::hidden(&mut stream, &settings.prefix, shares_version).await;
+        Ok(hidden.unwrap_or_default())
     })
 }

@@ -9,7 +9,7 @@ use crate::config::warming::warming;
 use crate::config::written::{self, Commands, Patterns, TtlProbe, Written};
 use crate::config::{
     Admission, AuthMode, Cache, Level, Log, LogFormat, Mode, OnDown, Rule, ScriptPolicy, Scripts,
-    Server, Settings, TrackingMode, Upstream,
+    Server, Settings, TrackingMode, Upstream, VersionSource,
 };
 use crate::keys::Prefix;
 use crate::net::address::Address;
@@ -23,6 +23,9 @@ use std::time::Duration;
 
 /// Largest default of `cache.max_memory`.
 const MEMORY_DEFAULT: u64 = 256 << 20;
+
+/// `keys.version_key`, unless given.
+const VERSION_KEY_DEFAULT: &str = "system:cache_version";
 
 /// Where applications and peers say what is to be forgotten.
 const CHANNEL_DEFAULT: &str = "system:cache_invalidation";
@@ -94,6 +97,7 @@ pub(super) fn settings(written: &Written, notes: &mut Notes) -> Option<Settings>
         key_prefix,
         separator,
         version,
+        version_key: version_key(keys),
         cache,
         rules,
         default_rule: inherited,
@@ -130,6 +134,21 @@ fn whole(settings: &Settings, notes: &mut Notes) {
              127.0.0.1",
         );
     }
+    if settings.version_key.is_some() && settings.version.is_empty() {
+        notes.fault(
+            "keys.version_source = \"upstream\" needs a keys.version, which the first instance \
+             begins with",
+        );
+    }
+    if settings.version_key.as_ref().is_some_and(String::is_empty) {
+        notes.fault("keys.version_key is empty");
+    }
+    if settings.version_key.is_some() && settings.tracking == TrackingMode::Off {
+        notes.fault(
+            "keys.version_source = \"upstream\" needs invalidation.tracking, by which a new version \
+             is heard of",
+        );
+    }
     if settings.tracking == TrackingMode::Off && settings.mode == Mode::Cache {
         let all = settings.rules.iter().chain([&settings.default_rule]);
         if all.clone().any(|rule| matches!(rule.level, Level::Coherent | Level::Relaxed)) {
@@ -139,6 +158,13 @@ fn whole(settings: &Settings, notes: &mut Notes) {
             );
         }
     }
+}
+
+/// Where the version stands, if not here.
+fn version_key(keys: &written::Keys) -> Option<String> {
+    let is_shared = keys.version_source == Some(VersionSource::Upstream);
+    let key = keys.version_key.clone();
+    is_shared.then(|| key.unwrap_or_else(|| VERSION_KEY_DEFAULT.to_owned()))
 }
 
 /// An empty name turns it off.

@@ -114,6 +114,16 @@ word! {
 }
 
 word! {
+    /// `keys.version_source`.
+    VersionSource {
+        /// `keys.version`, and what operators say to this instance.
+        Config = "config",
+        /// A key upstream: all instances switch together.
+        Upstream = "upstream",
+    }
+}
+
+word! {
     /// `invalidation.tracking`.
     TrackingMode {
         /// `CLIENT TRACKING ON BCAST` on one link.
@@ -197,6 +207,8 @@ pub struct Settings {
     pub separator: String,
     /// `keys.version`.
     pub version: String,
+    /// `keys.version_key`: where a fleet's version stands upstream, if it shares one.
+    pub version_key: Option<String>,
     /// `[cache]`.
     pub cache: Cache,
     /// `[[rules]]`, in order; what they do not say is filled in.

@@ -28,7 +28,8 @@ impl Settings {
         let mut next = self.clone();
         next.mode = new.mode;
         // Where keys are named at all decides what scripts and commands may do.
-        if self.key_prefix == new.key_prefix
+        if self.version_key.is_none()
+            && self.key_prefix == new.key_prefix
             && self.separator == new.separator
             && self.prefix.is_empty() == new.prefix.is_empty()
         {
@@ -158,6 +159,7 @@ fn of_cache(all: &Settings) -> Vec<(&'static str, String)> {
         ("keys.prefix", is(&all.key_prefix)),
         ("keys.separator", is(&all.separator)),
         ("keys.version", is(&all.version)),
+        ("keys.version_source, keys.version_key", is(&all.version_key)),
         ("cache.max_memory", is(&cache.max_memory)),
         ("cache.max_variants", is(&cache.max_variants)),
         ("cache.sweep_interval", is(&cache.sweep_interval)),

@@ -12,7 +12,7 @@
 use crate::config::key::{Applies, BuiltIn, Key, Kind, Values};
 use crate::config::{
     Admission, AuthMode, Level, LogFormat, Mode, OnDown, Profile, ScriptPolicy, ShowKeys,
-    TrackingMode,
+    TrackingMode, VersionSource,
 };
 use crate::units::duration::Span;
 use crate::units::rate::Rate;
@@ -226,6 +226,11 @@ table! {
         prefix: String = "", Restart;
         /// A new version starts from nothing; `""`: keys are as clients write them.
         version: String = "", Now;
+        /// Where the version stands: "upstream" has all instances switch together, and
+        /// keys.version is only what the first one begins with.
+        version_source: VersionSource = "config", Restart;
+        /// The key upstream that it stands in, as it is written here, in database 0.
+        version_key: String = "system:cache_version", Restart;
         /// What stands between prefix, version and key.
         separator: String = ":", Restart;
     }

@@ -18,6 +18,7 @@
 
 use crate::cache::Cache;
 use crate::config::{self, ConfigError, Overrides, Reloaded, Settings};
+use crate::control::fleet::{Fleet, Unwritten};
 use crate::control::observe::state::ConfigFigures;
 use crate::keys::Invalid;
 use crate::live::Live;
@@ -28,7 +29,7 @@ use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, watch};
 
 /// How often watched files are read: by content, because what a container's volume does to a file
 /// is missed by those who wait to be told.
@@ -62,6 +63,8 @@ pub enum Cause {
     Config,
     /// An operator, over HTTP.
     Admin,
+    /// The fleet's version has changed.
+    Fleet,
 }
 
 /// What a reload has done.
@@ -94,6 +97,9 @@ pub enum Refused {
     /// Whether keys are named at all decides what scripts and commands may do.
     #[error("the first version, and to go without one, takes a restart with keys.version")]
     Restart,
+    /// It could not be written where the fleet's version stands.
+    #[error("the fleet's version could not be written: {0}")]
+    Unwritten(String),
 }
 
 impl Reloader {
@@ -166,9 +172,8 @@ impl Reloader {
         let mut state = self.state.lock().await;
         // What an operator has switched stays until the configuration itself says otherwise.
         let mut wanted = Settings::clone(&read);
-        if read.version == state.read.version
-            && let Ok(kept) = wanted.with_version(&state.in_force.version)
-        {
+        let is_kept = read.version == state.read.version || self.parts.fleet.is_some();
+        if is_kept && let Ok(kept) = wanted.with_version(&state.in_force.version) {
             wanted = kept;
         }
         if read.mode == state.read.mode {
@@ -219,12 +224,37 @@ impl Reloader {
         let mut state = self.state.lock().await;
         let was = state.in_force.version.clone();
         let next = Arc::new(state.next(version, expected)?);
+        if cause != Cause::Fleet
+            && let Some(fleet) = &self.parts.fleet
+        {
+            // Here too it is in force only once it is everywhere's.
+            fleet.write(version, expected).await?;
+        }
         if next.version != was {
             self.exchange(&state.in_force, &next, cause).await;
             state.in_force = next;
         }
         drop(state);
         Ok(Switched { version: version.to_owned(), was })
+    }
+
+    /// Switches to what the fleet's version is whenever that changes.
+    pub async fn follow(self: Arc<Self>, mut versions: watch::Receiver<Option<String>>) {
+        while versions.changed().await.is_ok() {
+            let version = versions.borrow_and_update().clone();
+            let Some(version) = version else {
+                continue;
+            };
+            if let Err(error) = self.switch_version(&version, None, Cause::Fleet).await {
+                tracing::error!(
+                    event = "key_version_invalid",
+                    version,
+                    error = %error,
+                    "what stands in keys.version_key cannot be a version: nothing is served \
+                     from the cache until it is"
+                );
+            }
+        }
     }
 
     /// The key version in force.
@@ -287,6 +317,15 @@ impl Reloader {
     }
 }
 
+impl From<Unwritten> for Refused {
+    fn from(error: Unwritten) -> Self {
+        match error {
+            Unwritten::NotExpected(version) => Self::NotExpected(version),
+            Unwritten::Line(error) => Self::Unwritten(error.to_string()),
+        }
+    }
+}
+
 impl State {
     /// What is in force, but for its key version.
     fn next(&self, version: &str, expected: Option<&str>) -> Result<Settings, Refused> {
@@ -315,6 +354,8 @@ pub struct Parts {
     pub ring: Box<dyn Fn() + Send + Sync>,
     /// Counters.
     pub block: Arc<Block>,
+    /// Where the fleet's version stands, if there is one.
+    pub fleet: Option<Fleet>,
 }
 
 impl fmt::Debug for Parts {
@@ -328,6 +369,7 @@ impl Cause {
         match self {
             Self::Config => Counter::SwitchesConfig,
             Self::Admin => Counter::SwitchesAdmin,
+            Self::Fleet => Counter::SwitchesFleet,
         }
     }
 }

@@ -219,13 +219,18 @@ fn keep(learned: Option<Learned>, learner: &Learner, live: &Live, told: &[u8]) {
 }
 
 /// Looks for keys outside the prefix, over a connection that [`meet`] or the like has opened.
-pub async fn hidden(stream: &mut Stream, prefix: &Prefix) -> anyhow::Result<Option<Hidden>> {
+pub async fn hidden(
+    stream: &mut Stream,
+    prefix: &Prefix,
+    shares_version: bool,
+) -> anyhow::Result<Option<Hidden>> {
     if prefix.is_empty() {
         return Ok(None);
     }
     let size = ask(stream, &[b"DBSIZE"]).await?;
     let keys = reply::integer(&size).context("DBSIZE was refused")?;
-    if keys == 0 {
+    // The key of a fleet's version is nobody's data.
+    if keys <= i64::from(shares_version) {
         return Ok(None);
     }
     // A prefix has no character with a meaning in globs.

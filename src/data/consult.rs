@@ -133,7 +133,7 @@ struct Miss<'r> {
     spec: &'static Spec,
     request: &'r Request<'r>,
     question: &'r Question<'r>,
-    rule: Rule,
+    rule: &'r Rule,
     right: Result<Token, Counter>,
     /// Why the cache did not even look, or would not answer.
     refused: Option<Counter>,
@@ -145,10 +145,10 @@ impl<'r> Miss<'r> {
         request: &'r Request<'r>,
         question: &'r Question<'r>,
         refused: Option<Counter>,
-        batch: &Batch<'_>,
+        batch: &Batch<'r>,
     ) -> Self {
-        let rule = *batch.snapshot.rules.find(question.key);
-        let right = right_to_fill(batch, spec, &rule, question.hash);
+        let rule = batch.snapshot.rules.find(question.key);
+        let right = right_to_fill(batch, spec, rule, question.hash);
         Self { spec, request, question, rule, right, refused }
     }
 
@@ -176,7 +176,7 @@ fn ask(session: &mut Session, miss: &Miss<'_>, batch: &mut Batch<'_>) {
         session.out_mask |= bit;
         session.note(miss.spec.index, Fate::Coalesced, batch.commands);
         batch.block.add(Counter::LookupCoalesced, 1);
-        note(batch.block, Seen::Miss, miss.question, &miss.rule);
+        note(batch.block, Seen::Miss, miss.question, miss.rule);
         return;
     }
     session.note(miss.spec.index, miss.fate(), batch.commands);
@@ -203,7 +203,7 @@ fn join(session: &mut Session, miss: &Miss<'_>, batch: &mut Batch<'_>) -> bool {
 /// Sends a read upstream, whose reply is promised for `slot`.
 fn send(session: &mut Session, miss: &Miss<'_>, slot: u32, batch: &mut Batch<'_>) {
     let Miss { spec, request, question, rule, right, refused } = *miss;
-    let (token, fills) = admit(right, refused, &rule, question, batch.shared, batch.block);
+    let (token, fills) = admit(right, refused, rule, question, batch.shared, batch.block);
     let asked = miss.asked(batch.worker, session.proto);
     let flights = &batch.shared.flights;
     let is_published = token.as_ref().is_some_and(|token| flights.publish(&asked, token));

@@ -164,6 +164,7 @@ rows! {
     "key_version_switches_total" "Key version changes applied." {
         SwitchesConfig [source = "config"]
         SwitchesAdmin [source = "admin"]
+        SwitchesFleet [source = "upstream"]
     }
     "invalidation_messages_total" "Messages heard on an invalidation channel, by what they say." {
         MessagesKey [channel = "pubsub", kind = "key"]

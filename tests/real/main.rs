@@ -5,6 +5,7 @@
 //!   differential   the same commands direct and through nearside: the same bytes
 //!   every_row      every row of the table: vectors of all kinds, direct and through nearside
 //!   sweep          each cached read and every write that can change its reply
+//!   fleet          a key version that several instances share
 //!   foreign        writes past nearside are seen through it
 //!   admin_api      every endpoint of the admin port
 //!   clients        redis-cli, redis-py, ioredis, node-redis; handshakes of others as transcripts
@@ -39,6 +40,7 @@ mod differential;
 mod doors;
 mod every_row;
 mod figures;
+mod fleet;
 mod foreign;
 mod harness;
 mod hostile;

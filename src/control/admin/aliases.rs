@@ -4,7 +4,7 @@
 use super::Admin;
 use super::ask::{Asked, Operator, Viewer};
 use super::door::Json;
-use super::problem::{Conflicts, Problem, Refused, Unread, WrongMedia};
+use super::problem::{Conflicts, Problem, Refused, Unreached, Unread, WrongMedia};
 use super::settings::refused;
 use super::status::{hit_ratio, share};
 use crate::cache::Source;
@@ -273,7 +273,7 @@ struct Versions {
     tag = "aliases",
     security(("token" = ["operator"])),
     request_body = NextVersion,
-    responses((status = 200, body = Versions), Conflicts, Refused, Unread)
+    responses((status = 200, body = Versions), Conflicts, Refused, Unread, Unreached)
 )]
 async fn version(
     State(admin): State<Arc<Admin>>,

@@ -32,6 +32,7 @@ pub(super) enum Kind {
     Conflict,
     TooManyRequests,
     Busy,
+    Upstream,
     Internal,
 }
 
@@ -71,6 +72,7 @@ impl Kind {
                 ("too-many-requests", "Too many requests", StatusCode::TOO_MANY_REQUESTS)
             }
             Self::Busy => ("busy", "Another job is at work", StatusCode::CONFLICT),
+            Self::Upstream => ("upstream", "Upstream would not", StatusCode::BAD_GATEWAY),
             Self::Internal => ("internal", "Internal error", StatusCode::INTERNAL_SERVER_ERROR),
         }
     }
@@ -227,6 +229,15 @@ pub(super) struct Conflicts;
 impl IntoResponses for Conflicts {
     fn responses() -> BTreeMap<String, RefOr<Documented>> {
         Kind::documented(&[Kind::Conflict])
+    }
+}
+
+/// The answer where upstream did not do its part.
+pub(super) struct Unreached;
+
+impl IntoResponses for Unreached {
+    fn responses() -> BTreeMap<String, RefOr<Documented>> {
+        Kind::documented(&[Kind::Upstream])
     }
 }
 

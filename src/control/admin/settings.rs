@@ -3,7 +3,9 @@
 use super::Admin;
 use super::ask::{Asked, Operator, Viewer};
 use super::door::Json;
-use super::problem::{Conflicts, Kind, Misconfigured, Problem, Refused, Unread, WrongMedia};
+use super::problem::{
+    Conflicts, Kind, Misconfigured, Problem, Refused, Unreached, Unread, WrongMedia,
+};
 use crate::control::reload::{self, Cause};
 use axum::extract::State;
 use serde::{Deserialize, Serialize};
@@ -100,7 +102,7 @@ async fn version(State(admin): State<Arc<Admin>>, _: Viewer) -> Json<Current> {
     tag = "configuration",
     security(("token" = ["operator"])),
     request_body = Wanted,
-    responses((status = 200, body = Switched), Conflicts, Refused, Unread)
+    responses((status = 200, body = Switched), Conflicts, Refused, Unread, Unreached)
 )]
 async fn switch(
     State(admin): State<Arc<Admin>>,
@@ -127,6 +129,7 @@ pub(super) fn refused(why: reload::Refused) -> Problem {
         reload::Refused::Invalid(invalid) => {
             Problem::at(Kind::InvalidRequest, "/version", invalid.to_string())
         }
+        reload::Refused::Unwritten(_) => Problem::new(Kind::Upstream, why.to_string()),
         other => Problem::new(Kind::Conflict, other.to_string()),
     }
 }

@@ -13,6 +13,7 @@
 //! answer to a PING may overtake the push of a write that was executed before it. The answer to
 //! the next PING, sent after the first was answered, cannot (coherence F2, F6, F8).
 
+use super::fleet::{FleetVersion, Said};
 use crate::cache::Cache;
 use crate::keys::Prefix;
 use crate::stats::{Block, Counter};
@@ -51,6 +52,9 @@ enum Asked {
     Ping,
     Role,
     TrackingInfo,
+    /// Of the version that a fleet shares.
+    FleetSet,
+    FleetGet,
 }
 
 /// A barrier round that is out.
@@ -76,9 +80,18 @@ pub struct Listener {
     took_ns: u64,
     /// The error that stands where PONG or a role should.
     refusal: Option<String>,
+    /// The key version, if a fleet shares one.
+    fleet: Option<FleetVersion>,
+    /// What was said of it, until it is taken.
+    said: Option<Said>,
 }
 
 impl Listener {
+    /// On a new connection, which is also to hear of the version that a fleet shares.
+    pub fn new(fleet: Option<FleetVersion>) -> Self {
+        Self { fleet, ..Self::default() }
+    }
+
     /// Takes what was read. Everything in it is applied in the order of the stream.
     pub fn feed(
         &mut self,
@@ -94,7 +107,7 @@ impl Listener {
         while let Some(length) = self.scan.next(input.get(at..).unwrap_or_default())? {
             let frame = input.get(at..at + length).unwrap_or_default();
             if frame.first() == Some(&b'>') {
-                push(frame, cache, prefix, block)?;
+                self.push(frame, cache, prefix, block)?;
             } else {
                 self.answer(frame, now, cache)?;
             }
@@ -144,6 +157,75 @@ impl Listener {
         self.asked.push_back(Asked::TrackingInfo);
     }
 
+    /// Asks for the fleet's version, if that is due.
+    pub fn ask_fleet(&mut self, out: &mut BytesMut) {
+        if let Some(asks) = self.fleet.as_mut().and_then(FleetVersion::ask) {
+            for words in asks {
+                command(out, &words);
+            }
+            self.asked.extend([Asked::FleetSet, Asked::FleetGet]);
+        }
+    }
+
+    /// Time has passed for the fleet's version.
+    pub fn tick_fleet(&mut self) {
+        if let Some(fleet) = &mut self.fleet {
+            fleet.tick();
+        }
+    }
+
+    /// What was said of the fleet's version since this was asked last.
+    pub fn take_said(&mut self) -> Option<Said> {
+        self.said.take()
+    }
+
+    /// True if the key version in force is the one that it should be.
+    pub fn is_of_fleet(&self) -> bool {
+        self.fleet.as_ref().is_none_or(FleetVersion::is_in_force)
+    }
+
+    /// Applies one push: `invalidate` with keys, or with nil for everything.
+    fn push(
+        &mut self,
+        frame: &[u8],
+        cache: &Cache,
+        prefix: &Prefix,
+        block: &Block,
+    ) -> Result<(), Doubt> {
+        let mut elements = reply::elements(frame);
+        match elements.next().and_then(reply::bulk) {
+            Some(b"invalidate") => {}
+            Some(b"tracking-redir-broken") => return Err(Doubt::RedirectBroken),
+            _ => return Ok(()),
+        }
+        let Some(keys) = elements.next() else {
+            return Ok(());
+        };
+        if reply::is_null(keys) {
+            block.add(Counter::InvalidationsTracking, 1);
+            block.add(Counter::FlushesFlushall, 1);
+            cache.clear();
+            if let Some(fleet) = &mut self.fleet {
+                fleet.changed(None);
+            }
+            return Ok(());
+        }
+        let (mut named, mut removed) = (0, 0);
+        for name in reply::elements(keys).filter_map(reply::bulk) {
+            // The server may tell of keys of other versions: nothing here is stored under them.
+            if let Some(key) = prefix.strip(name) {
+                named += 1;
+                removed += u64::from(cache.invalidate(cache.hash(key)));
+            }
+            if let Some(fleet) = &mut self.fleet {
+                fleet.changed(Some(name));
+            }
+        }
+        block.add(Counter::InvalidationsTracking, named);
+        block.add(Counter::InvalidatedKeysTracking, removed);
+        Ok(())
+    }
+
     fn answer(&mut self, frame: &[u8], now: Tick, cache: &Cache) -> Result<(), Doubt> {
         match self.asked.pop_front().ok_or(Doubt::Stray)? {
             Asked::Ping => {
@@ -160,6 +242,15 @@ impl Listener {
                 self.end_round(now, cache);
             }
             Asked::TrackingInfo => check_tracking(frame)?,
+            Asked::FleetSet => {
+                if let Some(fleet) = &mut self.fleet {
+                    fleet.hear_set(frame);
+                }
+            }
+            Asked::FleetGet => {
+                let said = self.fleet.as_mut().and_then(|fleet| fleet.hear_get(frame));
+                self.said = said.or_else(|| self.said.take());
+            }
         }
         Ok(())
     }
@@ -206,36 +297,6 @@ fn command(out: &mut BytesMut, words: &[&[u8]]) {
     for word in words {
         write::bulk(out, word);
     }
-}
-
-/// Applies one push: `invalidate` with keys, or with nil for everything.
-fn push(frame: &[u8], cache: &Cache, prefix: &Prefix, block: &Block) -> Result<(), Doubt> {
-    let mut elements = reply::elements(frame);
-    match elements.next().and_then(reply::bulk) {
-        Some(b"invalidate") => {}
-        Some(b"tracking-redir-broken") => return Err(Doubt::RedirectBroken),
-        _ => return Ok(()),
-    }
-    let Some(keys) = elements.next() else {
-        return Ok(());
-    };
-    if reply::is_null(keys) {
-        block.add(Counter::InvalidationsTracking, 1);
-        block.add(Counter::FlushesFlushall, 1);
-        cache.clear();
-        return Ok(());
-    }
-    let (mut named, mut removed) = (0, 0);
-    for key in reply::elements(keys).filter_map(reply::bulk) {
-        // The server may tell of keys of other versions: nothing here is stored under them.
-        if let Some(key) = prefix.strip(key) {
-            named += 1;
-            removed += u64::from(cache.invalidate(cache.hash(key)));
-        }
-    }
-    block.add(Counter::InvalidationsTracking, named);
-    block.add(Counter::InvalidatedKeysTracking, removed);
-    Ok(())
 }
 
 /// `flags` must hold `on` and `bcast`. A server that does not know the command proves nothing.

@@ -6,6 +6,7 @@
 //! The log is told of a change of that state, not of each attempt.
 
 use crate::cache::Cache;
+use crate::control::invalidate::fleet::{FleetVersion, Said};
 use crate::control::invalidate::listener::{Doubt, Listener};
 use crate::keys::Prefix;
 use crate::live::Live;
@@ -21,6 +22,7 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::sync::watch;
 use tokio::time::{Interval, MissedTickBehavior};
 
 /// How often the server is asked whether it still tracks (R9).
@@ -47,6 +49,8 @@ pub struct Tracking {
     pub live: Arc<Live>,
     /// This thread's counters.
     pub block: Arc<Block>,
+    /// Where a version that is not in force goes, if the fleet's is another.
+    pub versions: watch::Sender<Option<String>>,
 }
 
 /// What one connection is for.
@@ -61,6 +65,8 @@ struct Plan {
     /// Silence after which the link is given up. Hits have stopped long before, when their lease
     /// ended; a server that was only paused is not punished by a cold cache.
     silence_max: Duration,
+    /// The key of the fleet's version and the one in force, if it stands upstream.
+    fleet: Option<(String, String)>,
 }
 
 impl Plan {
@@ -73,6 +79,11 @@ impl Plan {
             tracked: snapshot.tracked.clone()?,
             round_every: staleness / 4,
             silence_max: staleness.max(snapshot.limits.read_timeout),
+            fleet: snapshot
+                .settings
+                .version_key
+                .clone()
+                .map(|key| (key, snapshot.settings.version.clone())),
         })
     }
 }
@@ -93,11 +104,13 @@ struct Story {
     /// Attempts since the last connection that proved itself.
     attempt: u32,
     told: Told,
+    /// Why the fleet's version is not known, as the log was told last.
+    unversioned: Option<String>,
 }
 
 impl Story {
     fn new() -> Self {
-        Self { attempt: 0, told: Told::Nothing }
+        Self { attempt: 0, told: Told::Nothing, unversioned: None }
     }
 
     /// How long to wait before the next attempt. A connection that was only let in, and not
@@ -156,7 +169,10 @@ impl Tracking {
     /// Keeps one plan's link open.
     async fn keep(&self, plan: &Plan, story: &mut Story) -> std::convert::Infallible {
         loop {
-            self.live.until_caching().await;
+            // Without the fleet's version nothing at all may be asked.
+            if plan.fleet.is_none() {
+                self.live.until_caching().await;
+            }
             let error = match self.session(plan, story).await {
                 Ok(never) => match never {},
                 Err(error) => error,
@@ -169,6 +185,7 @@ impl Tracking {
     /// There is no link, and what it guarded is dead. True if there was one.
     fn put_down(&self) -> bool {
         self.live.set_tracking_on(false);
+        self.live.forget_version();
         let was_up = self.cache.tracking().is_up();
         if was_up {
             self.cache.tracking_lost();
@@ -235,7 +252,9 @@ impl Tracking {
         plan: &Plan,
         story: &mut Story,
     ) -> anyhow::Result<std::convert::Infallible> {
-        let mut listener = Listener::default();
+        let fleet = plan.fleet.as_ref();
+        let mut listener =
+            Listener::new(fleet.map(|(key, version)| FleetVersion::new(key, version)));
         let mut rounds = ticks(plan.round_every);
         let mut infos = ticks(INFO_EVERY);
         let mut input = BytesMut::with_capacity(64 * 1024);
@@ -243,6 +262,7 @@ impl Tracking {
         let mut heard_at = self.clock.now();
         let mut was_silent = false;
         loop {
+            listener.ask_fleet(&mut out);
             if !out.is_empty() {
                 stream.write_all_buf(&mut out).await?;
                 stream.flush().await?;
@@ -258,7 +278,7 @@ impl Tracking {
                     (heard_at, was_silent) = (self.clock.now(), false);
                     listener.feed(&input, heard_at, &self.cache, &plan.prefix, &self.block)?;
                     input.clear();
-                    self.heard(&listener, story);
+                    self.heard(&mut listener, story);
                     // Under a flood of pushes there is always something to read: what is due is
                     // done in between, or the lease would end.
                     (listener.is_eager() || is_due(&mut rounds).await, is_due(&mut infos).await)
@@ -269,6 +289,7 @@ impl Tracking {
                         anyhow::bail!("no answer for {:?}", plan.silence_max);
                     }
                     was_silent = is_silent;
+                    listener.tick_fleet();
                     (true, false)
                 }
                 _ = infos.tick() => (false, true),
@@ -283,9 +304,12 @@ impl Tracking {
     }
 
     /// Publishes what the link has said.
-    fn heard(&self, listener: &Listener, story: &mut Story) {
+    fn heard(&self, listener: &mut Listener, story: &mut Story) {
         self.live.set_barrier_ns(listener.round_trip_ns());
-        if listener.is_synced() && !self.cache.tracking().is_up() {
+        if let Some(said) = listener.take_said() {
+            self.hear_fleet(said, story);
+        }
+        if listener.is_synced() && listener.is_of_fleet() && !self.cache.tracking().is_up() {
             // Every change is told since the acknowledgement, and a barrier has shown it: only
             // now may a read take a token (R1).
             self.cache.tracking_up();
@@ -307,6 +331,36 @@ impl Tracking {
                 "nothing is served from the cache but `ttl` rules: the server refuses PING or \
                  ROLE, without which no barrier round counts; its user needs `+ping +role`"
             );
+        }
+    }
+}
+
+impl Tracking {
+    /// What upstream says of the fleet's version. Requests may be sent once it is known: as the one
+    /// in force, or as out of reach for good, which only an operator can change.
+    fn hear_fleet(&self, said: Said, story: &mut Story) {
+        match said {
+            Said::Same => {
+                story.unversioned = None;
+                self.live.know_version();
+            }
+            // It comes back as another plan.
+            Said::Other(version) => {
+                self.versions.send_replace(Some(version));
+            }
+            Said::Refused(error) => {
+                self.live.know_version();
+                if story.unversioned.as_ref() != Some(&error) {
+                    tracing::error!(
+                        event = "key_version_unknown",
+                        upstream = %self.dialer.target,
+                        error,
+                        "upstream refuses keys.version_key: the version that was known last stays \
+                         in force, and nothing is served from the cache but `ttl` rules"
+                    );
+                    story.unversioned = Some(error);
+                }
+            }
         }
     }
 }

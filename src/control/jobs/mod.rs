@@ -507,6 +507,8 @@ pub struct Tools {
     pub key_prefix: String,
     /// See there.
     pub separator: String,
+    /// `keys.version_key`, if a fleet's version stands there: it is nobody's data.
+    pub version_key: Option<String>,
     /// What stands before every key upstream now.
     pub prefix: Box<dyn Fn() -> Prefix + Send + Sync>,
     /// How long an answer may take.

@@ -84,7 +84,9 @@ impl Mover<'_> {
         let prefix = &self.plan.prefix;
         let has_prefix = |key: &[u8]| prefix.strip(key).is_some();
         let new = if self.is_adopting {
-            (!has_prefix(&old)).then(|| [prefix.as_bytes(), &old].concat())?
+            let is_version =
+                self.tools.version_key.as_ref().is_some_and(|key| key.as_bytes() == old);
+            (!has_prefix(&old) && !is_version).then(|| [prefix.as_bytes(), &old].concat())?
         } else {
             // Behind a second prefix is a key that would be taken for one of this version again.
             prefix.strip(&old).filter(|key| !has_prefix(key))?.to_vec()

@@ -271,11 +271,25 @@ impl Worker {
         let wait = self.snapshot().limits.reconnect_wait;
         let now = self.shared.clock.now();
         let limit = u64::try_from(wait.as_nanos()).unwrap_or(u64::MAX);
+        self.fail_queue(index, |link| {
+            link.front().is_some_and(|ticket| now.0.saturating_sub(ticket.asked_at.0) >= limit)
+        });
+    }
+
+    /// Fails the requests that wait for a link, if they name keys by a version that a fleet has left
+    /// since: this instance did not hear of it in time.
+    pub fn fail_misnamed(&self, index: usize) {
+        if self.shared.live.is_version_shared() {
+            let newest = self.snapshot();
+            self.fail_queue(index, |link| link.snapshot_of_front().prefix != newest.prefix);
+        }
+    }
+
+    /// Fails what waits for a link that is down, if this is so of it. All goes at once: what is
+    /// behind the oldest is part of the same outage.
+    fn fail_queue(&self, index: usize, is_lost: impl Fn(&mut Pipeline) -> bool) {
         self.with_desk(index, |link, desk| {
-            let is_due =
-                link.front().is_some_and(|ticket| now.0.saturating_sub(ticket.asked_at.0) >= limit);
-            // All go at once: what is behind the oldest is part of the same outage.
-            if is_due {
+            if !link.is_empty() && is_lost(link) {
                 while !link.is_empty() {
                     settle::fail_front(link, Lost::NotExecuted("upstream is down"), desk);
                 }
