@@ -113,6 +113,63 @@ fn an_invalidation_reaches_upstream_if_it_is_to() {
     }
 }
 
+/// The paths of the layers that nearside takes the place of answer when all is done.
+#[test]
+fn applications_wait_for_the_end_of_what_they_have_deleted() {
+    let server = Server::start(Kind::Redis);
+    let v1 = &[V1, &["invalidation.channel = \"orders\""]].concat();
+    let (proxy, peer) = (Proxy::start(&server.url(), v1), Proxy::start(&server.url(), v1));
+    let mut client = proxy.dial();
+    fill(&server, "v1:orders:", 300);
+    fill(&server, "v0:orders:", 3);
+    client.words("SET pattern:1 1");
+    client.until_hit("GET orders:7");
+    let post = |path: &str, body: &str| {
+        let (status, answer) = proxy.admin("POST", path, body);
+        (status, serde_json::from_str::<Value>(&answer).unwrap())
+    };
+    let (status, answer) = post("/api/cache/warm", "{\"keys\":[\"orders:1\",\"none\"]}");
+    assert_eq!(
+        (status, &answer["warmed_count"], &answer["missing_count"]),
+        (200, &1.into(), &1.into())
+    );
+    let (status, answer) = post("/api/cache/invalidate/pattern", "{\"pattern\":\"orders:1?\"}");
+    assert_eq!((status, &answer["invalidated_count"]), (200, &10.into()), "{answer}");
+    let path = "/api/cache/invalidate/orders";
+    let (status, answer) = post(path, "{\"rate_per_second\":0}");
+    assert_eq!((status, &answer["invalidated_count"]), (200, &290.into()), "{answer}");
+    assert_eq!(client.words("GET orders:7"), b"$-1\r\n");
+    assert_eq!(keys(&server, 0), ["v0:orders:1", "v0:orders:2", "v0:orders:3", "v1:pattern:1"]);
+    let told = "nearside_cache_invalidations_total{source=\"pubsub\"}";
+    eventually("the peer has heard of both", || (peer.count(told) == 2).then_some(()));
+
+    // What somebody else stops is no success, and what another job is in the way of is not begun.
+    fill(&server, "v1:orders:", 300);
+    std::thread::scope(|scope| {
+        let waits = scope.spawn(|| post(path, "{\"rate_per_second\":1}"));
+        eventually("it runs", || {
+            proxy
+                .admin("GET", "/api/v1/jobs/4", "")
+                .1
+                .contains("\"state\":\"running\"")
+                .then_some(())
+        });
+        let (status, answer) = post(path, "{}");
+        assert!(status == 409 && answer["type"] == "urn:nearside:problem:busy", "{answer}");
+        assert_eq!(proxy.admin("DELETE", "/api/v1/jobs/4", "").0, 200);
+        let (status, answer) = waits.join().unwrap();
+        assert!(status == 409 && answer["detail"] == "job 4 was cancelled", "{answer}");
+    });
+    // At a key a second nobody waits for the end of it.
+    let (status, answer) = post(path, "{\"rate_per_second\":1}");
+    assert_eq!((status, &answer["state"], &answer["id"]), (202, &"running".into(), &5.into()));
+    proxy.admin("DELETE", "/api/v1/jobs/5", "");
+    ended(&proxy, 5);
+    drop(server);
+    let (status, answer) = post(path, "{}");
+    assert!(status == 502 && answer["type"] == "urn:nearside:problem:job-failed", "{answer}");
+}
+
 #[test]
 fn a_job_is_cancelled_and_others_wait_for_its_end() {
     let server = Server::start(Kind::Redis);

@@ -109,7 +109,7 @@ async fn invalidate(
 }
 
 /// What an order means upstream.
-fn purged(order: &Order) -> Option<Target> {
+pub(super) fn purged(order: &Order) -> Option<Target> {
     match order {
         Order::Keys(keys) => Some(Target::Keys(keys.clone())),
         _ => order.banned().map(Target::Banned),
@@ -209,7 +209,7 @@ fn keyed(keys: Vec<String>) -> Result<Order, Problem> {
     Ok(Order::Keys(keys.into_iter().map(String::into_bytes).collect()))
 }
 
-fn wrong(name: &str, invalid: Invalid) -> Problem {
+pub(super) fn wrong(name: &str, invalid: Invalid) -> Problem {
     let kind = if name == "pattern" { Kind::InvalidPattern } else { Kind::InvalidRequest };
     Problem::at(kind, &format!("/{name}"), format!("{name} {invalid}"))
 }

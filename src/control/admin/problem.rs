@@ -33,6 +33,7 @@ pub(super) enum Kind {
     TooManyRequests,
     Busy,
     Upstream,
+    JobFailed,
     Internal,
 }
 
@@ -73,6 +74,7 @@ impl Kind {
             }
             Self::Busy => ("busy", "Another job is at work", StatusCode::CONFLICT),
             Self::Upstream => ("upstream", "Upstream would not", StatusCode::BAD_GATEWAY),
+            Self::JobFailed => ("job-failed", "The job failed", StatusCode::BAD_GATEWAY),
             Self::Internal => ("internal", "Internal error", StatusCode::INTERNAL_SERVER_ERROR),
         }
     }
@@ -238,6 +240,15 @@ pub(super) struct Unreached;
 impl IntoResponses for Unreached {
     fn responses() -> BTreeMap<String, RefOr<Documented>> {
         Kind::documented(&[Kind::Upstream])
+    }
+}
+
+/// The answer where a job that was waited for could not go on.
+pub(super) struct Failed;
+
+impl IntoResponses for Failed {
+    fn responses() -> BTreeMap<String, RefOr<Documented>> {
+        Kind::documented(&[Kind::JobFailed])
     }
 }
 

@@ -7,6 +7,7 @@ use super::jobs::{Begun, Shown};
 use super::problem::{Conflicts, Kind, Problem, Refused, Unread};
 use crate::config::{WarmingJob, WarmingKeys, When};
 use crate::control::invalidate::orders::Order;
+use crate::control::jobs::Job;
 use crate::control::warm::{self, Wanted};
 use crate::units::duration::Span;
 use axum::extract::State;
@@ -66,7 +67,7 @@ impl Configured {
 /// without version.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct Run {
+pub(super) struct Run {
     /// This job of the configuration.
     #[schema(example = "catalog")]
     job: Option<String>,
@@ -114,10 +115,15 @@ async fn run(
     who: Operator,
     Asked(asked): Asked<Run>,
 ) -> Result<Begun, Problem> {
+    Ok(Begun::of(&*begin(&admin, asked, &who)?, &admin))
+}
+
+/// Begins a run.
+pub(super) fn begin(admin: &Admin, asked: Run, who: &Operator) -> Result<Arc<Job>, Problem> {
     let rate = asked.rate_per_second;
     let job = admin.api.workshop.warm.start(asked.wanted()?, rate)?;
     who.audit("warm", &job.what, None);
-    Ok(Begun::of(&job, &admin))
+    Ok(job)
 }
 
 impl Run {

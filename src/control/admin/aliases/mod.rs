@@ -1,5 +1,8 @@
 //! The paths under which applications ask caching layers of their own: what nearside takes the
 //! place of. Thin: each is another route's substance in the shape that such a layer has.
+//! [`awaited`] has those that begin a job and answer when it has ended.
+
+mod awaited;
 
 use super::Admin;
 use super::ask::{Asked, Operator, Viewer};
@@ -29,6 +32,7 @@ pub(super) fn routes() -> OpenApiRouter<Arc<Admin>> {
         .routes(routes!(clear_all))
         .routes(routes!(reset_stats))
         .routes(routes!(version))
+        .merge(awaited::routes())
 }
 
 /// What was counted since the last reset.
