@@ -105,7 +105,8 @@ fn guard() -> Guard {
 fn api(stats: &Arc<Stats>) -> Api {
     let cache = Arc::new(Cache::new(1 << 20, 4));
     let (sweeper, block) = (Sweeper::new(Arc::clone(&cache)), stats.new_block());
-    let settings = load(&Overrides::default()).unwrap().settings;
+    let mut settings = load(&Overrides::default()).unwrap().settings;
+    settings.hot_keys.show = ShowKeys::Plain;
     let (jobs, _works) = Jobs::new(Clock::system());
     let jobs = Arc::new(jobs);
     let tools = Arc::new(Tools {
@@ -148,13 +149,13 @@ fn api(stats: &Arc<Stats>) -> Api {
         ring: Box::new(|| ()),
         block: stats.new_block(),
         fleet: None,
+        follow: Box::new(|_| ()),
     };
     let counted = Arc::clone(stats);
     let view = View {
         stats: Arc::clone(stats),
         clock: Clock::system(),
         cache: Arc::clone(&orders.cache),
-        show: ShowKeys::Plain,
         snapshots: Arc::clone(&parts.snapshots),
         reset: Box::new(move || counted.reset(Clock::system().now())),
     };

@@ -390,6 +390,14 @@ fn what_is_wrong_with_a_warm_up_job_is_named() {
         (job("name = \"a\"\nkeys = []\nevery = \"1ms\""), "every: 1ms is less than a second"),
         (job("name = \"a\"\nkeys = []\ncron = \"soon\""), "cron: `soon` is not a schedule"),
         (
+            job("name = \"a\"\nkeys = []\ncron = \"@daily\"\ntimezone = \"Berlin\""),
+            "warming.jobs[0].timezone: `Berlin` is not a time zone such as",
+        ),
+        (
+            job("name = \"a\"\nkeys = []\nevery = \"1h\"\ntimezone = \"UTC\""),
+            "warming.jobs[0].timezone: only with cron",
+        ),
+        (
             job("name = \"a\"\nkeys = []\nevery = \"1m\"\ncron = \"* * * * *\""),
             "write every or cron, not both",
         ),

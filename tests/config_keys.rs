@@ -254,8 +254,13 @@ const SEEN: &[(&[&str], &str, &str, &str)] = &[
         STARTS,
     ),
     (
-        &["warming.jobs.name", "warming.jobs.pattern", "warming.jobs.cron"],
-        "warming.jobs = [{ name = 'a', pattern = 'b', cron = '0 6 * * 1' }, \
+        &[
+            "warming.jobs.name",
+            "warming.jobs.pattern",
+            "warming.jobs.cron",
+            "warming.jobs.timezone",
+        ],
+        "warming.jobs = [{ name = 'a', pattern = 'b', cron = '0 6 * * 1', timezone = 'Asia/Tokyo' }, \
          { name = 'c', keys = ['d'] }]",
         "real/warm.rs",
         STARTS,

@@ -3,16 +3,18 @@
 use crate::cache::Cache;
 use crate::command;
 use crate::config::{Overrides, Settings};
-use crate::control::admin::guard::{Access, Token};
+use crate::control::admin::guard::{Access, Guard, Token};
 use crate::control::fleet::Fleet;
 use crate::control::invalidate::channel::Channel;
 use crate::control::invalidate::history::History;
 use crate::control::invalidate::orders::Orders;
 use crate::control::invalidate::tracking::Tracking;
+use crate::control::observe::logs;
 use crate::control::observe::metrics::TrackingFigures;
 use crate::control::observe::state::Runtimes;
 use crate::control::office::Sweeper;
 use crate::control::reload::{Parts, Reloader};
+use crate::control::warm::Warm;
 use crate::data::Shared;
 use crate::data::accept::{self, Desk};
 use crate::data::flights::Flights;
@@ -56,7 +58,7 @@ pub(super) fn access(settings: &Settings) -> Access {
     let token = |token: &Option<Password>| token.as_ref().map(|token| Token::new(token.reveal()));
     let admin = &settings.admin;
     let (operator, viewer) = (token(&admin.operator), token(&admin.viewer));
-    Access { operator, viewer, hosts: admin.hosts.clone() }
+    Access { operator, viewer, hosts: admin.names() }
 }
 
 /// How listeners are bound.
@@ -265,12 +267,28 @@ pub(super) fn channel(
     }))
 }
 
+/// Who of the main thread has settings of their own, and is told of others.
+pub(super) fn followers(
+    guard: &Arc<Guard>,
+    stats: &Arc<Stats>,
+    warm: &Arc<Warm>,
+) -> Box<dyn Fn(&Settings) + Send + Sync> {
+    let (guard, stats, warm) = (Arc::clone(guard), Arc::clone(stats), Arc::clone(warm));
+    Box::new(move |settings| {
+        guard.set(access(settings));
+        logs::configure(&settings.log.level);
+        stats.set_hot_keys(settings.hot_keys.into());
+        warm.configure(&settings.warming);
+    })
+}
+
 /// What exchanges the settings in force.
 pub(super) fn reloader(
     settings: &Settings,
     overrides: Overrides,
     shared: &Arc<Shared>,
     stats: &Stats,
+    follow: Box<dyn Fn(&Settings) + Send + Sync>,
 ) -> Reloader {
     let bells = Arc::clone(shared);
     let parts = Parts {
@@ -285,6 +303,7 @@ pub(super) fn reloader(
             key,
             timeout: settings.upstream.write_timeout,
         }),
+        follow,
     };
     Reloader::new(settings, parts)
 }

@@ -395,7 +395,7 @@ fn words(job: &Value) -> String {
 /// A job of the configuration in a line.
 fn configured(job: &Value) -> String {
     let mut line = format!("{}: {}", text(job, "name"), text(job, "keys"));
-    for name in ["every", "cron"] {
+    for name in ["every", "cron", "timezone"] {
         if !text(job, name).is_empty() {
             line = format!("{line}, {name} {}", text(job, name));
         }

@@ -31,21 +31,31 @@ pub(super) fn admin(written: &written::Admin, notes: &mut Notes) -> Admin {
         return Admin { listen: None, operator, viewer, hosts };
     }
     match notes.take(&format!("admin.listen: `{listen}`"), listen.parse::<Address>()) {
-        Some(Address::Tcp { host, .. }) => {
-            if !is_loopback(&host) && is_tokenless {
-                notes.fault(format!(
-                    "admin.listen: {listen} is open to other machines, and whoever reaches it \
-                     could empty the cache: set admin.token_file, or listen on 127.0.0.1"
-                ));
-            }
-            hosts.push(if host.contains(':') { format!("[{host}]") } else { host });
+        Some(Address::Tcp { host, .. }) if !is_loopback(&host) && is_tokenless => {
+            notes.fault(format!(
+                "admin.listen: {listen} is open to other machines, and whoever reaches it could \
+                 empty the cache: set admin.token_file, or listen on 127.0.0.1"
+            ));
         }
         Some(Address::Unix(_) | Address::Embedded) => {
             notes.fault("admin.listen: only TCP, such as \"127.0.0.1:8380\", or \"off\"");
         }
-        None => {}
+        Some(Address::Tcp { .. }) | None => {}
     }
     Admin { listen: Some(listen), operator, viewer, hosts }
+}
+
+impl Admin {
+    /// The names by which the API may be asked for, without port: that of `admin.listen`, too.
+    pub fn names(&self) -> Vec<String> {
+        let listens = self.listen.as_ref().and_then(|listen| listen.parse::<Address>().ok());
+        let own = match listens {
+            Some(Address::Tcp { host, .. }) if host.contains(':') => Some(format!("[{host}]")),
+            Some(Address::Tcp { host, .. }) => Some(host),
+            Some(Address::Unix(_) | Address::Embedded) | None => None,
+        };
+        self.hosts.iter().cloned().chain(own).collect()
+    }
 }
 
 fn token(key: &str, path: Option<&Path>, notes: &mut Notes) -> Option<Password> {

@@ -16,6 +16,7 @@ use crate::net::address::Address;
 use crate::net::target::{Password, Target};
 use crate::net::tls::TlsOptions;
 use crate::units::duration::Span;
+use crate::units::log_level;
 use crate::units::rate::Rate;
 use crate::units::size::Size;
 use std::path::Path;
@@ -188,14 +189,10 @@ fn metrics_path(written: &Written, notes: &mut Notes) -> String {
 
 /// A bare word that is no level would be taken for the name of a module, and nothing be logged.
 fn log_level(written: &Written, notes: &mut Notes) -> String {
-    const LEVELS: &[&str] = &["off", "error", "warn", "info", "debug", "trace"];
     let level = written.log.level.clone().unwrap_or_else(|| "info".to_owned());
-    let is_level = |word: &str| LEVELS.iter().any(|level| level.eq_ignore_ascii_case(word));
-    for directive in level.split(',').map(str::trim) {
-        let word = directive.rsplit('=').next().unwrap_or_default();
-        if !is_level(word) {
-            notes.fault(format!("log.level: `{word}` is none of {}", LEVELS.join(", ")));
-        }
+    if let Err(part) = log_level::check(&level) {
+        let levels = log_level::LEVELS.join(", ");
+        notes.fault(format!("log.level: `{part}` is none of {levels}, nor module=level"));
     }
     level
 }

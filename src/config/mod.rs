@@ -437,7 +437,7 @@ pub enum WarmingKeys {
 }
 
 /// When a job is run.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum When {
     /// At the start, and when it is asked for.
     Asked,

@@ -57,6 +57,16 @@ impl Settings {
         to.reconnect_wait = upstream.reconnect_wait;
         to.dedicated_max = upstream.dedicated_max;
         to.on_down = upstream.on_down;
+        next.log.level.clone_from(&new.log.level);
+        next.hot_keys = new.hot_keys;
+        let (admin, to) = (&new.admin, &mut next.admin);
+        to.hosts.clone_from(&admin.hosts);
+        // Who needs no token on loopback would need none elsewhere either.
+        if self.admin.listen == admin.listen {
+            to.operator.clone_from(&admin.operator);
+            to.viewer.clone_from(&admin.viewer);
+        }
+        next.warming.take_over(&new.warming);
         let (changed, pending) = (differences(self, &next), differences(&next, new));
         next.values = values(self, new, &pending);
         Reloaded { settings: next, changed, pending }
@@ -177,7 +187,7 @@ fn of_cache(all: &Settings) -> Vec<(&'static str, String)> {
 }
 
 fn of_office(all: &Settings) -> Vec<(&'static str, String)> {
-    let (commands, admin) = (&all.commands, &all.admin);
+    let (commands, admin, warming) = (&all.commands, &all.admin, &all.warming);
     vec![
         ("instance", is(&all.instance)),
         ("invalidation.tracking", is(&all.tracking)),
@@ -199,7 +209,14 @@ fn of_office(all: &Settings) -> Vec<(&'static str, String)> {
         ("log.rate_limit", is(&all.log.rate_limit)),
         ("drain.delay", is(&all.drain_delay)),
         ("drain.timeout", is(&all.drain_timeout)),
-        ("warming", is(&all.warming)),
+        ("warming.on_start", is(&warming.on_start)),
+        ("warming.ready_when_warm", is(&warming.ready_when_warm)),
+        ("warming.ready_timeout", is(&warming.ready_timeout)),
+        ("warming.rate", is(&warming.rate)),
+        ("warming.concurrency", is(&warming.concurrency)),
+        ("warming.max_memory_ratio", is(&warming.max_memory_ratio)),
+        ("warming.snapshot_file", is(&warming.snapshot_file)),
+        ("warming.jobs, warming.popular", is(&warming.jobs)),
     ]
 }
 

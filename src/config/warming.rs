@@ -94,6 +94,9 @@ fn one_job(key: &str, job: &written::WarmingJob, notes: &mut Notes) -> Option<Wa
             None
         }
     };
+    if job.timezone.is_some() && job.cron.is_none() {
+        notes.fault(format!("{key}.timezone: only with cron"));
+    }
     let when = match (job.every, &job.cron) {
         (None, None) => Some(When::Asked),
         (Some(every), None) if every.0 >= Duration::from_secs(1) => Some(When::Every(every.0)),
@@ -102,7 +105,10 @@ fn one_job(key: &str, job: &written::WarmingJob, notes: &mut Notes) -> Option<Wa
             None
         }
         (None, Some(cron)) => {
-            notes.take(&format!("{key}.cron"), Cron::parse(cron)).map(Box::new).map(When::Cron)
+            let cron = notes.take(&format!("{key}.cron"), Cron::parse(cron));
+            let zone = job.timezone.as_deref().unwrap_or("UTC");
+            let within = |cron: Cron| notes.take(&format!("{key}.timezone"), cron.within(zone));
+            cron.and_then(within).map(Box::new).map(When::Cron)
         }
         (Some(_), Some(_)) => {
             notes.fault(format!("{key}: write every or cron, not both"));
@@ -110,6 +116,14 @@ fn one_job(key: &str, job: &written::WarmingJob, notes: &mut Notes) -> Option<Wa
         }
     };
     Some(WarmingJob { name, keys: keys?, when: when? })
+}
+
+impl Warming {
+    /// Of `new`, all that is not about the start, which is over.
+    pub(super) fn take_over(&mut self, new: &Self) {
+        let Self { on_start, ready_when_warm, ready_timeout, .. } = *self;
+        *self = Self { on_start, ready_when_warm, ready_timeout, ..new.clone() };
+    }
 }
 
 /// `[warming.popular]`: by namespace, what follows it in each key.

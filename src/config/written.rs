@@ -335,13 +335,13 @@ table! {
     /// Which keys are asked for most.
     "hotkeys." HotKeys {
         /// Whether they are noted.
-        enabled: bool = true, Restart;
+        enabled: bool = true, Now;
         /// Keys that each worker notes, by reads, bytes and misses: 0.5 MB a worker.
-        capacity: usize = 1000, Restart;
+        capacity: usize = 1000, Now;
         /// After this time what was asked for counts half.
-        half_life: Span = "60s", Restart;
+        half_life: Span = "60s", Now;
         /// `"plain"`: they are shown by name, else as numbers that tell them apart.
-        show_keys: ShowKeys = "hash", Restart;
+        show_keys: ShowKeys = "hash", Now;
     }
 }
 
@@ -351,11 +351,11 @@ table! {
         /// `host:port`, or `"off"`; off loopback only with a token.
         listen: String = "127.0.0.1:8380", Restart;
         /// A token of at least 32 characters, of who may change things.
-        token_file: PathBuf = (), Restart;
+        token_file: PathBuf = (), Now;
         /// The same, of who may look.
-        readonly_token_file: PathBuf = (), Restart;
+        readonly_token_file: PathBuf = (), Now;
         /// Further names, without port, by which the API may be asked for.
-        allowed_hosts: Vec<String> = [], Restart;
+        allowed_hosts: Vec<String> = [], Now;
     }
 }
 
@@ -371,7 +371,7 @@ table! {
     /// What is logged, and how.
     "log." Log {
         /// `off`, `error`, `warn`, `info`, `debug`, `trace`, also per module, as `RUST_LOG`.
-        level: String = "info", Restart;
+        level: String = "info", Now;
         /// `"auto"`: text on a terminal, else JSON.
         format: LogFormat = "auto", Restart;
         /// Of one place in the code, no more is logged; `"off"`: everything is.
@@ -399,17 +399,17 @@ table! {
         /// But no longer than this.
         ready_timeout: Span = "30s", Restart;
         /// Keys that upstream is asked for; `"off"`: as fast as it goes.
-        rate: Rate = "5000/s", Restart;
+        rate: Rate = "5000/s", Now;
         /// Requests on their way at a time.
-        concurrency: usize = 16, Restart;
+        concurrency: usize = 16, Now;
         /// Nothing more is loaded when this part of `cache.max_memory` is used.
-        max_memory_ratio: f64 = 0.8, Restart;
+        max_memory_ratio: f64 = 0.8, Now;
         /// Where the keys of the cache are written when the process drains, to be loaded at the
         /// next start; `""`: nowhere.
-        snapshot_file: PathBuf = "", Restart;
+        snapshot_file: PathBuf = "", Now;
         /// By namespace: `orders = ["42", "43"]` is `orders:42` and `orders:43`, loaded by the job
         /// `popular`.
-        popular: BTreeMap<String, Vec<String>> = {}, Restart;
+        popular: BTreeMap<String, Vec<String>> = {}, Now;
         tables {
             /// What is loaded, and when, beside the start and when it is asked for.
             jobs: Vec<WarmingJob>,
@@ -421,17 +421,19 @@ table! {
     /// What is loaded, and when, beside the start and when it is asked for.
     "warming.jobs." WarmingJob {
         /// What it is called, in metrics too.
-        name: String = (), Restart;
+        name: String = (), Now;
         /// These keys; or write `file`, or `pattern`.
-        keys: Vec<String> = (), Restart;
+        keys: Vec<String> = (), Now;
         /// Those of this file, one a line.
-        file: PathBuf = (), Restart;
+        file: PathBuf = (), Now;
         /// Those that this glob matches.
-        pattern: String = (), Restart;
+        pattern: String = (), Now;
         /// So long after it was begun it is run again.
-        every: Span = (), Restart;
-        /// When it is run, in UTC: `"0 6 * * mon-fri"`.
-        cron: String = (), Restart;
+        every: Span = (), Now;
+        /// When it is run: `"0 6 * * mon-fri"`.
+        cron: String = (), Now;
+        /// By whose clocks `cron` goes: `"Europe/Berlin"`; else UTC.
+        timezone: String = (), Now;
     }
 }
 

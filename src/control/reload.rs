@@ -184,6 +184,7 @@ impl Reloader {
         if !changed.is_empty() {
             let next = Arc::new(settings);
             self.exchange(&state.in_force, &next, Cause::Config).await;
+            (self.parts.follow)(&next);
             state.in_force = next;
         }
         state.read = read;
@@ -356,6 +357,8 @@ pub struct Parts {
     pub block: Arc<Block>,
     /// Where the fleet's version stands, if there is one.
     pub fleet: Option<Fleet>,
+    /// Tells those of the main thread that have settings of their own. It may lock, not wait.
+    pub follow: Box<dyn Fn(&Settings) + Send + Sync>,
 }
 
 impl fmt::Debug for Parts {

@@ -81,6 +81,22 @@ impl Heat {
         }
     }
 
+    /// Keys of each sketch.
+    pub(super) const fn capacity(&self) -> usize {
+        self.settings.capacity
+    }
+
+    /// Kept otherwise from now on. What was noted before weighs by another half-life.
+    pub(super) fn set(&mut self, settings: HotKeys, blocks: &[impl AsRef<Block>]) {
+        if self.settings == settings {
+            return;
+        }
+        (self.settings, self.begun) = (settings, None);
+        for block in blocks {
+            block.as_ref().sampler.begin_anew(settings.capacity);
+        }
+    }
+
     /// Time goes on. `looked` is how many lookups there were since the start.
     pub(super) fn tick(&mut self, now: Tick, blocks: &[impl AsRef<Block>], looked: u64) {
         if self.begun.is_none() {

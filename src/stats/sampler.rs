@@ -8,7 +8,7 @@
 //! A lookup that is not chosen costs a count down and a comparison. The die is not a plain
 //! turn-counter: a client that repeats a pipeline of sixteen commands would always be sampled at
 //! the same one. One thread writes; a reader may hold a lock for as long as it copies, and what is
-//! chosen meanwhile is left out of the sketches. Nothing is allocated after creation.
+//! chosen meanwhile is left out of the sketches. The worker allocates nothing.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -163,6 +163,12 @@ impl Sampler {
             namespaces: Namespaces::default(),
             rules: (0..RULES_MAX).map(|_| Counts::default()).collect(),
         }
+    }
+
+    /// Empty sketches, of this many keys. What is looked up meanwhile is left out of them.
+    pub(super) fn begin_anew(&self, capacity: usize) {
+        let fresh = Heat(std::array::from_fn(|_| Sketch::new(capacity)));
+        *self.heat.lock() = fresh;
     }
 
     /// One lookup of the key with this hash; `look` is asked for more if it is chosen.

@@ -1,8 +1,10 @@
-//! Words without a home of their own: time, sizes, durations, rates, schedules, processor time.
+//! Words without a home of their own: time, sizes, durations, rates, schedules, levels of the log, processor
+//! time.
 
 pub mod clock;
 pub mod cron;
 pub mod duration;
+pub mod log_level;
 pub mod mutant;
 pub mod rate;
 pub mod size;

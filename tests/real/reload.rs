@@ -4,6 +4,8 @@
 use crate::harness::{Conn, KINDS, Kind, Proxy, Server, eventually, request, show};
 use crate::jobs::nearside;
 use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 
@@ -338,4 +340,140 @@ fn a_watched_file_is_reloaded_by_itself() {
     eventually("another version", || {
         (proxy.count("nearside_key_version_info{version=\"v2\"}") == 1).then_some(())
     });
+}
+
+/// What the admin port says to a request with this token, for this host: the status.
+fn asked(proxy: &Proxy, host: &str, token: &str) -> String {
+    let mut stream = TcpStream::connect(proxy.admin_address()).unwrap();
+    let ask = format!(
+        "GET /api/v1/mode HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {token}\r\n\
+         Connection: close\r\n\r\n"
+    );
+    stream.write_all(ask.as_bytes()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer.split(' ').nth(1).unwrap().to_owned()
+}
+
+/// Reloads by a signal, as who has no token does; returns when it has come to this.
+fn hang_up(proxy: &Proxy, result: &str) {
+    let series = format!("nearside_config_reloads_total{{result=\"{result}\"}}");
+    let before = proxy.count(&series);
+    proxy.hangup();
+    eventually("it is reloaded", || (proxy.count(&series) > before).then_some(()));
+}
+
+#[test]
+fn tokens_and_hosts_of_the_admin_port_are_exchanged_whole() {
+    let server = Server::start(Kind::Redis);
+    let token = |name: &str| server.folder.path().join(name);
+    let [old, new, viewer] =
+        [b'a', b'b', b'c'].map(|letter| String::from_utf8(vec![letter; 40]).unwrap());
+    fs::write(token("operator"), &old).unwrap();
+    fs::write(token("viewer"), &viewer).unwrap();
+    let file = format!("admin.token_file = \"{}\"", token("operator").display());
+    let proxy = Proxy::start(&server.url(), &[&file, "admin.allowed_hosts = [\"pod-7\"]"]);
+    assert_eq!(
+        [("pod-7", &old), ("pod-7", &new)].map(|(h, t)| asked(&proxy, h, t)),
+        ["200", "401"]
+    );
+    // The file is the same, and what is in it another.
+    fs::write(token("operator"), &new).unwrap();
+    rewrite(&proxy, "pod-7", "pod-8");
+    let more = format!("admin.readonly_token_file = \"{}\"", token("viewer").display());
+    rewrite(&proxy, &file, &format!("{file}\n{more}"));
+    hang_up(&proxy, "ok");
+    for (host, token, status) in [
+        ("pod-8", &new, "200"),
+        ("pod-8", &viewer, "200"),
+        ("pod-8", &old, "401"),
+        ("pod-7", &new, "421"),
+        ("localhost", &new, "200"),
+    ] {
+        assert_eq!(asked(&proxy, host, token), status, "{host} {token}");
+    }
+    // One that cannot be: the hosts stay, too.
+    fs::write(token("operator"), "short").unwrap();
+    rewrite(&proxy, "pod-8", "pod-9");
+    hang_up(&proxy, "error");
+    assert_eq!(asked(&proxy, "pod-8", &new), "200");
+    assert_eq!(asked(&proxy, "pod-9", &new), "421");
+    // Where the port is waits for a restart, and with it who needs a token.
+    fs::write(token("operator"), &old).unwrap();
+    rewrite(&proxy, &proxy.admin_address(), "localhost:1");
+    hang_up(&proxy, "ok");
+    assert_eq!([&old, &new].map(|token| asked(&proxy, "pod-9", token)), ["401", "200"]);
+    let waits = "keys\":\"[\\\"admin.listen\\\", \\\"admin.token_file\\\"]";
+    assert!(proxy.log().contains(waits), "{}", proxy.log());
+}
+
+#[test]
+fn the_log_and_hot_keys_are_as_the_reload_says() {
+    let server = Server::start(Kind::Redis);
+    let proxy = Proxy::start(&server.url(), &["log.level = \"info\"", "hotkeys.capacity = 8"]);
+    let mut client = proxy.dial();
+    let read = |client: &mut Conn| {
+        client.send(&request(&["GET", "k"]).repeat(1_000));
+        (0..1_000).for_each(|_| drop(client.reply()));
+    };
+    let hot = || proxy.admin("GET", "/api/v1/hotkeys", "").1;
+    let reload = || proxy.admin("POST", "/api/v1/config/reload", "");
+    client.words("PROXY LOG DEBUG one");
+    eventually("hot keys", || {
+        read(&mut client);
+        hot().contains("\"key_hash\"").then_some(())
+    });
+    rewrite(&proxy, "log.level = \"info\"", "log.level = \"warn,nearside=debug\"");
+    rewrite(&proxy, "hotkeys.capacity = 8", "hotkeys.show_keys = \"plain\"");
+    let changed = "{\"changed\":[\"hotkeys\",\"log.level\"],\"pending_restart\":[]}\n";
+    assert_eq!(reload(), (200, changed.to_owned()));
+    client.words("PROXY LOG DEBUG two");
+    assert!(proxy.log().contains("\"two\"") && !proxy.log().contains("\"one\""), "{}", proxy.log());
+    // A borrowed level is not ended by a reload, and goes back to what that said.
+    proxy.admin("PUT", "/api/v1/log/level", "{\"level\":\"error\",\"for\":\"1h\"}");
+    rewrite(&proxy, "warn,nearside=debug", "info");
+    assert_eq!(reload().0, 200);
+    let (_, level) = proxy.admin("GET", "/api/v1/log/level", "");
+    assert!(level.starts_with("{\"level\":\"error\",\"configured\":\"info\""), "{level}");
+    eventually("they are named", || {
+        read(&mut client);
+        hot().contains("\"key\":\"k\"").then_some(())
+    });
+    rewrite(&proxy, "hotkeys.show_keys = \"plain\"", "hotkeys.enabled = false");
+    reload();
+    read(&mut client);
+    assert_eq!(proxy.count("nearside_hotkeys_tracked"), 0);
+    rewrite(&proxy, "log.level = \"info\"", "log.level = \"loud\"");
+    let (status, answer) = reload();
+    assert!(status == 422 && answer.contains("log.level: `loud` is none of"), "{answer}");
+}
+
+#[test]
+fn warm_up_jobs_come_and_go() {
+    const JOBS: &str = "warming.jobs = [{ name = \"slow\", pattern = \"*\" }]";
+    let server = Server::start(Kind::Redis);
+    let mut direct = server.dial();
+    let script = "for i = 1, 300 do redis.call('SET', 'v1:k' .. i, i) end";
+    direct.ask(&["EVAL", script, "0"]);
+    let proxy = Proxy::start(&server.url(), &[VERSIONED, &[JOBS]].concat());
+    let start = "{\"job\":\"slow\",\"rate_per_second\":1}";
+    assert_eq!(proxy.admin("POST", "/api/v1/warm/runs", start).0, 202);
+    let often = "warming.jobs = [{ name = \"often\", keys = [\"k1\"], every = \"1s\" }]";
+    rewrite(&proxy, JOBS, &format!("{often}\nwarming.rate = \"off\"\nwarming.on_start = true"));
+    let (_, answer) = proxy.admin("POST", "/api/v1/config/reload", "");
+    let changed = "{\"changed\":[\"warming.rate\",\"warming.jobs, warming.popular\"],\
+                   \"pending_restart\":[\"warming.on_start\"]}\n";
+    assert_eq!(answer, changed);
+    eventually("a run of a job that is gone ends", || {
+        let (_, job) = proxy.admin("GET", "/api/v1/jobs/1", "");
+        job.contains("\"state\":\"cancelled\"").then_some(())
+    });
+    assert_eq!(proxy.admin("POST", "/api/v1/warm/runs", start).0, 422);
+    let runs = "nearside_warm_runs_total{job=\"often\",result=\"ok\"}";
+    eventually("the new one is run again and again", || (proxy.count(runs) > 1).then_some(()));
+    rewrite(&proxy, often, "");
+    proxy.admin("POST", "/api/v1/config/reload", "");
+    assert_eq!(proxy.admin("GET", "/api/v1/warm/jobs", "").1, "{\"jobs\":[]}\n");
+    let series = "nearside_warm_runs_total{job=\"often\"";
+    assert_eq!(proxy.count(series), 0, "it has no series any more");
 }

@@ -170,7 +170,7 @@ fn at_the_start_by_a_schedule_and_by_name() {
         fs::write(&list, "orders:4\r\n\norders:5\n").unwrap();
         let jobs = format!(
             "warming.jobs = [{{ name = \"one\", keys = [\"orders:1\"], every = \"1s\" }}, \
-             {{ name = \"two\", pattern = \"orders:[23]\", cron = \"0 0 1 1 *\" }}, \
+             {{ name = \"two\", pattern = \"orders:[23]\", cron = \"0 0 1 1 *\", timezone = \"Asia/Tokyo\" }}, \
              {{ name = \"three\", file = \"{}\" }}]",
             list.display()
         );
@@ -199,7 +199,14 @@ fn at_the_start_by_a_schedule_and_by_name() {
         let listed = nearside(&proxy, &["warm", "list"]);
         let text = String::from_utf8_lossy(&listed.stdout).into_owned();
         assert!(text.contains("one: 1 keys, every 1s"), "{text}");
-        assert!(text.contains("two: pattern orders:[23], cron 0 0 1 1 *"), "{text}");
+        assert!(
+            text.contains("two: pattern orders:[23], cron 0 0 1 1 *, timezone Asia/Tokyo"),
+            "{text}"
+        );
+        let (_, jobs) = proxy.admin("GET", "/api/v1/warm/jobs", "");
+        let jobs: Value = serde_json::from_str(&jobs).unwrap();
+        let next = jobs["jobs"][1]["next_run"].as_u64().unwrap();
+        assert_eq!(next % 86_400, 15 * 3600, "midnight in Tokyo");
         fs::write(&list, "orders:8\norders:9\n").unwrap();
         let run = eventually("no scheduled run is in the way", || {
             let run = nearside(&proxy, &["warm", "run", "three", "--wait"]);

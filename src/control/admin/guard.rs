@@ -15,7 +15,7 @@ use aws_lc_rs::digest::{SHA256, digest};
 use axum::http::header::{AUTHORIZATION, CONTENT_TYPE, HOST, ORIGIN};
 use axum::http::{HeaderMap, Method};
 use foldhash::{HashMap, HashMapExt};
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -67,6 +67,14 @@ pub struct Access {
     pub hosts: Vec<String>,
 }
 
+impl Access {
+    fn has_host(&self, headers: &HeaderMap) -> bool {
+        let host = headers.get(HOST).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        let name = without_port(host);
+        self.hosts.iter().any(|ours| ours.eq_ignore_ascii_case(name))
+    }
+}
+
 /// A token's hash.
 #[derive(Clone)]
 pub struct Token([u8; 32]);
@@ -93,7 +101,8 @@ impl Token {
 /// Judges requests.
 #[derive(Debug)]
 pub struct Guard {
-    access: Access,
+    /// A reload changes it as a whole.
+    access: RwLock<Access>,
     clock: Clock,
     /// By address: wrong tokens since when.
     failures: Mutex<HashMap<IpAddr, (u32, Tick)>>,
@@ -102,7 +111,12 @@ pub struct Guard {
 impl Guard {
     /// For these tokens.
     pub fn new(access: Access, clock: Clock) -> Self {
-        Self { access, clock, failures: Mutex::new(HashMap::new()) }
+        Self { access: RwLock::new(access), clock, failures: Mutex::new(HashMap::new()) }
+    }
+
+    /// Goes by these from the next request on.
+    pub fn set(&self, access: Access) {
+        *self.access.write() = access;
     }
 
     /// Whether this request may be answered.
@@ -114,15 +128,17 @@ impl Guard {
         from: IpAddr,
         wanted: Role,
     ) -> Result<(), Denied> {
-        if !self.is_our_host(headers) {
+        let access = self.access.read();
+        if !access.has_host(headers) {
             return Err(Denied::Host);
         }
         if is_cross_site(headers) {
             return Err(Denied::CrossSite);
         }
-        if self.role(headers, from)? < wanted {
+        if self.role(&access, headers, from)? < wanted {
             return Err(Denied::Forbidden);
         }
+        drop(access);
         let has_body = !matches!(*method, Method::GET | Method::HEAD | Method::DELETE);
         if has_body && !is_json(headers) {
             return Err(Denied::MediaType);
@@ -130,8 +146,8 @@ impl Guard {
         Ok(())
     }
 
-    fn role(&self, headers: &HeaderMap, from: IpAddr) -> Result<Role, Denied> {
-        let Access { operator, viewer, .. } = &self.access;
+    fn role(&self, access: &Access, headers: &HeaderMap, from: IpAddr) -> Result<Role, Denied> {
+        let Access { operator, viewer, .. } = access;
         if operator.is_none() && viewer.is_none() {
             return Ok(Role::Operator);
         }
@@ -155,12 +171,6 @@ impl Guard {
         }
         self.note_failure(from);
         Err(Denied::WrongToken)
-    }
-
-    fn is_our_host(&self, headers: &HeaderMap) -> bool {
-        let host = headers.get(HOST).and_then(|value| value.to_str().ok()).unwrap_or_default();
-        let name = without_port(host);
-        self.access.hosts.iter().any(|ours| ours.eq_ignore_ascii_case(name))
     }
 
     fn is_locked_out(&self, from: IpAddr) -> bool {

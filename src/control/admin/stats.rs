@@ -52,8 +52,6 @@ pub struct View {
     pub clock: Clock,
     /// What is held.
     pub cache: Arc<Cache>,
-    /// How keys are shown.
-    pub show: ShowKeys,
     /// The rules in force.
     pub snapshots: Arc<Snapshots>,
     /// What was counted before is forgotten, but by the metrics.
@@ -291,7 +289,7 @@ impl View {
         };
         let mut row = Map::new();
         let mut put = |name: &str, value: Value| row.insert(name.to_owned(), value);
-        match (self.show, std::str::from_utf8(&hot.key)) {
+        match (self.snapshots.newest().settings.hot_keys.show, std::str::from_utf8(&hot.key)) {
             (ShowKeys::Hash, _) => put("key_hash", format!("{:016x}", hot.hash).into()),
             (ShowKeys::Plain, Ok(text)) => put("key", text.into()),
             (ShowKeys::Plain, Err(_)) => put("key_base64", BASE64_STANDARD.encode(&hot.key).into()),

@@ -39,8 +39,10 @@ struct Configured {
     keys: String,
     /// `every` so long.
     every: Option<String>,
-    /// By this schedule, in UTC.
+    /// By this schedule.
     cron: Option<String>,
+    /// By whose clocks that goes.
+    timezone: Option<&'static str>,
     /// When it is run next, in seconds since 1970.
     next_run: Option<u64>,
     /// When it was run last with success, in seconds since 1970.
@@ -54,12 +56,12 @@ impl Configured {
             WarmingKeys::File(path) => format!("file {}", path.display()),
             WarmingKeys::Pattern(pattern) => format!("pattern {}", pattern.escape_ascii()),
         };
-        let (every, cron) = match &job.when {
-            When::Asked => (None, None),
-            When::Every(every) => (Some(Span(*every).to_string()), None),
-            When::Cron(cron) => (None, Some(cron.to_string())),
+        let (every, cron, timezone) = match &job.when {
+            When::Asked => (None, None, None),
+            When::Every(every) => (Some(Span(*every).to_string()), None, None),
+            When::Cron(cron) => (None, Some(cron.to_string()), Some(cron.zone())),
         };
-        Self { name: job.name, keys, every, cron, next_run, last_success }
+        Self { name: job.name, keys, every, cron, timezone, next_run, last_success }
     }
 }
 

@@ -9,6 +9,7 @@
 use crate::config::{Log, LogFormat};
 use crate::control::observe::quiet::Quiet;
 use crate::units::clock::{Clock, unix_millis};
+use crate::units::log_level::{self, LEVELS};
 use parking_lot::Mutex;
 use std::fmt;
 use std::io::IsTerminal;
@@ -19,12 +20,9 @@ use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, reload};
 
-/// The words for levels.
-const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
-
 /// What the one subscriber of the process filters by.
 static SWITCH: Mutex<Switch> =
-    Mutex::new(Switch { set: None, configured: String::new(), borrowed: None });
+    Mutex::new(Switch { set: None, configured: String::new(), is_fixed: false, borrowed: None });
 
 /// Another level was borrowed.
 static BORROWED: Notify = Notify::const_new();
@@ -35,6 +33,8 @@ struct Switch {
     /// Puts another filter into force; none before logging has started.
     set: Option<Set>,
     configured: String,
+    /// `RUST_LOG` said it, which the configuration does not change.
+    is_fixed: bool,
     borrowed: Option<Borrowed>,
 }
 
@@ -79,14 +79,10 @@ impl fmt::Display for Levels {
 
 /// Starts logging to stdout. `RUST_LOG` wins over `log.level`. Only the first call counts.
 pub fn init(log: &Log) -> anyhow::Result<()> {
-    let (text, filter) = match std::env::var("RUST_LOG") {
-        Ok(text) if !text.is_empty() => (text.clone(), EnvFilter::try_new(text)?),
-        _ => {
-            let filter = EnvFilter::try_new(&log.level)
-                .map_err(|error| anyhow::anyhow!("log.level: `{}`: {error}", log.level))?;
-            (log.level.clone(), filter)
-        }
-    };
+    let given = std::env::var("RUST_LOG").ok().filter(|text| !text.is_empty());
+    let is_fixed = given.is_some();
+    let text = given.unwrap_or_else(|| log.level.clone());
+    let filter = EnvFilter::try_new(&text).map_err(|error| anyhow::anyhow!("`{text}`: {error}"))?;
     let is_terminal = std::io::stdout().is_terminal();
     let as_json = match log.format {
         LogFormat::Json => true,
@@ -107,7 +103,7 @@ pub fn init(log: &Log) -> anyhow::Result<()> {
     // Already started: in a test that runs several proxies in one process.
     if started.is_ok() {
         let mut switch = SWITCH.lock();
-        (switch.set, switch.configured) = (Some(set), text);
+        (switch.set, switch.configured, switch.is_fixed) = (Some(set), text, is_fixed);
     }
     Ok(())
 }
@@ -141,6 +137,18 @@ pub fn set_level(level: &str, lasting: Duration) -> Result<(), LevelError> {
     Ok(())
 }
 
+/// Logs by this level from now on, or once what is borrowed has gone back. `RUST_LOG` wins.
+pub fn configure(level: &str) {
+    let mut switch = SWITCH.lock();
+    if switch.is_fixed || switch.configured == level {
+        return;
+    }
+    level.clone_into(&mut switch.configured);
+    if switch.borrowed.is_none() {
+        switch.go_back();
+    }
+}
+
 /// Has the level go back when its time is over, as long as the process lives.
 pub async fn watch() {
     let mut left = None;
@@ -158,61 +166,25 @@ pub async fn watch() {
                 left = SWITCH.lock().borrowed.as_ref().map(|borrowed| borrowed.lasting);
             }
             () = over => {
-                go_back();
+                SWITCH.lock().go_back();
                 left = None;
             }
         }
     }
 }
 
-fn go_back() {
-    let mut switch = SWITCH.lock();
-    // It was read at the start.
-    if let (Some(set), Ok(filter)) = (&switch.set, EnvFilter::try_new(&switch.configured)) {
-        set(filter);
+impl Switch {
+    fn go_back(&mut self) {
+        // It was read when it was configured.
+        if let (Some(set), Ok(filter)) = (&self.set, EnvFilter::try_new(&self.configured)) {
+            set(filter);
+        }
+        self.borrowed = None;
     }
-    switch.borrowed = None;
 }
 
-/// Stricter than `EnvFilter`, to which any word is a module that may log everything.
 fn filter(level: &str) -> Result<EnvFilter, LevelError> {
-    let is_level = |word: &str| LEVELS.iter().any(|level| level.eq_ignore_ascii_case(word));
-    let is_module = |word: &str| {
-        let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_:".contains(&byte);
-        !word.is_empty() && word.bytes().all(is_plain)
-    };
-    let parts: Vec<&str> = level.split(',').map(str::trim).collect();
-    for part in &parts {
-        let is_sound = match part.split_once('=') {
-            Some((module, level)) => is_module(module) && is_level(level),
-            None => is_level(part),
-        };
-        if !is_sound {
-            return Err(LevelError::Unknown((*part).to_owned()));
-        }
-    }
-    EnvFilter::try_new(parts.join(",")).map_err(|_| LevelError::Unknown(level.to_owned()))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::{LevelError, filter};
-
-    #[test]
-    fn a_level_is_what_it_says() {
-        for level in ["info", "OFF", "info,nearside::data=debug", "warn, hyper=error"] {
-            assert!(filter(level).is_ok(), "{level}");
-        }
-        for (level, part) in [
-            ("debgu", "debgu"),
-            ("info,nearside", "nearside"),
-            ("info,=debug", "=debug"),
-            ("", ""),
-            ("info,a=loud", "a=loud"),
-            ("[span]=debug", "[span]=debug"),
-        ] {
-            let error = filter(level).map(|_| ()).unwrap_err();
-            assert_eq!(error, LevelError::Unknown(part.to_owned()), "{level}");
-        }
-    }
+    let unknown = |part: &str| LevelError::Unknown(part.to_owned());
+    log_level::check(level).map_err(unknown)?;
+    EnvFilter::try_new(level.replace(' ', "")).map_err(|_| unknown(level))
 }

@@ -20,7 +20,7 @@ use parking_lot::Mutex;
 use super::state::State;
 use super::traffic::Traffic;
 use super::warming::Warming;
-use super::{process, text};
+use super::{process, text, warming};
 use crate::cache;
 use crate::control::warm::WarmFigures;
 use crate::stats::block::PIPELINE_BOUNDS;
@@ -174,6 +174,7 @@ impl Metrics {
         self.pipelines(&mut out);
         self.traffic.write(&mut out);
         self.key_version(&mut out);
+        warming::write(&mut out, &(self.sources.warm)());
         self.sources.state.write(&self.upstream, &mut out);
         process::write(&mut out);
         out
@@ -304,7 +305,7 @@ impl Series {
         }
         self.hot_keys.set(float(stats.tracked_keys()));
         self.figures.publish(sources);
-        self.figures.warming.publish(&self.registrar, &(sources.warm)());
+        self.figures.warming.publish(&(sources.warm)());
         let names = self.names.iter().map(String::as_str).chain(std::iter::repeat("unknown"));
         let commands = stats.commands().into_iter().map(|totals| [totals.ok, totals.error]);
         let seen: Vec<_> = names.zip(commands).filter(|(_, counts)| *counts != [0, 0]).collect();

@@ -3,6 +3,7 @@
 //!
 //! ```text
 //!   schedule   when: the start, `every`, cron
+//!   timetable  the jobs of the configuration, which a reload exchanges, and when each is begun
 //!   mod        what: a job's keys, a request's, a pattern's; how fast; what became of it
 //!   fill       how: as a read fills, with many keys at once
 //!   keys       lists of keys in files
@@ -14,6 +15,7 @@
 pub mod fill;
 mod keys;
 mod schedule;
+mod timetable;
 
 use crate::config::{Mode, Warming, WarmingJob, WarmingKeys};
 use crate::control::jobs::line::{Line, LineError};
@@ -26,11 +28,11 @@ use crate::units::clock::{Tick, unix_seconds};
 use crate::units::rate::Rate;
 use fill::{Filler, Tally};
 use parking_lot::Mutex;
-use schedule::Plan;
 use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use timetable::Timetable;
 
 /// What runs are called that no job of the configuration is.
 pub const REQUEST: &str = "request";
@@ -91,14 +93,15 @@ pub struct WarmFigures {
 /// Warms up.
 #[derive(Debug)]
 pub struct Warm {
-    settings: Warming,
+    timetable: Mutex<Timetable>,
     jobs: Arc<Jobs>,
     tools: Arc<Tools>,
     filler: Filler,
     live: Arc<Live>,
     runs: Mutex<Vec<Runs>>,
     keys: [AtomicU64; 4],
-    plans: Mutex<Vec<Plan>>,
+    /// The run of a job of the configuration that was begun last.
+    last: Mutex<Option<(String, Arc<Job>)>>,
     /// True once all that is loaded at the start is.
     is_started: AtomicBool,
     began_at: Tick,
@@ -113,30 +116,45 @@ impl Warm {
         filler: Filler,
         live: Arc<Live>,
     ) -> Self {
-        let jobs_named = settings.jobs.iter().map(|job| job.name.as_str());
-        let runs = jobs_named.chain([REQUEST, SNAPSHOT]);
-        let runs = runs.map(|name| Runs { name: name.to_owned(), ..Runs::default() }).collect();
-        let plans = settings.jobs.iter().map(|_| Plan::Never).collect();
         let began_at = filler.clock.now();
         Self {
-            settings,
+            runs: Mutex::new(runs(&settings, &[])),
+            timetable: Mutex::new(Timetable::new(settings)),
             jobs,
             tools,
             filler,
             live,
-            runs: Mutex::new(runs),
             keys: std::array::from_fn(|_| AtomicU64::new(0)),
-            plans: Mutex::new(plans),
+            last: Mutex::new(None),
             is_started: AtomicBool::new(false),
             began_at,
         }
+    }
+
+    /// Goes by these from now on. A run that is at work goes on as it began, but one of a job that
+    /// is gone ends.
+    pub fn configure(&self, settings: &Warming) {
+        let mut counted = self.runs.lock();
+        *counted = runs(settings, &counted);
+        drop(counted);
+        self.timetable.lock().exchange(settings.clone(), self.filler.clock.now());
+        let last = self.last.lock();
+        if let Some((_, job)) = last.as_ref().filter(|(name, _)| !has(settings, name)) {
+            job.cancel();
+        }
+    }
+
+    /// As they are now.
+    fn settings(&self) -> Arc<Warming> {
+        Arc::clone(&self.timetable.lock().settings)
     }
 
     /// Begins a run; at `rate` keys per second, if one is named (0: as fast as it goes).
     pub fn start(self: &Arc<Self>, wanted: Wanted, rate: Option<u64>) -> Result<Arc<Job>, Refused> {
         let (name, keys) = match wanted {
             Wanted::Job(name) => {
-                let job = self.settings.jobs.iter().find(|job| job.name == name);
+                let settings = self.settings();
+                let job = settings.jobs.iter().find(|job| job.name == name);
                 let Some(job) = job else {
                     return Err(Refused::NoJob(name));
                 };
@@ -165,13 +183,17 @@ impl Warm {
         let running = self.jobs.begin(Kind::Warm, what, false)?;
         let job = Arc::clone(running.job());
         tracing::info!(event = "warm_started", id = job.id, what = job.what, "warming up");
-        let (me, rate) = (Arc::clone(self), rate.map_or(self.settings.rate, Rate::of_second));
-        self.jobs.hand_over(async move { me.run(&name, keys, rate, running).await });
+        let settings = self.settings();
+        let (me, rate) = (Arc::clone(self), rate.map_or(settings.rate, Rate::of_second));
+        if has(&settings, &name) {
+            *self.last.lock() = Some((name.clone(), Arc::clone(&job)));
+        }
+        self.jobs.hand_over(async move { me.run(&name, keys, (rate, settings), running).await });
         Ok(job)
     }
 
-    async fn run(&self, name: &str, keys: WarmingKeys, rate: Rate, job: Running) {
-        let result = self.load(keys, rate, &job).await;
+    async fn run(&self, name: &str, keys: WarmingKeys, how: (Rate, Arc<Warming>), job: Running) {
+        let result = self.load(keys, how.0, &how.1, &job).await;
         if let Some(runs) = self.runs.lock().iter_mut().find(|runs| runs.name == name) {
             match &result {
                 Ok(()) => {
@@ -185,21 +207,27 @@ impl Warm {
         job.end(result);
     }
 
-    async fn load(&self, keys: WarmingKeys, rate: Rate, job: &Running) -> Result<(), Stopped> {
+    async fn load(
+        &self,
+        keys: WarmingKeys,
+        rate: Rate,
+        settings: &Warming,
+        job: &Running,
+    ) -> Result<(), Stopped> {
         let mut feed = Feed::open(keys, job).await?;
         let mut line = self.tools.open().await?;
         let mut pace = Pace::new(rate);
         let (mut loaded, mut error) = (0, None);
         loop {
             job.check()?;
-            let part = feed.next(pace.part(self.settings.concurrency), &mut line, self).await?;
+            let part = feed.next(pace.part(settings.concurrency), &mut line, self).await?;
             if part.is_empty() {
                 break;
             }
-            if self.is_full() {
+            if self.is_full(settings.max_memory_ratio) {
                 let skipped = (part.len() + feed.held()) as u64;
                 self.note(&Tally { skipped, ..Tally::default() }, job);
-                let ratio = self.settings.max_memory_ratio;
+                let ratio = settings.max_memory_ratio;
                 tracing::warn!(event = "warm_full", ratio, "warming.max_memory_ratio is reached");
                 break;
             }
@@ -232,11 +260,11 @@ impl Warm {
     }
 
     /// True if what more is loaded would soon push out what is asked for.
-    fn is_full(&self) -> bool {
+    fn is_full(&self, ratio: f64) -> bool {
         let figures = self.filler.cache.figures();
         #[expect(clippy::cast_precision_loss, reason = "a ratio")]
         let (used, max) = (figures.used_bytes as f64, figures.max_bytes as f64);
-        used >= max * self.settings.max_memory_ratio
+        used >= max * ratio
     }
 
     /// Figures for metrics.
@@ -250,14 +278,13 @@ impl Warm {
 
     /// The jobs of the configuration, and when each is begun next, in seconds since 1970.
     pub fn listed(&self) -> Vec<(WarmingJob, Option<u64>)> {
-        let plans = self.plans.lock();
-        self.settings.jobs.iter().cloned().zip(plans.iter().map(Plan::unix)).collect()
+        self.timetable.lock().listed()
     }
 
     /// Writes the keys that are held to `warming.snapshot_file`. If none is, the older list is the
     /// better one.
     pub async fn save(&self, sweeper: &Sweeper) {
-        let Some(path) = self.settings.snapshot_file.clone() else {
+        let Some(path) = self.settings().snapshot_file.clone() else {
             return;
         };
         let (mut list, mut count) = (Vec::new(), 0_u64);
@@ -276,6 +303,19 @@ impl Warm {
             Err(error) => tracing::warn!(event = "snapshot_failed", file, %error, "hot keys"),
         }
     }
+}
+
+/// True if this is a job of the configuration.
+fn has(settings: &Warming, name: &str) -> bool {
+    settings.jobs.iter().any(|job| job.name == name)
+}
+
+/// The runs of these settings, as far as they were counted already.
+fn runs(settings: &Warming, counted: &[Runs]) -> Vec<Runs> {
+    let names = settings.jobs.iter().map(|job| job.name.as_str()).chain([REQUEST, SNAPSHOT]);
+    let known = |name: &str| counted.iter().find(|runs| runs.name == name).cloned();
+    let fresh = |name: &str| Runs { name: name.to_owned(), ..Runs::default() };
+    names.map(|name| known(name).unwrap_or_else(|| fresh(name))).collect()
 }
 
 /// Where keys come from.

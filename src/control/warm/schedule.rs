@@ -1,10 +1,9 @@
 //! When runs begin by themselves: at the start, each so often, or by cron. One after another: a run
 //! whose time has come while another is at work waits for its end.
 
-use super::{Refused, SNAPSHOT, Warm};
-use crate::config::{Mode, WarmingJob, WarmingKeys, When};
+use super::{Refused, SNAPSHOT, Warm, has};
+use crate::config::{Mode, WarmingKeys};
 use crate::control::admin::Check;
-use crate::units::clock::{Tick, unix_seconds};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -13,73 +12,22 @@ use std::time::Duration;
 const LOOK: Duration = Duration::from_secs(1);
 const MEETING: Duration = Duration::from_millis(50);
 
-/// When a job is begun next.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Plan {
-    Never,
-    /// At this tick; in seconds since 1970, for people.
-    At(Tick, u64),
-    /// At this second since 1970.
-    On(u64),
-}
-
-impl Plan {
-    fn after(when: &When, now: Tick) -> Self {
-        let unix = unix_seconds();
-        match when {
-            When::Asked => Self::Never,
-            When::Every(every) => {
-                let nanos = u64::try_from(every.as_nanos()).unwrap_or(u64::MAX);
-                let shown = unix.saturating_add(every.as_secs());
-                Self::At(Tick(now.0.saturating_add(nanos)), shown)
-            }
-            When::Cron(cron) => cron.after(unix).map_or(Self::Never, Self::On),
-        }
-    }
-
-    fn is_due(self, now: Tick) -> bool {
-        match self {
-            Self::Never => false,
-            Self::At(at, _) => at <= now,
-            Self::On(second) => second <= unix_seconds(),
-        }
-    }
-
-    /// In seconds since 1970.
-    pub(super) const fn unix(&self) -> Option<u64> {
-        match *self {
-            Self::Never => None,
-            Self::At(_, second) | Self::On(second) => Some(second),
-        }
-    }
-}
-
 impl Warm {
     /// Begins what is to be begun, for as long as the process lives.
     pub async fn keep_time(self: Arc<Self>) {
-        self.plan_all();
-        if self.settings.on_start {
+        self.timetable.lock().begin(self.filler.clock.now());
+        if self.settings().on_start {
             self.at_start().await;
         }
         self.is_started.store(true, Ordering::SeqCst);
         while !self.live.is_draining() {
             tokio::time::sleep(LOOK).await;
             let now = self.filler.clock.now();
-            let due = self.plans.lock().iter().position(|plan| plan.is_due(now));
-            let job = due.and_then(|place| Some((place, self.settings.jobs.get(place)?)));
-            if let Some((place, job)) = job {
-                if let Some(plan) = self.plans.lock().get_mut(place) {
-                    *plan = Plan::after(&job.when, now);
-                }
+            let due = self.timetable.lock().take_due(now);
+            if let Some(job) = due {
                 self.through(&job.name, &job.keys).await;
             }
         }
-    }
-
-    fn plan_all(&self) {
-        let now = self.filler.clock.now();
-        let plan = |job: &WarmingJob| Plan::after(&job.when, now);
-        *self.plans.lock() = self.settings.jobs.iter().map(plan).collect();
     }
 
     /// The keys of last time, then every job: as soon as upstream is there and anything may be
@@ -89,7 +37,8 @@ impl Warm {
         while !self.live.is_upstream_up() {
             tokio::time::sleep(MEETING).await;
         }
-        if let Some(path) = self.settings.snapshot_file.clone() {
+        let settings = self.settings();
+        if let Some(path) = settings.snapshot_file.clone() {
             if path.exists() {
                 self.through(SNAPSHOT, &WarmingKeys::File(path)).await;
             } else {
@@ -97,14 +46,16 @@ impl Warm {
                 tracing::info!(event = "snapshot_missing", file, "no keys of last time");
             }
         }
-        for job in &self.settings.jobs {
+        for job in &settings.jobs {
             self.through(&job.name, &job.keys).await;
         }
     }
 
     /// Runs it to its end, behind the one that is at work.
     async fn through(self: &Arc<Self>, name: &str, keys: &WarmingKeys) {
-        while !self.live.is_draining() {
+        // What is gone while it waits is not begun.
+        let is_wanted = || name == SNAPSHOT || has(&self.settings(), name);
+        while !self.live.is_draining() && is_wanted() {
             match self.begin(name.to_owned(), keys.clone(), None) {
                 Ok(job) => return job.ended().await,
                 Err(Refused::Busy(busy)) => {
@@ -122,7 +73,7 @@ impl Warm {
 
     /// What /readyz asks, if it is to wait for the start's runs.
     pub fn check(&self) -> Option<Check> {
-        let settings = &self.settings;
+        let settings = self.settings();
         if !settings.on_start || !settings.ready_when_warm {
             return None;
         }
