@@ -19,13 +19,16 @@ use nearside::config::{Overrides, ShowKeys, load};
 use nearside::control::admin::guard::{Access, Guard, Token};
 use nearside::control::admin::stats::View;
 use nearside::control::admin::{Admin, Api, Check, Error, bind, serve};
+use nearside::control::census::Census;
 use nearside::control::invalidate::history::History;
 use nearside::control::invalidate::orders::Orders;
 use nearside::control::jobs::{Jobs, Tools};
 use nearside::control::observe::metrics::{
     CacheFigures, Identity, Metrics, Sources, TrackingFigures,
 };
-use nearside::control::observe::state::{ConfigFigures, RuntimeFigures, State, UpstreamFigures};
+use nearside::control::observe::state::{
+    BufferFigures, ConfigFigures, RuntimeFigures, State, UpstreamFigures,
+};
 use nearside::control::office::Sweeper;
 use nearside::control::reload::{Parts, Reloader};
 use nearside::control::warm::fill::{Denied, Filler};
@@ -74,13 +77,20 @@ fn sources() -> Sources {
 fn state() -> State {
     let runtime = |worker, tasks| RuntimeFigures { worker, busy: Duration::from_millis(5), tasks };
     let digest = "0badcafe".to_owned();
-    let config = ConfigFigures { is_last_good: true, loaded_at: 1_700_000_000, digest };
+    let config = ConfigFigures {
+        is_last_good: true,
+        loaded_at: 1_700_000_000,
+        digest,
+        ..ConfigFigures::default()
+    };
     State {
         config: Box::new(move || config.clone()),
         upstream: Box::new(|| {
             Some(UpstreamFigures { role: "primary".to_owned(), version: "7.0.15".to_owned() })
         }),
         subscribers: Box::new(|| 3),
+        buffers: Box::new(|| BufferFigures { input: 17, output: 4_096 }),
+        heard: Arc::default(),
         runtimes: Box::new(move || {
             vec![runtime(None, 1), runtime(Some(0), 2), runtime(Some(1), 3)]
         }),
@@ -162,7 +172,8 @@ fn api(stats: &Arc<Stats>) -> Api {
     let reloader = Arc::new(Reloader::new(&settings, parts));
     let workshop = Workshop { jobs, tools, warm };
     let wing = Box::new(Nobody(Arc::default()));
-    Api { orders, peers: None, live, reloader, wing, view, workshop }
+    let census = Census::new(orders.sweeper.clone(), Clock::system());
+    Api { orders, peers: None, live, reloader, wing, view, workshop, census }
 }
 
 /// A data wing without clients, and the silence of its workers.

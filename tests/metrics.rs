@@ -246,7 +246,17 @@ fn everyday(seen: &mut Seen) {
     assert!(one.words("DEBUG SLEEP 0").starts_with(b"-NOPERM"));
     assert!(one.words("NOSUCHCOMMAND").starts_with(b"-ERR"));
     one.words("PING");
-    seen.look(&proxy);
+    seen.until(
+        &proxy,
+        "nearside_invalidation_last_message_timestamp_seconds{channel=\"tracking\"}",
+    );
+    // Half a request; and replies that nobody reads.
+    two.send(b"*2\r\n$3\r\nGE");
+    seen.until(&proxy, "nearside_client_input_buffer_bytes");
+    direct.ask(&["SET", "big", &"x".repeat(8 << 20)]);
+    let mut deaf = proxy.dial();
+    deaf.send(&request(&["GET", "big"]));
+    seen.until(&proxy, "nearside_client_output_buffer_bytes");
 }
 
 /// What is forgotten because an operator or a message says so, and what peers are told.
@@ -275,6 +285,8 @@ fn orders(seen: &mut Seen) {
     }
     let malformed = "nearside_invalidation_messages_total{channel=\"pubsub\",kind=\"malformed\"}";
     seen.until(&proxy, malformed);
+    let last = "nearside_invalidation_last_message_timestamp_seconds{channel=\"pubsub\"}";
+    seen.until(&proxy, last);
     // In one packet, so that no sweep comes between: more than is kept.
     let long = |n: usize| format!("{n}{}*", "x".repeat(1000));
     let flood: Vec<u8> = (0..64)
@@ -484,6 +496,8 @@ fn reloads(seen: &mut Seen) {
     assert_eq!(status, 200, "{answer}");
     seen.until(&proxy, "nearside_key_version_switches_total{source=\"admin\"}");
     let mut client = proxy.dial();
+    assert_eq!(client.words("PROXY VERSION SET v4"), b"+OK\r\n");
+    seen.until(&proxy, "nearside_key_version_switches_total{source=\"resp\"}");
     client.words("PROXY BYPASS ON");
     client.words("GET a");
     seen.until(&proxy, "nearside_cache_bypass_total{reason=\"client\"}");
@@ -535,8 +549,10 @@ fn outage(seen: &mut Seen) {
     eventually("it is sent", || {
         (proxy.metric("nearside_upstream_sent_bytes_total") > sent).then_some(())
     });
+    seen.until(&proxy, "nearside_upstream_requests_in_flight");
     server.kill();
     seen.until_upstream(&proxy, "requests", "disconnected");
+    assert_eq!(proxy.count("nearside_upstream_requests_in_flight"), 0);
     assert_eq!(client.rest(), b"", "closed as by a dead Redis");
     seen.until(&proxy, "nearside_client_disconnections_total{reason=\"upstream\"}");
     seen.until(&proxy, "nearside_cache_flushes_total{reason=\"reconnect\"}");

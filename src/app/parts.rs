@@ -11,7 +11,7 @@ use crate::control::invalidate::orders::Orders;
 use crate::control::invalidate::tracking::Tracking;
 use crate::control::observe::logs;
 use crate::control::observe::metrics::TrackingFigures;
-use crate::control::observe::state::Runtimes;
+use crate::control::observe::state::{BufferFigures, Runtimes};
 use crate::control::office::Sweeper;
 use crate::control::reload::{Parts, Reloader};
 use crate::control::warm::Warm;
@@ -20,7 +20,7 @@ use crate::data::accept::{self, Desk};
 use crate::data::flights::Flights;
 use crate::data::local::{Ledger, Profile};
 use crate::data::pause::{Bells, Pause};
-use crate::data::registry::Registry;
+use crate::data::registry::{Client, Registry};
 use crate::embedded::{self, Embedded};
 use crate::live::Live;
 use crate::mail::Letterbox;
@@ -38,7 +38,7 @@ use anyhow::Context as _;
 use std::hash::BuildHasher;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::sync::{oneshot, watch};
 
@@ -187,6 +187,16 @@ pub(super) fn tracking_figures(shared: &Shared) -> TrackingFigures {
         synced_age: (synced_at.0 > 0).then(|| shared.clock.now().since(synced_at)),
         lag: (!lag.is_zero()).then_some(lag),
     }
+}
+
+/// What all clients have sent and are still to be sent.
+pub(super) fn buffered(shared: &Shared) -> BufferFigures {
+    let few = |bytes: &AtomicU64| bytes.load(Ordering::Relaxed);
+    let add = |sum: BufferFigures, client: &Arc<Client>| BufferFigures {
+        input: sum.input + few(&client.unread),
+        output: sum.output + few(&client.unsent),
+    };
+    shared.registry.list().iter().fold(BufferFigures::default(), add)
 }
 
 /// A thread with a runtime of its own, in which `work` runs; it may spawn what is not `Send`.

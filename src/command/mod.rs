@@ -29,7 +29,7 @@ mod table;
 pub use find::{Unknown, by_name, find, find_sub, resolve, unknown};
 pub use keys::KeySpec;
 pub use replies::ReplyRule;
-pub use route::{Choices, Disposition, HARDENED, Need, Policy, Refusal, Route};
+pub use route::{CHANGING, Choices, Disposition, HARDENED, Need, Policy, Refusal, Route};
 pub use table::COUNT;
 
 /// All rows. A container stands directly before its subcommands.

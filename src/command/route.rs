@@ -90,6 +90,8 @@ pub struct Policy {
     pub prefixed: bool,
     /// By row index.
     routes: Box<[Route]>,
+    /// Rows of [`CHANGING`] that only show.
+    showing: Box<[u16]>,
 }
 
 /// Refused by the profile `hardened` beside what every profile refuses: they stop or rewrite the
@@ -115,6 +117,9 @@ pub const HARDENED: &[&str] = &[
     "swapdb",
 ];
 
+/// Rows of nearside's own that show something and change it. When hardened, they only show.
+pub const CHANGING: &[&str] = &["proxy|config", "proxy|version", "proxy|warm"];
+
 impl Policy {
     /// The policy of these choices.
     pub fn new(prefixed: bool, choices: &Choices) -> Self {
@@ -137,7 +142,19 @@ impl Policy {
             }
             route => route,
         };
-        Self { prefixed, routes: all().iter().chain(own::all()).map(route).collect() }
+        let only_shows = |row: &&Spec| {
+            choices.hardened && CHANGING.contains(&row.name) && !is_in(&choices.allow, row)
+        };
+        Self {
+            prefixed,
+            routes: all().iter().chain(own::all()).map(route).collect(),
+            showing: own::all().iter().filter(only_shows).map(|row| row.index).collect(),
+        }
+    }
+
+    /// True if requests of this row may show something, and not change it.
+    pub fn only_shows(&self, spec: &Spec) -> bool {
+        self.showing.contains(&spec.index)
     }
 
     /// What becomes of a row's requests, but for what their arguments say.

@@ -8,8 +8,8 @@ use crate::config::hot_keys::hot_keys;
 use crate::config::warming::warming;
 use crate::config::written::{self, Commands, Patterns, TtlProbe, Written};
 use crate::config::{
-    Admission, AuthMode, Cache, Level, Log, LogFormat, Mode, OnDown, Rule, ScriptPolicy, Scripts,
-    Server, Settings, TrackingMode, Upstream, VersionSource,
+    Admission, AuthMode, Cache, Level, Log, LogFormat, Merged, Mode, OnDown, Rule, ScriptPolicy,
+    Scripts, Server, Settings, TrackingMode, Upstream, VersionSource,
 };
 use crate::keys::Prefix;
 use crate::net::address::Address;
@@ -115,6 +115,7 @@ pub(super) fn settings(written: &Written, notes: &mut Notes) -> Option<Settings>
         drain_timeout: span(written.drain.timeout, Duration::from_secs(25)),
         warming,
         values: Vec::new(),
+        merged: Merged::default(),
     };
     whole(&settings, notes);
     Some(settings)

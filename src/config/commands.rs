@@ -2,7 +2,7 @@
 //! no row has is a fault, with the nearest one.
 
 use crate::command::learned::Strangers;
-use crate::command::{self, Choices, HARDENED, KeySpec, Refusal, Route, Spec, own};
+use crate::command::{self, CHANGING, Choices, HARDENED, KeySpec, Refusal, Route, Spec, own};
 use crate::config::check::Notes;
 use crate::config::written::{CommandPolicy, Unknown};
 use crate::config::{Commands, Profile};
@@ -32,7 +32,7 @@ pub(super) fn commands(written: &CommandPolicy, prefixed: bool, notes: &mut Note
 fn allowed(names: &[String], hardened: bool, notes: &mut Notes) -> Vec<&'static Spec> {
     let lifts = |row: &Spec| match row.route {
         Route::Refuse(refusal) => refusal.may_be_allowed(),
-        _ => hardened && HARDENED.contains(&row.name),
+        _ => hardened && (HARDENED.contains(&row.name) || CHANGING.contains(&row.name)),
     };
     let mut allowed = Vec::new();
     for name in names {

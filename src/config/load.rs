@@ -9,6 +9,7 @@ use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use toml::{Table, Value};
 
 /// Where the file is looked for if none is named.
@@ -124,6 +125,22 @@ struct File {
     table: Table,
 }
 
+/// Everything that was written anywhere, merged. It holds secrets, so it is not shown.
+#[derive(Clone, Default)]
+pub struct Merged(Arc<Table>);
+
+impl Merged {
+    pub(super) fn table(&self) -> Table {
+        Table::clone(&self.0)
+    }
+}
+
+impl fmt::Debug for Merged {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
+}
+
 /// Reads and checks the configuration.
 pub fn load(overrides: &Overrides) -> Result<Loaded, ConfigError> {
     let file = find(overrides).map_or_else(|| Ok(File::default()), |path| read(&path))?;
@@ -133,6 +150,15 @@ pub fn load(overrides: &Overrides) -> Result<Loaded, ConfigError> {
 /// As [`load`], of a file that is not there yet: nothing stands over it.
 pub fn load_text(path: &Path, text: String) -> Result<Loaded, ConfigError> {
     finish(parse(path, text)?, &Overrides::default())
+}
+
+/// What comes of `table` with these flags over it.
+pub(super) fn checked(
+    table: Table,
+    flags: Vec<(String, String, String)>,
+) -> Result<Settings, ConfigError> {
+    let overrides = Overrides { flags, ..Overrides::default() };
+    finish(File { table, ..File::default() }, &overrides).map(|loaded| loaded.settings)
 }
 
 fn finish(mut file: File, overrides: &Overrides) -> Result<Loaded, ConfigError> {
@@ -161,6 +187,7 @@ fn finish(mut file: File, overrides: &Overrides) -> Result<Loaded, ConfigError> 
         Some(mut settings) if notes.faults.is_empty() => {
             settings.values = shown::values(&file.table, &settings);
             let origins = file.origins(&settings, &origins);
+            settings.merged = Merged(Arc::new(file.table));
             Ok(Loaded { settings, warnings: notes.warnings, file: file.path, origins })
         }
         _ => {

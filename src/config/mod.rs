@@ -15,11 +15,14 @@ mod load;
 mod place;
 pub mod reference;
 mod reload;
+mod runtime;
 mod shown;
 mod warming;
 pub mod written;
 
+pub use self::load::Merged;
 pub use self::reload::Reloaded;
+pub use self::runtime::{NotSet, settable};
 pub use load::{ConfigError, Fault, Loaded, Origin, Overrides, Source, load, load_text};
 pub use shown::Shown;
 
@@ -241,6 +244,8 @@ pub struct Settings {
     pub warming: Warming,
     /// Each key's value in force, as it would be written, in the order of the file.
     pub values: Vec<Shown>,
+    /// What all this was made of.
+    pub merged: Merged,
 }
 
 impl Settings {

@@ -4,6 +4,7 @@
 use crate::cache::{Ban, Cache, Walk};
 use crate::config::Mode;
 use crate::control::admin::Check;
+use crate::control::observe::heard::Heard;
 use crate::live::Live;
 use crate::stats::Stats;
 use crate::units::clock::Clock;
@@ -120,6 +121,11 @@ impl Sweeper {
 
     /// Shows `see` every key that is held.
     pub async fn visit(&self, clock: &Clock, mut see: impl FnMut(&[u8])) {
+        self.visit_sized(clock, |key, _| see(key)).await;
+    }
+
+    /// Shows `see` every key that is held, and the accounted bytes of its replies.
+    pub async fn visit_sized(&self, clock: &Clock, mut see: impl FnMut(&[u8], u64)) {
         let mut walk = Walk::default();
         while self.cache.walk(&mut walk, SWEEP_STEP, clock.now(), &mut see) {
             tokio::task::yield_now().await;
@@ -141,13 +147,35 @@ impl Sweeper {
     }
 }
 
+/// Says when nearside first is ready, and whenever it is no more or again, as long as the process
+/// lives.
+pub async fn tell_ready(ready: impl Fn() -> Vec<Check>) {
+    let mut ticks = tokio::time::interval(PULSE);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut was = false;
+    loop {
+        ticks.tick().await;
+        let fails = |check: &Check| format!("{}: {}", check.name, check.detail);
+        let checks = ready();
+        let failing: Vec<_> = checks.iter().filter(|check| !check.ok).map(fails).collect();
+        let is = failing.is_empty();
+        if is && !was {
+            tracing::info!(event = "ready", "ready");
+        } else if was && !is {
+            tracing::warn!(event = "not_ready", failing = failing.join("; "), "not ready");
+        }
+        was = is;
+    }
+}
+
 /// Has the counters know the time, as long as the process lives.
-pub async fn pulse(stats: Arc<Stats>, clock: Clock) {
+pub async fn pulse(stats: Arc<Stats>, heard: Arc<Heard>, clock: Clock) {
     let mut ticks = tokio::time::interval(PULSE);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
         stats.tick(clock.now());
+        heard.look(&stats);
     }
 }
 

@@ -17,7 +17,7 @@
 //! becomes of who asked for it.
 
 use crate::cache::Cache;
-use crate::config::{self, ConfigError, Overrides, Reloaded, Settings};
+use crate::config::{self, ConfigError, NotSet, Overrides, Reloaded, Settings};
 use crate::control::fleet::{Fleet, Unwritten};
 use crate::control::observe::state::ConfigFigures;
 use crate::keys::Invalid;
@@ -48,6 +48,8 @@ struct State {
     in_force: Arc<Settings>,
     /// As last read: what an operator has changed since is in force, and not here.
     read: Arc<Settings>,
+    /// Keys that were set over it, and their values.
+    set: Vec<(&'static str, String)>,
 }
 
 impl fmt::Debug for Reloader {
@@ -65,6 +67,8 @@ pub enum Cause {
     Admin,
     /// The fleet's version has changed.
     Fleet,
+    /// A client, by PROXY.
+    Client,
 }
 
 /// What a reload has done.
@@ -110,8 +114,9 @@ impl Reloader {
             is_last_good: true,
             loaded_at: clock::unix_seconds(),
             digest: settings.digest(),
+            ..ConfigFigures::default()
         };
-        let state = State { in_force: Arc::clone(&settings), read: settings };
+        let state = State { in_force: Arc::clone(&settings), read: settings, set: Vec::new() };
         Self { parts, state: Mutex::new(state), figures: parking_lot::Mutex::new(figures) }
     }
 
@@ -170,25 +175,65 @@ impl Reloader {
 
     async fn take_over(&self, read: Arc<Settings>) -> Report {
         let mut state = self.state.lock().await;
-        // What an operator has switched stays until the configuration itself says otherwise.
+        // What an operator has set or switched stays until the configuration says otherwise.
+        let was = Arc::clone(&state.read);
+        state.set.retain(|(key, _)| read.value(key) == was.value(key));
         let mut wanted = Settings::clone(&read);
-        let is_kept = read.version == state.read.version || self.parts.fleet.is_some();
+        if !state.set.is_empty() {
+            match read.with_set(&state.set) {
+                Ok(with) => wanted = with,
+                Err(error) => {
+                    tracing::warn!(error = %error, "what was set fits no more: it is gone");
+                    state.set.clear();
+                }
+            }
+        }
+        let is_kept = read.version == was.version || self.parts.fleet.is_some();
         if is_kept && let Ok(kept) = wanted.with_version(&state.in_force.version) {
             wanted = kept;
         }
-        if read.mode == state.read.mode {
+        if read.mode == was.mode {
             wanted.mode = state.in_force.mode;
         }
-        let Reloaded { settings, changed, pending } = state.in_force.reload(&wanted);
-        drop(wanted);
+        let report = self.put(&mut state, &wanted).await;
+        state.read = read;
+        drop(state);
+        report
+    }
+
+    /// Sets a key until the process ends, or the configuration says another value than it did.
+    /// It is written nowhere.
+    pub async fn set(self: &Arc<Self>, key: &str, value: &str) -> Result<(), NotSet> {
+        let (me, key, value) = (Arc::clone(self), config::settable(key)?.path, value.to_owned());
+        unbroken(Box::pin(async move { me.set_now(key, value).await })).await
+    }
+
+    async fn set_now(&self, key: &'static str, value: String) -> Result<(), NotSet> {
+        let mut state = self.state.lock().await;
+        let mut set = state.set.clone();
+        set.retain(|(other, _)| *other != key);
+        set.push((key, value));
+        let mut wanted = state.read.with_set(&set)?.with_version(&state.in_force.version)?;
+        wanted.mode = state.in_force.mode;
+        state.set = set;
+        self.put(&mut state, &wanted).await;
+        drop(state);
+        Ok(())
+    }
+
+    /// Puts in force what of `wanted` can be.
+    async fn put(&self, state: &mut State, wanted: &Settings) -> Report {
+        let Reloaded { settings, changed, pending } = state.in_force.reload(wanted);
         if !changed.is_empty() {
             let next = Arc::new(settings);
             self.exchange(&state.in_force, &next, Cause::Config).await;
             (self.parts.follow)(&next);
             state.in_force = next;
         }
-        state.read = read;
-        drop(state);
+        let mut figures = self.figures.lock();
+        figures.set = state.set.iter().map(|(key, _)| *key).collect();
+        figures.pending.clone_from(&pending);
+        drop(figures);
         Report { changed, pending }
     }
 
@@ -373,6 +418,7 @@ impl Cause {
             Self::Config => Counter::SwitchesConfig,
             Self::Admin => Counter::SwitchesAdmin,
             Self::Fleet => Counter::SwitchesFleet,
+            Self::Client => Counter::SwitchesClient,
         }
     }
 }

@@ -165,6 +165,7 @@ rows! {
         SwitchesConfig [source = "config"]
         SwitchesAdmin [source = "admin"]
         SwitchesFleet [source = "upstream"]
+        SwitchesClient [source = "resp"]
     }
     "invalidation_messages_total" "Messages heard on an invalidation channel, by what they say." {
         MessagesKey [channel = "pubsub", kind = "key"]
@@ -241,6 +242,9 @@ rows! {
     "upstream_connections" "Open upstream connections." {
         UpstreamConnections [upstream = "*"]
     }
+    "upstream_requests_in_flight" "Requests sent upstream and not yet answered." {
+        UpstreamInFlight [upstream = "*"]
+    }
     "upstream_dedicated_connections" "Open upstream connections that one client has for itself." {
         UpstreamDedicated [upstream = "*"]
     }
@@ -298,6 +302,12 @@ outcomes! {
 pub const COMMANDS: Family = Family {
     name: "nearside_commands_total",
     help: "Commands answered, by lower-case command name.",
+};
+
+/// What answers took together; label `cmd`.
+pub const COMMAND_SECONDS: Family = Family {
+    name: "nearside_commands_duration_seconds_total",
+    help: "Time from request parsed to reply queued, summed per command; hits are not timed.",
 };
 
 /// Lookups per namespace; labels `namespace`, `result`.

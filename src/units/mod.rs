@@ -1,5 +1,5 @@
-//! Words without a home of their own: time, sizes, durations, rates, schedules, levels of the log, processor
-//! time.
+//! Words without a home of their own: time, sizes, durations, rates, schedules, levels of the log,
+//! processor time.
 
 pub mod clock;
 pub mod cron;

@@ -199,6 +199,26 @@ fn a_job_is_cancelled_and_others_wait_for_its_end() {
 }
 
 #[test]
+fn jobs_are_listed_part_by_part() {
+    let server = Server::start(Kind::Redis);
+    let proxy = Proxy::start(&server.url(), V1);
+    for version in ["v7", "v8", "v9"] {
+        job(&proxy, &format!("/api/v1/key-versions/{version}/purge"), "{\"dry_run\":true}");
+    }
+    let part = |query: &str| {
+        let (status, answer) = proxy.admin("GET", &format!("/api/v1/jobs{query}"), "");
+        assert_eq!(status, 200, "{answer}");
+        let part: Value = serde_json::from_str(&answer).unwrap();
+        let ids = part["jobs"].as_array().unwrap().iter().map(|job| job["id"].as_u64().unwrap());
+        assert_eq!(part["total"], 3);
+        (ids.collect::<Vec<_>>(), part["cursor"].as_u64())
+    };
+    assert_eq!(part(""), (vec![3, 2, 1], None));
+    assert_eq!(part("?limit=2"), (vec![3, 2], Some(2)));
+    assert_eq!(part("?limit=2&cursor=2"), (vec![1], None));
+}
+
+#[test]
 fn keys_move_into_a_version_and_out_again() {
     for kind in KINDS {
         let server = Server::start(kind);

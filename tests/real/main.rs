@@ -6,12 +6,15 @@
 //!   every_row      every row of the table: vectors of all kinds, direct and through nearside
 //!   sweep          each cached read and every write that can change its reply
 //!   fleet          a key version that several instances share
+//!   held           what is cached now, by namespace
 //!   foreign        writes past nearside are seen through it
 //!   admin_api      every endpoint of the admin port
 //!   clients        redis-cli, redis-py, ioredis, node-redis; handshakes of others as transcripts
 //!   figures        what is counted and shown: hot keys, namespaces, windows, the curve
 //!   introspection  CLIENT, INFO, CONFIG: nearside's own answers
 //!   proxy_commands what a client asks of nearside itself
+//!   proxy_changes  and what it changes: settings, the key version, warm-up
+//!   logged         who did what, and readiness, in the log
 //!   tools          redis-cli's modes; what RedisInsight and redis_exporter ask
 //!   hostile        what is not RESP, or too much of it
 //!   own_links      transactions, blocking, subscriptions, tracking: the same plays on both ways
@@ -43,13 +46,16 @@ mod figures;
 mod fleet;
 mod foreign;
 mod harness;
+mod held;
 mod hostile;
 mod introspection;
 mod jobs;
+mod logged;
 mod orders;
 mod outage;
 mod own_links;
 mod prometheus;
+mod proxy_changes;
 mod proxy_commands;
 mod reload;
 mod scripts;

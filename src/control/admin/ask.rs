@@ -30,6 +30,8 @@ pub(super) struct Viewer;
 
 /// Somebody who may change things.
 pub(super) struct Operator {
+    /// Whose token it is; none is needed where there is none.
+    token: Option<Role>,
     from: IpAddr,
     request_id: RequestId,
 }
@@ -46,18 +48,18 @@ impl FromRequestParts<Arc<Admin>> for Operator {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &Arc<Admin>) -> Result<Self, Problem> {
-        let from = judge(parts, state, Role::Operator)?;
+        let (token, from) = judge(parts, state, Role::Operator)?;
         let request_id = parts.extensions.get::<RequestId>();
         let request_id = request_id.cloned().unwrap_or_else(|| RequestId("".into()));
-        Ok(Self { from, request_id })
+        Ok(Self { token, from, request_id })
     }
 }
 
-fn judge(parts: &Parts, admin: &Admin, wanted: Role) -> Result<IpAddr, Problem> {
+fn judge(parts: &Parts, admin: &Admin, wanted: Role) -> Result<(Option<Role>, IpAddr), Problem> {
     let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>();
     let from = peer.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.0.ip());
     match admin.guard.judge(&parts.method, &parts.headers, from, wanted) {
-        Ok(()) => Ok(from),
+        Ok(token) => Ok((token, from)),
         Err(denied) => {
             if denied == Denied::WrongToken {
                 admin.api.orders.block.add(Counter::AuthFailuresAdmin, 1);
@@ -85,12 +87,14 @@ impl Operator {
     /// Leaves a line in the log: who did what to what. Keys are counted, not named: this goes
     /// wherever logs go.
     pub(super) fn audit(&self, action: &str, target: &str, count: Option<u64>) {
+        let from = self.from.to_string();
         tracing::info!(
             event = "admin_action",
+            actor = self.token.map_or(from.as_str(), |role| role.as_str()),
             action,
             target,
             count,
-            remote_addr = %self.from,
+            remote_addr = from,
             request_id = &*self.request_id.0,
             "admin"
         );

@@ -37,6 +37,16 @@ pub enum Role {
     Operator,
 }
 
+impl Role {
+    /// The name of its token in logs.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Viewer => "viewer",
+            Self::Operator => "operator",
+        }
+    }
+}
+
 /// Why somebody may not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Denied {
@@ -120,14 +130,14 @@ impl Guard {
     }
 
     /// Whether this request may be answered.
-    /// `wanted` is what the route needs.
+    /// `wanted` is what the route needs. Answers whose token it has; none, where none is needed.
     pub fn judge(
         &self,
         method: &Method,
         headers: &HeaderMap,
         from: IpAddr,
         wanted: Role,
-    ) -> Result<(), Denied> {
+    ) -> Result<Option<Role>, Denied> {
         let access = self.access.read();
         if !access.has_host(headers) {
             return Err(Denied::Host);
@@ -135,7 +145,8 @@ impl Guard {
         if is_cross_site(headers) {
             return Err(Denied::CrossSite);
         }
-        if self.role(&access, headers, from)? < wanted {
+        let role = self.role(&access, headers, from)?;
+        if role.is_some_and(|role| role < wanted) {
             return Err(Denied::Forbidden);
         }
         drop(access);
@@ -143,13 +154,18 @@ impl Guard {
         if has_body && !is_json(headers) {
             return Err(Denied::MediaType);
         }
-        Ok(())
+        Ok(role)
     }
 
-    fn role(&self, access: &Access, headers: &HeaderMap, from: IpAddr) -> Result<Role, Denied> {
+    fn role(
+        &self,
+        access: &Access,
+        headers: &HeaderMap,
+        from: IpAddr,
+    ) -> Result<Option<Role>, Denied> {
         let Access { operator, viewer, .. } = access;
         if operator.is_none() && viewer.is_none() {
-            return Ok(Role::Operator);
+            return Ok(None);
         }
         let given = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
         let Some(given) = given.and_then(bearer) else {
@@ -160,10 +176,10 @@ impl Guard {
         // Both are compared, whichever it is.
         let (is_operator, is_viewer) = (is(operator), is(viewer));
         if is_operator {
-            return Ok(Role::Operator);
+            return Ok(Some(Role::Operator));
         }
         if is_viewer {
-            return Ok(Role::Viewer);
+            return Ok(Some(Role::Viewer));
         }
         // Only who guesses waits: the right token is never kept out by others of its address.
         if self.is_locked_out(from) {

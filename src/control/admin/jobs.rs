@@ -1,9 +1,9 @@
 //! Long jobs: what runs and ran, and the beginning of those that change upstream.
 
 use super::Admin;
-use super::ask::{Asked, Operator, Viewer};
+use super::ask::{Asked, Operator, Params, Viewer, limited};
 use super::door::Json;
-use super::problem::{Conflicts, Kind, Missing, Problem, Refused, Unread};
+use super::problem::{Conflicts, Kind, Missing, Problem, Refused, Unasked, Unread};
 use crate::control::invalidate::orders::Order;
 use crate::control::jobs::purge::{self, Target};
 use crate::control::jobs::{self, Busy, Job, RATE_DEFAULT, Tools, moving};
@@ -82,10 +82,31 @@ impl Shown {
     }
 }
 
+/// Which part of the list.
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+struct Part {
+    /// How many at most.
+    #[serde(default = "limit")]
+    #[param(default = 100, minimum = 1, maximum = 1000)]
+    limit: usize,
+    /// Where the last part ended: its `cursor`.
+    cursor: Option<u64>,
+}
+
+const fn limit() -> usize {
+    100
+}
+
 /// The jobs that are remembered, the newest first.
 #[derive(Debug, Serialize, ToSchema)]
 struct JobList {
     jobs: Vec<Shown>,
+    /// Where the next part begins; null: this is the last.
+    cursor: Option<u64>,
+    /// All that are remembered.
+    total: usize,
 }
 
 /// A job that has begun: 202, and where it is.
@@ -121,11 +142,22 @@ impl From<Busy> for Problem {
     path = "/api/v1/jobs",
     tag = "jobs",
     security(("token" = ["viewer"])),
-    responses((status = 200, body = JobList), Refused)
+    params(Part),
+    responses((status = 200, body = JobList), Refused, Unasked)
 )]
-async fn all(State(admin): State<Arc<Admin>>, _: Viewer) -> Json<JobList> {
-    let jobs = &admin.api.workshop.jobs;
-    Json(JobList { jobs: jobs.all().iter().map(|job| Shown::of(job, jobs)).collect() })
+async fn all(
+    State(admin): State<Arc<Admin>>,
+    _: Viewer,
+    Params(part): Params<Part>,
+) -> Result<Json<JobList>, Problem> {
+    let (limit, before) = (limited(part.limit)?, part.cursor.unwrap_or(u64::MAX));
+    let known = &admin.api.workshop.jobs;
+    let all = known.all();
+    let mut rest = all.iter().filter(|job| job.id < before).peekable();
+    let jobs: Vec<Shown> = rest.by_ref().take(limit).map(|job| Shown::of(job, known)).collect();
+    let is_last = rest.peek().is_none();
+    let cursor = jobs.last().filter(|_| !is_last).map(|job| job.id);
+    Ok(Json(JobList { jobs, cursor, total: all.len() }))
 }
 
 fn find(id: &str, admin: &Admin) -> Result<Arc<Job>, Problem> {

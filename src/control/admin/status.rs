@@ -7,6 +7,7 @@ use super::mode::Mode;
 use super::problem::Refused;
 use super::upstreams::{self, Upstream};
 use crate::config;
+use crate::control::observe::state::ConfigFigures;
 use crate::stats::Counter;
 use axum::extract::State;
 use indexmap::IndexMap;
@@ -120,6 +121,11 @@ struct Effective {
     /// Name and value, as text; but for secrets, files and `[[rules]]`.
     #[schema(value_type = std::collections::BTreeMap<String, String>)]
     settings: IndexMap<&'static str, String>,
+    /// Keys that a client has set since (PROXY CONFIG SET): their origin is `runtime`, and they are
+    /// written nowhere.
+    runtime: Vec<&'static str>,
+    /// Keys whose written values wait for a restart.
+    pending_restart: Vec<&'static str>,
 }
 
 /// The settings in force.
@@ -131,5 +137,7 @@ struct Effective {
     responses((status = 200, body = Effective), Refused)
 )]
 async fn settings(State(admin): State<Arc<Admin>>, _: Viewer) -> Json<Effective> {
-    Json(Effective { settings: admin.api.wing.settings().into_iter().collect() })
+    let ConfigFigures { set, pending, .. } = admin.api.reloader.figures();
+    let settings = admin.api.wing.settings().into_iter().collect();
+    Json(Effective { settings, runtime: set, pending_restart: pending })
 }

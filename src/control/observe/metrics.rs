@@ -25,8 +25,8 @@ use crate::cache;
 use crate::control::warm::WarmFigures;
 use crate::stats::block::PIPELINE_BOUNDS;
 use crate::stats::counters::{
-    COMMANDS, Counter, DURATION, Family, Gauge, HOT_KEYS, NAMESPACES, Outcome, PER_UPSTREAM,
-    PIPELINE, WORKER_HITS,
+    COMMAND_SECONDS, COMMANDS, Counter, DURATION, Family, Gauge, HOT_KEYS, NAMESPACES, Outcome,
+    PER_UPSTREAM, PIPELINE, WORKER_HITS,
 };
 use crate::stats::histogram::BOUNDS;
 use crate::stats::{NAMESPACES_MAX, OTHER, Stats};
@@ -172,6 +172,7 @@ impl Metrics {
         let mut out = text::sorted(&self.handle.render());
         self.durations(&mut out);
         self.pipelines(&mut out);
+        self.command_seconds(&mut out);
         self.traffic.write(&mut out);
         self.key_version(&mut out);
         warming::write(&mut out, &(self.sources.warm)());
@@ -190,6 +191,27 @@ impl Metrics {
             let seconds = Duration::from_nanos(snapshot.sum()).as_secs_f64();
             text::histogram(out, DURATION.name, &labels, &buckets, (seconds, snapshot.count()));
         }
+    }
+
+    /// Of the commands that have series of their own, and of all others together. Written here
+    /// because the recorder's counters are whole numbers.
+    fn command_seconds(&self, out: &mut String) {
+        text::family(out, COMMAND_SECONDS, "counter");
+        let series = self.series.lock();
+        let mut others = 0;
+        let mut row = |cmd: &str, nanos: u64| {
+            let seconds = Duration::from_nanos(nanos).as_secs_f64();
+            text::line(out, &format!("{}{{cmd=\"{cmd}\"}} {seconds}", COMMAND_SECONDS.name));
+        };
+        for (name, totals) in rows(&series.names).zip(self.stats.commands()) {
+            if series.commands.named.contains_key(name) {
+                row(name, totals.nanos);
+            } else {
+                others += totals.nanos;
+            }
+        }
+        drop(series);
+        row(OTHER, others);
     }
 
     /// Written here because the recorder would keep a series for every version there ever was.
@@ -306,9 +328,9 @@ impl Series {
         self.hot_keys.set(float(stats.tracked_keys()));
         self.figures.publish(sources);
         self.figures.warming.publish(&(sources.warm)());
-        let names = self.names.iter().map(String::as_str).chain(std::iter::repeat("unknown"));
         let commands = stats.commands().into_iter().map(|totals| [totals.ok, totals.error]);
-        let seen: Vec<_> = names.zip(commands).filter(|(_, counts)| *counts != [0, 0]).collect();
+        let seen: Vec<_> =
+            rows(&self.names).zip(commands).filter(|(_, counts)| *counts != [0, 0]).collect();
         self.commands.publish(&self.registrar, &seen);
         let namespaces = stats.namespaces();
         let asked =
@@ -316,6 +338,11 @@ impl Series {
         let seen: Vec<_> = asked.collect();
         self.namespaces.publish(&self.registrar, &seen);
     }
+}
+
+/// The names of the rows that commands are counted in.
+fn rows(names: &[String]) -> impl Iterator<Item = &str> {
+    names.iter().map(String::as_str).chain(std::iter::once("unknown"))
 }
 
 /// A family whose label has values from outside: the first `limit` seen have series of their

@@ -1,5 +1,6 @@
 //! What operators see: numbers in, text out. Nothing here is on the way of a request.
 
+pub mod heard;
 pub mod logs;
 pub mod metrics;
 mod process;

@@ -4,11 +4,13 @@
 //! In: [`State`], asked at each scrape. Out: Prometheus text, written here because the recorder
 //! would keep a series for every digest, role and version that there ever was.
 
+use super::heard::Heard;
 use super::metrics::Source;
 use super::{quiet, text};
 use crate::stats::counters::Family;
 use parking_lot::Mutex;
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::runtime::RuntimeMetrics;
 
@@ -21,6 +23,10 @@ pub struct ConfigFigures {
     pub loaded_at: u64,
     /// What tells it from others.
     pub digest: String,
+    /// Keys that were set over it, and are written nowhere.
+    pub set: Vec<&'static str>,
+    /// Keys that wait for a restart.
+    pub pending: Vec<&'static str>,
 }
 
 /// What upstream says of itself.
@@ -30,6 +36,15 @@ pub struct UpstreamFigures {
     pub role: String,
     /// Its version.
     pub version: String,
+}
+
+/// Bytes of all clients.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct BufferFigures {
+    /// Received, and not yet carried out.
+    pub input: u64,
+    /// Queued, and not yet taken by the sockets.
+    pub output: u64,
 }
 
 /// One thread's runtime.
@@ -74,6 +89,10 @@ pub struct State {
     pub upstream: Source<Option<UpstreamFigures>>,
     /// Clients that subscribe.
     pub subscribers: Source<usize>,
+    /// What clients have sent and are still to be sent.
+    pub buffers: Source<BufferFigures>,
+    /// When invalidation channels were heard.
+    pub heard: Arc<Heard>,
     /// The threads.
     pub runtimes: Source<Vec<RuntimeFigures>>,
 }
@@ -91,12 +110,18 @@ impl State {
         self.upstream(upstream, out);
         let help = "Clients that are subscribed to something.";
         one(out, "nearside_pubsub_clients", help, "gauge", (self.subscribers)());
+        let BufferFigures { input, output } = (self.buffers)();
+        let help = "Memory held in client read buffers.";
+        one(out, "nearside_client_input_buffer_bytes", help, "gauge", input);
+        let help = "Memory held in client write buffers.";
+        one(out, "nearside_client_output_buffer_bytes", help, "gauge", output);
+        self.heard.write(out);
         self.runtimes(out);
         log(out);
     }
 
     fn config(&self, out: &mut String) {
-        let ConfigFigures { is_last_good, loaded_at, digest } = (self.config)();
+        let ConfigFigures { is_last_good, loaded_at, digest, .. } = (self.config)();
         let name = "nearside_config_info";
         let help = "Always 1; digest of the configuration in force, secrets excluded.";
         text::family(out, Family { name, help }, "gauge");

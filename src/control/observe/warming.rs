@@ -1,5 +1,5 @@
-//! The series of warm-up. Names of jobs come from the configuration, which bounds them; a reload may
-//! bring others, so their series are written here: the recorder would keep those that are gone.
+//! The series of warm-up. Names of jobs come from the configuration, which bounds them; a reload
+//! may bring others, so their series are written here: the recorder would keep those that are gone.
 
 use super::metrics::{Registrar, float};
 use super::text;

@@ -1,5 +1,5 @@
-//! The jobs of the configuration, and when each is begun next. A reload exchanges them; what it does
-//! not change keeps its time.
+//! The jobs of the configuration, and when each is begun next. A reload exchanges them; what it
+//! does not change keeps its time.
 
 use crate::config::{Warming, WarmingJob, When};
 use crate::units::clock::{Tick, unix_seconds};

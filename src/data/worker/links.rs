@@ -338,6 +338,7 @@ impl Worker {
     pub fn seal(&self, index: usize) -> BytesMut {
         self.with_link(index, |link| {
             link.seal();
+            self.block.shift(Gauge::UpstreamInFlight, link.news_of_out());
             std::mem::take(&mut link.writing)
         })
         .unwrap_or_default()
@@ -415,6 +416,7 @@ impl Worker {
         let (shared, block) = (&*self.shared, &*self.block);
         let mut desk = Desk { clients, shared, block, scratch, moved: Vec::new(), now };
         let result = run(link, &mut desk);
+        self.block.shift(Gauge::UpstreamInFlight, link.news_of_out());
         self.flush_touched(clients, snapshot);
         Some(result)
     }

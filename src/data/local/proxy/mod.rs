@@ -5,7 +5,6 @@
 //!   mod     who answers: at once here, or the main thread, by a letter
 //!   shown   what there is to see: statistics, clients, upstreams, namespaces, commands
 //!   traced  one key, one request, this connection's last command
-//!   value   maps in either protocol
 //! ```
 //!
 //! Nothing here waits: an answer that takes its time is the main thread's (`mail`), and its client
@@ -13,19 +12,19 @@
 
 mod shown;
 mod traced;
-mod value;
 
-use self::value::Value;
-use crate::command::{self, Spec, Unknown, own};
+use crate::command::{self, Refusal, Spec, Unknown, own};
 use crate::data::Shared;
 use crate::data::batch::Batch;
 use crate::data::local::filter::SYNTAX;
 use crate::data::local::{config, info, ok, reply};
+use crate::data::refused;
 use crate::data::session::Session;
 use crate::data::upstream::Waiter;
 use crate::mail::{Answer, Letter};
 use crate::snapshot::Snapshot;
 use crate::wire::request::Request;
+use crate::wire::value::Value;
 use crate::wire::write;
 use std::sync::atomic::Ordering;
 
@@ -64,7 +63,7 @@ pub fn answer(
     match spec.word() {
         "bypass" => bypass(session, request),
         "commands" => tell(session, shown::commands(request, batch)),
-        "config" => config(session, request, shared),
+        "config" if is_word(request.arg(2), "get") => config(session, request, shared),
         "clients" => tell(session, Ok(shown::clients(shared, batch.view.now))),
         "explain" => tell(session, traced::explain(request, batch)),
         "get" => tell(session, Ok(traced::key(request.arg(2), batch))),
@@ -89,9 +88,11 @@ pub fn answer(
             _ => session.error(SYNTAX),
         },
         "upstreams" => tell(session, Ok(shown::upstreams(shared))),
-        "version" => {
+        "version" if request.len() == 2 => {
             tell(session, Ok(batch.snapshot.settings.version.as_str().into()));
         }
+        "warm" if is_word(request.arg(2), "status") => post(session, spec, request, batch),
+        "config" | "version" | "warm" => change(session, spec, request, batch),
         _ => post(session, spec, request, batch),
     }
 }
@@ -126,6 +127,14 @@ fn post(session: &mut Session, row: &'static Spec, request: &Request<'_>, batch:
     batch.shared.letterbox.post(letter);
 }
 
+/// A row that shows and changes is to change something.
+fn change(session: &mut Session, spec: &'static Spec, request: &Request<'_>, batch: &Batch<'_>) {
+    if batch.snapshot.limits.policy.only_shows(spec) {
+        return refused::by_policy(session, spec, Refusal::Hardened, batch);
+    }
+    post(session, spec, request, batch);
+}
+
 fn bypass(session: &mut Session, request: &Request<'_>) {
     match request.arg(2).to_ascii_lowercase().as_slice() {
         b"on" => session.standing.set_reads_upstream(true),
@@ -136,7 +145,7 @@ fn bypass(session: &mut Session, request: &Request<'_>) {
 }
 
 fn config(session: &mut Session, request: &Request<'_>, shared: &Shared) {
-    if !is_word(request.arg(2), "get") {
+    if request.len() < 4 {
         return session.error(SYNTAX);
     }
     let named = config::named(request.from(3), shared);

@@ -1,7 +1,6 @@
 //! What there is to see of nearside as a whole.
 
 use super::is_word;
-use super::value::Value;
 use crate::command::{self, Spec};
 use crate::data::Shared;
 use crate::data::batch::Batch;
@@ -13,6 +12,7 @@ use crate::stats::{Counter, Seen, Tally};
 use crate::units::clock::Tick;
 use crate::wire::number::parse_i64;
 use crate::wire::request::Request;
+use crate::wire::value::Value;
 use std::sync::Arc;
 
 /// PROXY STATS: what was counted since the last RESET.

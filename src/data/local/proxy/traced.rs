@@ -1,6 +1,5 @@
 //! What nearside knows of one key, of one request, and of this connection's last command.
 
-use super::value::Value;
 use crate::cache::Variant;
 use crate::command;
 use crate::config::Settings;
@@ -10,6 +9,7 @@ use crate::data::session::Session;
 use crate::data::standing;
 use crate::snapshot::Snapshot;
 use crate::wire::request::Request;
+use crate::wire::value::Value;
 use std::time::Duration;
 
 /// The settings in force.

@@ -5,9 +5,11 @@ use bytes::BytesMut;
 
 /// A reply, or a part of one.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Value {
+pub enum Value {
     /// A bulk.
     Text(String),
+    /// A bulk that may be no text.
+    Bytes(Vec<u8>),
     /// A whole number.
     Count(i64),
     /// An array.
@@ -20,20 +22,22 @@ pub(super) enum Value {
 
 impl Value {
     /// A number that may be larger than RESP's.
-    pub(super) fn count(count: u64) -> Self {
+    pub fn count(count: u64) -> Self {
         Self::Count(i64::try_from(count).unwrap_or(i64::MAX))
     }
 
     /// Part of a whole, as `0.9680`; nothing of nothing is `0.0000`.
-    pub(super) fn ratio(part: u64, whole: u64) -> Self {
+    #[cold]
+    pub fn ratio(part: u64, whole: u64) -> Self {
         let tenths = part.saturating_mul(10_000).checked_div(whole).unwrap_or(0);
         Self::Text(format!("{}.{:04}", tenths / 10_000, tenths % 10_000))
     }
 
     /// Appends it.
-    pub(super) fn write(&self, out: &mut BytesMut, proto: Proto) {
+    pub fn write(&self, out: &mut BytesMut, proto: Proto) {
         match self {
             Self::Text(text) => write::bulk(out, text.as_bytes()),
+            Self::Bytes(bytes) => write::bulk(out, bytes),
             Self::Count(count) => write::integer(out, *count),
             Self::List(items) => {
                 write::array(out, items.len());

@@ -1,12 +1,19 @@
 //! The PROXY family's slow half: letters of clients in, replies out. What changes something for
 //! all is done here, on the main thread, and may take its time; the rows stand in `command/own`,
-//! what is answered at once in the data wing.
+//! what is answered at once in the data wing. [`shown`] has what is to be seen.
+
+mod shown;
 
 use crate::config::Mode;
 use crate::control::admin::Api;
 use crate::control::invalidate::orders::{Invalid, Order};
+use crate::control::jobs::Kind;
+use crate::control::reload::{self, Cause, Switched};
+use crate::control::warm::Wanted;
 use crate::mail::{Letter, Letters};
 use crate::net::client::PeerAddress;
+use crate::wire::number::parse_i64;
+use crate::wire::value::Value;
 use crate::wire::write;
 use bytes::{Bytes, BytesMut};
 use std::fmt::Display;
@@ -58,6 +65,7 @@ async fn reply(clerk: Arc<Clerk>, letter: Letter) {
         Ok(Reply::Count(count)) => {
             write::integer(&mut out, i64::try_from(count).unwrap_or(i64::MAX));
         }
+        Ok(Reply::Shown(value)) => value.write(&mut out, letter.proto),
         Err(Refused(text)) => write::error(&mut out, text.as_bytes()),
     }
     letter.answer.give(Bytes::from(out));
@@ -67,6 +75,7 @@ async fn reply(clerk: Arc<Clerk>, letter: Letter) {
 enum Reply {
     Done,
     Count(u64),
+    Shown(Value),
 }
 
 /// Why nothing was done: a whole error, without its `-`.
@@ -88,6 +97,10 @@ impl Clerk {
                 let (order, local_only) = order(words)?;
                 Ok(Reply::Count(self.forget("invalidate", &order, local_only, from).await))
             }
+            "config" => self.config(words, from).await,
+            "hotkeys" => shown::hot_keys(words, &self.api).map(Reply::Shown).ok_or_else(syntax),
+            "version" => self.version(words, from).await,
+            "warm" => self.warm(words, from),
             "clear" => Ok(Reply::Count(self.forget("clear", &Order::All, true, from).await)),
             "shutdown" => {
                 audit("shutdown", &"", from);
@@ -95,6 +108,68 @@ impl Clerk {
                 Ok(Reply::Done)
             }
             word => Err(Refused(format!("ERR nobody here answers '{word}'"))),
+        }
+    }
+
+    /// `SET key value`, or `RELOAD`.
+    async fn config(&self, words: &[Box<[u8]>], from: &PeerAddress) -> Result<Reply, Refused> {
+        match words {
+            [verb] if is(verb, "reload") => {
+                let done = self.api.reloader.reload().await;
+                audit("reload", &if done.is_ok() { "done" } else { "refused" }, from);
+                done.map_err(|error| failed(&error))?;
+            }
+            [verb, key, value] if is(verb, "set") => {
+                let (key, value) = (text("key", key)?.to_lowercase(), text("value", value)?);
+                self.api.reloader.set(&key, value).await.map_err(|error| failed(&error))?;
+                audit("config_set", &format_args!("{key} = {}", value.escape_debug()), from);
+            }
+            _ => return Err(syntax()),
+        }
+        Ok(Reply::Done)
+    }
+
+    /// `SET version [IF version]`.
+    async fn version(&self, words: &[Box<[u8]>], from: &PeerAddress) -> Result<Reply, Refused> {
+        let (version, expected) = match words {
+            [set, version] if is(set, "set") => (version, None),
+            [set, version, when, expected] if is(set, "set") && is(when, "if") => {
+                (version, Some(text("version", expected)?))
+            }
+            _ => return Err(syntax()),
+        };
+        let version = text("version", version)?;
+        let switched = self.api.reloader.switch_version(version, expected, Cause::Client).await;
+        let Switched { version, was } = switched.map_err(|refused| match refused {
+            reload::Refused::Invalid(invalid) => Refused(format!("ERR the version {invalid}")),
+            other => failed(&other),
+        })?;
+        audit("key_version", &format_args!("{was} -> {version}"), from);
+        Ok(Reply::Done)
+    }
+
+    /// `RUN job`, `STATUS`, or `CANCEL id`.
+    fn warm(&self, words: &[Box<[u8]>], from: &PeerAddress) -> Result<Reply, Refused> {
+        let workshop = &self.api.workshop;
+        match words {
+            [verb] if is(verb, "status") => Ok(Reply::Shown(shown::runs(&self.api))),
+            [verb, name] if is(verb, "run") => {
+                let wanted = Wanted::Job(text("job", name)?.to_owned());
+                let job = workshop.warm.start(wanted, None).map_err(|error| failed(&error))?;
+                audit("warm", &job.what, from);
+                Ok(Reply::Count(job.id))
+            }
+            [verb, id] if is(verb, "cancel") => {
+                let number = parse_i64(id).and_then(|id| u64::try_from(id).ok());
+                let job = number.and_then(|id| workshop.jobs.get(id));
+                let Some(job) = job.filter(|job| job.kind == Kind::Warm) else {
+                    return Err(Refused(format!("ERR there is no run {}", id.escape_ascii())));
+                };
+                job.cancel();
+                audit("cancel", &format_args!("job {}", job.id), from);
+                Ok(Reply::Done)
+            }
+            _ => Err(syntax()),
         }
     }
 
@@ -113,7 +188,28 @@ impl Clerk {
 
 /// Who did what.
 fn audit(action: &str, target: &dyn Display, from: &PeerAddress) {
-    tracing::info!(event = "admin_action", action, %target, client_addr = %from, "PROXY");
+    tracing::info!(
+        event = "admin_action",
+        actor = %from,
+        action,
+        %target,
+        remote_addr = %from,
+        "PROXY"
+    );
+}
+
+fn is(word: &[u8], name: &str) -> bool {
+    word.eq_ignore_ascii_case(name.as_bytes())
+}
+
+/// The words of what went wrong: the first fault of several, in one line.
+fn failed(why: &dyn Display) -> Refused {
+    let why = why.to_string();
+    Refused(format!("ERR {}", why.lines().next().unwrap_or_default()))
+}
+
+fn text<'a>(what: &str, word: &'a [u8]) -> Result<&'a str, Refused> {
+    std::str::from_utf8(word).map_err(|_| Refused(format!("ERR the {what} is no text")))
 }
 
 fn syntax() -> Refused {
@@ -131,7 +227,6 @@ fn mode(words: &[Box<[u8]>]) -> Result<Mode, Refused> {
 
 /// `[LOCAL] (KEY key ... | NAMESPACE name | PATTERN glob)`.
 fn order(words: &[Box<[u8]>]) -> Result<(Order, bool), Refused> {
-    let is = |word: &[u8], name: &str| word.eq_ignore_ascii_case(name.as_bytes());
     let (local_only, words) = match words {
         [first, rest @ ..] if is(first, "local") => (true, rest),
         words => (false, words),
