@@ -501,6 +501,10 @@ fn reloads(seen: &mut Seen) {
     client.words("PROXY BYPASS ON");
     client.words("GET a");
     seen.until(&proxy, "nearside_cache_bypass_total{reason=\"client\"}");
+    let fleet = ["keys.version = \"v1\"", "keys.version_source = \"upstream\""];
+    let proxy = Proxy::start(&server.url(), &fleet);
+    server.dial().words("SET system:cache_version v2");
+    seen.until(&proxy, "nearside_key_version_switches_total{source=\"upstream\"}");
 }
 
 /// What is only observed; a pure proxy; and no tracking. A client ends another.
