@@ -147,8 +147,8 @@ fn whole(settings: &Settings, notes: &mut Notes) {
     }
     if settings.version_key.is_some() && settings.tracking == TrackingMode::Off {
         notes.fault(
-            "keys.version_source = \"upstream\" needs invalidation.tracking, by which a new version \
-             is heard of",
+            "keys.version_source = \"upstream\" needs invalidation.tracking, by which a new \
+             version is heard of",
         );
     }
     if settings.tracking == TrackingMode::Off && settings.mode == Mode::Cache {

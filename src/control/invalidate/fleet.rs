@@ -1,5 +1,5 @@
-//! The key version that a fleet shares (`keys.version_source = "upstream"`, R16): it stands in a key
-//! upstream, and the tracking link tells of a change as of any other key's.
+//! The key version that a fleet shares (`keys.version_source = "upstream"`, R16): it stands in a
+//! key upstream, and the tracking link tells of a change as of any other key's.
 //!
 //! ```text
 //!   due     -->  SET key <version in force> NX, GET key  -->  what the fleet goes by

@@ -276,8 +276,8 @@ impl Worker {
         });
     }
 
-    /// Fails the requests that wait for a link, if they name keys by a version that a fleet has left
-    /// since: this instance did not hear of it in time.
+    /// Fails the requests that wait for a link, if they name keys by a version that a fleet has
+    /// left since: this instance did not hear of it in time.
     pub fn fail_misnamed(&self, index: usize) {
         if self.shared.live.is_version_shared() {
             let newest = self.snapshot();
