@@ -35,7 +35,7 @@ pub(super) enum Command {
     Namespaces {
         #[command(flatten)]
         reach: Reach,
-        /// Since when: start, reset, 1m or 5m
+        /// Since when: start, reset, 10s, 1m, 5m or 10m
         #[arg(long, value_name = "WINDOW", default_value = "reset")]
         since: Since,
     },
@@ -69,12 +69,18 @@ pub(super) enum Since {
     Start,
     /// Since the last reset
     Reset,
+    /// The last ten seconds
+    #[value(name = "10s")]
+    TenSeconds,
     /// The last minute
     #[value(name = "1m")]
     Minute,
     /// The last five
     #[value(name = "5m")]
     FiveMinutes,
+    /// The last ten
+    #[value(name = "10m")]
+    TenMinutes,
 }
 
 impl Since {
@@ -82,8 +88,10 @@ impl Since {
         match self {
             Self::Start => "start",
             Self::Reset => "reset",
+            Self::TenSeconds => "10s",
             Self::Minute => "1m",
             Self::FiveMinutes => "5m",
+            Self::TenMinutes => "10m",
         }
     }
 }

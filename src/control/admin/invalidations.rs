@@ -1,7 +1,7 @@
 //! Keys, namespaces and patterns that are to be forgotten.
 
 use super::Admin;
-use super::ask::{Asked, Operator, Params, Viewer, limited};
+use super::ask::{Asked, Few, Operator, Params, Viewer, limited};
 use super::door::{Json, rfc3339};
 use super::jobs::begin_purge;
 use super::problem::{Conflicts, Kind, Problem, Refused, Unasked, Unread};
@@ -116,21 +116,6 @@ fn purged(order: &Order) -> Option<Target> {
     }
 }
 
-/// How many.
-#[derive(Debug, Deserialize, utoipa::IntoParams)]
-#[serde(deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
-struct Part {
-    /// How many at most.
-    #[serde(default = "limit")]
-    #[param(default = 100, minimum = 1, maximum = 1000)]
-    limit: usize,
-}
-
-const fn limit() -> usize {
-    100
-}
-
 /// The newest first.
 #[derive(Debug, Serialize, ToSchema)]
 struct Recent {
@@ -160,15 +145,15 @@ struct Event {
     path = "/api/v1/invalidations",
     tag = "cache",
     security(("token" = ["viewer"])),
-    params(Part),
+    params(Few),
     responses((status = 200, body = Recent), Refused, Unasked)
 )]
 async fn recent(
     State(admin): State<Arc<Admin>>,
     _: Viewer,
-    Params(part): Params<Part>,
+    Params(few): Params<Few>,
 ) -> Result<Json<Recent>, Problem> {
-    let events = admin.api.orders.history.last(limited(part.limit)?);
+    let events = admin.api.orders.history.last(limited(few.limit)?);
     let shown = |event: history::Event| Event {
         time: rfc3339(event.at),
         source: event.source.as_str(),
