@@ -15,14 +15,12 @@ mod remote;
 mod validate;
 
 use crate::app;
-use crate::config::{self, ConfigError, Loaded, Overrides, Settings};
+use crate::config::{self, ConfigError, Loaded, Overrides};
 use crate::control::observe::logs;
-use crate::data::explain::explain;
 use anyhow::Context;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use std::ffi::OsString;
 use std::io::{ErrorKind, Write};
-use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -125,14 +123,7 @@ enum Command {
     #[command(flatten)]
     Look(look::Command),
     /// Show what would become of one request: its keys, its rule, who answers, or why not
-    Explain {
-        /// For machines
-        #[arg(long)]
-        json: bool,
-        /// The request, as a client would send it: GET session:42
-        #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
-        request: Vec<OsString>,
-    },
+    Explain(explain::Choice),
 }
 
 /// Runs the program.
@@ -157,9 +148,7 @@ pub fn main() -> ExitCode {
         Command::Remote(command) => remote::run(&command, loaded),
         Command::Look(command) => look::run(&command, loaded),
         Command::Figures(command) => figures::run(&command, loaded),
-        Command::Explain { json, request } => sound(loaded, |loaded| {
-            ended(print_explained(&loaded.settings, json, &request, &mut std::io::stdout().lock()))
-        }),
+        Command::Explain(choice) => explain::run(&choice, loaded),
     }
 }
 
@@ -178,24 +167,6 @@ fn completions(shell: clap_complete::Shell) -> anyhow::Result<()> {
 fn man(folder: &Path) -> anyhow::Result<()> {
     clap_mangen::generate_to(Cli::command(), folder)
         .with_context(|| format!("cannot write into {}", folder.display()))
-}
-
-fn print_explained(
-    settings: &Settings,
-    json: bool,
-    request: &[OsString],
-    out: &mut impl Write,
-) -> anyhow::Result<()> {
-    let words: Vec<Vec<u8>> = request.iter().map(|word| word.as_bytes().to_vec()).collect();
-    // No server is asked: what only upstream knows stays unknown.
-    let explained = explain(settings, &words, |_| None)?;
-    if json {
-        serde_json::to_writer_pretty(&mut *out, &explained)?;
-        writeln!(out)?;
-    } else {
-        explain::print(&explained, out)?;
-    }
-    Ok(())
 }
 
 /// A reader that has seen enough (`| head`) is no failure.

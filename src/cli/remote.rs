@@ -6,9 +6,13 @@
 
 use crate::config::{ConfigError, Loaded, Settings};
 use anyhow::Context;
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
 use serde_json::{Map, Value, json};
+use std::ffi::OsString;
 use std::fs;
 use std::io::{BufRead, IsTerminal, Write, stderr, stdin, stdout};
+use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -92,7 +96,7 @@ pub(super) struct Reach {
 pub(super) struct What {
     /// This key (repeatable)
     #[arg(long, value_name = "KEY")]
-    key: Vec<String>,
+    key: Vec<OsString>,
     /// Keys from standard input, one a line
     #[arg(long)]
     stdin: bool,
@@ -246,11 +250,26 @@ fn orders(what: &What) -> anyhow::Result<Vec<Map<String, Value>>> {
     if let Some(pattern) = &what.pattern {
         return Ok(vec![one("pattern", pattern.clone().into())]);
     }
-    let mut keys = what.key.clone();
+    let mut keys: Vec<Vec<u8>> = what.key.iter().map(|key| key.as_bytes().to_vec()).collect();
     if what.stdin {
-        keys = stdin().lock().lines().collect::<Result<_, _>>()?;
+        keys = stdin().lock().split(b'\n').collect::<Result<_, _>>()?;
+        for key in keys.iter_mut().filter(|key| key.ends_with(b"\r")) {
+            key.pop();
+        }
     }
-    Ok(keys.chunks(KEYS_MAX).map(|keys| one("keys", keys.to_vec().into())).collect())
+    let order = |keys: &[Vec<u8>]| {
+        let (mut plain, mut others) = (Vec::new(), Vec::new());
+        for key in keys {
+            match std::str::from_utf8(key) {
+                Ok(text) => plain.push(Value::from(text)),
+                Err(_) => others.push(Value::from(BASE64_STANDARD.encode(key))),
+            }
+        }
+        let both = [("keys", plain), ("keys_base64", others)].into_iter();
+        let both = both.filter(|(_, keys)| !keys.is_empty());
+        both.map(|(name, keys)| (name.to_owned(), keys.into())).collect()
+    };
+    Ok(keys.chunks(KEYS_MAX).map(order).collect())
 }
 
 /// Two answers as one.

@@ -356,6 +356,8 @@ table! {
         readonly_token_file: PathBuf = (), Restart;
         /// Further names, without port, by which the API may be asked for.
         allowed_hosts: Vec<String> = [], Restart;
+        /// Who may look may see cached values, too.
+        show_values: bool = false, Restart;
     }
 }
 

@@ -10,6 +10,8 @@
 //!   admin_api      every endpoint of the admin port
 //!   clients        redis-cli, redis-py, ioredis, node-redis; handshakes of others as transcripts
 //!   figures        what is counted and shown: hot keys, namespaces, windows, the curve
+//!   lookups        what is held of one key, and what would become of one request, over HTTP and by the
+//!                  command line
 //!   introspection  CLIENT, INFO, CONFIG: nearside's own answers
 //!   proxy_commands what a client asks of nearside itself
 //!   tools          redis-cli's modes; what RedisInsight and redis_exporter ask
@@ -46,6 +48,7 @@ mod harness;
 mod hostile;
 mod introspection;
 mod jobs;
+mod lookups;
 mod orders;
 mod outage;
 mod own_links;

@@ -7,6 +7,8 @@
 use axum::body::to_bytes;
 use axum::extract::{ConnectInfo, FromRequest, FromRequestParts, Path, Request};
 use axum::http::request::Parts;
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
@@ -165,6 +167,14 @@ pub(super) struct Part {
 
 const fn hundred() -> usize {
     100
+}
+
+/// The bytes that a member of a request has in base64.
+pub(super) fn bytes(pointer: &str, base64: &str) -> Result<Vec<u8>, Problem> {
+    BASE64_STANDARD.decode(base64).map_err(|error| {
+        let name = pointer.trim_start_matches('/');
+        Problem::at(Kind::InvalidRequest, pointer, format!("{name}: no base64: {error}"))
+    })
 }
 
 /// A `limit` that may be.

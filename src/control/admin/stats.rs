@@ -8,6 +8,7 @@ use super::door::Json;
 use super::figures::{Figures, Memory, Statistics, Tallied, Windows};
 use super::figures::{counters, float, per_second, ratio, rounded};
 use super::problem::{Problem, Refused, Unasked, WrongMedia};
+use super::shown::Bytes;
 use crate::cache::Cache;
 use crate::config::{Level, ShowKeys};
 use crate::control::observe::metrics::Source;
@@ -19,8 +20,6 @@ use crate::stats::{self, Counter, HotKey, KEY_KEPT, Stats};
 use crate::units::clock::Clock;
 use axum::extract::State;
 use axum::http::StatusCode;
-use base64::Engine;
-use base64::prelude::BASE64_STANDARD;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::sync::Arc;
@@ -509,13 +508,13 @@ impl View {
     }
 
     fn name(&self, hot: &HotKey) -> Name {
-        match (self.show, std::str::from_utf8(&hot.key)) {
-            (ShowKeys::Hash, _) => {
+        match self.show {
+            ShowKeys::Hash => {
                 Name { key_hash: Some(format!("{:016x}", hot.hash)), ..Name::default() }
             }
-            (ShowKeys::Plain, Ok(text)) => Name { key: Some(text.to_owned()), ..Name::default() },
-            (ShowKeys::Plain, Err(_)) => {
-                Name { key_base64: Some(BASE64_STANDARD.encode(&hot.key)), ..Name::default() }
+            ShowKeys::Plain => {
+                let Bytes { text: key, base64: key_base64 } = Bytes::of(&hot.key);
+                Name { key, key_base64, key_hash: None }
             }
         }
     }
