@@ -3,6 +3,7 @@
 //! Exit codes: 0 done, 1 failed, 2 wrong usage (clap), 69 something is not reachable, 75 another
 //! job is at work, 77 no or a wrong token, 78 the configuration is wrong (sysexits.h).
 
+mod about;
 mod commands;
 mod configure;
 mod explain;
@@ -18,7 +19,7 @@ use crate::app;
 use crate::config::{self, ConfigError, Loaded, Overrides};
 use crate::control::observe::logs;
 use anyhow::Context;
-use clap::{Args, CommandFactory, Parser, Subcommand};
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use std::ffi::OsString;
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
@@ -33,9 +34,13 @@ const BAD_CONFIG: u8 = 78;
 /// A RESP-speaking caching proxy: a coherent near-cache in front of Redis and Valkey.
 #[derive(Debug, Parser)]
 #[command(name = "nearside", version, about, args_conflicts_with_subcommands = false)]
+#[command(disable_version_flag = true)]
 struct Cli {
     #[command(flatten)]
     options: Options,
+    /// Print the version; with --verbose how it was built, too
+    #[arg(short = 'V', long)]
+    version: bool,
     #[command(subcommand)]
     command: Option<Command>,
 }
@@ -72,6 +77,9 @@ struct Options {
     /// Log each connection, too
     #[arg(short, long, global = true, conflicts_with = "log_level")]
     verbose: bool,
+    /// Whether errors, logs and screens have colours
+    #[arg(long, global = true, value_name = "WHEN", default_value = "auto")]
+    color: clap::ColorChoice,
     /// Log format: auto, text, json
     #[arg(long, global = true, value_name = "FORMAT")]
     log_format: Option<String>,
@@ -126,9 +134,18 @@ enum Command {
     Explain(explain::Choice),
 }
 
-/// Runs the program.
-pub fn main() -> ExitCode {
-    let cli = Cli::parse();
+/// Runs the program; `allocator` is the one that it was built with.
+pub fn main(allocator: &str) -> ExitCode {
+    let words = std::env::args_os().map(|word| word.to_string_lossy().into_owned());
+    let command = Cli::command().color(about::color(words));
+    let cli = match Cli::from_arg_matches(&command.get_matches()) {
+        Ok(cli) => cli,
+        Err(error) => error.exit(),
+    };
+    if cli.version {
+        let text = about::version(cli.options.verbose, allocator);
+        return ended(writeln!(std::io::stdout().lock(), "{text}").map_err(Into::into));
+    }
     let overrides = overrides(&cli.options);
     let loaded = config::load(&overrides);
     match cli.command.unwrap_or(Command::Run) {
@@ -185,7 +202,7 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
 }
 
 fn run(loaded: Loaded, overrides: Overrides, watches: bool) -> ExitCode {
-    if let Err(error) = logs::init(&loaded.settings.log) {
+    if let Err(error) = logs::init(&loaded.settings.log, about::forced_color()) {
         return fail(BAD_CONFIG, &error);
     }
     let file =
@@ -203,7 +220,9 @@ fn run(loaded: Loaded, overrides: Overrides, watches: bool) -> ExitCode {
 
 #[expect(clippy::print_stderr, reason = "the command line's own voice")]
 fn fail(code: u8, error: &anyhow::Error) -> ExitCode {
-    eprintln!("nearside: {error:#}");
+    let (red, plain) =
+        if about::is_colored(&std::io::stderr()) { ("\x1b[1;31m", "\x1b[0m") } else { ("", "") };
+    eprintln!("{red}nearside:{plain} {error:#}");
     ExitCode::from(code)
 }
 
