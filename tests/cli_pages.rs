@@ -64,6 +64,7 @@ const COMMANDS: &[&str] = &[
     "get",
     "drain",
     "resume",
+    "top",
     "explain",
 ];
 

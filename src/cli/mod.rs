@@ -13,6 +13,7 @@ mod init;
 mod jobs;
 mod look;
 mod remote;
+mod top;
 mod validate;
 
 use crate::app;
@@ -130,6 +131,8 @@ enum Command {
     Figures(figures::Command),
     #[command(flatten)]
     Look(look::Command),
+    /// Watch a running proxy on a live screen, and switch its mode
+    Top(top::Choice),
     /// Show what would become of one request: its keys, its rule, who answers, or why not
     Explain(explain::Choice),
 }
@@ -163,6 +166,7 @@ pub fn main(allocator: &str) -> ExitCode {
             ended(commands::print(&loaded.settings, choice, &mut out).map_err(Into::into))
         }),
         Command::Remote(command) => remote::run(&command, loaded),
+        Command::Top(choice) => top::run(&choice, loaded),
         Command::Look(command) => look::run(&command, loaded),
         Command::Figures(command) => figures::run(&command, loaded),
         Command::Explain(choice) => explain::run(&choice, loaded),

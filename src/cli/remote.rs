@@ -74,7 +74,7 @@ pub(super) enum Command {
 }
 
 /// How the proxy is reached.
-#[derive(Debug, clap::Args)]
+#[derive(Clone, Debug, clap::Args)]
 pub(super) struct Reach {
     /// The proxy's admin API [default: `admin.listen`]
     #[arg(long, value_name = "URL", env = "NEARSIDE_ADMIN_URL")]
@@ -129,7 +129,7 @@ pub(super) struct How {
 }
 
 /// The modes.
-#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(super) enum Mode {
     /// A near-cache
     Cache,
@@ -141,7 +141,7 @@ pub(super) enum Mode {
 
 impl Mode {
     /// The word that the API takes.
-    const fn as_str(self) -> &'static str {
+    pub(super) const fn as_str(self) -> &'static str {
         match self {
             Self::Cache => crate::config::Mode::Cache.as_str(),
             Self::Observe => crate::config::Mode::Observe.as_str(),
@@ -160,6 +160,16 @@ pub(super) enum Failure {
     Busy(String),
     /// Anything else.
     Refused(anyhow::Error),
+}
+
+impl Failure {
+    /// In words.
+    pub(super) fn into_text(self) -> String {
+        match self {
+            Self::Unreachable(error) | Self::Refused(error) => format!("{error:#}"),
+            Self::Denied(text) | Self::Busy(text) => text,
+        }
+    }
 }
 
 /// Tells it.

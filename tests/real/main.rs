@@ -27,6 +27,7 @@
 //!                  of keys and without
 //!   doors          passwords, TLS to upstream, Unix sockets
 //!   config_keys    what keys of proxy.toml do that no other test is about
+//!   top            the live screen, in a real terminal
 //!   prometheus     a real Prometheus scrapes it; its rules are sound
 //!   table          COMMAND of both servers, profiles, lists, commands without a row
 //! ```
@@ -59,6 +60,7 @@ mod scripts;
 mod sweep;
 mod table;
 mod tools;
+mod top;
 mod users;
 mod waits;
 mod warm;
