@@ -65,6 +65,7 @@ const COMMANDS: &[&str] = &[
     "drain",
     "resume",
     "top",
+    "bench",
     "explain",
 ];
 

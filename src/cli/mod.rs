@@ -4,6 +4,7 @@
 //! job is at work, 77 no or a wrong token, 78 the configuration is wrong (sysexits.h).
 
 mod about;
+mod bench;
 mod commands;
 mod configure;
 mod explain;
@@ -133,6 +134,10 @@ enum Command {
     Look(look::Command),
     /// Watch a running proxy on a live screen, and switch its mode
     Top(top::Choice),
+    /// Send reads and writes to a server, or to two in turn, and tell how fast they are answered
+    ///
+    /// It writes keys of its own, `nearside-bench:*`, which expire within an hour.
+    Bench(bench::Choice),
     /// Show what would become of one request: its keys, its rule, who answers, or why not
     Explain(explain::Choice),
 }
@@ -167,6 +172,7 @@ pub fn main(allocator: &str) -> ExitCode {
         }),
         Command::Remote(command) => remote::run(&command, loaded),
         Command::Top(choice) => top::run(&choice, loaded),
+        Command::Bench(choice) => bench::run(&choice, loaded),
         Command::Look(command) => look::run(&command, loaded),
         Command::Figures(command) => figures::run(&command, loaded),
         Command::Explain(choice) => explain::run(&choice, loaded),

@@ -28,6 +28,7 @@
 //!   doors          passwords, TLS to upstream, Unix sockets
 //!   config_keys    what keys of proxy.toml do that no other test is about
 //!   top            the live screen, in a real terminal
+//!   bench          the load generator
 //!   prometheus     a real Prometheus scrapes it; its rules are sound
 //!   table          COMMAND of both servers, profiles, lists, commands without a row
 //! ```
@@ -37,6 +38,7 @@
 #![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test")]
 
 mod admin_api;
+mod bench;
 mod clients;
 mod config_keys;
 mod differential;
