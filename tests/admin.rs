@@ -33,7 +33,7 @@ use nearside::control::office::Sweeper;
 use nearside::control::reload::{Parts, Reloader};
 use nearside::control::warm::fill::{Denied, Filler};
 use nearside::control::warm::{Warm, WarmFigures};
-use nearside::control::wing::{Client, DataWing, Facts, Place};
+use nearside::control::wing::{Client, DataWing, Explained, Facts, Place};
 use nearside::control::workshop::Workshop;
 use nearside::keys::Prefix;
 use nearside::live::Live;
@@ -190,6 +190,10 @@ impl DataWing for Nobody {
 
     fn place(&self, _: &[u8]) -> Place {
         Place::default()
+    }
+
+    fn explain(&self, _: &[Vec<u8>]) -> Result<Explained, String> {
+        Err("there is no data wing".to_owned())
     }
 
     fn counted(&self, _: &[Counter]) -> u64 {

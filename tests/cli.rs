@@ -66,7 +66,13 @@ fn help_and_version() {
         assert!(out.contains(flag), "no {flag} in:\n{out}");
     }
     let version = concat!("nearside ", env!("CARGO_PKG_VERSION"), "\n").to_owned();
-    assert_eq!(run(&folder, &["--version"]), (0, version, String::new()));
+    assert_eq!(run(&folder, &["--version"]), (0, version.clone(), String::new()));
+    assert_eq!(run(&folder, &["-V"]), (0, version.clone(), String::new()));
+    let (code, out, _) = run(&folder, &["--version", "--verbose"]);
+    let names: Vec<&str> = out.lines().map(|line| line.split(' ').next().unwrap()).collect();
+    assert_eq!((code, out.starts_with(&version)), (0, true), "{out}");
+    let told = ["nearside", "commit", "rustc", "profile", "target", "allocator", "features"];
+    assert_eq!(names, told, "{out}");
 }
 
 #[test]
@@ -358,6 +364,20 @@ fn refused_here(folder: &TempDir) {
     assert_eq!((code, &debug["fate"]), (0, &"refused".into()));
     assert!(debug["note"].as_str().unwrap().starts_with("NOPERM nearside refuses 'debug'"));
     assert!(rows.iter().all(|row| row["fate"] == "refused"));
+}
+
+#[test]
+fn errors_are_colored_where_that_is_wanted() {
+    let folder = written("[cache\n");
+    let errors = |when: &[&str]| {
+        let own = run(&folder, &[when, &["validate"]].concat()).2;
+        let claps = run(&folder, &[when, &["validate", "--no-such"]].concat()).2;
+        [own, claps].map(|text| text.contains('\u{1b}'))
+    };
+    assert_eq!(errors(&["--color", "always"]), [true, true]);
+    assert_eq!(errors(&["--color=never"]), [false, false]);
+    assert_eq!(errors(&[]), [false, false], "this is no terminal");
+    refused(&folder, &["--color", "blue", "validate"], USAGE, &["auto, always, never"]);
 }
 
 /// What `nearside explain` says, line by line.

@@ -64,6 +64,8 @@ const COMMANDS: &[&str] = &[
     "get",
     "drain",
     "resume",
+    "top",
+    "bench",
     "explain",
 ];
 

@@ -223,6 +223,12 @@ const SEEN: &[(&[&str], &str, &str, &str)] = &[
         KEYS,
         "the_admin_port_is_as_the_keys_say",
     ),
+    (
+        &["admin.show_values"],
+        "admin.show_values = true",
+        "real/lookups.rs",
+        "values_are_told_where_they_may_be",
+    ),
     (&["metrics.path"], "metrics.path = '/m'", KEYS, "the_admin_port_is_as_the_keys_say"),
     (
         &["log.level"],

@@ -1,7 +1,8 @@
 //! The data wing's answers to the control wing's questions.
 
-use crate::control::wing::{Client, DataWing, Facts, Place};
+use crate::control::wing::{Client, DataWing, Explained, ExplainedKey, Facts, Place};
 use crate::data::Shared;
+use crate::data::explain::{Explanation, Key, explain_now};
 use crate::data::registry::{self, Mark};
 use crate::net::address::Address;
 use crate::stats::{Counter, Outcome};
@@ -53,6 +54,11 @@ impl DataWing for View {
         }
     }
 
+    fn explain(&self, words: &[Vec<u8>]) -> Result<Explained, String> {
+        let explained = explain_now(&self.0, &self.0.snapshots.newest(), words);
+        explained.map(told).map_err(|unfit| unfit.to_string())
+    }
+
     fn counted(&self, counters: &[Counter]) -> u64 {
         self.0.ledger.totals().sum(counters)
     }
@@ -86,6 +92,16 @@ impl DataWing for View {
     fn reset_counts(&self) {
         self.0.ledger.reset(self.0.clock.now());
     }
+}
+
+fn told(explained: Explanation) -> Explained {
+    let Explanation { command, class, fate, happens, error, remedy, keys, sent, drops } = explained;
+    let key = |key: Key| {
+        let Key { client, upstream, rule, cached, why, ttl_ms, .. } = key;
+        ExplainedKey { client, upstream, rule, cached, why, ttl_ms }
+    };
+    let (fate, keys) = (fate.as_str(), keys.into_iter().map(key).collect());
+    Explained { command, class, fate, happens, error, remedy, keys, sent, drops }
 }
 
 fn shown(client: &registry::Client, now: Tick) -> Client {

@@ -1,5 +1,5 @@
-//! What is stored of a key, for people: no bytes of replies, and nothing that a lookup would
-//! change. Off the path of a request.
+//! What is stored of a key, for people: nothing that a lookup would change. Off the path of a
+//! request.
 
 use crate::cache::entry::Terms;
 use crate::cache::{Cache, Entry, Question};
@@ -24,13 +24,18 @@ pub struct Variant {
 impl Cache {
     /// What may be served of a key, the newest first; of some only when their barrier has come.
     pub fn variants(&self, key: &[u8], now: Tick) -> Vec<Variant> {
+        self.replies(key, now).iter().map(|(variant, _)| *variant).collect()
+    }
+
+    /// The same, each with what is stored.
+    pub fn replies(&self, key: &[u8], now: Tick) -> Vec<(Variant, Entry)> {
         let view = self.view(now);
         let head = self.store.look(self.hash(key), Entry::clone);
         let Some(head) = head.filter(|head| head.key() == key) else {
             return Vec::new();
         };
         let held = head.chain().filter(|entry| self.is_held(entry, &view));
-        held.map(|entry| entry.variant(now)).collect()
+        held.map(|entry| (entry.variant(now), entry.clone())).collect()
     }
 
     /// The reply that a hit on this question was served from at that time, if it is still stored.

@@ -1,32 +1,101 @@
-//! `nearside explain CMD ARGS...`: what would happen to one request under the settings in force, on
-//! a terminal.
+//! `nearside explain CMD ARGS...`: what would happen to one request, on a terminal. In: its words;
+//! out: what the settings in force say, without a server, or with `--live` what a running proxy
+//! says.
 
-use crate::data::explain::{Explanation, Key};
-use std::io::{self, Write};
+use super::remote::{Failure, Reach};
+use super::{ended, fail, sound};
+use crate::config::{ConfigError, Loaded, Settings};
+use crate::data::explain::explain;
+use crate::units::duration::Span;
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use serde_json::{Value, json};
+use std::ffi::OsString;
+use std::io::{Write, stdout};
+use std::os::unix::ffi::OsStrExt;
+use std::process::ExitCode;
+use std::time::Duration;
 
-/// Prints it for people.
-pub(super) fn print(explained: &Explanation, out: &mut impl Write) -> io::Result<()> {
-    let Explanation { command, class, happens, error, remedy, keys, sent, drops, .. } = explained;
-    let class = class.map_or_else(String::new, |class| format!(" ({class})"));
-    writeln!(out, "command  {command}{class}")?;
-    writeln!(out, "happens  {happens}")?;
-    let lines = [("error", error.as_deref()), ("remedy", remedy.as_deref())];
-    let tail = [("sent", sent.as_deref()), ("drops", *drops)];
-    for (name, text) in lines {
-        if let Some(text) = text {
-            writeln!(out, "{name:7}  {text}")?;
-        }
+/// Which request, and who is asked.
+#[derive(Debug, clap::Args)]
+pub(super) struct Choice {
+    /// Ask the running proxy: what it has learned, and what it holds of the keys now
+    #[arg(long)]
+    live: bool,
+    #[command(flatten)]
+    reach: Reach,
+    /// The request, as a client would send it: GET session:42
+    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+    request: Vec<OsString>,
+}
+
+/// Explains it.
+pub(super) fn run(choice: &Choice, loaded: Result<Loaded, ConfigError>) -> ExitCode {
+    let Choice { live, reach, request } = choice;
+    if !live {
+        return sound(loaded, |loaded| offline(&loaded.settings, reach.json, request));
     }
-    for Key { client, upstream, rule, cached, why } in keys {
-        writeln!(out, "key      {client} -> {upstream}")?;
-        let cached = if *cached { "yes" } else { "no" };
-        let rule = rule.as_ref().map_or_else(String::new, |rule| format!("{rule}, "));
-        writeln!(out, "cached   {cached}: {rule}{why}")?;
-    }
-    for (name, text) in tail {
-        if let Some(text) = text {
-            writeln!(out, "{name:7}  {text}")?;
-        }
-    }
-    Ok(())
+    let settings = match reach.settings(loaded) {
+        Ok(settings) => settings,
+        Err(code) => return code,
+    };
+    reach.tell(ask(reach, settings.as_ref(), request), |answer| lines(answer).join("\n"))
+}
+
+/// By the settings alone: what only upstream knows stays unknown.
+fn offline(settings: &Settings, json: bool, request: &[OsString]) -> ExitCode {
+    let words: Vec<&[u8]> = request.iter().map(|word| word.as_bytes()).collect();
+    let explained = match explain(settings, &words, |_| None) {
+        Ok(explained) => explained,
+        Err(unfit) => return fail(1, &unfit.into()),
+    };
+    let written = serde_json::to_value(&explained).map_err(Into::into).and_then(|explained| {
+        let text = if json { format!("{explained:#}") } else { lines(&explained).join("\n") };
+        Ok(writeln!(stdout().lock(), "{text}")?)
+    });
+    ended(written)
+}
+
+fn ask(reach: &Reach, settings: Option<&Settings>, request: &[OsString]) -> Result<Value, Failure> {
+    let plain: Option<Vec<&str>> = request.iter().map(|word| word.to_str()).collect();
+    let in_base64 = || -> Vec<String> {
+        request.iter().map(|word| BASE64_STANDARD.encode(word.as_bytes())).collect()
+    };
+    let body = plain.map_or_else(
+        || json!({ "command_base64": in_base64() }),
+        |words| json!({ "command": words }),
+    );
+    reach.ask(settings, "POST", "/api/v1/explain", &body)
+}
+
+/// For people.
+fn lines(explained: &Value) -> Vec<String> {
+    let text = |name: &str| explained.get(name).and_then(Value::as_str);
+    let line = |name: &str| text(name).map(|text| format!("{name:7}  {text}"));
+    let class = text("class").map_or_else(String::new, |class| format!(" ({class})"));
+    let mut lines = vec![format!("command  {}{class}", text("command").unwrap_or_default())];
+    lines.extend(["happens", "error", "remedy"].into_iter().filter_map(line));
+    let keys = explained.get("keys").and_then(Value::as_array).into_iter().flatten();
+    lines.extend(keys.flat_map(key_lines));
+    lines.extend(["sent", "drops"].into_iter().filter_map(line));
+    lines
+}
+
+fn key_lines(key: &Value) -> Vec<String> {
+    let text = |name: &str| key.get(name).and_then(Value::as_str).unwrap_or_default();
+    let cached = if key.get("cached") == Some(&Value::Bool(true)) { "yes" } else { "no" };
+    let rule = match text("rule") {
+        "" => String::new(),
+        rule => format!("{rule}, "),
+    };
+    let mut lines = vec![
+        format!("key      {} -> {}", text("client"), text("upstream")),
+        format!("cached   {cached}: {rule}{}", text("why")),
+    ];
+    // Only a running proxy says anything of it.
+    lines.extend(key.get("ttl_ms").map(|ttl| match ttl.as_u64() {
+        Some(ttl) => format!("held     now, for {}", Span(Duration::from_millis(ttl))),
+        None => "held     not now".to_owned(),
+    }));
+    lines
 }

@@ -35,7 +35,7 @@ pub(super) enum Command {
     Namespaces {
         #[command(flatten)]
         reach: Reach,
-        /// Since when: start, reset, 1m or 5m
+        /// Since when: start, reset, 10s, 1m, 5m or 10m
         #[arg(long, value_name = "WINDOW", default_value = "reset")]
         since: Since,
     },
@@ -69,12 +69,18 @@ pub(super) enum Since {
     Start,
     /// Since the last reset
     Reset,
+    /// The last ten seconds
+    #[value(name = "10s")]
+    TenSeconds,
     /// The last minute
     #[value(name = "1m")]
     Minute,
     /// The last five
     #[value(name = "5m")]
     FiveMinutes,
+    /// The last ten
+    #[value(name = "10m")]
+    TenMinutes,
 }
 
 impl Since {
@@ -82,14 +88,16 @@ impl Since {
         match self {
             Self::Start => "start",
             Self::Reset => "reset",
+            Self::TenSeconds => "10s",
             Self::Minute => "1m",
             Self::FiveMinutes => "5m",
+            Self::TenMinutes => "10m",
         }
     }
 }
 
 /// By what keys are ranked.
-#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(super) enum By {
     /// Lookups
     Reads,
@@ -100,7 +108,17 @@ pub(super) enum By {
 }
 
 impl By {
-    const fn as_str(self) -> &'static str {
+    /// The one behind it; behind the last the first.
+    pub(super) const fn next(self) -> Self {
+        match self {
+            Self::Reads => Self::Bytes,
+            Self::Bytes => Self::Misses,
+            Self::Misses => Self::Reads,
+        }
+    }
+
+    /// The word that the API takes.
+    pub(super) const fn as_str(self) -> &'static str {
         match self {
             Self::Reads => "reads",
             Self::Bytes => "bytes",
@@ -279,12 +297,13 @@ fn advice(answer: &Value) -> String {
     format!("{table}\n{reasons}{rules}").trim_end().to_owned()
 }
 
-fn rows<'v>(answer: &'v Value, name: &str) -> &'v [Value] {
+/// The rows of a list.
+pub(super) fn rows<'v>(answer: &'v Value, name: &str) -> &'v [Value] {
     answer.get(name).and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default()
 }
 
 /// A cell; control characters, which a key may have, do nothing to a terminal.
-fn shown(value: Option<&Value>) -> String {
+pub(super) fn shown(value: Option<&Value>) -> String {
     match value {
         None | Some(Value::Null) => "-".to_owned(),
         Some(Value::String(text)) => {
@@ -295,7 +314,7 @@ fn shown(value: Option<&Value>) -> String {
 }
 
 /// The pause between two looks.
-fn pause(written: &str) -> Result<Duration, String> {
+pub(super) fn pause(written: &str) -> Result<Duration, String> {
     match humantime::parse_duration(written) {
         Ok(pause) if pause < Duration::from_millis(100) => Err("at least 100ms".to_owned()),
         Ok(pause) => Ok(pause),

@@ -5,7 +5,11 @@ use crate::cli::remote::Reach;
 use crate::config::{ConfigError, Loaded};
 use crate::units::duration::Span;
 use crate::units::size::Size;
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
 use serde_json::Value;
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -34,8 +38,11 @@ pub(super) enum Command {
     Get {
         #[command(flatten)]
         reach: Reach,
+        /// Its values, too, if `admin.show_values` allows it
+        #[arg(long)]
+        value: bool,
         /// The client's key, without version
-        key: String,
+        key: OsString,
     },
     /// Have a running proxy's /readyz fail, so that clients are sent elsewhere
     Drain {
@@ -64,7 +71,7 @@ pub(super) fn run(command: &Command, loaded: Result<Loaded, ConfigError>) -> Exi
             (reach, "GET", format!("/api/v1/clients?limit={limit}"), clients)
         }
         Command::Upstreams { reach } => (reach, "GET", "/api/v1/upstreams".to_owned(), upstreams),
-        Command::Get { reach, key } => (reach, "GET", lookup(key), entry),
+        Command::Get { reach, value, key } => (reach, "GET", lookup(key, *value), entry),
         Command::Drain { reach } => (reach, "POST", "/api/v1/drain".to_owned(), draining),
         Command::Resume { reach } => (reach, "DELETE", "/api/v1/drain".to_owned(), draining),
     };
@@ -75,8 +82,13 @@ pub(super) fn run(command: &Command, loaded: Result<Loaded, ConfigError>) -> Exi
     reach.tell(reach.ask(settings.as_ref(), method, &path, &Value::Null), words)
 }
 
-fn lookup(key: &str) -> String {
-    let query = [("key", key)];
+fn lookup(key: &OsStr, value: bool) -> String {
+    let key = key.to_str().map_or_else(
+        || ("key_base64", BASE64_STANDARD.encode(key.as_bytes())),
+        |text| ("key", text.to_owned()),
+    );
+    let value = value.then(|| ("value", true.to_string()));
+    let query: Vec<_> = [key].into_iter().chain(value).collect();
     // Text can always be written as a query.
     let query = serde_urlencoded::to_string(query).unwrap_or_default();
     format!("/api/v1/entries/lookup?{query}")
@@ -169,7 +181,27 @@ fn entry(answer: &Value) -> String {
     }
     let head = ["command", "db", "bytes", "age_ms", "ttl_ms"];
     let rows = replies.iter().map(row).collect();
-    format!("{upstream} is cached by {rule}\n{}", table(&head, rows))
+    let values = replies.iter().filter_map(value).collect::<Vec<_>>().concat();
+    format!("{upstream} is cached by {rule}\n{}{values}", table(&head, rows))
+}
+
+/// What was stored, if that was asked for.
+fn value(reply: &Value) -> Option<String> {
+    let (name, value) =
+        ["value", "value_base64"].into_iter().find_map(|name| Some((name, reply.get(name)?)))?;
+    let cut = match reply.get("value_cut_from") {
+        Some(whole) => format!(", the first of {whole} bytes"),
+        None => String::new(),
+    };
+    let shown = value.as_str().map_or_else(|| "(nil)".to_owned(), harmless);
+    let base64 = if name == "value" { "" } else { " in base64" };
+    Some(format!("\n{}{base64}{cut}:\n{shown}", text(reply, "/command")))
+}
+
+/// Lines stay lines; other control characters do nothing to a terminal.
+fn harmless(text: &str) -> String {
+    let harmless = |c: char| if c.is_control() && c != '\n' { '\u{fffd}' } else { c };
+    text.replace("\r\n", "\n").chars().map(harmless).collect()
 }
 
 fn draining(answer: &Value) -> String {

@@ -3,6 +3,8 @@
 //! Exit codes: 0 done, 1 failed, 2 wrong usage (clap), 69 something is not reachable, 75 another
 //! job is at work, 77 no or a wrong token, 78 the configuration is wrong (sysexits.h).
 
+mod about;
+mod bench;
 mod commands;
 mod configure;
 mod explain;
@@ -12,17 +14,16 @@ mod init;
 mod jobs;
 mod look;
 mod remote;
+mod top;
 mod validate;
 
 use crate::app;
-use crate::config::{self, ConfigError, Loaded, Overrides, Settings};
+use crate::config::{self, ConfigError, Loaded, Overrides};
 use crate::control::observe::logs;
-use crate::data::explain::explain;
 use anyhow::Context;
-use clap::{Args, CommandFactory, Parser, Subcommand};
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use std::ffi::OsString;
 use std::io::{ErrorKind, Write};
-use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -35,9 +36,13 @@ const BAD_CONFIG: u8 = 78;
 /// A RESP-speaking caching proxy: a coherent near-cache in front of Redis and Valkey.
 #[derive(Debug, Parser)]
 #[command(name = "nearside", version, about, args_conflicts_with_subcommands = false)]
+#[command(disable_version_flag = true)]
 struct Cli {
     #[command(flatten)]
     options: Options,
+    /// Print the version; with --verbose how it was built, too
+    #[arg(short = 'V', long)]
+    version: bool,
     #[command(subcommand)]
     command: Option<Command>,
 }
@@ -74,6 +79,9 @@ struct Options {
     /// Log each connection, too
     #[arg(short, long, global = true, conflicts_with = "log_level")]
     verbose: bool,
+    /// Whether errors, logs and screens have colours
+    #[arg(long, global = true, value_name = "WHEN", default_value = "auto")]
+    color: clap::ColorChoice,
     /// Log format: auto, text, json
     #[arg(long, global = true, value_name = "FORMAT")]
     log_format: Option<String>,
@@ -124,20 +132,28 @@ enum Command {
     Figures(figures::Command),
     #[command(flatten)]
     Look(look::Command),
+    /// Watch a running proxy on a live screen, and switch its mode
+    Top(top::Choice),
+    /// Send reads and writes to a server, or to two in turn, and tell how fast they are answered
+    ///
+    /// It writes keys of its own, `nearside-bench:*`, which expire within an hour.
+    Bench(bench::Choice),
     /// Show what would become of one request: its keys, its rule, who answers, or why not
-    Explain {
-        /// For machines
-        #[arg(long)]
-        json: bool,
-        /// The request, as a client would send it: GET session:42
-        #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
-        request: Vec<OsString>,
-    },
+    Explain(explain::Choice),
 }
 
-/// Runs the program.
-pub fn main() -> ExitCode {
-    let cli = Cli::parse();
+/// Runs the program; `allocator` is the one that it was built with.
+pub fn main(allocator: &str) -> ExitCode {
+    let words = std::env::args_os().map(|word| word.to_string_lossy().into_owned());
+    let command = Cli::command().color(about::color(words));
+    let cli = match Cli::from_arg_matches(&command.get_matches()) {
+        Ok(cli) => cli,
+        Err(error) => error.exit(),
+    };
+    if cli.version {
+        let text = about::version(cli.options.verbose, allocator);
+        return ended(writeln!(std::io::stdout().lock(), "{text}").map_err(Into::into));
+    }
     let overrides = overrides(&cli.options);
     let loaded = config::load(&overrides);
     match cli.command.unwrap_or(Command::Run) {
@@ -155,11 +171,11 @@ pub fn main() -> ExitCode {
             ended(commands::print(&loaded.settings, choice, &mut out).map_err(Into::into))
         }),
         Command::Remote(command) => remote::run(&command, loaded),
+        Command::Top(choice) => top::run(&choice, loaded),
+        Command::Bench(choice) => bench::run(&choice, loaded),
         Command::Look(command) => look::run(&command, loaded),
         Command::Figures(command) => figures::run(&command, loaded),
-        Command::Explain { json, request } => sound(loaded, |loaded| {
-            ended(print_explained(&loaded.settings, json, &request, &mut std::io::stdout().lock()))
-        }),
+        Command::Explain(choice) => explain::run(&choice, loaded),
     }
 }
 
@@ -180,24 +196,6 @@ fn man(folder: &Path) -> anyhow::Result<()> {
         .with_context(|| format!("cannot write into {}", folder.display()))
 }
 
-fn print_explained(
-    settings: &Settings,
-    json: bool,
-    request: &[OsString],
-    out: &mut impl Write,
-) -> anyhow::Result<()> {
-    let words: Vec<Vec<u8>> = request.iter().map(|word| word.as_bytes().to_vec()).collect();
-    // No server is asked: what only upstream knows stays unknown.
-    let explained = explain(settings, &words, |_| None)?;
-    if json {
-        serde_json::to_writer_pretty(&mut *out, &explained)?;
-        writeln!(out)?;
-    } else {
-        explain::print(&explained, out)?;
-    }
-    Ok(())
-}
-
 /// A reader that has seen enough (`| head`) is no failure.
 fn ended(result: anyhow::Result<()>) -> ExitCode {
     match result {
@@ -214,7 +212,7 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
 }
 
 fn run(loaded: Loaded, overrides: Overrides, watches: bool) -> ExitCode {
-    if let Err(error) = logs::init(&loaded.settings.log) {
+    if let Err(error) = logs::init(&loaded.settings.log, about::forced_color()) {
         return fail(BAD_CONFIG, &error);
     }
     let file =
@@ -232,7 +230,9 @@ fn run(loaded: Loaded, overrides: Overrides, watches: bool) -> ExitCode {
 
 #[expect(clippy::print_stderr, reason = "the command line's own voice")]
 fn fail(code: u8, error: &anyhow::Error) -> ExitCode {
-    eprintln!("nearside: {error:#}");
+    let (red, plain) =
+        if about::is_colored(&std::io::stderr()) { ("\x1b[1;31m", "\x1b[0m") } else { ("", "") };
+    eprintln!("{red}nearside:{plain} {error:#}");
     ExitCode::from(code)
 }
 

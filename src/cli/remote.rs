@@ -6,9 +6,13 @@
 
 use crate::config::{ConfigError, Loaded, Settings};
 use anyhow::Context;
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
 use serde_json::{Map, Value, json};
+use std::ffi::OsString;
 use std::fs;
 use std::io::{BufRead, IsTerminal, Write, stderr, stdin, stdout};
+use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -70,7 +74,7 @@ pub(super) enum Command {
 }
 
 /// How the proxy is reached.
-#[derive(Debug, clap::Args)]
+#[derive(Clone, Debug, clap::Args)]
 pub(super) struct Reach {
     /// The proxy's admin API [default: `admin.listen`]
     #[arg(long, value_name = "URL", env = "NEARSIDE_ADMIN_URL")]
@@ -92,7 +96,7 @@ pub(super) struct Reach {
 pub(super) struct What {
     /// This key (repeatable)
     #[arg(long, value_name = "KEY")]
-    key: Vec<String>,
+    key: Vec<OsString>,
     /// Keys from standard input, one a line
     #[arg(long)]
     stdin: bool,
@@ -125,7 +129,7 @@ pub(super) struct How {
 }
 
 /// The modes.
-#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(super) enum Mode {
     /// A near-cache
     Cache,
@@ -137,7 +141,7 @@ pub(super) enum Mode {
 
 impl Mode {
     /// The word that the API takes.
-    const fn as_str(self) -> &'static str {
+    pub(super) const fn as_str(self) -> &'static str {
         match self {
             Self::Cache => crate::config::Mode::Cache.as_str(),
             Self::Observe => crate::config::Mode::Observe.as_str(),
@@ -156,6 +160,16 @@ pub(super) enum Failure {
     Busy(String),
     /// Anything else.
     Refused(anyhow::Error),
+}
+
+impl Failure {
+    /// In words.
+    pub(super) fn into_text(self) -> String {
+        match self {
+            Self::Unreachable(error) | Self::Refused(error) => format!("{error:#}"),
+            Self::Denied(text) | Self::Busy(text) => text,
+        }
+    }
 }
 
 /// Tells it.
@@ -246,11 +260,26 @@ fn orders(what: &What) -> anyhow::Result<Vec<Map<String, Value>>> {
     if let Some(pattern) = &what.pattern {
         return Ok(vec![one("pattern", pattern.clone().into())]);
     }
-    let mut keys = what.key.clone();
+    let mut keys: Vec<Vec<u8>> = what.key.iter().map(|key| key.as_bytes().to_vec()).collect();
     if what.stdin {
-        keys = stdin().lock().lines().collect::<Result<_, _>>()?;
+        keys = stdin().lock().split(b'\n').collect::<Result<_, _>>()?;
+        for key in keys.iter_mut().filter(|key| key.ends_with(b"\r")) {
+            key.pop();
+        }
     }
-    Ok(keys.chunks(KEYS_MAX).map(|keys| one("keys", keys.to_vec().into())).collect())
+    let order = |keys: &[Vec<u8>]| {
+        let (mut plain, mut others) = (Vec::new(), Vec::new());
+        for key in keys {
+            match std::str::from_utf8(key) {
+                Ok(text) => plain.push(Value::from(text)),
+                Err(_) => others.push(Value::from(BASE64_STANDARD.encode(key))),
+            }
+        }
+        let both = [("keys", plain), ("keys_base64", others)].into_iter();
+        let both = both.filter(|(_, keys)| !keys.is_empty());
+        both.map(|(name, keys)| (name.to_owned(), keys.into())).collect()
+    };
+    Ok(keys.chunks(KEYS_MAX).map(order).collect())
 }
 
 /// Two answers as one.

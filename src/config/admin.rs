@@ -27,8 +27,9 @@ pub(super) fn admin(written: &written::Admin, notes: &mut Notes) -> Admin {
         hosts.push(host.clone());
     }
     let listen = written.listen.clone().unwrap_or_else(|| "127.0.0.1:8380".to_owned());
+    let show_values = written.show_values.unwrap_or(false);
     if listen == "off" {
-        return Admin { listen: None, operator, viewer, hosts };
+        return Admin { listen: None, operator, viewer, hosts, show_values };
     }
     match notes.take(&format!("admin.listen: `{listen}`"), listen.parse::<Address>()) {
         Some(Address::Tcp { host, .. }) if !is_loopback(&host) && is_tokenless => {
@@ -42,7 +43,7 @@ pub(super) fn admin(written: &written::Admin, notes: &mut Notes) -> Admin {
         }
         Some(Address::Tcp { .. }) | None => {}
     }
-    Admin { listen: Some(listen), operator, viewer, hosts }
+    Admin { listen: Some(listen), operator, viewer, hosts, show_values }
 }
 
 impl Admin {

@@ -396,6 +396,8 @@ pub struct Admin {
     pub viewer: Option<Password>,
     /// The names by which it may be asked for, without port.
     pub hosts: Vec<String>,
+    /// True if it tells values.
+    pub show_values: bool,
 }
 
 /// `[warming]`.

@@ -202,6 +202,7 @@ fn of_office(all: &Settings) -> Vec<(&'static str, String)> {
         ("admin.token_file", secret(admin.operator.as_ref())),
         ("admin.readonly_token_file", secret(admin.viewer.as_ref())),
         ("admin.allowed_hosts", is(&admin.hosts)),
+        ("admin.show_values", is(&admin.show_values)),
         ("metrics.path", is(&all.metrics_path)),
         ("hotkeys", is(&all.hot_keys)),
         ("log.level", is(&all.log.level)),

@@ -356,6 +356,8 @@ table! {
         readonly_token_file: PathBuf = (), Now;
         /// Further names, without port, by which the API may be asked for.
         allowed_hosts: Vec<String> = [], Now;
+        /// Who may look may see cached values, too.
+        show_values: bool = false, Restart;
     }
 }
 

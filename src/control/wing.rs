@@ -14,6 +14,9 @@ pub trait DataWing: Send + Sync {
     fn settings(&self) -> Vec<(&'static str, String)>;
     /// What becomes of a client's key.
     fn place(&self, key: &[u8]) -> Place;
+    /// What would become of a request, given by its words, if a client sent it now; or why no
+    /// client may send it.
+    fn explain(&self, words: &[Vec<u8>]) -> Result<Explained, String>;
     /// What was counted since the last reset.
     fn counted(&self, counters: &[Counter]) -> u64;
     /// How long ago each worker last said that it lives. They say so once a second.
@@ -64,6 +67,53 @@ pub struct Place {
     pub upstream_key: String,
     /// `rules[0]`, or `[cache]` where none matches.
     pub rule: String,
+}
+
+/// What would become of a request.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct Explained {
+    /// Its name, as people write it.
+    pub command: String,
+    /// What kind of command it is; absent where nobody knows.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub class: Option<&'static str>,
+    /// Who answers: `cached`, `forwarded`, `own` (a connection of the client's own), `steps`
+    /// (several requests upstream), `local`, `refused`, or `unknown` (upstream or nobody).
+    pub fate: &'static str,
+    /// The same in a sentence.
+    pub happens: String,
+    /// The error that the client gets, without its `-`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+    /// What an operator can do about it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub remedy: Option<String>,
+    /// Its keys, in order.
+    pub keys: Vec<ExplainedKey>,
+    /// The request as upstream gets it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sent: Option<String>,
+    /// What its answer makes the cache forget.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub drops: Option<&'static str>,
+}
+
+/// A key of it.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct ExplainedKey {
+    /// As the client names it.
+    pub client: String,
+    /// As upstream knows it.
+    pub upstream: String,
+    /// The rule that it falls under, if the command is one whose replies may be kept.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rule: Option<String>,
+    /// True if the reply is kept.
+    pub cached: bool,
+    /// Why, or why not.
+    pub why: String,
+    /// Until the last of what is held of it expires; null: nothing is held now.
+    pub ttl_ms: Option<u64>,
 }
 
 /// A client, as CLIENT LIST tells of it.

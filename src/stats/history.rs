@@ -15,7 +15,7 @@ use crate::units::clock::Tick;
 const STEP: Duration = Duration::from_secs(10);
 
 /// As many as the longest window takes.
-const KEPT: usize = 31;
+const KEPT: usize = 61;
 
 /// Everything that was counted until one moment.
 #[derive(Clone, Debug, Default)]
@@ -194,6 +194,6 @@ mod tests {
         history.reset(totals(1_001, 1_001));
         assert_eq!(read(&history, Span::Reset, &now), (4, 4));
         assert_eq!(read(&history, Span::Start, &now), (905, 1_005));
-        assert_eq!(history.late.len(), 31);
+        assert_eq!(history.late.len(), 61);
     }
 }

@@ -11,6 +11,8 @@
 //!   admin_api      every endpoint of the admin port
 //!   clients        redis-cli, redis-py, ioredis, node-redis; handshakes of others as transcripts
 //!   figures        what is counted and shown: hot keys, namespaces, windows, the curve
+//!   lookups        what is held of one key, and what would become of one request, over HTTP and by the
+//!                  command line
 //!   introspection  CLIENT, INFO, CONFIG: nearside's own answers
 //!   proxy_commands what a client asks of nearside itself
 //!   proxy_changes  and what it changes: settings, the key version, warm-up
@@ -28,6 +30,8 @@
 //!                  of keys and without
 //!   doors          passwords, TLS to upstream, Unix sockets
 //!   config_keys    what keys of proxy.toml do that no other test is about
+//!   top            the live screen, in a real terminal
+//!   bench          the load generator
 //!   prometheus     a real Prometheus scrapes it; its rules are sound
 //!   table          COMMAND of both servers, profiles, lists, commands without a row
 //! ```
@@ -37,6 +41,7 @@
 #![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test")]
 
 mod admin_api;
+mod bench;
 mod clients;
 mod config_keys;
 mod differential;
@@ -51,6 +56,7 @@ mod hostile;
 mod introspection;
 mod jobs;
 mod logged;
+mod lookups;
 mod orders;
 mod outage;
 mod own_links;
@@ -62,6 +68,7 @@ mod scripts;
 mod sweep;
 mod table;
 mod tools;
+mod top;
 mod users;
 mod waits;
 mod warm;

@@ -6,11 +6,13 @@
 //! that is stored costs a PTTL. What is expected of keys that are not cached is an upper bound:
 //! writes that do not pass through here are not known.
 
-use super::stats::{per_second, ratio, rounded};
+use super::figures::{per_second, ratio, rounded};
 use crate::stats::{Expected, OTHER, Seen, TTLS, Tally};
 use crate::units::duration::Span;
-use serde_json::{Value, json};
+use serde::Serialize;
+use serde_json::Value;
 use std::time::Duration;
+use utoipa::ToSchema;
 
 /// Fewer reads say nothing.
 const READS_MIN: u64 = 1_000;
@@ -36,6 +38,26 @@ pub(super) struct Known<'s> {
     pub(super) stored: f64,
 }
 
+/// What to do about one namespace, and why.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Advice {
+    /// Its name.
+    namespace: String,
+    reads_per_second: Option<f64>,
+    /// True if most of its reads ask the cache.
+    cached: bool,
+    /// Hits of all lookups, as they are or would be; null: nothing is known.
+    hit_ratio: Option<f64>,
+    /// Hits without what their PTTLs cost.
+    upstream_commands_saved_per_second: Option<f64>,
+    upstream_bytes_saved_per_second: Option<f64>,
+    /// `keep`, `cache`, `not_worth_it` or `unsure`.
+    verdict: &'static str,
+    why: String,
+    /// To write into proxy.toml, if one would change anything.
+    rule: Option<String>,
+}
+
 /// What to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Verdict {
@@ -46,7 +68,7 @@ enum Verdict {
 }
 
 /// What to do about it, and why.
-pub(super) fn advice(known: &Known<'_>) -> Value {
+pub(super) fn advice(known: &Known<'_>) -> Advice {
     let of = |fate: Seen| known.counts.get(fate as usize).copied().unwrap_or(0);
     let (hits, misses, passed) = (of(Seen::Hit), of(Seen::Miss), of(Seen::Passed));
     let reads = hits + misses + passed;
@@ -70,17 +92,17 @@ pub(super) fn advice(known: &Known<'_>) -> Value {
     let [.., bytes] = known.counts;
     let each = ratio(bytes, reads).unwrap_or(0.0);
     let (word, why) = words(verdict, is_cached, hit_ratio, known);
-    json!({
-        "namespace": known.name,
-        "reads_per_second": per_second(reads, known.length),
-        "cached": is_cached,
-        "hit_ratio": hit_ratio.map(rounded),
-        "upstream_commands_saved_per_second": saved.map(|saved| rounded(saved * rate)),
-        "upstream_bytes_saved_per_second": hit_ratio.map(|hits| rounded(hits * rate * each)),
-        "verdict": word,
-        "why": why,
-        "rule": rule(verdict, is_cached, known.name),
-    })
+    Advice {
+        namespace: known.name.to_owned(),
+        reads_per_second: per_second(reads, known.length),
+        cached: is_cached,
+        hit_ratio: hit_ratio.map(rounded),
+        upstream_commands_saved_per_second: saved.map(|saved| rounded(saved * rate)),
+        upstream_bytes_saved_per_second: hit_ratio.map(|hits| rounded(hits * rate * each)),
+        verdict: word,
+        why,
+        rule: rule(verdict, is_cached, known.name),
+    }
 }
 
 /// The best that is expected, with the shortest time to live that is about as good.
@@ -161,7 +183,8 @@ mod tests {
             hit_ratios.map(|hit_ratios| Expected { namespace, reads: 100.0, hit_ratios });
         let counts = [hits, misses, passed, 100 * (hits + misses + passed)];
         let length = Duration::from_secs(100);
-        advice(&Known { name, counts, length, expected: expected.as_ref(), stored })
+        let known = Known { name, counts, length, expected: expected.as_ref(), stored };
+        serde_json::to_value(advice(&known)).unwrap()
     }
 
     #[test]

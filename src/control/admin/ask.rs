@@ -7,6 +7,9 @@
 use axum::body::to_bytes;
 use axum::extract::{ConnectInfo, FromRequest, FromRequestParts, Path, Request};
 use axum::http::request::Parts;
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 use serde_path_to_error::Segment;
@@ -124,10 +127,58 @@ impl<T: DeserializeOwned> FromRequestParts<Arc<Admin>> for Params<T> {
         let query = parts.uri.query().unwrap_or_default();
         let ours = |pair: &&str| pair.split('=').next() != Some("pretty");
         let query: Vec<&str> = query.split('&').filter(ours).collect();
-        serde_urlencoded::from_str(&query.join("&"))
-            .map(Self)
-            .map_err(|error| Problem::new(Kind::InvalidRequest, format!("behind the `?`: {error}")))
+        let query = query.join("&");
+        let pairs = serde_urlencoded::Deserializer::new(form_urlencoded::parse(query.as_bytes()));
+        serde_path_to_error::deserialize(pairs).map(Self).map_err(|error| {
+            // A member that is missing or unknown is named by the error itself.
+            let text = error.inner().to_string();
+            let at = match error.path().iter().next() {
+                Some(Segment::Map { key }) if !text.contains(&format!("`{key}`")) => {
+                    format!(" {key}:")
+                }
+                _ => String::new(),
+            };
+            let detail = format!("behind the `?`:{at} {text}");
+            Problem::new(Kind::InvalidRequest, detail)
+        })
     }
+}
+
+/// How many of a list.
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct Few {
+    /// How many at most.
+    #[serde(default = "hundred")]
+    #[param(default = 100, minimum = 1, maximum = 1000)]
+    pub(super) limit: usize,
+}
+
+/// Which part of a list.
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct Part {
+    /// How many at most.
+    #[serde(default = "hundred")]
+    #[param(default = 100, minimum = 1, maximum = 1000)]
+    pub(super) limit: usize,
+    /// Where the last part ended: its `cursor`.
+    #[serde(default)]
+    pub(super) cursor: u64,
+}
+
+const fn hundred() -> usize {
+    100
+}
+
+/// The bytes that a member of a request has in base64.
+pub(super) fn bytes(pointer: &str, base64: &str) -> Result<Vec<u8>, Problem> {
+    BASE64_STANDARD.decode(base64).map_err(|error| {
+        let name = pointer.trim_start_matches('/');
+        Problem::at(Kind::InvalidRequest, pointer, format!("{name}: no base64: {error}"))
+    })
 }
 
 /// A `limit` that may be.

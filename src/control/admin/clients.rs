@@ -1,12 +1,12 @@
 //! The clients of all workers: to look at, and to send away.
 
 use super::Admin;
-use super::ask::{At, Operator, Params, Viewer};
+use super::ask::{At, Operator, Params, Part, Viewer, limited};
 use super::door::Json;
 use super::problem::{Kind, Missing, Problem, Refused, Unasked};
 use crate::control::wing::Client;
 use axum::extract::State;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use std::sync::Arc;
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
@@ -14,24 +14,6 @@ use utoipa_axum::routes;
 
 pub(super) fn routes() -> OpenApiRouter<Arc<Admin>> {
     OpenApiRouter::new().routes(routes!(clients)).routes(routes!(end_client))
-}
-
-/// Which part of a list.
-#[derive(Debug, Deserialize, utoipa::IntoParams)]
-#[serde(deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
-struct Part {
-    /// How many at most.
-    #[serde(default = "limit")]
-    #[param(default = 100, minimum = 1, maximum = 1000)]
-    limit: usize,
-    /// Where the last part ended: its `cursor`.
-    #[serde(default)]
-    cursor: u64,
-}
-
-const fn limit() -> usize {
-    100
 }
 
 /// A part of the list, the oldest first.
@@ -58,7 +40,7 @@ async fn clients(
     _: Viewer,
     Params(part): Params<Part>,
 ) -> Result<Json<ClientList>, Problem> {
-    let limit = super::ask::limited(part.limit)?;
+    let limit = limited(part.limit)?;
     let all = admin.api.wing.clients();
     let total = all.len();
     let mut rest = all.into_iter().filter(|client| client.id > part.cursor).peekable();

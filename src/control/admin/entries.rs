@@ -1,20 +1,27 @@
-//! What is cached of a key. No bytes of replies: they are the clients'.
+//! What is cached of a key. Bytes of replies only where `admin.show_values` allows it: they are the
+//! clients'.
 
 use super::Admin;
-use super::ask::{Params, Viewer};
+use super::ask::{Params, Viewer, bytes};
 use super::door::Json;
-use super::problem::{Problem, Refused, Unasked};
-use crate::cache::Variant;
+use super::problem::{Kind, Problem, Refused, Unasked};
+use super::shown::Bytes;
+use crate::cache::{Entry, Reply, Variant};
 use crate::command;
+use crate::wire::reply;
 use axum::extract::State;
 use axum::http::header::{AGE, CACHE_CONTROL};
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use std::sync::Arc;
 use std::time::Duration;
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
+
+/// Bytes of a value that are told at most.
+const VALUE_MAX: usize = 4096;
 
 const X_CACHE: HeaderName = HeaderName::from_static("x-cache");
 
@@ -28,14 +35,24 @@ pub(super) fn routes() -> OpenApiRouter<Arc<Admin>> {
 #[into_params(parameter_in = Query)]
 struct Sought {
     /// The client's key, without version.
-    key: String,
+    key: Option<String>,
+    /// The same in base64, where it is no UTF-8.
+    key_base64: Option<String>,
+    /// True: tell values, if `admin.show_values` allows it.
+    #[serde(default)]
+    #[param(default = false)]
+    value: bool,
 }
 
 /// What is cached of a key.
 #[derive(Debug, Serialize, ToSchema)]
 struct Found {
     /// The client's key.
-    key: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key: Option<String>,
+    /// The same in base64, where it is no UTF-8.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key_base64: Option<String>,
     /// The same upstream.
     upstream_key: String,
     /// True if something of it may be served.
@@ -59,9 +76,20 @@ struct Stored {
     age_ms: u64,
     /// Until it expires.
     ttl_ms: u64,
+    /// Its first 4096 bytes, if asked for: a string's, or a reply of another kind as RESP has it;
+    /// null: nil.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    value: Option<Value>,
+    /// The same in base64, where it is no UTF-8.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    value_base64: Option<String>,
+    /// All bytes of it, where not all are told.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    value_cut_from: Option<usize>,
 }
 
-/// What is cached of a key.
+/// What is cached of a key: `key` or `key_base64`.
 ///
 /// `X-Cache` says HIT or MISS; `Age` and `Cache-Control: max-age` are those of the newest reply.
 #[utoipa::path(
@@ -86,33 +114,62 @@ struct Stored {
 async fn lookup(
     State(admin): State<Arc<Admin>>,
     _: Viewer,
-    Params(Sought { key }): Params<Sought>,
+    Params(sought): Params<Sought>,
 ) -> Result<(HeaderMap, Json<Found>), Problem> {
+    if sought.value && !admin.api.view.snapshots.newest().settings.admin.show_values {
+        let detail = "value: admin.show_values is false: values are not told";
+        return Err(Problem::new(Kind::Forbidden, detail));
+    }
+    let key = sought.key()?;
     let orders = &admin.api.orders;
-    let variants = orders.cache.variants(key.as_bytes(), orders.clock.now());
+    let replies = orders.cache.replies(&key, orders.clock.now());
     let mut headers = HeaderMap::new();
-    let is_hit = !variants.is_empty();
+    let is_hit = !replies.is_empty();
     headers.insert(X_CACHE, HeaderValue::from_static(if is_hit { "HIT" } else { "MISS" }));
-    if let Some(newest) = variants.first() {
+    if let Some((newest, _)) = replies.first() {
         headers.insert(AGE, newest.age.as_secs().into());
         // As caches count it: from when the reply was made.
         let life = format!("max-age={}", (newest.age + newest.left).as_secs());
         headers.extend(HeaderValue::try_from(life).ok().map(|life| (CACHE_CONTROL, life)));
     }
-    let place = admin.api.wing.place(key.as_bytes());
+    let place = admin.api.wing.place(&key);
+    let named = Bytes::of(&key);
     Ok((
         headers,
         Json(Found {
-            key,
+            key: named.text,
+            key_base64: named.base64,
             upstream_key: place.upstream_key,
             rule: place.rule,
             present: is_hit,
-            replies: variants.iter().map(stored).collect(),
+            replies: replies.iter().map(|reply| stored(reply, sought.value)).collect(),
         }),
     ))
 }
 
-fn stored(variant: &Variant) -> Stored {
+impl Sought {
+    fn key(&self) -> Result<Vec<u8>, Problem> {
+        match (&self.key, &self.key_base64) {
+            (Some(key), None) => Ok(key.clone().into_bytes()),
+            (None, Some(key)) => bytes("/key_base64", key),
+            _ => {
+                let detail = "behind the `?`: give one of key, key_base64";
+                Err(Problem::new(Kind::InvalidRequest, detail))
+            }
+        }
+    }
+}
+
+fn stored((variant, entry): &(Variant, Entry), is_told: bool) -> Stored {
+    let (value, value_base64, value_cut_from) = match entry.reply() {
+        _ if !is_told => (None, None, None),
+        Reply::Nil => (Some(Value::Null), None, None),
+        Reply::Bytes(whole) => {
+            let value = reply::bulk(whole).unwrap_or(whole);
+            let (told, cut_from) = Bytes::cut(value, VALUE_MAX);
+            (told.text.map(Value::from), told.base64, cut_from)
+        }
+    };
     let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
     Stored {
         command: command::all().get(usize::from(variant.command)).map_or("", |row| row.name),
@@ -120,5 +177,8 @@ fn stored(variant: &Variant) -> Stored {
         size_bytes: variant.size,
         age_ms: millis(variant.age),
         ttl_ms: millis(variant.left),
+        value,
+        value_base64,
+        value_cut_from,
     }
 }

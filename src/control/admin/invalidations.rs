@@ -1,10 +1,11 @@
 //! Keys, namespaces and patterns that are to be forgotten.
 
 use super::Admin;
-use super::ask::{Asked, Operator, Params, Viewer, limited};
+use super::ask::{Asked, Few, Operator, Params, Viewer, bytes, limited};
 use super::door::{Json, rfc3339};
 use super::jobs::begin_purge;
 use super::problem::{Conflicts, Kind, Problem, Refused, Unasked, Unread};
+use super::shown::Bytes;
 use crate::control::invalidate::history;
 use crate::control::invalidate::orders::{Invalid, Order};
 use crate::control::jobs::RATE_DEFAULT;
@@ -23,7 +24,7 @@ pub(super) fn routes() -> OpenApiRouter<Arc<Admin>> {
     OpenApiRouter::new().routes(routes!(invalidate, recent))
 }
 
-/// What is to be forgotten: exactly one of `keys`, `namespace` and `pattern`; and how. Keys are
+/// What is to be forgotten: keys, or exactly one of `namespace` and `pattern`; and how. Keys are
 /// the client's, without version.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -31,6 +32,9 @@ struct Invalidation {
     /// These keys.
     #[schema(min_items = 1, max_items = 10_000)]
     keys: Option<Vec<String>>,
+    /// Keys that are no UTF-8, each in base64; with `keys` or without.
+    #[schema(min_items = 1, max_items = 10_000)]
+    keys_base64: Option<Vec<String>>,
     /// All keys that begin with this and `:`; `_root`: those without any `:`.
     #[schema(example = "orders")]
     namespace: Option<String>,
@@ -116,21 +120,6 @@ pub(super) fn purged(order: &Order) -> Option<Target> {
     }
 }
 
-/// How many.
-#[derive(Debug, Deserialize, utoipa::IntoParams)]
-#[serde(deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
-struct Part {
-    /// How many at most.
-    #[serde(default = "limit")]
-    #[param(default = 100, minimum = 1, maximum = 1000)]
-    limit: usize,
-}
-
-const fn limit() -> usize {
-    100
-}
-
 /// The newest first.
 #[derive(Debug, Serialize, ToSchema)]
 struct Recent {
@@ -148,6 +137,9 @@ struct Event {
     kind: &'static str,
     /// The namespace, the pattern, or the key if there was only one.
     value: Option<String>,
+    /// The same in base64, where it is no UTF-8.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    value_base64: Option<String>,
     /// Keys that it has dropped so far: those of namespaces and patterns are counted by a sweep.
     removed: u64,
 }
@@ -160,28 +152,40 @@ struct Event {
     path = "/api/v1/invalidations",
     tag = "cache",
     security(("token" = ["viewer"])),
-    params(Part),
+    params(Few),
     responses((status = 200, body = Recent), Refused, Unasked)
 )]
 async fn recent(
     State(admin): State<Arc<Admin>>,
     _: Viewer,
-    Params(part): Params<Part>,
+    Params(few): Params<Few>,
 ) -> Result<Json<Recent>, Problem> {
-    let events = admin.api.orders.history.last(limited(part.limit)?);
-    let shown = |event: history::Event| Event {
-        time: rfc3339(event.at),
-        source: event.source.as_str(),
-        kind: event.kind,
-        removed: event.removed(),
-        value: event.value.map(|value| String::from_utf8_lossy(&value).into_owned()),
+    let events = admin.api.orders.history.last(limited(few.limit)?);
+    let shown = |event: history::Event| {
+        let value = event.value.as_deref().map(Bytes::of).unwrap_or_default();
+        Event {
+            time: rfc3339(event.at),
+            source: event.source.as_str(),
+            kind: event.kind,
+            removed: event.removed(),
+            value: value.text,
+            value_base64: value.base64,
+        }
     };
     Ok(Json(Recent { invalidations: events.into_iter().map(shown).collect() }))
 }
 
 impl Invalidation {
     fn order(self) -> Result<Order, Problem> {
-        match (self.keys, self.namespace, self.pattern) {
+        let in_base64 = self.keys_base64.map(|keys| decoded(&keys)).transpose()?;
+        let keys = match (self.keys, in_base64) {
+            (None, None) => None,
+            (keys, more) => {
+                let keys = keys.into_iter().flatten().map(String::into_bytes);
+                Some(keys.chain(more.into_iter().flatten()).collect())
+            }
+        };
+        match (keys, self.namespace, self.pattern) {
             (Some(keys), None, None) => keyed(keys),
             (None, Some(name), None) => {
                 Order::namespace(name.as_bytes()).map_err(|invalid| wrong("namespace", invalid))
@@ -201,12 +205,17 @@ impl Invalidation {
     }
 }
 
-fn keyed(keys: Vec<String>) -> Result<Order, Problem> {
+fn decoded(keys: &[String]) -> Result<Vec<Vec<u8>>, Problem> {
+    let keys = keys.iter().enumerate();
+    keys.map(|(at, key)| bytes(&format!("/keys_base64/{at}"), key)).collect()
+}
+
+fn keyed(keys: Vec<Vec<u8>>) -> Result<Order, Problem> {
     if keys.is_empty() || keys.len() > KEYS_MAX {
         let detail = format!("keys has {} keys, not 1 to {KEYS_MAX}", keys.len());
         return Err(Problem::at(Kind::InvalidRequest, "/keys", detail));
     }
-    Ok(Order::Keys(keys.into_iter().map(String::into_bytes).collect()))
+    Ok(Order::Keys(keys))
 }
 
 pub(super) fn wrong(name: &str, invalid: Invalid) -> Problem {

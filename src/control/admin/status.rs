@@ -3,6 +3,7 @@
 use super::Admin;
 use super::ask::Viewer;
 use super::door::Json;
+use super::figures::Memory;
 use super::mode::Mode;
 use super::problem::Refused;
 use super::upstreams::{self, Upstream};
@@ -44,17 +45,6 @@ struct Status {
     upstreams: Vec<Upstream>,
     /// What an operator should look at, in words.
     warnings: Vec<String>,
-}
-
-/// The store.
-#[derive(Debug, Serialize, ToSchema)]
-struct Memory {
-    /// Keys held.
-    entries: u64,
-    /// Accounted bytes of them.
-    used_bytes: u64,
-    /// The limit.
-    max_bytes: u64,
 }
 
 /// Who this is, and how it fares.

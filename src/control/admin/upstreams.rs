@@ -36,7 +36,9 @@ pub(super) struct Upstream {
     errors: u64,
     /// 99 of 100 answers took no longer, since the start.
     p99_ms: Option<f64>,
-    tracking: Tracking,
+    tracking: Heard,
+    /// Messages on `invalidation.channel`.
+    channel: Heard,
 }
 
 /// Whether a server can be used.
@@ -47,15 +49,15 @@ enum Reach {
     Down,
 }
 
-/// Whether nearside hears of changes.
+/// Whether nearside hears of something.
 #[derive(Clone, Copy, Debug, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
-enum Tracking {
-    /// Every change is heard of.
+enum Heard {
+    /// All of it.
     Up,
-    /// Nothing is served from the cache that needs it.
+    /// Not now. Without tracking nothing is served from the cache that needs it.
     Down,
-    /// No rule needs it, or the mode does not.
+    /// Nothing needs it.
     Off,
 }
 
@@ -93,9 +95,14 @@ pub(super) fn the_one(admin: &Admin, facts: &Facts) -> Upstream {
         errors: admin.api.wing.counted(&errors),
         p99_ms: facts.latency_p99.map(|latency| latency.as_secs_f64() * 1e3),
         tracking: match admin.api.orders.cache.tracking().is_up() {
-            true => Tracking::Up,
-            false if facts.is_tracking && live.mode() != Mode::Bypass => Tracking::Down,
-            false => Tracking::Off,
+            true => Heard::Up,
+            false if facts.is_tracking && live.mode() != Mode::Bypass => Heard::Down,
+            false => Heard::Off,
+        },
+        channel: match live.is_channel_heard() {
+            true => Heard::Up,
+            false if admin.api.view.snapshots.newest().settings.channel.is_some() => Heard::Down,
+            false => Heard::Off,
         },
     }
 }

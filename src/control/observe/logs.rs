@@ -77,8 +77,9 @@ impl fmt::Display for Levels {
     }
 }
 
-/// Starts logging to stdout. `RUST_LOG` wins over `log.level`. Only the first call counts.
-pub fn init(log: &Log) -> anyhow::Result<()> {
+/// Starts logging to stdout. `RUST_LOG` wins over `log.level`; `colored` over what a terminal
+/// and `NO_COLOR` say. Only the first call counts.
+pub fn init(log: &Log, colored: Option<bool>) -> anyhow::Result<()> {
     let given = std::env::var("RUST_LOG").ok().filter(|text| !text.is_empty());
     let is_fixed = given.is_some();
     let text = given.unwrap_or_else(|| log.level.clone());
@@ -97,7 +98,8 @@ pub fn init(log: &Log) -> anyhow::Result<()> {
     let started = if as_json {
         log.with(layer().json().flatten_event(true).with_current_span(false)).try_init()
     } else {
-        let is_colored = is_terminal && std::env::var_os("NO_COLOR").is_none();
+        let is_wanted = is_terminal && std::env::var_os("NO_COLOR").is_none();
+        let is_colored = colored.unwrap_or(is_wanted);
         log.with(layer().with_ansi(is_colored)).try_init()
     };
     // Already started: in a test that runs several proxies in one process.

@@ -6,7 +6,7 @@ use crate::command::{
 };
 use crate::config::{Mode, Settings};
 use crate::data::walk;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 /// What is to be said of scripts.
 pub const SCRIPT: &str = "under a key version only if it uses no key beside its KEYS";
@@ -15,8 +15,7 @@ pub const SCRIPT: &str = "under a key version only if it uses no key beside its 
 pub const EDITED: &str = "the answer tells of nearside as well";
 
 /// Who answers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fate {
     /// The cache or, on a miss, upstream.
     Cached,
@@ -50,6 +49,19 @@ impl Fate {
         }
     }
 
+    /// One word for machines.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Cached => "cached",
+            Self::Forwarded => "forwarded",
+            Self::Own => "own",
+            Self::Steps => "steps",
+            Self::Local => "local",
+            Self::Refused => "refused",
+            Self::Unknown => "unknown",
+        }
+    }
+
     /// One word for a table.
     pub fn word(self) -> &'static str {
         match self {
@@ -76,6 +88,12 @@ impl Fate {
             Self::Refused => "refused",
             Self::Unknown => "known to upstream, or refused",
         }
+    }
+}
+
+impl Serialize for Fate {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
     }
 }
 

@@ -1,6 +1,6 @@
 //! What would become of a request: the walk's own knowledge, asked without taking it. In: settings
-//! and words; out: who answers, with which keys, or why not. No server is asked, and nothing here
-//! is on the path of a request.
+//! and words; out: who answers, with which keys, or why not. A running proxy adds what it has
+//! learned and what it holds. No server is asked, and nothing here is on the path of a request.
 
 pub mod fate;
 
@@ -9,9 +9,11 @@ pub use self::fate::Fate;
 use crate::command::learned::Strangers;
 use crate::command::{self, CacheRule, Disposition, KeySpec, Spec, errors, keys, own};
 use crate::config::{Level, Settings, TrackingMode};
+use crate::data::Shared;
 use crate::data::forward;
 use crate::rules::Rules;
 use crate::scripts::{Scripts, Verdict};
+use crate::snapshot::Snapshot;
 use crate::wire::request::{Found, Limits, Malformed, Request, Scan};
 use crate::wire::{reply, write};
 use bytes::BytesMut;
@@ -72,6 +74,35 @@ pub struct Key {
     pub cached: bool,
     /// Why, or why not.
     pub why: String,
+    /// Something of it is held, and the last of it expires in so many milliseconds. Only a running
+    /// proxy knows.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ttl_ms: Option<u64>,
+    /// The client's key itself.
+    #[serde(skip)]
+    bytes: Vec<u8>,
+}
+
+/// Explains one request as this process would serve it now.
+pub fn explain_now(
+    shared: &Shared,
+    snapshot: &Snapshot,
+    words: &[impl AsRef<[u8]>],
+) -> Result<Explanation, Unfit> {
+    let learned = |asked: &Request<'_>| shared.live.stranger(asked.len(), |index| asked.arg(index));
+    let mut explained = explain(&settings_now(shared, snapshot), words, learned)?;
+    let now = shared.clock.now();
+    for key in &mut explained.keys {
+        let held = shared.cache.variants(&key.bytes, now);
+        let left = held.iter().map(|variant| variant.left).max();
+        key.ttl_ms = left.map(|left| u64::try_from(left.as_millis()).unwrap_or(u64::MAX));
+    }
+    Ok(explained)
+}
+
+/// The settings in force.
+pub fn settings_now(shared: &Shared, snapshot: &Snapshot) -> Settings {
+    Settings { mode: shared.live.mode(), ..(*snapshot.settings).clone() }
 }
 
 /// Explains one request: its words. `learned` knows the rows that only upstream has told of, if it
@@ -232,6 +263,8 @@ fn keys_of(settings: &Settings, spec: &Spec, request: &Request<'_>) -> Vec<Key> 
                 rule: spec.cacheable().then(|| rule_name(settings, index)),
                 cached,
                 why,
+                ttl_ms: None,
+                bytes: key.to_vec(),
             });
         },
     );

@@ -10,7 +10,6 @@ use super::door::Json;
 use super::problem::{Conflicts, Problem, Refused, Unreached, Unread, WrongMedia};
 use super::settings::refused;
 use super::status::{hit_ratio, share};
-use crate::cache::Source;
 use crate::control::invalidate::orders::Order;
 use crate::control::reload::{Cause, Switched};
 use crate::control::wing::Facts;
@@ -222,8 +221,7 @@ struct Dropped {
 )]
 async fn clear_all(State(admin): State<Arc<Admin>>, who: Operator) -> Json<Dropped> {
     let api = &admin.api;
-    let done = api.orders.carry_out(&Order::All, Source::Admin);
-    api.tell(&Order::All);
+    let (done, _) = api.forget(&Order::All, false);
     let cleared_count = api.orders.count(done).await;
     who.audit("clear", "everything", Some(cleared_count));
     Json(Dropped { success: true, cleared_count })

@@ -4,7 +4,7 @@ use super::is_word;
 use crate::command::{self, Spec};
 use crate::data::Shared;
 use crate::data::batch::Batch;
-use crate::data::explain::{Fate, fate};
+use crate::data::explain::{Fate, fate, settings_now};
 use crate::data::local::filter::SYNTAX;
 use crate::data::local::info;
 use crate::data::registry::Client;
@@ -123,7 +123,7 @@ pub(super) fn commands(request: &Request<'_>, batch: &Batch<'_>) -> Result<Value
         3 if is_word(request.arg(2), "cacheable") => Some(Fate::Cached),
         _ => return Err(SYNTAX.to_vec()),
     };
-    let settings = super::traced::settings_now(batch);
+    let settings = settings_now(batch.shared, batch.snapshot);
     let policy = settings.policy();
     // A container does nothing by itself, but COMMAND.
     let is_shown = |spec: &&Spec| spec.subcommands == 0 || spec.name == "command";

@@ -2,7 +2,6 @@
 
 use crate::cache::Variant;
 use crate::command;
-use crate::config::Settings;
 use crate::data::batch::Batch;
 use crate::data::explain::{self, Explanation, Key};
 use crate::data::session::Session;
@@ -11,11 +10,6 @@ use crate::snapshot::Snapshot;
 use crate::wire::request::Request;
 use crate::wire::value::Value;
 use std::time::Duration;
-
-/// The settings in force.
-pub(super) fn settings_now(batch: &Batch<'_>) -> Settings {
-    Settings { mode: batch.shared.live.mode(), ..(*batch.snapshot.settings).clone() }
-}
 
 fn millis(time: Duration) -> Value {
     Value::count(u64::try_from(time.as_millis()).unwrap_or(u64::MAX))
@@ -59,9 +53,7 @@ fn reply(variant: &Variant) -> Value {
 /// PROXY EXPLAIN: the substance of `nearside explain`, of the process that is asked.
 pub(super) fn explain(request: &Request<'_>, batch: &Batch<'_>) -> Result<Value, Vec<u8>> {
     let words: Vec<&[u8]> = request.from(2).collect();
-    let learned =
-        |asked: &Request<'_>| batch.shared.live.stranger(asked.len(), |index| asked.arg(index));
-    let explained = explain::explain(&settings_now(batch), &words, learned);
+    let explained = explain::explain_now(batch.shared, batch.snapshot, &words);
     explained.map(map).map_err(|unfit| format!("ERR {unfit}").into_bytes())
 }
 
@@ -78,10 +70,11 @@ fn map(explained: Explanation) -> Value {
 }
 
 fn one_key(key: Key) -> Value {
-    let Key { client, upstream, rule, cached, why } = key;
+    let Key { client, upstream, rule, cached, why, ttl_ms, .. } = key;
     let mut pairs = vec![("client", client.into()), ("upstream", upstream.into())];
     pairs.extend(rule.map(|rule| ("rule", rule.into())));
     pairs.extend([("cached", Value::Count(i64::from(cached))), ("why", why.into())]);
+    pairs.extend(ttl_ms.map(|ttl| ("ttl_ms", Value::count(ttl))));
     Value::Map(pairs)
 }
 
