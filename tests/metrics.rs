@@ -483,6 +483,10 @@ fn reloads(seen: &mut Seen) {
     let (status, answer) = proxy.admin("PUT", "/api/v1/key-versions/current", switch);
     assert_eq!(status, 200, "{answer}");
     seen.until(&proxy, "nearside_key_version_switches_total{source=\"admin\"}");
+    let shared = ["keys.version = \"v4\"", "keys.version_source = \"upstream\""];
+    let member = Proxy::start(&server.url(), &shared);
+    server.dial().words("SET system:cache_version v5");
+    seen.until(&member, "nearside_key_version_switches_total{source=\"upstream\"}");
     let mut client = proxy.dial();
     client.words("PROXY BYPASS ON");
     client.words("GET a");
