@@ -495,6 +495,10 @@ fn reloads(seen: &mut Seen) {
     let (status, answer) = proxy.admin("PUT", "/api/v1/key-versions/current", switch);
     assert_eq!(status, 200, "{answer}");
     seen.until(&proxy, "nearside_key_version_switches_total{source=\"admin\"}");
+    let shared = ["keys.version = \"v4\"", "keys.version_source = \"upstream\""];
+    let member = Proxy::start(&server.url(), &shared);
+    server.dial().words("SET system:cache_version v5");
+    seen.until(&member, "nearside_key_version_switches_total{source=\"upstream\"}");
     let mut client = proxy.dial();
     assert_eq!(client.words("PROXY VERSION SET v4"), b"+OK\r\n");
     seen.until(&proxy, "nearside_key_version_switches_total{source=\"resp\"}");

@@ -19,6 +19,8 @@ pub enum Mutant {
     NoTtl,
     /// A fill asks nothing about bans (R15).
     NoBanCheck,
+    /// The cache is served and filled while the key version is exchanged (R16).
+    NoGate,
 }
 
 /// True if `mutant` was switched on.
@@ -39,13 +41,14 @@ mod switch {
 
     impl Mutant {
         /// All of them.
-        pub const ALL: [Self; 6] = [
+        pub const ALL: [Self; 7] = [
             Self::NoToken,
             Self::NoJoinCheck,
             Self::NoAckInvalidate,
             Self::Pong1,
             Self::NoTtl,
             Self::NoBanCheck,
+            Self::NoGate,
         ];
 
         /// Its name in `NEARSIDE_MUTANT`.
@@ -57,6 +60,7 @@ mod switch {
                 Self::Pong1 => "pong1",
                 Self::NoTtl => "no_ttl",
                 Self::NoBanCheck => "no_ban_check",
+                Self::NoGate => "no_gate",
             }
         }
     }

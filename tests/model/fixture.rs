@@ -1,5 +1,6 @@
 //! What is played (steps, scenarios), and the parts of nearside that all paths share.
 
+use crate::server::ByName;
 use nearside::cache::{Cache, Extra, Policy, Question};
 use nearside::command;
 use nearside::config::{Overrides, load};
@@ -87,6 +88,16 @@ pub(crate) enum Action {
     Ban,
     /// The sweep of bans goes through the whole store.
     Sweep,
+    /// Another key version is published, behind the closed gate.
+    Switch,
+    /// A worker adopts it.
+    Adopt(usize),
+    /// The tracking link is put down for it.
+    Replan,
+    /// All have: what was stored is dead.
+    Clear,
+    /// And the gate is opened.
+    Open,
     /// Time passes.
     Tick,
 }
@@ -106,6 +117,7 @@ pub(crate) struct Scenario {
     pub(crate) drops: u8,
     pub(crate) deaths: u8,
     pub(crate) bans: u8,
+    pub(crate) switches: u8,
     /// The first value's life, in ticks.
     pub(crate) life: Option<u64>,
     /// True if a link takes requests later than they are queued.
@@ -122,7 +134,8 @@ pub(crate) struct Scenario {
 /// an hour after the one before, with a new epoch, so nothing that was stored is left of it.
 pub(crate) struct Fixture {
     pub(crate) shared: Shared,
-    pub(crate) snapshot: Rc<Snapshot>,
+    /// Before the switch of the key version, and after it.
+    pub(crate) snapshots: ByName<Rc<Snapshot>>,
     pub(crate) block: Arc<Block>,
     pub(crate) clients: Vec<Arc<Client>>,
     pub(crate) hash: u64,
@@ -159,7 +172,9 @@ impl Fixture {
         let overrides = Overrides { flags: flags.to_vec(), ..Overrides::default() };
         let settings = load(&overrides).unwrap().settings;
         let first = Snapshot::of(&settings);
-        let snapshot = Rc::new(first.clone());
+        let mut second = Snapshot::of(&settings.with_version("v2").unwrap());
+        second.number = 1;
+        let snapshots = [Rc::new(first.clone()), Rc::new(second)];
         let cache = Arc::new(Cache::new(1 << 20, 4));
         let hash = cache.hash(KEY);
         let stats = Arc::new(Stats::new(command::all().len()));
@@ -196,7 +211,7 @@ impl Fixture {
             hash,
             begin: Cell::new(0),
             shared,
-            snapshot,
+            snapshots,
         }
     }
 }

@@ -17,6 +17,7 @@
 //!   of this instance had seen when it asked. LIN (G4), where every writer uses this instance.
 //! * BOUNDED (G1): not overwritten by a write that was acknowledged more than X before it asked.
 //! * EXPIRED (G5): no hit after the end of the value's life.
+//! * NAMED (R16): never of another key version than the one that it asked under.
 //! * BANNED (R15): what was asked after a ban is not older than the ban, though no push tells of it.
 //!
 //! And at the end of every path: QUIET: all messages processed, what is cached is what the server
@@ -73,6 +74,7 @@ fn every_mutant_is_caught() {
             Mutant::Pong1 => "12 ",
             Mutant::NoTtl => "15 ",
             Mutant::NoBanCheck => "21 ",
+            Mutant::NoGate => "24 ",
         };
         let scenario = SCENARIOS.iter().find(|scenario| scenario.name.starts_with(number)).unwrap();
         set(Some(mutant));

@@ -1,6 +1,7 @@
 //! Who is on the stage: the clients, the workers, and what the model knows of their tickets.
 
 use crate::fixture::Op;
+use crate::server::ByName;
 use nearside::cache::Token;
 use nearside::data::ahead::Ahead;
 use nearside::data::flights::Landing;
@@ -15,7 +16,9 @@ use std::rc::Rc;
 pub(crate) struct Asked {
     pub(crate) op: Op,
     pub(crate) at: u64,
-    /// The newest version that anybody had seen then.
+    /// What the key is named, upstream, under the snapshot that it was asked under.
+    pub(crate) name: usize,
+    /// The newest version by that name that anybody had seen then.
     pub(crate) all: u32,
     /// The same, among the clients of this instance.
     pub(crate) here: u32,
@@ -34,7 +37,7 @@ pub(crate) enum Answer {
 pub(crate) struct Person {
     pub(crate) session: Session,
     pub(crate) next: usize,
-    pub(crate) seen: u32,
+    pub(crate) seen: ByName<u32>,
     pub(crate) out: VecDeque<Asked>,
     /// Requests that were received and not served yet.
     pub(crate) unserved: VecDeque<Op>,
@@ -72,6 +75,11 @@ impl Thread {
             letters: VecDeque::new(),
             tickets: VecDeque::new(),
         }
+    }
+
+    /// What the key is named under the snapshot that it serves under.
+    pub(crate) fn name(&self) -> usize {
+        usize::try_from(self.links.snapshot().number).unwrap()
     }
 
     /// Hands what was queued to the socket, as the link's owner task does.

@@ -32,6 +32,7 @@ const BASE: Scenario = Scenario {
     drops: 0,
     deaths: 0,
     bans: 0,
+    switches: 0,
     life: None,
     splits_seal: false,
     splits_probe: false,
@@ -202,6 +203,31 @@ pub(crate) static SCENARIOS: &[Scenario] = &[
         programs: &[RR, WR],
         bans: 2,
         prelude: CACHED,
+        ..BASE
+    },
+    Scenario {
+        name: "24 the key version is switched, of a key that is cached: RR WR of two workers",
+        programs: &[RR, WR],
+        switches: 1,
+        prelude: CACHED,
+        ..BASE
+    },
+    Scenario {
+        name: "25 the same beside joins, and rounds of the new link: R R RR",
+        programs: &[R, R, RR],
+        workers: &[0, 0, 1],
+        switches: 1,
+        rounds: 2,
+        splits_seal: true,
+        ..BASE
+    },
+    Scenario {
+        name: "26 the same beside a writer elsewhere, and the PTTL of its own: RR RR D",
+        programs: &[RR, RR],
+        direct: 1,
+        switches: 1,
+        rounds: 2,
+        splits_probe: true,
         ..BASE
     },
 ];

@@ -2,10 +2,11 @@
 
 use crate::fixture::{Action, Fixture, Op, POLICY, STALENESS, Scenario, TICK_MS};
 use crate::parts::{Answer, Asked, Mirror, Person, Thread, joined, waiters};
-use crate::server::{Message, Server};
+use crate::server::{ByName, Message, Server};
 use bytes::BytesMut;
 use foldhash::quality::FixedState;
-use nearside::cache::{Banned, Cache, Reply, Source};
+use nearside::cache::{Banned, Cache, Reply, Source, Token};
+use nearside::config::Mode;
 use nearside::control::invalidate::listener::Listener;
 use nearside::data::batch::Batch;
 use nearside::data::flights::{Landing, News};
@@ -21,6 +22,7 @@ use std::cell::Cell;
 use std::collections::VecDeque;
 use std::hash::{BuildHasher as _, Hash, Hasher as _};
 use std::io::IoSlice;
+use std::rc::Rc;
 use std::sync::Arc;
 
 /// How often something may still happen.
@@ -33,6 +35,7 @@ struct Budget {
     drops: u8,
     deaths: u8,
     bans: u8,
+    switches: u8,
 }
 
 /// A path so far.
@@ -51,14 +54,26 @@ pub(crate) struct World<'f> {
     rounds: (Option<u64>, Option<u64>),
     /// When what was proved had been asked, and the answer.
     proofs: Vec<(u64, Vec<u8>)>,
-    /// The newest version that anybody has seen, and that clients of this instance have.
-    all: u32,
-    here: u32,
+    /// By name the newest version that anybody has seen, and that clients of this instance have.
+    all: ByName<u32>,
+    here: ByName<u32>,
     /// The version at the last ban; and whether a change waits for one.
     told: u32,
     is_to_ban: bool,
+    switch: Switch,
     left: Budget,
     pub(crate) fault: Option<String>,
+}
+
+/// How far the switch of the key version has got.
+#[derive(Clone, Copy, Debug, Hash, PartialEq, Eq)]
+enum Switch {
+    /// Not begun, or over.
+    Idle,
+    /// Published: each adopts it when it comes to it.
+    Published,
+    /// All have, and what was stored is dead.
+    Cleared,
 }
 
 /// Settles all bans.
@@ -74,6 +89,7 @@ impl<'f> World<'f> {
         let begin = fixture.begin.get() + 3_600_000_000_000;
         fixture.begin.set(begin);
         let cache = &fixture.shared.cache;
+        fixture.shared.live.open_gate();
         cache.tracking_lost();
         cache.invalidate(fixture.hash);
         cache.tracking_up();
@@ -84,9 +100,12 @@ impl<'f> World<'f> {
             while inbox.try_recv().is_ok() {}
         }
         let people = scenario.programs.iter().enumerate().map(|(place, _)| Person {
-            session: Session::new(Arc::clone(&fixture.clients[place]), &fixture.snapshot.limits),
+            session: Session::new(
+                Arc::clone(&fixture.clients[place]),
+                &fixture.snapshots[0].limits,
+            ),
             next: 0,
-            seen: 0,
+            seen: [0; 2],
             out: VecDeque::new(),
             unserved: VecDeque::new(),
         });
@@ -97,17 +116,18 @@ impl<'f> World<'f> {
             begin,
             now: 0,
             people: people.collect(),
-            threads: (0..count.unwrap()).map(|_| Thread::new(&fixture.snapshot)).collect(),
+            threads: (0..count.unwrap()).map(|_| Thread::new(&fixture.snapshots[0])).collect(),
             server: Server::new(scenario.life),
             late: VecDeque::new(),
             listener: Listener::default(),
             is_up: true,
             rounds: (None, None),
             proofs: Vec::new(),
-            all: 0,
-            here: 0,
+            all: [0; 2],
+            here: [0; 2],
             told: 0,
             is_to_ban: false,
+            switch: Switch::Idle,
             left: Budget {
                 direct: scenario.direct,
                 ticks: scenario.ticks,
@@ -116,6 +136,7 @@ impl<'f> World<'f> {
                 drops: scenario.drops,
                 deaths: scenario.deaths,
                 bans: scenario.bans,
+                switches: scenario.switches,
             },
             fault: None,
         };
@@ -144,7 +165,7 @@ impl<'f> World<'f> {
             if person.out.is_empty() && person.unserved.is_empty() && has_next {
                 actions.push(Action::Feed(place));
             }
-            let is_held = person.session.is_stalled(&self.fixture.snapshot);
+            let is_held = person.session.is_stalled(&self.fixture.snapshots[0]);
             if !person.unserved.is_empty() && !is_held {
                 actions.push(Action::Resume(place));
             }
@@ -160,8 +181,11 @@ impl<'f> World<'f> {
             may(!thread.down.is_empty(), Action::Deliver);
             may(!thread.letters.is_empty(), Action::Letter);
             may(self.left.deaths > 0 && !thread.tickets.is_empty(), Action::Death);
+            may(self.switch == Switch::Published && thread.name() == 0, Action::Adopt);
         }
         let left = &self.left;
+        let is_published = self.switch == Switch::Published;
+        let is_adopted = self.server.tracked == 1 && self.threads.iter().all(|t| t.name() == 1);
         let asks = self.is_up && self.listener.may_ask();
         for (condition, action) in [
             (!self.late.is_empty(), Action::Late),
@@ -177,6 +201,10 @@ impl<'f> World<'f> {
             (left.bans > 0 && !self.is_to_ban, Action::Silent),
             (self.is_to_ban, Action::Ban),
             (self.cache().figures().bans > 0, Action::Sweep),
+            (left.switches > 0, Action::Switch),
+            (is_published && self.server.tracked == 0, Action::Replan),
+            (is_published && is_adopted, Action::Clear),
+            (self.switch == Switch::Cleared, Action::Open),
         ] {
             if condition {
                 actions.push(action);
@@ -207,9 +235,11 @@ impl<'f> World<'f> {
             }
             Action::Direct => {
                 self.left.direct -= 1;
-                let version = self.server.write(None);
+                // By the name that the link is told of.
+                let name = self.server.tracked;
+                let version = self.server.write(name);
                 self.server.acked_at[version as usize] = Some(self.now);
-                self.all = version;
+                self.all[name] = version;
             }
             Action::Broadcast => self.server.broadcast(),
             Action::Listen => self.listen(),
@@ -224,7 +254,30 @@ impl<'f> World<'f> {
                 self.left.cuts -= 1;
                 self.server.cut();
             }
-            Action::Drop => self.drop_link(),
+            Action::Drop => {
+                self.left.drops -= 1;
+                self.drop_link();
+            }
+            Action::Switch => {
+                self.left.switches -= 1;
+                self.fixture.shared.live.close_gate();
+                self.switch = Switch::Published;
+            }
+            Action::Adopt(thread) => {
+                self.threads[thread].links.adopt(Rc::clone(&self.fixture.snapshots[1]));
+            }
+            Action::Replan => {
+                self.drop_link();
+                self.server.tracked = 1;
+            }
+            Action::Clear => {
+                self.cache().clear();
+                self.switch = Switch::Cleared;
+            }
+            Action::Open => {
+                self.fixture.shared.live.open_gate();
+                self.switch = Switch::Idle;
+            }
             Action::Up => {
                 self.server.tracks = true;
                 self.cache().tracking_up();
@@ -237,7 +290,7 @@ impl<'f> World<'f> {
             }
             Action::Ban => {
                 self.cache().ban(Banned::Pattern(b"k*".as_slice().into()), Source::Pubsub);
-                self.told = self.server.version;
+                self.told = self.server.stands[0];
                 self.is_to_ban = false;
             }
             Action::Sweep => sweep(self.cache()),
@@ -250,7 +303,6 @@ impl<'f> World<'f> {
     }
 
     fn drop_link(&mut self) {
-        self.left.drops -= 1;
         self.server.cut();
         self.server.stream.clear();
         self.listener = Listener::default();
@@ -263,9 +315,8 @@ impl<'f> World<'f> {
         let message = self.server.stream.pop_front().unwrap();
         let Fixture { shared, block, .. } = self.fixture;
         let now = self.tick();
-        self.listener
-            .feed(message.bytes(), now, &shared.cache, &self.fixture.snapshot.prefix, block)
-            .unwrap();
+        let prefix = &self.fixture.snapshots[self.server.tracked].prefix;
+        self.listener.feed(message.bytes(), now, &shared.cache, prefix, block).unwrap();
         if message == Message::Pong {
             self.rounds.0 = self.rounds.1.take();
         }
@@ -292,8 +343,7 @@ impl<'f> World<'f> {
         let holes = person.session.order.holes() as usize;
         let asked = self.threads[worker].links.get(0).unwrap().len() - waiting;
         assert!(holes - asked <= 1, "a client with a request out must not join");
-        let Fixture { shared, hash, .. } = self.fixture;
-        let fresh = shared.cache.token(*hash, &POLICY, self.tick());
+        let (fresh, name) = (self.fresh(), self.threads[worker].name());
         for (index, &op) in served.iter().enumerate() {
             let answer = if index < served.len() - holes {
                 Answer::Hit
@@ -304,8 +354,8 @@ impl<'f> World<'f> {
                 self.mirror(place, op);
                 Answer::Own
             };
-            let (at, all, here, told) = (self.now, self.all, self.here, self.told);
-            self.people[place].out.push_back(Asked { op, at, all, here, told, answer });
+            let (at, all, here, told) = (self.now, self.all[name], self.here[name], self.told);
+            self.people[place].out.push_back(Asked { op, at, name, all, here, told, answer });
         }
         if !self.scenario.splits_seal {
             self.threads[worker].seal();
@@ -313,19 +363,28 @@ impl<'f> World<'f> {
         self.read_replies(place);
     }
 
+    /// The token that a read would get now.
+    fn fresh(&self) -> Option<Token> {
+        let Fixture { shared, hash, .. } = self.fixture;
+        let is_open = shared.live.gate() == Mode::Cache;
+        is_open.then(|| shared.cache.token(*hash, &POLICY, self.tick())).flatten()
+    }
+
     /// Runs a session on its worker; answers how many requests it served.
     fn run(&mut self, place: usize, run: impl FnOnce(&mut Session, &mut Batch<'_>)) -> usize {
-        let Fixture { shared, snapshot, block, .. } = self.fixture;
+        let Fixture { shared, block, .. } = self.fixture;
+        let gate = shared.live.gate();
         let view = shared.cache.view(self.tick());
         let worker = self.scenario.workers[place];
         let thread = &mut self.threads[worker];
+        let snapshot = Rc::clone(thread.links.snapshot());
         let mut batch = Batch {
-            gate: shared.live.gate(),
+            gate,
             me: ClientId { place: u32::try_from(place).unwrap(), number: 0 },
             links: &mut thread.links,
             worker,
             shared,
-            snapshot,
+            snapshot: &snapshot,
             block,
             view,
             held: Held::Nothing,
@@ -340,9 +399,8 @@ impl<'f> World<'f> {
 
     /// A request went to the client's own link: what the model knows of its ticket.
     fn mirror(&mut self, place: usize, op: Op) {
-        let Fixture { shared, hash, .. } = self.fixture;
         let token = match op {
-            Op::Read | Op::Many => shared.cache.token(*hash, &POLICY, self.tick()),
+            Op::Read | Op::Many => self.fresh(),
             Op::Reveal | Op::Write => None,
         };
         let mut all = self.threads.iter().flat_map(|thread| &thread.tickets);
@@ -503,13 +561,17 @@ impl<'f> World<'f> {
         if asked.op == Op::Write {
             server.acked_at[version as usize] = Some(self.now);
         }
-        let newer = server.acked_at.iter().skip(version as usize + 1).flatten();
-        let is_late = newer.copied().any(|acked_at| acked_at + STALENESS < asked.at);
+        let name = asked.name;
+        let newer = server.acked_at.iter().zip(&server.name).skip(version as usize + 1);
+        let mut newer = newer.filter(|(_, other)| **other == name).filter_map(|(at, _)| *at);
+        let is_late = newer.any(|acked_at| acked_at + STALENESS < asked.at);
         let has_ended = server.ends_at[version as usize].is_some_and(|end| asked.at >= end);
         let is_read = asked.op != Op::Write;
+        let seen = self.people[place].seen[name];
         for (is_broken, rule, bound) in [
-            (version < self.people[place].seen, "RYW", self.people[place].seen),
-            (!is_read && version == self.people[place].seen, "ORDER", version + 1),
+            (server.name[version as usize] != name, "NAMED", version),
+            (version < seen, "RYW", seen),
+            (!is_read && version == seen, "ORDER", version + 1),
             (is_read && version < asked.here, "PROXY", asked.here),
             (self.scenario.is_linear && is_read && version < asked.all, "LIN", asked.all),
             (is_read && is_late, "BOUNDED", version + 1),
@@ -524,10 +586,9 @@ impl<'f> World<'f> {
                 self.fault = Some(fault);
             }
         }
-        let seen = &mut self.people[place].seen;
-        *seen = version.max(*seen);
-        self.all = version.max(self.all);
-        self.here = version.max(self.here);
+        for newest in [&mut self.people[place].seen, &mut self.all, &mut self.here] {
+            newest[name] = version.max(newest[name]);
+        }
     }
 
     /// Everything has been processed.
@@ -535,7 +596,7 @@ impl<'f> World<'f> {
         if self.people.iter().any(|person| !person.out.is_empty()) {
             self.fault = Some("STUCK: a client has no answer".to_owned());
         }
-        let version = self.server.version;
+        let version = self.server.stands[self.server.tracked];
         let has_ended = |version: u32| self.server.ends_at[version as usize].is_some();
         if let Some(cached) = self.cached()
             && self.server.tracks
@@ -565,7 +626,7 @@ impl<'f> World<'f> {
     /// A hash of all that decides what can happen from here on.
     pub(crate) fn fingerprint(&self) -> u64 {
         let mut hash = FixedState::default().build_hasher();
-        let fresh = self.cache().token(self.fixture.hash, &POLICY, self.tick());
+        let fresh = self.fresh();
         for person in &self.people {
             (person.next, person.seen, person.session.out_mask).hash(&mut hash);
             (&person.out, &person.unserved, person.session.is_abroad).hash(&mut hash);
@@ -574,7 +635,7 @@ impl<'f> World<'f> {
             }
         }
         for thread in &self.threads {
-            (&thread.up, &thread.down, thread.tickets.len()).hash(&mut hash);
+            (&thread.up, &thread.down, thread.tickets.len(), thread.name()).hash(&mut hash);
             for letter in &thread.letters {
                 format!("{:?}", letter.news).hash(&mut hash);
                 letter.waiters.iter().for_each(|waiter| waiter.client.place.hash(&mut hash));
@@ -594,7 +655,7 @@ impl<'f> World<'f> {
         let synced_at = self.cache().tracking().synced_at().0.checked_sub(self.begin);
         let bans = self.cache().figures().bans;
         (&self.server, self.now, self.is_up, self.rounds, synced_at).hash(&mut hash);
-        (bans, self.told, self.is_to_ban).hash(&mut hash);
+        (bans, self.told, self.is_to_ban, self.switch).hash(&mut hash);
         (self.cached(), &self.proofs, self.all, self.here, self.left, &self.late).hash(&mut hash);
         hash.finish()
     }
