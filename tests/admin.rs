@@ -23,7 +23,7 @@ use nearside::control::invalidate::history::History;
 use nearside::control::invalidate::orders::Orders;
 use nearside::control::jobs::{Jobs, Tools};
 use nearside::control::observe::metrics::{
-    CacheFigures, Identity, Metrics, Sources, TrackingFigures,
+    CacheFigures, ChannelSource, Identity, Metrics, Sources, TrackingFigures,
 };
 use nearside::control::observe::state::{ConfigFigures, RuntimeFigures, State, UpstreamFigures};
 use nearside::control::office::Sweeper;
@@ -62,7 +62,11 @@ fn sources() -> Sources {
             synced_age: Some(Duration::from_millis(250)),
             lag: None,
         })),
-        channel_up: Some(Box::new(|| true)),
+        channels: vec![ChannelSource {
+            source: "upstream".to_owned(),
+            upstream: "db:6379".to_owned(),
+            is_up: Box::new(|| true),
+        }],
         warm: Box::new(WarmFigures::default),
         upstream_up: Box::new(|| true),
         mode: Box::new(|| "cache"),
@@ -161,7 +165,7 @@ fn api(stats: &Arc<Stats>) -> Api {
     let reloader = Arc::new(Reloader::new(&settings, parts));
     let workshop = Workshop { jobs, tools, warm };
     let wing = Box::new(Nobody(Arc::default()));
-    Api { orders, peers: None, live, reloader, wing, view, workshop }
+    Api { orders, peers: None, channel: None, live, reloader, wing, view, workshop }
 }
 
 /// A data wing without clients, and the silence of its workers.

@@ -115,7 +115,25 @@ const REFUSED: &[(&str, &str)] = &[
     ("[cache]\nsweep_interval = \"0s\"", "cache.sweep_interval: 0 would never rest"),
     ("[cache]\nmax_staleness = \"1ms\"", "cache.max_staleness: less than 20ms cannot be kept"),
     ("[[rules]]\nttl = \"5s\"", "rules[0]: match is missing"),
-    ("[[rules]]\nmatch = 5", "expected a pattern such as \"session:*\""),
+    ("[[rules]]\nmatch = 5", "expected a text such as \"session:*\""),
+    ("[invalidation]\nchannel = [\"a\", \"\"]", "2:1: invalidation.channel: a name in a list"),
+    ("[[invalidation.sources]]\nurl = \"redis://h\"", "sources[0].name: `` is not a name of"),
+    ("invalidation.sources = [{ name = \"eu\" }]", "invalidation.sources[0]: url is missing"),
+    (
+        "invalidation.sources = [{ name = \"upstream\", url = \"redis://h\" }]",
+        "invalidation.sources[0].name: `upstream` is what the main upstream is called",
+    ),
+    (
+        "[[invalidation.sources]]\nname = \"a\"\nurl = \"redis://h\"\n\
+         [[invalidation.sources]]\nname = \"a\"\nurl = \"redis://h:0\"",
+        "6:1: invalidation.sources[1].url: ",
+    ),
+    (
+        "[[invalidation.sources]]\nname = \"a\"\nurl = \"redis://h\"\n\
+         [[invalidation.sources]]\nname = \"a\"\nurl = \"redis://i\"",
+        "invalidation.sources[1].name: `a` is another source's already",
+    ),
+    ("invalidation.sources = [{ name = \"a\", url = \"embedded:\" }]", "this very process"),
     ("[[rules]]\nmatch = \"a\"\nmax_staleness = \"1ms\"", "rules[0].max_staleness: less than"),
     ("[server]\nlisten = []", "server.listen: name at least one address"),
     ("[server]\nlisten = [\"127.0.0.1\"]", "no port in `127.0.0.1`"),

@@ -154,6 +154,25 @@ const SEEN: &[(&[&str], &str, &str, &str)] = &[
         "peers_are_told_as_the_keys_say",
     ),
     (
+        &["invalidation.sources.name", "invalidation.sources.url"],
+        "invalidation.sources = [{ name = 'eu', url = 'redis://h:7' }]",
+        CHANNEL,
+        SOURCES,
+    ),
+    (
+        &["invalidation.sources.username", "invalidation.sources.password_file"],
+        "invalidation.sources = [{ name = 'eu', url = 'redis://h', username = 'u', \
+         password_file = 'Cargo.toml' }]",
+        CHANNEL,
+        SOURCES,
+    ),
+    (
+        &["invalidation.sources.password"],
+        "invalidation.sources = [{ name = 'eu', url = 'unix:/s', password = 'p' }]",
+        CHANNEL,
+        SOURCES,
+    ),
+    (
         &["commands.profile"],
         "commands.profile = 'hardened'",
         "cli.rs",
@@ -278,6 +297,10 @@ const SEEN: &[(&[&str], &str, &str, &str)] = &[
 
 /// Where keys are tested that no other test is about.
 const KEYS: &str = "real/config_keys.rs";
+
+/// Where messages about what is to be forgotten are tested, and there, other servers.
+const CHANNEL: &str = "real/channel.rs";
+const SOURCES: &str = "other_servers_are_listened_to_and_their_loss_is_seen";
 
 /// What is loaded at the start, by a schedule and by name.
 const STARTS: &str = "at_the_start_by_a_schedule_and_by_name";

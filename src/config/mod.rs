@@ -10,6 +10,7 @@ mod admin;
 mod check;
 mod commands;
 mod hot_keys;
+pub mod invalidation;
 pub mod key;
 mod load;
 mod place;
@@ -217,10 +218,8 @@ pub struct Settings {
     pub default_rule: Rule,
     /// `invalidation.tracking`.
     pub tracking: TrackingMode,
-    /// `invalidation.channel`; `None` = off.
-    pub channel: Option<String>,
-    /// `invalidation.publish`: peers are told on the channel of what is invalidated here.
-    pub publish: bool,
+    /// `[invalidation]`, but for tracking.
+    pub invalidation: Invalidation,
     /// `[commands]`.
     pub commands: Commands,
     /// `[scripts]`.
@@ -254,6 +253,27 @@ impl Settings {
         let listed = self.cache.commands.as_ref();
         row.cacheable() && listed.is_none_or(|names| names.iter().any(|name| name == row.name))
     }
+}
+
+/// `[invalidation]`, but for tracking.
+#[derive(Clone, Debug)]
+pub struct Invalidation {
+    /// `channel`: where it is said what is to be forgotten; none = nobody listens. What is said
+    /// here is said on the first.
+    pub channels: Vec<String>,
+    /// `publish`: peers are told on the channel of what is invalidated here.
+    pub publish: bool,
+    /// `sources`: other servers where the same is listened to.
+    pub sources: Vec<InvalidationSource>,
+}
+
+/// One of `[[invalidation.sources]]`.
+#[derive(Clone, Debug)]
+pub struct InvalidationSource {
+    /// What it is called in metrics and logs.
+    pub name: String,
+    /// Where it is and how to log in.
+    pub target: Target,
 }
 
 /// `[commands]`.

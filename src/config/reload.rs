@@ -6,7 +6,7 @@
 
 use crate::config::key::LISTS;
 use crate::config::load::is_under;
-use crate::config::{Settings, Shown, written};
+use crate::config::{Invalidation, Settings, Shown, written};
 use crate::keys::{Invalid, Prefix};
 use crate::net::target::Password;
 use std::fmt::Debug;
@@ -124,6 +124,13 @@ fn secret(password: Option<&Password>) -> String {
     password.map(|password| password.reveal().to_owned()).unwrap_or_default()
 }
 
+/// Passwords of sources included.
+fn sources(invalidation: &Invalidation) -> String {
+    let passwords =
+        invalidation.sources.iter().map(|source| secret(source.target.password.as_ref()));
+    format!("{:?} {:?}", invalidation.sources, passwords.collect::<Vec<_>>())
+}
+
 fn of_connections(all: &Settings) -> Vec<(&'static str, String)> {
     let (server, upstream) = (&all.server, &all.upstream);
     vec![
@@ -177,12 +184,13 @@ fn of_cache(all: &Settings) -> Vec<(&'static str, String)> {
 }
 
 fn of_office(all: &Settings) -> Vec<(&'static str, String)> {
-    let (commands, admin) = (&all.commands, &all.admin);
+    let (commands, admin, invalidation) = (&all.commands, &all.admin, &all.invalidation);
     vec![
         ("instance", is(&all.instance)),
         ("invalidation.tracking", is(&all.tracking)),
-        ("invalidation.channel", is(&all.channel)),
-        ("invalidation.publish", is(&all.publish)),
+        ("invalidation.channel", is(&invalidation.channels)),
+        ("invalidation.publish", is(&invalidation.publish)),
+        ("invalidation.sources", sources(invalidation)),
         ("commands.profile", is(&commands.profile)),
         ("commands.allow, commands.deny", is(&commands.choices)),
         ("commands.unknown", is(&commands.unknown)),

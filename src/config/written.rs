@@ -295,10 +295,31 @@ table! {
     "invalidation." Invalidation {
         /// `"off"`: only `level = "ttl"` caches.
         tracking: TrackingMode = "broadcast", Restart;
-        /// Where applications and peers say what is to be forgotten; `""`: nobody listens.
-        channel: String = "system:cache_invalidation", Restart;
+        /// Where applications and peers say what is to be forgotten; a list: on any of them, and
+        /// nearside says it on the first; `""`: nobody listens.
+        channel: Patterns = "system:cache_invalidation", Restart;
         /// Whether peers are told there of what is invalidated here.
         publish: bool = true, Restart;
+        tables {
+            /// Other servers where the same is listened to, of another region for example.
+            sources: Vec<Source>,
+        }
+    }
+}
+
+table! {
+    /// Other servers where the same is listened to, of another region for example.
+    "invalidation.sources." Source {
+        /// What it is called in metrics and logs.
+        name: String = (), Restart;
+        /// As `upstream.url`; with `rediss://` the certificates are those of `[upstream.tls]`.
+        url: Url = (), Restart;
+        /// Over that of the URL.
+        username: String = (), Restart;
+        /// Over that of the URL.
+        password: Secret = (), Restart;
+        /// The file that it stands in, instead.
+        password_file: PathBuf = (), Restart;
     }
 }
 
@@ -447,6 +468,7 @@ pub fn keys() -> impl Iterator<Item = &'static Key> {
         Cache::KEYS,
         Rule::KEYS,
         Invalidation::KEYS,
+        Source::KEYS,
         CommandPolicy::KEYS,
         Scripts::KEYS,
         HotKeys::KEYS,
@@ -523,9 +545,9 @@ impl Kind for TtlProbe {
     const VALUES: Values = Values::Words("`\"always\"`, `\"never\"`");
 }
 
-/// One pattern, or several.
+/// One text, or several.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
-#[serde(untagged, expecting = "expected a pattern such as \"session:*\", or a list of them")]
+#[serde(untagged, expecting = "expected a text such as \"session:*\", or a list of them")]
 pub enum Patterns {
     /// `match = "a:*"`.
     One(String),

@@ -23,6 +23,7 @@
 //!   outage         upstream gone, frozen, or refusing; drain
 //!   users          what is built on clients: queues of jobs, locks, sessions, rooms; with a version
 //!                  of keys and without
+//!   channel        where it is said what is to be forgotten
 //!   doors          passwords, TLS to upstream, Unix sockets
 //!   config_keys    what keys of proxy.toml do that no other test is about
 //!   prometheus     a real Prometheus scrapes it; its rules are sound
@@ -34,6 +35,7 @@
 #![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test")]
 
 mod admin_api;
+mod channel;
 mod clients;
 mod config_keys;
 mod differential;

@@ -5,6 +5,7 @@ use super::ask::Viewer;
 use super::door::Json;
 use super::problem::Refused;
 use crate::config::Mode;
+use crate::control::invalidate::subscription::Subscription;
 use crate::control::wing::Facts;
 use crate::stats::Counter;
 use axum::extract::State;
@@ -59,10 +60,22 @@ enum Tracking {
     Off,
 }
 
+/// Whether messages about what is to be forgotten are heard at a server.
+#[derive(Debug, Serialize, ToSchema)]
+struct Channel {
+    /// `upstream`, or the name of one of `[[invalidation.sources]]`.
+    source: String,
+    /// `host:port`, `unix:/path` or `embedded:`.
+    address: String,
+    state: Reach,
+}
+
 /// All servers.
 #[derive(Debug, Serialize, ToSchema)]
 struct Upstreams {
     upstreams: Vec<Upstream>,
+    /// Where `invalidation.channel` is listened to; empty if nowhere.
+    channels: Vec<Channel>,
 }
 
 /// The servers behind.
@@ -75,7 +88,20 @@ struct Upstreams {
 )]
 async fn upstreams(State(admin): State<Arc<Admin>>, _: Viewer) -> Json<Upstreams> {
     let facts = admin.api.wing.facts();
-    Json(Upstreams { upstreams: vec![the_one(&admin, &facts)] })
+    let channel = |subscription: &Subscription| Channel {
+        source: subscription.source.clone(),
+        address: subscription.address(),
+        state: if subscription.is_heard() { Reach::Up } else { Reach::Down },
+    };
+    Json(Upstreams {
+        upstreams: vec![the_one(&admin, &facts)],
+        channels: subscriptions(&admin).iter().map(channel).collect(),
+    })
+}
+
+/// The connections on which messages are heard.
+pub(super) fn subscriptions(admin: &Admin) -> &[Subscription] {
+    admin.api.channel.as_ref().map_or(&[], |channel| channel.subscriptions())
 }
 
 /// The only one that there is.

@@ -6,4 +6,6 @@ pub mod history;
 pub mod listener;
 pub mod message;
 pub mod orders;
+pub mod outbox;
+pub mod subscription;
 pub mod tracking;

@@ -17,7 +17,7 @@ use std::sync::Arc;
 pub const TEXT_MAX: usize = 1024;
 
 /// What is to be forgotten. Keys are the client's: without version prefix, in every database.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Order {
     /// These keys.
     Keys(Vec<Vec<u8>>),
