@@ -143,6 +143,7 @@ fn api(stats: &Arc<Stats>) -> Api {
         clock: Clock::system(),
         block,
         history: History::default(),
+        snapshots: Arc::new(Snapshots::new(Snapshot::of(&settings), 0)),
     });
     let parts = Parts {
         overrides: Overrides::default(),

@@ -117,6 +117,12 @@ const REFUSED: &[(&str, &str)] = &[
     ("[[rules]]\nttl = \"5s\"", "rules[0]: match is missing"),
     ("[[rules]]\nmatch = 5", "expected a text such as \"session:*\""),
     ("[invalidation]\nchannel = [\"a\", \"\"]", "2:1: invalidation.channel: a name in a list"),
+    (
+        "[invalidation.groups]\na = [\"b\"]\nc = []",
+        "3:1: invalidation.groups.c: 0 patterns are not 1 to 64",
+    ),
+    ("invalidation.groups = { a = [\"\"] }", "invalidation.groups.a: a pattern is empty"),
+    ("invalidation.groups = { \"a b\" = [\"c\"] }", "invalidation.groups: `a b` is not a name"),
     ("[[invalidation.sources]]\nurl = \"redis://h\"", "sources[0].name: `` is not a name of"),
     ("invalidation.sources = [{ name = \"eu\" }]", "invalidation.sources[0]: url is missing"),
     (

@@ -154,6 +154,12 @@ const SEEN: &[(&[&str], &str, &str, &str)] = &[
         "peers_are_told_as_the_keys_say",
     ),
     (
+        &["invalidation.groups"],
+        "invalidation.groups = { library = ['library:*', 'book'] }",
+        CHANNEL,
+        "groups_are_forgotten_by_their_name",
+    ),
+    (
         &["invalidation.sources.name", "invalidation.sources.url"],
         "invalidation.sources = [{ name = 'eu', url = 'redis://h:7' }]",
         CHANNEL,

@@ -253,7 +253,11 @@ fn everyday(seen: &mut Seen) {
 fn orders(seen: &mut Seen) {
     let server = Server::start(Kind::Redis);
     // Of bans something is to be seen before they are swept.
-    let settings = ["cache.admission = \"always\"", "cache.sweep_interval = \"1h\""];
+    let settings = [
+        "cache.admission = \"always\"",
+        "cache.sweep_interval = \"1h\"",
+        "invalidation.groups = { g = [\"g:*\"] }",
+    ];
     let proxy = Proxy::start(&server.url(), &settings);
     let (mut client, mut direct) = (proxy.dial(), server.dial());
     client.words("SET a 1");
@@ -270,7 +274,8 @@ fn orders(seen: &mut Seen) {
         let heard = "nearside_cache_invalidated_keys_total{source=\"pubsub\"}";
         (proxy.metric(heard) > 0.0).then_some(())
     });
-    for text in ["{\"op\":\"namespace\",\"value\":\"a\"}", "a*", "*", "{"] {
+    let group = "{\"op\":\"group\",\"value\":\"g\"}";
+    for text in ["{\"op\":\"namespace\",\"value\":\"a\"}", "a*", group, "*", "{"] {
         say(&mut direct, text);
     }
     let malformed = "nearside_invalidation_messages_total{channel=\"pubsub\",kind=\"malformed\"}";

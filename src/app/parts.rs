@@ -248,6 +248,7 @@ pub(super) fn orders(shared: &Shared, sweeper: &Sweeper, stats: &Stats) -> Arc<O
         clock: shared.clock.clone(),
         block: stats.new_block(),
         history: History::default(),
+        snapshots: Arc::clone(&shared.snapshots),
     })
 }
 

@@ -2,7 +2,7 @@
 
 use crate::config::check::{Notes, secret};
 use crate::config::written::{self, Patterns};
-use crate::config::{Invalidation, InvalidationSource};
+use crate::config::{Groups, Invalidation, InvalidationSource};
 use crate::net::address::Address;
 use crate::net::target::Target;
 use std::collections::BTreeSet;
@@ -12,6 +12,16 @@ const CHANNEL_DEFAULT: &str = "system:cache_invalidation";
 
 /// The main upstream's name where sources are told apart.
 pub const UPSTREAM: &str = "upstream";
+
+/// Bytes of a pattern or of the name of a namespace at most: what it costs to hold a key against
+/// it is bounded by its length (T18).
+pub const TEXT_MAX: usize = 1024;
+
+/// Patterns that one order means at most.
+pub const PATTERNS_MAX: usize = 64;
+
+/// Bytes of all of them at most: half of what bans may hold.
+pub const PATTERNS_ROOM: usize = 8 * 1024;
 
 /// Each has a connection and a series of its own.
 const SOURCES_MAX: usize = 16;
@@ -36,7 +46,8 @@ pub(super) fn invalidation(written: &written::Invalidation, notes: &mut Notes) -
     if channels.is_empty() && !sources.is_empty() {
         notes.warn("invalidation.channel is \"\": invalidation.sources are not listened to");
     }
-    Invalidation { channels, publish: written.publish.unwrap_or(true), sources }
+    let groups = groups(written, notes);
+    Invalidation { channels, publish: written.publish.unwrap_or(true), sources, groups }
 }
 
 /// An empty name, or an empty list, turns it off.
@@ -55,13 +66,47 @@ fn channels(written: &written::Invalidation, notes: &mut Notes) -> Vec<String> {
     }
 }
 
+fn groups(written: &written::Invalidation, notes: &mut Notes) -> Groups {
+    let groups = written.groups.clone().unwrap_or_default();
+    for (name, patterns) in &groups {
+        let key = format!("invalidation.groups.{name}");
+        if name.is_empty() || name.len() > 64 || !name.chars().all(is_plain) {
+            notes.fault(format!(
+                "invalidation.groups: `{name}` is not a name of 1 to 64 letters, digits and `-_.`"
+            ));
+        }
+        if patterns.iter().any(String::is_empty) {
+            notes.fault(format!("{key}: a pattern is empty: it would mean no key"));
+        }
+        few(&key, patterns, notes);
+    }
+    groups
+}
+
+/// So many that one order can mean them all.
+fn few(key: &str, patterns: &[String], notes: &mut Notes) {
+    if !(1..=PATTERNS_MAX).contains(&patterns.len()) {
+        let count = patterns.len();
+        notes.fault(format!("{key}: {count} patterns are not 1 to {PATTERNS_MAX}"));
+    }
+    if patterns.iter().any(|pattern| pattern.len() > TEXT_MAX) {
+        notes.fault(format!("{key}: a pattern is longer than {TEXT_MAX} bytes"));
+    }
+    if patterns.iter().map(String::len).sum::<usize>() > PATTERNS_ROOM {
+        notes.fault(format!("{key}: all patterns together are longer than {PATTERNS_ROOM} bytes"));
+    }
+}
+
+fn is_plain(character: char) -> bool {
+    character.is_ascii_alphanumeric() || "-_.".contains(character)
+}
+
 fn one_source(
     key: &str,
     source: &written::Source,
     notes: &mut Notes,
 ) -> Option<InvalidationSource> {
     let name = source.name.clone().unwrap_or_default();
-    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
     if name.is_empty() || name.len() > 64 || !name.chars().all(is_plain) {
         notes.fault(format!(
             "{key}.name: `{name}` is not a name of 1 to 64 letters, digits and `-_.`"

@@ -35,6 +35,7 @@ use crate::units::cron::Cron;
 use crate::units::rate::Rate;
 use schemars::JsonSchema;
 use serde::Deserialize;
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -265,7 +266,12 @@ pub struct Invalidation {
     pub publish: bool,
     /// `sources`: other servers where the same is listened to.
     pub sources: Vec<InvalidationSource>,
+    /// `groups`.
+    pub groups: Groups,
 }
+
+/// `invalidation.groups`: names, and the patterns of each.
+pub type Groups = BTreeMap<String, Vec<String>>;
 
 /// One of `[[invalidation.sources]]`.
 #[derive(Clone, Debug)]

@@ -41,6 +41,7 @@ impl Settings {
         next.default_rule.clone_from(&new.default_rule);
         next.cache.max_memory = new.cache.max_memory;
         next.cache.commands.clone_from(&new.cache.commands);
+        next.invalidation.groups.clone_from(&new.invalidation.groups);
         next.commands.profile = new.commands.profile;
         next.commands.choices.clone_from(&new.commands.choices);
         let (server, to) = (&new.server, &mut next.server);
@@ -191,6 +192,7 @@ fn of_office(all: &Settings) -> Vec<(&'static str, String)> {
         ("invalidation.channel", is(&invalidation.channels)),
         ("invalidation.publish", is(&invalidation.publish)),
         ("invalidation.sources", sources(invalidation)),
+        ("invalidation.groups", is(&invalidation.groups)),
         ("commands.profile", is(&commands.profile)),
         ("commands.allow, commands.deny", is(&commands.choices)),
         ("commands.unknown", is(&commands.unknown)),

@@ -300,6 +300,8 @@ table! {
         channel: Patterns = "system:cache_invalidation", Restart;
         /// Whether peers are told there of what is invalidated here.
         publish: bool = true, Restart;
+        /// Patterns that are forgotten together, by one name: `library = ["library:*", "book:*"]`.
+        groups: BTreeMap<String, Vec<String>> = {}, Now;
         tables {
             /// Other servers where the same is listened to, of another region for example.
             sources: Vec<Source>,

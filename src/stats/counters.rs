@@ -170,6 +170,7 @@ rows! {
         MessagesKey [channel = "pubsub", kind = "key"]
         MessagesNamespace [channel = "pubsub", kind = "namespace"]
         MessagesPattern [channel = "pubsub", kind = "pattern"]
+        MessagesGroup [channel = "pubsub", kind = "group"]
         MessagesAll [channel = "pubsub", kind = "all"]
         MessagesMalformed [channel = "pubsub", kind = "malformed"]
     }

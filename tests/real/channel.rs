@@ -2,6 +2,7 @@
 //! events of applications, signatures, floods.
 
 use crate::harness::{Conn, Kind, Proxy, Server, eventually};
+use crate::jobs::nearside;
 use serde_json::{Value, json};
 
 const UP: &str = "nearside_invalidation_channel_up{channel=\"pubsub\"";
@@ -125,4 +126,85 @@ fn other_servers_are_listened_to_and_their_loss_is_seen() {
     listening(&proxy, 4);
     say(&proxy, &eu, "system:cache_invalidation", "c");
     assert!(!held(&mut client, &["c"]).contains(&"c"));
+}
+
+/// One order for all its patterns, wherever it is given; a name that nobody has is an error that
+/// tells those there are.
+#[test]
+fn groups_are_forgotten_by_their_name() {
+    const KEYS: [&str; 4] = ["library:1", "library_search:x", "book", "books"];
+    const LEFT: [&str; 1] = ["books"];
+    let server = server(&KEYS);
+    let groups = "invalidation.groups = { library = [\"library:*\", \"library_*:*\", \"book\"] }";
+    let proxy = proxy(&server, &[groups], 1);
+    let none = "there is no group `librry`: invalidation.groups has library";
+
+    let mut client = warm(&proxy, &KEYS);
+    let path = "/api/v1/invalidations";
+    let (_, answer) = proxy.admin("POST", path, "{\"group\":\"library\",\"dry_run\":true}");
+    assert_eq!(json(&answer)["matched"], 3, "{answer}");
+    let (_, answer) = proxy.admin("POST", path, "{\"group\":\"library\"}");
+    assert_eq!(json(&answer)["removed"], 3, "{answer}");
+    assert_eq!(held(&mut client, &KEYS), LEFT);
+    let (_, answer) = proxy.admin("GET", path, "");
+    let last = &json(&answer)["invalidations"][0];
+    assert_eq!((&last["kind"], &last["value"]), (&json!("group"), &json!("library")), "{answer}");
+    let (status, answer) = proxy.admin("POST", path, "{\"group\":\"librry\"}");
+    assert!(status == 422 && answer.contains(none), "{answer}");
+    assert_eq!(json(&answer)["errors"][0]["pointer"], "/group", "{answer}");
+
+    let mut client = warm(&proxy, &KEYS);
+    assert_eq!(client.words("PROXY INVALIDATE GROUP library"), b":3\r\n");
+    assert_eq!(held(&mut client, &KEYS), LEFT);
+    let refused = client.words("PROXY INVALIDATE GROUP librry");
+    assert_eq!(String::from_utf8_lossy(&refused), format!("-ERR {none}\r\n"));
+
+    let mut client = warm(&proxy, &KEYS);
+    let output = nearside(&proxy, &["invalidate", "--group", "library"]);
+    assert!(String::from_utf8_lossy(&output.stdout).starts_with("removed 3 keys"), "{output:?}");
+    assert_eq!(held(&mut client, &KEYS), LEFT);
+    let output = nearside(&proxy, &["invalidate", "--group", "librry"]);
+    assert!(String::from_utf8_lossy(&output.stderr).contains(none), "{output:?}");
+
+    let mut client = warm(&proxy, &KEYS);
+    let channel = "system:cache_invalidation";
+    say(&proxy, &server, channel, "{\"op\":\"group\",\"value\":\"librry\"}");
+    assert_eq!(held(&mut client, &KEYS), KEYS);
+    assert!(proxy.log().contains(none));
+    say(&proxy, &server, channel, "{\"op\":\"group\",\"value\":\"library\"}");
+    assert_eq!(held(&mut client, &KEYS), LEFT);
+    let counted = "nearside_invalidation_messages_total{channel=\"pubsub\",kind=\"group\"}";
+    assert_eq!(proxy.count(counted), 1);
+
+    // A reload changes what the name means.
+    let file = proxy.folder.path().join("proxy.toml");
+    let text = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(&file, text.replace("\"book\"", "\"books\"")).unwrap();
+    let (_, answer) = proxy.admin("POST", "/api/v1/config/reload", "{}");
+    assert_eq!(json(&answer)["changed"], json!(["invalidation.groups"]), "{answer}");
+    let mut client = warm(&proxy, &KEYS);
+    client.words("PROXY INVALIDATE GROUP library");
+    assert_eq!(held(&mut client, &KEYS), ["book"]);
+
+    let deleted = "{\"group\":\"library\",\"upstream\":true}";
+    let (status, answer) = proxy.admin("POST", path, deleted);
+    assert!(status == 200 && json(&answer)["job"].is_u64(), "{answer}");
+    let mut direct = server.dial();
+    eventually("they are deleted upstream, too", || {
+        (direct.words("DBSIZE") == b":1\r\n").then_some(())
+    });
+    assert_eq!(direct.words("EXISTS book"), b":1\r\n");
+}
+
+/// The proxies of a fleet are not all configured anew at the same moment.
+#[test]
+fn a_peer_forgets_what_a_group_means_where_the_order_was_given() {
+    let server = server(&["library:1", "other"]);
+    let groups = "invalidation.groups = { library = [\"library:*\"] }";
+    let (one, two) = (proxy(&server, &[groups], 1), proxy(&server, &[], 1));
+    let mut there = warm(&two, &["library:1", "other"]);
+    let (_, answer) = one.admin("POST", "/api/v1/invalidations", "{\"group\":\"library\"}");
+    assert!(answer.contains("\"published\":true"), "{answer}");
+    eventually("the peer has heard", || (two.count(HEARD) == 1).then_some(()));
+    assert_eq!(held(&mut there, &["library:1", "other"]), ["other"]);
 }

@@ -12,6 +12,7 @@
 //! state is in the metrics and in the log.
 
 use crate::cache::Source;
+use crate::config::Settings;
 use crate::config::invalidation::UPSTREAM;
 use crate::control::invalidate::message::Message;
 use crate::control::invalidate::orders::{Order, Orders};
@@ -48,8 +49,12 @@ impl fmt::Debug for Channel {
 
 /// What was said in one read: of orders that say the same, one is enough, because each is about
 /// what was true before it was read. So a flood of the same order costs one.
-#[derive(Debug, Default)]
-pub(super) struct Batch(HashSet<Order>);
+#[derive(Debug)]
+pub(super) struct Batch {
+    given: HashSet<Order>,
+    /// Those in force when it was read.
+    settings: Arc<Settings>,
+}
 
 impl Channel {
     /// On channels of these names, at least one.
@@ -102,26 +107,36 @@ impl Channel {
         listening.join_all().await;
     }
 
+    /// For what is read now.
+    pub(super) fn batch(&self) -> Batch {
+        let settings = Arc::clone(&self.orders.snapshots.newest().settings);
+        Batch { given: HashSet::default(), settings }
+    }
+
     /// Obeys a message, unless it is our own or this batch had the same.
     pub(super) fn obey(&self, payload: &[u8], batch: &mut Batch) {
         let block = &self.orders.block;
-        let order = match Message::read(payload) {
+        let order = match Message::read(payload, &batch.settings.invalidation.groups) {
             Ok(message) if message.origin == self.origin => return,
             Ok(message) => message.order,
             Err(malformed) => {
                 block.add(Counter::MessagesMalformed, 1);
-                tracing::debug!(error = %malformed, "a message that is no order");
+                tracing::warn!(
+                    event = "invalidation_message_ignored",
+                    error = %malformed,
+                    "a message that is no order"
+                );
                 return;
             }
         };
         block.add(counter(&order), 1);
-        if batch.0.contains(&order) {
+        if batch.given.contains(&order) {
             return;
         }
         self.orders.carry_out(&order, Source::Pubsub);
         // Keys cost no more to forget than to compare.
         if !matches!(order, Order::Keys(_)) {
-            batch.0.insert(order);
+            batch.given.insert(order);
         }
     }
 }
@@ -152,6 +167,7 @@ fn counter(order: &Order) -> Counter {
         Order::Keys(_) => Counter::MessagesKey,
         Order::Namespace(_) => Counter::MessagesNamespace,
         Order::Pattern(_) => Counter::MessagesPattern,
+        Order::Several(_) => Counter::MessagesGroup,
         Order::All => Counter::MessagesAll,
     }
 }

@@ -2,14 +2,16 @@
 //!
 //! ```text
 //!   {"op":"key","value":"orders:42","origin":"pod-1:9f..","ts":1767225600000}
-//!   {"op":"key","value":["orders:42","orders:43"]}       key, namespace, pattern, all
+//!   {"op":"key","value":["orders:42","orders:43"]}       key, namespace, pattern, group, all
 //!   orders:42      orders:*      *                       plain: a key, a pattern, everything
 //! ```
 //!
 //! A message changes nothing but what is cached: at worst it makes a cache slow, so anybody whom
 //! the server lets PUBLISH there may say it. A key version is never switched by a message.
 
-use crate::control::invalidate::orders::{Invalid, Order};
+use crate::config::Groups;
+use crate::config::invalidation::{PATTERNS_MAX, PATTERNS_ROOM};
+use crate::control::invalidate::orders::{Invalid, Order, Several, UnknownGroup};
 use serde_json::{Map, Value, json};
 
 /// A longer message is not read (T16).
@@ -37,23 +39,29 @@ pub enum Malformed {
     #[error("`{0}` is missing or of a wrong kind")]
     Member(&'static str),
     /// An `op` that nobody has.
-    #[error("`op` is none of key, namespace, pattern, all")]
+    #[error("`op` is none of key, namespace, pattern, group, all")]
     Op,
     /// Its text means nothing.
     #[error("`value` {0}")]
     Value(#[from] Invalid),
+    /// A group that is not known here, and whose patterns are not told.
+    #[error(transparent)]
+    Group(#[from] UnknownGroup),
+    /// More patterns than one order may have.
+    #[error("`patterns` are not 1 to {PATTERNS_MAX}, of {PATTERNS_ROOM} bytes together at most")]
+    Patterns,
 }
 
 impl Message {
-    /// Reads a message.
-    pub fn read(payload: &[u8]) -> Result<Self, Malformed> {
+    /// Reads a message. `groups` are those that are configured here.
+    pub fn read(payload: &[u8], groups: &Groups) -> Result<Self, Malformed> {
         let payload = payload.trim_ascii();
         if payload.len() > LENGTH_MAX {
             return Err(Malformed::TooLong);
         }
         if begins_json(payload) {
             return match serde_json::from_slice(payload) {
-                Ok(Value::Object(members)) => from_json(&members),
+                Ok(Value::Object(members)) => from_json(&members, groups),
                 _ => Err(Malformed::NotJson),
             };
         }
@@ -73,11 +81,19 @@ impl Message {
             Order::Keys(keys) => ("key", keys.iter().map(|key| text(key)).collect::<Option<_>>()?),
             Order::Namespace(name) => ("namespace", text(name)?),
             Order::Pattern(pattern) => ("pattern", text(pattern)?),
+            Order::Several(several) => ("group", several.name.clone().into()),
             Order::All => ("all", Value::Null),
         };
-        let message = json!({
+        let mut message = json!({
             "op": op, "value": value, "origin": self.origin, "soft": false, "ts": unix_millis,
         });
+        // Who hears it may be configured otherwise: what is meant is what it says here.
+        if let (Order::Several(Several { patterns, .. }), Some(members)) =
+            (&self.order, message.as_object_mut())
+        {
+            let patterns = patterns.iter().map(|pattern| text(pattern)).collect::<Option<_>>()?;
+            members.insert("patterns".to_owned(), patterns);
+        }
         Some(message.to_string())
     }
 }
@@ -88,13 +104,14 @@ fn begins_json(payload: &[u8]) -> bool {
     inside.is_some_and(|inside| matches!(inside.first(), None | Some(b'"' | b'}')))
 }
 
-fn from_json(members: &Map<String, Value>) -> Result<Message, Malformed> {
+fn from_json(members: &Map<String, Value>, groups: &Groups) -> Result<Message, Malformed> {
     let value = members.get("value");
     let text = || value.and_then(Value::as_str).ok_or(Malformed::Member("value"));
     let order = match members.get("op").and_then(Value::as_str) {
         Some("key") => Order::Keys(keys(value)?),
         Some("namespace") => Order::namespace(text()?.as_bytes())?,
         Some("pattern") => Order::pattern(text()?.as_bytes())?,
+        Some("group") => group(text()?, members.get("patterns"), groups)?,
         Some("all") => Order::All,
         Some(_) => return Err(Malformed::Op),
         None => return Err(Malformed::Member("op")),
@@ -105,6 +122,25 @@ fn from_json(members: &Map<String, Value>) -> Result<Message, Malformed> {
         Some(_) => return Err(Malformed::Member("origin")),
     };
     Ok(Message { order, origin })
+}
+
+/// The patterns that the message tells, or those that are configured here.
+fn group(name: &str, told: Option<&Value>, groups: &Groups) -> Result<Order, Malformed> {
+    let Some(told) = told else {
+        return Ok(Order::group(groups, name)?);
+    };
+    let told = told.as_array().ok_or(Malformed::Member("patterns"))?;
+    let mut patterns = Vec::new();
+    for one in told {
+        let pattern = one.as_str().ok_or(Malformed::Member("patterns"))?.as_bytes();
+        Order::pattern(pattern)?;
+        patterns.push(pattern.to_vec());
+    }
+    let room: usize = patterns.iter().map(Vec::len).sum();
+    if !(1..=PATTERNS_MAX).contains(&patterns.len()) || room > PATTERNS_ROOM {
+        return Err(Malformed::Patterns);
+    }
+    Ok(Order::Several(Several { name: name.chars().take(64).collect(), patterns }))
 }
 
 fn keys(value: Option<&Value>) -> Result<Vec<Vec<u8>>, Malformed> {
@@ -120,7 +156,18 @@ fn keys(value: Option<&Value>) -> Result<Vec<Vec<u8>>, Malformed> {
 #[cfg(test)]
 mod tests {
     use super::{LENGTH_MAX, Malformed, Message};
-    use crate::control::invalidate::orders::{Invalid, Order};
+    use crate::config::Groups;
+    use crate::control::invalidate::orders::{Invalid, Order, Several};
+
+    fn read(payload: &[u8]) -> Result<Message, Malformed> {
+        let groups = Groups::from([("shop".to_owned(), vec!["a:*".to_owned(), "b".to_owned()])]);
+        Message::read(payload, &groups)
+    }
+
+    fn several(name: &str, patterns: &[&str]) -> Order {
+        let patterns = patterns.iter().map(|pattern| pattern.as_bytes().to_vec()).collect();
+        Order::Several(Several { name: name.to_owned(), patterns })
+    }
 
     fn keys(names: &[&str]) -> Order {
         Order::Keys(names.iter().map(|name| name.as_bytes().to_vec()).collect())
@@ -147,8 +194,10 @@ mod tests {
             ),
             (r#"{"op":"pattern","value":"*:ü"}"#, Order::Pattern("*:ü".into()), ""),
             (r#"{"op":"all","origin":null,"soft":false}"#, Order::All, ""),
+            (r#"{"op":"group","value":"shop"}"#, several("shop", &["a:*", "b"]), ""),
+            (r#"{"op":"group","value":"x","patterns":["c?"]}"#, several("x", &["c?"]), ""),
         ] {
-            let read = Message::read(payload.as_bytes());
+            let read = read(payload.as_bytes());
             let wanted = Message { order, origin: origin.to_owned() };
             assert_eq!(read, Ok(wanted), "{payload}");
         }
@@ -166,13 +215,19 @@ mod tests {
             (r#"{"op":"key","value":["a",1]}"#, Malformed::Member("value")),
             (r#"{"op":"namespace","value":"a:b"}"#, Malformed::Value(Invalid::Separator)),
             (r#"{"op":"all","origin":7}"#, Malformed::Member("origin")),
+            (r#"{"op":"group"}"#, Malformed::Member("value")),
+            (r#"{"op":"group","value":"x","patterns":"a"}"#, Malformed::Member("patterns")),
+            (r#"{"op":"group","value":"x","patterns":[]}"#, Malformed::Patterns),
+            (r#"{"op":"group","value":"x","patterns":[""]}"#, Malformed::Value(Invalid::Empty)),
         ] {
-            assert_eq!(Message::read(payload.as_bytes()), Err(wanted), "{payload}");
+            assert_eq!(read(payload.as_bytes()), Err(wanted), "{payload}");
         }
         let long = vec![b'a'; LENGTH_MAX + 1];
-        assert_eq!(Message::read(&long), Err(Malformed::TooLong));
+        assert_eq!(read(&long), Err(Malformed::TooLong));
         let long = vec![b'*'; 1025];
-        assert_eq!(Message::read(&long), Err(Malformed::Value(Invalid::TooLong)));
+        assert_eq!(read(&long), Err(Malformed::Value(Invalid::TooLong)));
+        let unknown = read(br#"{"op":"group","value":"shp"}"#).unwrap_err().to_string();
+        assert_eq!(unknown, "there is no group `shp`: invalidation.groups has shop");
     }
 
     #[test]
@@ -181,11 +236,12 @@ mod tests {
             keys(&["a", "b\"{"]),
             Order::Namespace(b"orders".to_vec()),
             Order::Pattern(b"*:1".to_vec()),
+            several("elsewhere", &["a:*", "\"{"]),
             Order::All,
         ] {
             let message = Message { order, origin: "pod-1:77".to_owned() };
             let written = message.write(1_767_225_600_000).unwrap();
-            assert_eq!(Message::read(written.as_bytes()), Ok(message), "{written}");
+            assert_eq!(read(written.as_bytes()), Ok(message), "{written}");
         }
         let binary = Message { order: Order::Keys(vec![vec![0xff]]), origin: String::new() };
         assert_eq!(binary.write(1), None);

@@ -140,6 +140,7 @@ impl Speaker {
 #[cfg(test)]
 mod tests {
     use super::{Outbox, parts};
+    use crate::config::Groups;
     use crate::control::invalidate::message::Message;
     use crate::control::invalidate::orders::Order;
 
@@ -151,7 +152,7 @@ mod tests {
         assert!(outbox.tell(&Order::Keys(keys.clone())));
         let mut told = Vec::new();
         while let Ok(text) = letters.try_recv() {
-            let message = Message::read(text.as_bytes()).unwrap();
+            let message = Message::read(text.as_bytes(), &Groups::new()).unwrap();
             let Order::Keys(keys) = message.order else { panic!("{message:?}") };
             told.extend(keys);
         }

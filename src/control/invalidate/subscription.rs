@@ -154,7 +154,7 @@ impl Subscription {
 
     /// Obeys what has been read.
     fn take(&self, input: &mut BytesMut, scan: &mut Scan, channel: &Channel) -> anyhow::Result<()> {
-        let (mut batch, mut at) = (Batch::default(), 0);
+        let (mut batch, mut at) = (channel.batch(), 0);
         while let Some(length) = scan.next(input.get(at..).unwrap_or_default())? {
             let frame = input.get(at..at + length).unwrap_or_default();
             at += length;
