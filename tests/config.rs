@@ -123,6 +123,25 @@ const REFUSED: &[(&str, &str)] = &[
     ),
     ("invalidation.groups = { a = [\"\"] }", "invalidation.groups.a: a pattern is empty"),
     ("invalidation.groups = { \"a b\" = [\"c\"] }", "invalidation.groups: `a b` is not a name"),
+    (
+        "[[invalidation.events]]\nchannel = \"a\"\npatterns = [\"b\", \"c:{id\"]",
+        "3:1: invalidation.events[0].patterns: `c:{id`: the `{` at character 3 is not closed",
+    ),
+    (
+        "[[invalidation.events]]\nchannel = \"a\"\npatterns = \"\"",
+        "3:1: invalidation.events[0].patterns: ``: the pattern is empty",
+    ),
+    ("[[invalidation.events]]\nchannel = \"a\"", "events[0].patterns: 0 patterns are not 1 to 64"),
+    ("[[invalidation.events]]\npatterns = \"a\"", "invalidation.events[0]: channel is missing"),
+    (
+        "invalidation.events = [{ channel = \"system:cache_invalidation\", patterns = \"a\" }]",
+        "invalidation.events[0].channel: `system:cache_invalidation` is invalidation.channel",
+    ),
+    (
+        "invalidation.events = [{ channel = \"a\", patterns = \"b\" }, \
+         { channel = \"a\", patterns = \"c\" }]",
+        "invalidation.events[1].channel: `a` is another event's already",
+    ),
     ("[[invalidation.sources]]\nurl = \"redis://h\"", "sources[0].name: `` is not a name of"),
     ("invalidation.sources = [{ name = \"eu\" }]", "invalidation.sources[0]: url is missing"),
     (

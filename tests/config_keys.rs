@@ -160,6 +160,12 @@ const SEEN: &[(&[&str], &str, &str, &str)] = &[
         "groups_are_forgotten_by_their_name",
     ),
     (
+        &["invalidation.events.channel", "invalidation.events.patterns"],
+        "invalidation.events = [{ channel = 'events:saved', patterns = ['a:{id}:*', '{{b}}'] }]",
+        CHANNEL,
+        "events_of_applications_are_understood",
+    ),
+    (
         &["invalidation.sources.name", "invalidation.sources.url"],
         "invalidation.sources = [{ name = 'eu', url = 'redis://h:7' }]",
         CHANNEL,

@@ -257,6 +257,7 @@ fn orders(seen: &mut Seen) {
         "cache.admission = \"always\"",
         "cache.sweep_interval = \"1h\"",
         "invalidation.groups = { g = [\"g:*\"] }",
+        "invalidation.events = [{ channel = \"saved\", patterns = \"e:{id}:*\" }]",
     ];
     let proxy = Proxy::start(&server.url(), &settings);
     let (mut client, mut direct) = (proxy.dial(), server.dial());
@@ -278,6 +279,8 @@ fn orders(seen: &mut Seen) {
     for text in ["{\"op\":\"namespace\",\"value\":\"a\"}", "a*", group, "*", "{"] {
         say(&mut direct, text);
     }
+    direct.ask(&["PUBLISH", "saved", "{\"id\":7}"]);
+    seen.until(&proxy, "nearside_invalidation_messages_total{channel=\"pubsub\",kind=\"event\"}");
     let malformed = "nearside_invalidation_messages_total{channel=\"pubsub\",kind=\"malformed\"}";
     seen.until(&proxy, malformed);
     // In one packet, so that no sweep comes between: more than is kept.

@@ -2,7 +2,8 @@
 
 use crate::config::check::{Notes, secret};
 use crate::config::written::{self, Patterns};
-use crate::config::{Groups, Invalidation, InvalidationSource};
+use crate::config::{Groups, Invalidation, InvalidationEvent, InvalidationSource};
+use crate::keys::template::Template;
 use crate::net::address::Address;
 use crate::net::target::Target;
 use std::collections::BTreeSet;
@@ -22,6 +23,9 @@ pub const PATTERNS_MAX: usize = 64;
 
 /// Bytes of all of them at most: half of what bans may hold.
 pub const PATTERNS_ROOM: usize = 8 * 1024;
+
+/// Each is a subscription at every server.
+const EVENTS_MAX: usize = 64;
 
 /// Each has a connection and a series of its own.
 const SOURCES_MAX: usize = 16;
@@ -43,11 +47,15 @@ pub(super) fn invalidation(written: &written::Invalidation, notes: &mut Notes) -
         let count = written.sources.len();
         notes.fault(format!("invalidation.sources: {count} are more than {SOURCES_MAX}"));
     }
-    if channels.is_empty() && !sources.is_empty() {
-        notes.warn("invalidation.channel is \"\": invalidation.sources are not listened to");
-    }
     let groups = groups(written, notes);
-    Invalidation { channels, publish: written.publish.unwrap_or(true), sources, groups }
+    let events = events(written, &channels, notes);
+    if channels.is_empty() && !(sources.is_empty() && events.is_empty()) {
+        notes.warn(
+            "invalidation.channel is \"\": nobody listens, neither to invalidation.events nor at \
+             invalidation.sources",
+        );
+    }
+    Invalidation { channels, publish: written.publish.unwrap_or(true), sources, groups, events }
 }
 
 /// An empty name, or an empty list, turns it off.
@@ -81,6 +89,44 @@ fn groups(written: &written::Invalidation, notes: &mut Notes) -> Groups {
         few(&key, patterns, notes);
     }
     groups
+}
+
+fn events(
+    written: &written::Invalidation,
+    channels: &[String],
+    notes: &mut Notes,
+) -> Vec<InvalidationEvent> {
+    let mut events: Vec<InvalidationEvent> = Vec::new();
+    for (place, event) in written.events.iter().enumerate() {
+        let key = format!("invalidation.events[{place}]");
+        let channel = event.channel.clone().unwrap_or_default();
+        if channel.is_empty() {
+            notes.fault(format!("{key}: channel is missing, such as channel = \"events:saved\""));
+        } else if channels.contains(&channel) {
+            notes.fault(format!("{key}.channel: `{channel}` is invalidation.channel already"));
+        } else if events.iter().any(|other| other.channel == channel) {
+            notes.fault(format!(
+                "{key}.channel: `{channel}` is another event's already: write its patterns there"
+            ));
+        }
+        events.push(InvalidationEvent { channel, patterns: templates(&key, event, notes) });
+    }
+    if events.len() > EVENTS_MAX {
+        notes.fault(format!("invalidation.events: {} are more than {EVENTS_MAX}", events.len()));
+    }
+    events
+}
+
+fn templates(key: &str, event: &written::Event, notes: &mut Notes) -> Vec<Template> {
+    let key = format!("{key}.patterns");
+    let patterns = match &event.patterns {
+        None => Vec::new(),
+        Some(Patterns::One(pattern)) => vec![pattern.clone()],
+        Some(Patterns::Many(patterns)) => patterns.clone(),
+    };
+    few(&key, &patterns, notes);
+    let template = |text: &String| notes.take(&format!("{key}: `{text}`"), Template::parse(text));
+    patterns.iter().filter_map(template).collect()
 }
 
 /// So many that one order can mean them all.

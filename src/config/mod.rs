@@ -28,6 +28,7 @@ use crate::command::learned::Strangers;
 use crate::command::{Choices, KeySpec, Policy, Spec};
 use crate::config::key::{Kind, Values};
 use crate::keys::Prefix;
+use crate::keys::template::Template;
 use crate::net::address::Address;
 use crate::net::target::{Password, Target};
 use crate::net::tls::TlsOptions;
@@ -268,6 +269,17 @@ pub struct Invalidation {
     pub sources: Vec<InvalidationSource>,
     /// `groups`.
     pub groups: Groups,
+    /// `events`.
+    pub events: Vec<InvalidationEvent>,
+}
+
+/// One of `[[invalidation.events]]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InvalidationEvent {
+    /// Where it is published.
+    pub channel: String,
+    /// What is forgotten then.
+    pub patterns: Vec<Template>,
 }
 
 /// `invalidation.groups`: names, and the patterns of each.

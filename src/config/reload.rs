@@ -42,6 +42,7 @@ impl Settings {
         next.cache.max_memory = new.cache.max_memory;
         next.cache.commands.clone_from(&new.cache.commands);
         next.invalidation.groups.clone_from(&new.invalidation.groups);
+        next.invalidation.events.clone_from(&new.invalidation.events);
         next.commands.profile = new.commands.profile;
         next.commands.choices.clone_from(&new.commands.choices);
         let (server, to) = (&new.server, &mut next.server);
@@ -193,6 +194,7 @@ fn of_office(all: &Settings) -> Vec<(&'static str, String)> {
         ("invalidation.publish", is(&invalidation.publish)),
         ("invalidation.sources", sources(invalidation)),
         ("invalidation.groups", is(&invalidation.groups)),
+        ("invalidation.events", is(&invalidation.events)),
         ("commands.profile", is(&commands.profile)),
         ("commands.allow, commands.deny", is(&commands.choices)),
         ("commands.unknown", is(&commands.unknown)),

@@ -305,7 +305,19 @@ table! {
         tables {
             /// Other servers where the same is listened to, of another region for example.
             sources: Vec<Source>,
+            /// What applications publish anyway, and what it means for the cache.
+            events: Vec<Event>,
         }
+    }
+}
+
+table! {
+    /// What applications publish anyway, and what it means for the cache.
+    "invalidation.events." Event {
+        /// Where: messages are JSON objects.
+        channel: String = (), Now;
+        /// What is forgotten then, members of the message in braces: `"project:{project_id}:*"`.
+        patterns: Patterns = (), Now;
     }
 }
 
@@ -471,6 +483,7 @@ pub fn keys() -> impl Iterator<Item = &'static Key> {
         Rule::KEYS,
         Invalidation::KEYS,
         Source::KEYS,
+        Event::KEYS,
         CommandPolicy::KEYS,
         Scripts::KEYS,
         HotKeys::KEYS,

@@ -171,6 +171,7 @@ rows! {
         MessagesNamespace [channel = "pubsub", kind = "namespace"]
         MessagesPattern [channel = "pubsub", kind = "pattern"]
         MessagesGroup [channel = "pubsub", kind = "group"]
+        MessagesEvent [channel = "pubsub", kind = "event"]
         MessagesAll [channel = "pubsub", kind = "all"]
         MessagesMalformed [channel = "pubsub", kind = "malformed"]
     }

@@ -208,3 +208,58 @@ fn a_peer_forgets_what_a_group_means_where_the_order_was_given() {
     eventually("the peer has heard", || (two.count(HEARD) == 1).then_some(()));
     assert_eq!(held(&mut there, &["library:1", "other"]), ["other"]);
 }
+
+/// What an application publishes anyway means patterns; what it does not say is named in the log.
+#[test]
+fn events_of_applications_are_understood() {
+    const KEYS: [&str; 5] =
+        ["project:42:a", "project:43:a", "project:4*:a", "list:{42}", "list:{43}"];
+    let server = server(&KEYS);
+    let events = "invalidation.events = [{ channel = \"events:version_promoted\", \
+                  patterns = [\"project:{project_id}:*\", \"list:{{{project_id}}}\"] }, \
+                  { channel = \"events:saved\", patterns = \"project:{project.id}:*\" }]";
+    let proxy = proxy(&server, &[events], 1);
+    let mut client = warm(&proxy, &KEYS);
+    say(&proxy, &server, "events:version_promoted", "{\"project_id\":42,\"by\":\"ann\"}");
+    assert_eq!(held(&mut client, &KEYS), ["project:43:a", "project:4*:a", "list:{43}"]);
+    let mut client = warm(&proxy, &KEYS);
+    say(&proxy, &server, "events:saved", "{\"project\":{\"id\":\"4*\"}}");
+    let left = ["project:42:a", "project:43:a", "list:{42}", "list:{43}"];
+    assert_eq!(held(&mut client, &KEYS), left);
+
+    let mut client = warm(&proxy, &KEYS);
+    let malformed = "nearside_invalidation_messages_total{channel=\"pubsub\",kind=\"malformed\"}";
+    for (count, text, words) in [
+        (1, "{\"id\":42}", "`project_id` is missing"),
+        (2, "{\"project_id\":[42]}", "`project_id` is neither text nor a whole number"),
+        (3, "project:42", "no JSON object"),
+    ] {
+        say(&proxy, &server, "events:version_promoted", text);
+        assert_eq!(proxy.count(malformed), count);
+        assert!(proxy.log().contains(words), "{}", proxy.log());
+    }
+    assert_eq!(held(&mut client, &KEYS), KEYS);
+    let (_, answer) = proxy.admin("GET", "/api/v1/invalidations", "");
+    let last = &json(&answer)["invalidations"][0];
+    assert_eq!(last["kind"], "event", "{answer}");
+    assert_eq!(last["value"], "events:saved", "{answer}");
+
+    // A reload changes where it listens, and what it hears.
+    let file = proxy.folder.path().join("proxy.toml");
+    let text = std::fs::read_to_string(&file).unwrap();
+    let text = text.replace("events:saved", "events:stored").replace("list:{{{", "none:{{{");
+    std::fs::write(&file, text).unwrap();
+    let (_, answer) = proxy.admin("POST", "/api/v1/config/reload", "{}");
+    assert_eq!(json(&answer)["changed"], json!(["invalidation.events"]), "{answer}");
+    let mut direct = server.dial();
+    eventually("it listens to the new one, and not to the old one", || {
+        let said = ["events:stored", "events:saved"]
+            .map(|channel| direct.ask(&["PUBLISH", channel, "{\"project\":{\"id\":44}}"]));
+        (said == [b":1\r\n", b":0\r\n"]).then_some(())
+    });
+    listening(&proxy, 1);
+    assert_eq!(proxy.dial().words("PUBSUB NUMPAT"), b":0\r\n");
+    let mut client = warm(&proxy, &KEYS);
+    say(&proxy, &server, "events:version_promoted", "{\"project_id\":42}");
+    assert_eq!(held(&mut client, &KEYS).len(), 4, "of this one only");
+}

@@ -150,9 +150,10 @@ struct Event {
     time: String,
     /// `admin`: over HTTP; `pubsub`: by a message.
     source: &'static str,
-    /// `keys`, `namespace`, `pattern`, `group` or `all`.
+    /// `keys`, `namespace`, `pattern`, `group`, `event` or `all`.
     kind: &'static str,
-    /// The namespace, the pattern, the group, or the key if there was only one.
+    /// The namespace, the pattern, the group, the event's channel, or the key if there was
+    /// only one.
     value: Option<String>,
     /// Keys that it has dropped so far: those of namespaces and patterns are counted by a sweep.
     removed: u64,

@@ -12,10 +12,11 @@
 //! state is in the metrics and in the log.
 
 use crate::cache::Source;
-use crate::config::Settings;
 use crate::config::invalidation::UPSTREAM;
+use crate::config::{Invalidation, Settings};
+use crate::control::invalidate::event;
 use crate::control::invalidate::message::Message;
-use crate::control::invalidate::orders::{Order, Orders};
+use crate::control::invalidate::orders::{Of, Order, Orders};
 use crate::control::invalidate::subscription::Subscription;
 use crate::live::Live;
 use crate::net::dialer::Dialer;
@@ -53,7 +54,7 @@ impl fmt::Debug for Channel {
 pub(super) struct Batch {
     given: HashSet<Order>,
     /// Those in force when it was read.
-    settings: Arc<Settings>,
+    pub(super) settings: Arc<Settings>,
 }
 
 impl Channel {
@@ -88,9 +89,10 @@ impl Channel {
         self.names.first().map_or("", String::as_str)
     }
 
-    /// What is subscribed to.
-    pub(super) fn names(&self) -> &[String] {
-        &self.names
+    /// What is subscribed to under these settings.
+    pub(super) fn wanted(&self, settings: &Settings) -> Vec<String> {
+        let events = settings.invalidation.events.iter().map(|event| &event.channel);
+        self.names.iter().chain(events).cloned().collect()
     }
 
     /// Listens, at all servers, for as long as the process lives.
@@ -113,23 +115,42 @@ impl Channel {
         Batch { given: HashSet::default(), settings }
     }
 
-    /// Obeys a message, unless it is our own or this batch had the same.
-    pub(super) fn obey(&self, payload: &[u8], batch: &mut Batch) {
-        let block = &self.orders.block;
-        let order = match Message::read(payload, &batch.settings.invalidation.groups) {
-            Ok(message) if message.origin == self.origin => return,
-            Ok(message) => message.order,
-            Err(malformed) => {
-                block.add(Counter::MessagesMalformed, 1);
+    /// Obeys what was said on `channel`, unless it is our own or this batch had the same.
+    pub(super) fn obey(&self, channel: &[u8], payload: &[u8], batch: &mut Batch) {
+        match self.order(channel, payload, &batch.settings) {
+            Ok(Some(order)) => self.carry_out(order, batch),
+            Ok(None) => {}
+            Err(error) => {
+                self.orders.block.add(Counter::MessagesMalformed, 1);
                 tracing::warn!(
                     event = "invalidation_message_ignored",
-                    error = %malformed,
-                    "a message that is no order"
+                    channel = %channel.escape_ascii(),
+                    error = %error,
+                    "a message that means nothing"
                 );
-                return;
             }
-        };
-        block.add(counter(&order), 1);
+        }
+    }
+
+    /// What a message orders, if it is not our own.
+    fn order(
+        &self,
+        channel: &[u8],
+        payload: &[u8],
+        settings: &Settings,
+    ) -> anyhow::Result<Option<Order>> {
+        let Invalidation { groups, events, .. } = &settings.invalidation;
+        if self.names.iter().any(|name| name.as_bytes() == channel) {
+            let message = Message::read(payload, groups)?;
+            return Ok((message.origin != self.origin).then_some(message.order));
+        }
+        // One that was unsubscribed from may still say something.
+        let event = events.iter().find(|event| event.channel.as_bytes() == channel);
+        Ok(event.map(|event| event::order(event, payload)).transpose()?)
+    }
+
+    fn carry_out(&self, order: Order, batch: &mut Batch) {
+        self.orders.block.add(counter(&order), 1);
         if batch.given.contains(&order) {
             return;
         }
@@ -167,7 +188,10 @@ fn counter(order: &Order) -> Counter {
         Order::Keys(_) => Counter::MessagesKey,
         Order::Namespace(_) => Counter::MessagesNamespace,
         Order::Pattern(_) => Counter::MessagesPattern,
-        Order::Several(_) => Counter::MessagesGroup,
+        Order::Several(several) => match several.of {
+            Of::Group => Counter::MessagesGroup,
+            Of::Event => Counter::MessagesEvent,
+        },
         Order::All => Counter::MessagesAll,
     }
 }

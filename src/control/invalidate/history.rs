@@ -20,9 +20,9 @@ pub struct Event {
     pub at: u64,
     /// Who said so.
     pub source: Source,
-    /// `keys`, `namespace`, `pattern`, `group` or `all`.
+    /// `keys`, `namespace`, `pattern`, `group`, `event` or `all`.
     pub kind: &'static str,
-    /// The namespace, the pattern, the group, or the key if there was only one.
+    /// The namespace, the pattern, the group, the event's channel, or the key if it was one.
     pub value: Option<Vec<u8>>,
     done: Done,
 }
@@ -48,7 +48,7 @@ impl History {
             Order::Pattern(pattern) => ("pattern", Some(pattern)),
             Order::Several(several) => {
                 named = several.name.clone().into_bytes();
-                ("group", Some(&named))
+                (several.of.as_str(), Some(&named))
             }
             Order::All => ("all", None),
         };

@@ -11,7 +11,7 @@
 
 use crate::config::Groups;
 use crate::config::invalidation::{PATTERNS_MAX, PATTERNS_ROOM};
-use crate::control::invalidate::orders::{Invalid, Order, Several, UnknownGroup};
+use crate::control::invalidate::orders::{Invalid, Of, Order, Several, UnknownGroup};
 use serde_json::{Map, Value, json};
 
 /// A longer message is not read (T16).
@@ -140,7 +140,8 @@ fn group(name: &str, told: Option<&Value>, groups: &Groups) -> Result<Order, Mal
     if !(1..=PATTERNS_MAX).contains(&patterns.len()) || room > PATTERNS_ROOM {
         return Err(Malformed::Patterns);
     }
-    Ok(Order::Several(Several { name: name.chars().take(64).collect(), patterns }))
+    let name = name.chars().take(64).collect();
+    Ok(Order::Several(Several { of: Of::Group, name, patterns }))
 }
 
 fn keys(value: Option<&Value>) -> Result<Vec<Vec<u8>>, Malformed> {
@@ -157,7 +158,7 @@ fn keys(value: Option<&Value>) -> Result<Vec<Vec<u8>>, Malformed> {
 mod tests {
     use super::{LENGTH_MAX, Malformed, Message};
     use crate::config::Groups;
-    use crate::control::invalidate::orders::{Invalid, Order, Several};
+    use crate::control::invalidate::orders::{Invalid, Of, Order, Several};
 
     fn read(payload: &[u8]) -> Result<Message, Malformed> {
         let groups = Groups::from([("shop".to_owned(), vec!["a:*".to_owned(), "b".to_owned()])]);
@@ -166,7 +167,7 @@ mod tests {
 
     fn several(name: &str, patterns: &[&str]) -> Order {
         let patterns = patterns.iter().map(|pattern| pattern.as_bytes().to_vec()).collect();
-        Order::Several(Several { name: name.to_owned(), patterns })
+        Order::Several(Several { of: Of::Group, name: name.to_owned(), patterns })
     }
 
     fn keys(names: &[&str]) -> Order {

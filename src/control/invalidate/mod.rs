@@ -1,6 +1,7 @@
 //! How nearside hears of changes that did not come through it.
 
 pub mod channel;
+pub mod event;
 pub mod fleet;
 pub mod history;
 pub mod listener;

@@ -34,10 +34,31 @@ pub enum Order {
 /// Globs that are forgotten together.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Several {
-    /// What they are called.
+    /// Why.
+    pub of: Of,
+    /// The group's name, or the event's channel.
     pub name: String,
     /// The globs.
     pub patterns: Vec<Vec<u8>>,
+}
+
+/// What has several globs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Of {
+    /// One of `invalidation.groups`.
+    Group,
+    /// One of `[[invalidation.events]]` that has come.
+    Event,
+}
+
+impl Of {
+    /// The word of logs and of the API.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Group => "group",
+            Self::Event => "event",
+        }
+    }
 }
 
 /// A group that nobody has configured.
@@ -94,7 +115,7 @@ impl Order {
         };
         let patterns = groups.get(name).ok_or_else(unknown)?;
         let patterns = patterns.iter().map(|pattern| pattern.clone().into_bytes()).collect();
-        Ok(Self::Several(Several { name: name.to_owned(), patterns }))
+        Ok(Self::Several(Several { of: Of::Group, name: name.to_owned(), patterns }))
     }
 
     /// The keys it means, as bans; keys and everything need none.
@@ -116,7 +137,7 @@ impl fmt::Display for Order {
             Self::Keys(keys) => write!(f, "{} keys", keys.len()),
             Self::Namespace(name) => write!(f, "namespace {}", name.escape_ascii()),
             Self::Pattern(pattern) => write!(f, "pattern {}", pattern.escape_ascii()),
-            Self::Several(several) => write!(f, "group {}", several.name),
+            Self::Several(several) => write!(f, "{} {}", several.of.as_str(), several.name),
             Self::All => f.write_str("everything"),
         }
     }

@@ -103,7 +103,7 @@ impl Subscription {
                 tracing::warn!(
                     event = "invalidation_channel_down",
                     source = self.source,
-                    channel = channel.names().join(", "),
+                    channel = channel.wanted(&channel.batch().settings).join(", "),
                     upstream = %self.dialer.target,
                     error = %error,
                     "messages about what is to be forgotten are not heard"
@@ -120,10 +120,10 @@ impl Subscription {
     /// One connection that listens, from its handshake to its end.
     async fn hear(&self, channel: &Channel) -> anyhow::Result<Infallible> {
         let mut stream = open(&self.dialer).await?;
-        let mut out = BytesMut::new();
-        let patterns: Vec<_> = channel.names().iter().map(|name| pattern(name)).collect();
-        let words = [b"PSUBSCRIBE".as_slice()].into_iter();
-        command(&mut out, &words.chain(patterns.iter().map(Vec::as_slice)).collect::<Vec<_>>());
+        let snapshots = &channel.orders.snapshots;
+        let mut number = snapshots.newest().number;
+        let (mut out, mut asked) = (BytesMut::new(), Asked::default());
+        asked.change(channel.wanted(&snapshots.newest().settings), &mut out);
         let mut pings = tokio::time::interval(PING_EVERY);
         pings.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let (mut input, mut scan) = (BytesMut::with_capacity(64 * 1024), Scan::default());
@@ -138,7 +138,13 @@ impl Subscription {
                 read = stream.read_buf(&mut input) => {
                     anyhow::ensure!(read? > 0, "the server closed the connection");
                     (heard_at, was_silent) = (clock.now(), false);
-                    self.take(&mut input, &mut scan, channel)?;
+                    self.take(&mut input, &mut scan, &mut asked, channel)?;
+                }
+                snapshot = snapshots.newer(number) => {
+                    number = snapshot.number;
+                    if asked.change(channel.wanted(&snapshot.settings), &mut out) {
+                        self.is_heard.store(false, Ordering::Relaxed);
+                    }
                 }
                 _ = pings.tick() => {
                     // Seen twice: the first look, after a pause of this process, may come before
@@ -153,12 +159,18 @@ impl Subscription {
     }
 
     /// Obeys what has been read.
-    fn take(&self, input: &mut BytesMut, scan: &mut Scan, channel: &Channel) -> anyhow::Result<()> {
+    fn take(
+        &self,
+        input: &mut BytesMut,
+        scan: &mut Scan,
+        asked: &mut Asked,
+        channel: &Channel,
+    ) -> anyhow::Result<()> {
         let (mut batch, mut at) = (channel.batch(), 0);
         while let Some(length) = scan.next(input.get(at..).unwrap_or_default())? {
             let frame = input.get(at..at + length).unwrap_or_default();
             at += length;
-            self.frame(frame, channel, &mut batch)?;
+            self.frame(frame, asked, channel, &mut batch)?;
         }
         input.advance(at);
         // It is not kept: whoever may PUBLISH could fill our memory with it.
@@ -169,20 +181,27 @@ impl Subscription {
         Ok(())
     }
 
-    fn frame(&self, frame: &[u8], channel: &Channel, batch: &mut Batch) -> anyhow::Result<()> {
+    fn frame(
+        &self,
+        frame: &[u8],
+        asked: &mut Asked,
+        channel: &Channel,
+        batch: &mut Batch,
+    ) -> anyhow::Result<()> {
         let mut parts = reply::elements(frame);
         match parts.next().and_then(reply::bulk) {
             Some(b"pmessage") => {
-                let payload = parts.nth(2).and_then(reply::bulk);
-                channel.obey(payload.context("a message without its text")?, batch);
+                let mut rest = parts.skip(1).filter_map(reply::bulk);
+                let said = rest.next().zip(rest.next()).context("a message without its text")?;
+                channel.obey(said.0, said.1, batch);
             }
-            Some(b"psubscribe") => {
+            Some(b"psubscribe" | b"punsubscribe") => {
                 // The server says how many it has of ours.
                 let count = parts.nth(1).and_then(reply::integer).unwrap_or(0);
-                self.subscribed(usize::try_from(count).unwrap_or(0), channel);
+                self.subscribed(usize::try_from(count).unwrap_or(0), asked);
             }
             // A PING that is refused is an answer, too.
-            _ if frame.starts_with(b"-") && !self.is_heard() => {
+            _ if frame.starts_with(b"-") && asked.unanswered > 0 => {
                 let text = String::from_utf8_lossy(frame.get(1..).unwrap_or_default());
                 return Err(Refused(text.trim_end().to_owned()).into());
             }
@@ -191,26 +210,72 @@ impl Subscription {
         Ok(())
     }
 
-    fn subscribed(&self, patterns: usize, channel: &Channel) {
-        let are_all = patterns >= channel.names().len();
+    /// One of the subscriptions is acknowledged, and `patterns` are ours now.
+    fn subscribed(&self, patterns: usize, asked: &mut Asked) {
+        asked.unanswered = asked.unanswered.saturating_sub(1);
+        let are_all = asked.unanswered == 0;
         if !self.set_heard(are_all, patterns) && are_all {
             tracing::info!(
                 event = "invalidation_channel_up",
                 source = self.source,
-                channel = channel.names().join(", "),
+                channel = asked.names.join(", "),
                 "listening"
             );
         }
     }
 }
 
+/// What the server was asked for.
+#[derive(Debug, Default)]
+struct Asked {
+    names: Vec<String>,
+    /// Names that it has not said anything of.
+    unanswered: usize,
+}
+
+impl Asked {
+    /// Asks for what is wanted and was not asked for, and out of what is not wanted any more; true
+    /// if there is anything to ask.
+    fn change(&mut self, wanted: Vec<String>, out: &mut BytesMut) -> bool {
+        let new = wanted.iter().filter(|name| !self.names.contains(name));
+        let gone = self.names.iter().filter(|name| !wanted.contains(name));
+        for (word, names) in [("PSUBSCRIBE", new.collect()), ("PUNSUBSCRIBE", gone.collect())] {
+            let names: Vec<&String> = names;
+            let patterns: Vec<_> = names.iter().map(|name| pattern(name)).collect();
+            let words = [word.as_bytes()].into_iter().chain(patterns.iter().map(Vec::as_slice));
+            if !patterns.is_empty() {
+                command(out, &words.collect::<Vec<_>>());
+            }
+            self.unanswered += patterns.len();
+        }
+        self.names = wanted;
+        !out.is_empty()
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use super::pattern;
+    use super::{Asked, pattern};
+    use bytes::BytesMut;
 
     #[test]
     fn the_pattern_is_the_name_wherever_it_can_be() {
         assert_eq!(pattern("system:cache-invalidation"), b"system:cache-invalidation");
         assert_eq!(pattern("a*b[c"), b"a\\*b\\[c");
+    }
+
+    #[test]
+    fn what_is_wanted_anew_is_asked_for_and_the_rest_is_left() {
+        let mut asked = Asked::default();
+        let mut change = |names: &[&str]| {
+            let mut out = BytesMut::new();
+            asked.change(names.iter().map(|name| (*name).to_owned()).collect(), &mut out);
+            let text = String::from_utf8(out.to_vec()).unwrap();
+            let words = text.split("\r\n").filter(|word| !word.starts_with(['*', '$']));
+            (words.collect::<Vec<_>>().join(" ").trim().to_owned(), asked.unanswered)
+        };
+        assert_eq!(change(&["a", "b"]), ("PSUBSCRIBE a b".to_owned(), 2));
+        assert_eq!(change(&["b", "c"]), ("PSUBSCRIBE c PUNSUBSCRIBE a".to_owned(), 4));
+        assert_eq!(change(&["b", "c"]), (String::new(), 4));
     }
 }
