@@ -142,6 +142,13 @@ const REFUSED: &[(&str, &str)] = &[
          { channel = \"a\", patterns = \"c\" }]",
         "invalidation.events[1].channel: `a` is another event's already",
     ),
+    (
+        "invalidation.events = [{ channel = \"a\", patterns = \"b\", signed = true }]",
+        "invalidation.events[0].signed: set invalidation.secret_file",
+    ),
+    ("invalidation.secret_file = \"/none\"", "invalidation.secret_file: `/none` cannot be read"),
+    ("invalidation.secret_file = \"/dev/null\"", "a secret has at least 32 characters"),
+    ("invalidation.max_skew = \"2h\"", "invalidation.max_skew: must be between 1s and 1h"),
     ("[[invalidation.sources]]\nurl = \"redis://h\"", "sources[0].name: `` is not a name of"),
     ("invalidation.sources = [{ name = \"eu\" }]", "invalidation.sources[0]: url is missing"),
     (

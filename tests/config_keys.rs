@@ -166,6 +166,25 @@ const SEEN: &[(&[&str], &str, &str, &str)] = &[
         "events_of_applications_are_understood",
     ),
     (
+        &["invalidation.secret_file"],
+        "invalidation.secret_file = 'Cargo.toml'",
+        CHANNEL,
+        "signed_messages_alone_are_obeyed",
+    ),
+    (
+        &["invalidation.max_skew"],
+        "invalidation.max_skew = '77s'",
+        CHANNEL,
+        "signed_messages_alone_are_obeyed",
+    ),
+    (
+        &["invalidation.events.signed", "invalidation.secret_file"],
+        "invalidation.secret_file = 'Cargo.toml'\n\
+         invalidation.events = [{ channel = 'c', patterns = 'a', signed = true }]",
+        CHANNEL,
+        "signed_messages_alone_are_obeyed",
+    ),
+    (
         &["invalidation.sources.name", "invalidation.sources.url"],
         "invalidation.sources = [{ name = 'eu', url = 'redis://h:7' }]",
         CHANNEL,

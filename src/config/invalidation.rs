@@ -1,12 +1,14 @@
 //! `[invalidation]`: where nearside hears what is to be forgotten, beside tracking.
 
-use crate::config::check::{Notes, secret};
+use crate::config::admin::token;
+use crate::config::check::{Notes, secret, span};
 use crate::config::written::{self, Patterns};
 use crate::config::{Groups, Invalidation, InvalidationEvent, InvalidationSource};
 use crate::keys::template::Template;
 use crate::net::address::Address;
-use crate::net::target::Target;
+use crate::net::target::{Password, Target};
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 /// Where applications and peers say what is to be forgotten.
 const CHANNEL_DEFAULT: &str = "system:cache_invalidation";
@@ -55,7 +57,14 @@ pub(super) fn invalidation(written: &written::Invalidation, notes: &mut Notes) -
              invalidation.sources",
         );
     }
-    Invalidation { channels, publish: written.publish.unwrap_or(true), sources, groups, events }
+    let secret = secret_file(written, &events, notes);
+    let max_skew = span(written.max_skew, Duration::from_secs(30));
+    // A nonce is remembered for twice as long.
+    if max_skew < Duration::from_secs(1) || max_skew > Duration::from_hours(1) {
+        notes.fault("invalidation.max_skew: must be between 1s and 1h");
+    }
+    let publish = written.publish.unwrap_or(true);
+    Invalidation { channels, publish, sources, groups, events, secret, max_skew }
 }
 
 /// An empty name, or an empty list, turns it off.
@@ -109,12 +118,30 @@ fn events(
                 "{key}.channel: `{channel}` is another event's already: write its patterns there"
             ));
         }
-        events.push(InvalidationEvent { channel, patterns: templates(&key, event, notes) });
+        let patterns = templates(&key, event, notes);
+        events.push(InvalidationEvent { channel, patterns, signed: event.signed.unwrap_or(false) });
     }
     if events.len() > EVENTS_MAX {
         notes.fault(format!("invalidation.events: {} are more than {EVENTS_MAX}", events.len()));
     }
     events
+}
+
+fn secret_file(
+    written: &written::Invalidation,
+    events: &[InvalidationEvent],
+    notes: &mut Notes,
+) -> Option<Password> {
+    let Some(path) = &written.secret_file else {
+        if let Some(place) = events.iter().position(|event| event.signed) {
+            notes.fault(format!(
+                "invalidation.events[{place}].signed: set invalidation.secret_file, with which it \
+                 is to be signed"
+            ));
+        }
+        return None;
+    };
+    token("invalidation.secret_file", "secret", Some(path), notes)
 }
 
 fn templates(key: &str, event: &written::Event, notes: &mut Notes) -> Vec<Template> {

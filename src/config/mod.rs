@@ -271,6 +271,10 @@ pub struct Invalidation {
     pub groups: Groups,
     /// `events`.
     pub events: Vec<InvalidationEvent>,
+    /// What `secret_file` has; then messages must be signed with it.
+    pub secret: Option<Password>,
+    /// `max_skew`: how far the time of a signed message may be from the time here.
+    pub max_skew: Duration,
 }
 
 /// One of `[[invalidation.events]]`.
@@ -280,6 +284,8 @@ pub struct InvalidationEvent {
     pub channel: String,
     /// What is forgotten then.
     pub patterns: Vec<Template>,
+    /// Whether it must be signed.
+    pub signed: bool,
 }
 
 /// `invalidation.groups`: names, and the patterns of each.

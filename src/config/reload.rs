@@ -43,6 +43,8 @@ impl Settings {
         next.cache.commands.clone_from(&new.cache.commands);
         next.invalidation.groups.clone_from(&new.invalidation.groups);
         next.invalidation.events.clone_from(&new.invalidation.events);
+        next.invalidation.secret.clone_from(&new.invalidation.secret);
+        next.invalidation.max_skew = new.invalidation.max_skew;
         next.commands.profile = new.commands.profile;
         next.commands.choices.clone_from(&new.commands.choices);
         let (server, to) = (&new.server, &mut next.server);
@@ -195,6 +197,8 @@ fn of_office(all: &Settings) -> Vec<(&'static str, String)> {
         ("invalidation.sources", sources(invalidation)),
         ("invalidation.groups", is(&invalidation.groups)),
         ("invalidation.events", is(&invalidation.events)),
+        ("invalidation.secret_file", secret(invalidation.secret.as_ref())),
+        ("invalidation.max_skew", is(&invalidation.max_skew)),
         ("commands.profile", is(&commands.profile)),
         ("commands.allow, commands.deny", is(&commands.choices)),
         ("commands.unknown", is(&commands.unknown)),

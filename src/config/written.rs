@@ -302,6 +302,11 @@ table! {
         publish: bool = true, Restart;
         /// Patterns that are forgotten together, by one name: `library = ["library:*", "book:*"]`.
         groups: BTreeMap<String, Vec<String>> = {}, Now;
+        /// File with a secret of at least 32 characters: only messages signed with it are obeyed,
+        /// and what nearside says is signed (`docs/invalidation.md`).
+        secret_file: PathBuf = (), Now;
+        /// How far the time of a signed message may be from the time here.
+        max_skew: Span = "30s", Now;
         tables {
             /// Other servers where the same is listened to, of another region for example.
             sources: Vec<Source>,
@@ -318,6 +323,8 @@ table! {
         channel: String = (), Now;
         /// What is forgotten then, members of the message in braces: `"project:{project_id}:*"`.
         patterns: Patterns = (), Now;
+        /// Whether these must be signed, too.
+        signed: bool = (), Now;
     }
 }
 

@@ -65,6 +65,8 @@ pub enum Cause {
     Admin,
     /// The fleet's version has changed.
     Fleet,
+    /// A signed message.
+    Pubsub,
 }
 
 /// What a reload has done.
@@ -370,6 +372,7 @@ impl Cause {
             Self::Config => Counter::SwitchesConfig,
             Self::Admin => Counter::SwitchesAdmin,
             Self::Fleet => Counter::SwitchesFleet,
+            Self::Pubsub => Counter::SwitchesPubsub,
         }
     }
 }

@@ -1,11 +1,18 @@
 //! Where it is said what is to be forgotten: several channels, other servers, groups of patterns,
 //! events of applications, signatures, floods.
 
-use crate::harness::{Conn, Kind, Proxy, Server, eventually};
+use crate::harness::{Conn, Kind, Proxy, Server, eventually, installed, request};
 use crate::jobs::nearside;
+use nearside::control::invalidate::signature::sign;
+use nearside::net::target::Password;
+use nearside::units::clock::unix_millis;
+use nearside::wire::reply;
 use serde_json::{Value, json};
+use std::process::Command;
 
 const UP: &str = "nearside_invalidation_channel_up{channel=\"pubsub\"";
+
+const REFUSED: &str = "nearside_invalidation_messages_refused_total{channel=\"pubsub\"";
 
 const HEARD: &str = "nearside_invalidation_messages_total{channel=\"pubsub\"";
 
@@ -262,4 +269,186 @@ fn events_of_applications_are_understood() {
     let mut client = warm(&proxy, &KEYS);
     say(&proxy, &server, "events:version_promoted", "{\"project_id\":42}");
     assert_eq!(held(&mut client, &KEYS).len(), 4, "of this one only");
+}
+
+const SECRET: &str = "a secret of thirty-two characters";
+
+/// Of this time, in milliseconds since 1970.
+fn signed(message: &Value, ts: u64) -> String {
+    let mut members = message.as_object().unwrap().clone();
+    members.insert("ts".to_owned(), ts.into());
+    sign(&Password::new(SECRET.to_owned()), &mut members).unwrap();
+    Value::Object(members).to_string()
+}
+
+/// What the documentation says of how to sign, as it stands there.
+fn snippet() -> String {
+    let page = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/invalidation.md");
+    let page = std::fs::read_to_string(page).unwrap();
+    let code = page.split("```python\n").nth(1).unwrap().split("```").next().unwrap();
+    assert!(code.lines().count() <= 5, "{code}");
+    code.to_owned()
+}
+
+/// The rest is counted by its reason and changes nothing: neither what is plain, changed, old or
+/// repeated, nor an event that must be signed.
+#[test]
+fn signed_messages_alone_are_obeyed() {
+    const KEYS: [&str; 3] = ["orders:42", "orders:43", "é\"\\\n"];
+    let server = server(&["orders:42", "orders:43"]);
+    let file = server.folder.path().join("secret");
+    std::fs::write(&file, format!("{SECRET}\n")).unwrap();
+    let secret = format!("invalidation.secret_file = \"{}\"", file.display());
+    let events = "invalidation.events = [{ channel = \"open\", patterns = \"orders:{id}\" }, \
+                  { channel = \"closed\", patterns = \"orders:{id}\", signed = true }]";
+    let settings = [&secret, events, "invalidation.max_skew = \"1h\""];
+    let (proxy, peer) = (proxy(&server, &settings, 1), proxy(&server, &settings, 1));
+    let channel = "system:cache_invalidation";
+    let publish = |channel: &str, text: &str| {
+        assert_ne!(server.dial().ask(&["PUBLISH", channel, text]), b":0\r\n");
+    };
+    let now = unix_millis();
+    let mut client = warm(&proxy, &KEYS[..2]);
+    let all = json!({ "op": "all" });
+    let minutes = |minutes: u64| signed(&all, now - minutes * 60_000);
+    let forged = signed(&all, now).replace("\"all\"", "\"all \"");
+    for (reason, channel, text) in [
+        ("unsigned", channel, "orders:42".to_owned()),
+        ("unsigned", channel, all.to_string()),
+        ("unsigned", "closed", "{\"id\":42}".to_owned()),
+        ("signature", channel, forged),
+        ("stale", channel, minutes(120)),
+    ] {
+        let series = format!("{REFUSED},reason=\"{reason}\"}}");
+        let before = proxy.count(&series);
+        publish(channel, &text);
+        eventually(reason, || (proxy.count(&series) > before).then_some(()));
+    }
+    assert_eq!(held(&mut client, &KEYS[..2]), KEYS[..2]);
+    assert!(proxy.log().contains("it is not signed: `hmac` is missing"), "{}", proxy.log());
+
+    // As the documentation says, from Python; and the same once more.
+    let mut listener = server.dial();
+    listener.words(&format!("SUBSCRIBE {channel}"));
+    let code = format!(
+        "import redis as client\nredis = client.Redis(port={})\n\
+         secret = open({:?}).read().strip()\n{}",
+        server.port,
+        file.to_str().unwrap(),
+        snippet(),
+    );
+    let python = installed("python/bin/python");
+    let output = Command::new(python).args(["-c", &code]).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    eventually("it is heard", || (proxy.count(HEARD) == 1).then_some(()));
+    assert_eq!(held(&mut client, &KEYS[..2]), ["orders:43"]);
+    let message = listener.reply();
+    let said = reply::elements(&message).nth(2).and_then(reply::bulk).unwrap();
+    publish(channel, std::str::from_utf8(said).unwrap());
+    let replayed = format!("{REFUSED},reason=\"replayed\"}}");
+    eventually("it is refused", || (proxy.count(&replayed) == 1).then_some(()));
+
+    // Whatever is signed, in every language; a while ago, as max_skew says; events, too.
+    let odd =
+        json!({ "op": "key", "value": KEYS, "x": { "b": [1, -2, null], "a": "\u{1}\u{7f}" } });
+    publish(channel, &signed(&odd, now - 30 * 60_000));
+    eventually("it is heard", || (proxy.count(HEARD) == 2).then_some(()));
+    assert!(held(&mut client, &KEYS[..2]).is_empty());
+    let mut client = warm(&proxy, &KEYS[..2]);
+    publish("open", "{\"id\":42}");
+    publish("closed", &signed(&json!({ "id": 43 }), now));
+    eventually("they are heard", || (proxy.count(HEARD) == 4).then_some(()));
+    assert!(held(&mut client, &KEYS[..2]).is_empty());
+
+    // What nearside says itself is believed by its peers.
+    let mut there = warm(&peer, &KEYS[..2]);
+    let before = peer.count(HEARD);
+    let (_, answer) = proxy.admin("POST", "/api/v1/invalidations", "{\"keys\":[\"orders:42\"]}");
+    assert!(answer.contains("\"published\":true"), "{answer}");
+    eventually("the peer has heard", || (peer.count(HEARD) > before).then_some(()));
+    assert_eq!(held(&mut there, &KEYS[..2]), ["orders:43"]);
+
+    // Another secret holds from the next reload on.
+    std::fs::write(&file, "another secret, of as many letters").unwrap();
+    let (_, answer) = peer.admin("POST", "/api/v1/config/reload", "{}");
+    assert_eq!(json(&answer)["changed"], json!(["invalidation.secret_file"]), "{answer}");
+    publish(channel, &signed(&all, now));
+    let refused = format!("{REFUSED},reason=\"signature\"}}");
+    eventually("the peer does not believe it", || (peer.count(&refused) == 2).then_some(()));
+}
+
+/// Every nearside that hears it switches; nobody who has no secret can say it, and what cannot be
+/// a version is none.
+#[test]
+fn a_signed_message_switches_the_key_version() {
+    let server = server(&["v1:a", "v2:a"]);
+    server.dial().words("SET v2:a two");
+    let file = server.folder.path().join("secret");
+    std::fs::write(&file, SECRET).unwrap();
+    let secret = format!("invalidation.secret_file = \"{}\"", file.display());
+    let (one, two) = (
+        proxy(&server, &["keys.version = \"v1\"", &secret], 1),
+        proxy(&server, &["keys.version = \"v1\"", &secret], 1),
+    );
+    let open = proxy(&server, &["keys.version = \"v1\""], 1);
+    let publish = |version: &str| {
+        let message = signed(&json!({ "op": "version", "value": version }), unix_millis());
+        server.dial().ask(&["PUBLISH", "system:cache_invalidation", &message]);
+    };
+    let mut client = warm(&one, &["a"]);
+    publish("v2");
+    for proxy in [&one, &two] {
+        let switched = "nearside_key_version_switches_total{source=\"pubsub\"}";
+        eventually("it has switched", || (proxy.count(switched) == 1).then_some(()));
+        assert_eq!(proxy.count("nearside_key_version_info{version=\"v2\"}"), 1);
+    }
+    assert_eq!(client.words("GET a"), b"$3\r\ntwo\r\n");
+    let refused = format!("{REFUSED},reason=\"version\"}}");
+    eventually("it is refused", || (open.count(&refused) == 1).then_some(()));
+    assert_eq!(open.count("nearside_key_version_info{version=\"v1\"}"), 1);
+    assert!(open.log().contains("only a signed message switches the key version"));
+
+    for (count, version) in [(1, "v:3"), (2, "")] {
+        publish(version);
+        eventually("it is refused", || (one.count(&refused) == count).then_some(()));
+    }
+    assert!(one.log().contains("version must not contain the separator"), "{}", one.log());
+    assert_eq!(client.words("GET a"), b"$3\r\ntwo\r\n");
+}
+
+/// A flood costs neither memory nor more bans than there may be, and what comes behind it is
+/// obeyed.
+#[test]
+fn a_flood_is_bounded() {
+    const FLOOD: usize = 100_000;
+    let server = Server::with(Kind::Redis, &["--client-output-buffer-limit", "pubsub 0 0 0"]);
+    let mut direct = server.dial();
+    direct.words("SET a 1");
+    let proxy = proxy(&server, &[], 1);
+    let mut client = warm(&proxy, &["a"]);
+    let before = proxy.resident();
+    let mut heard = 0;
+    for part in 0..10 {
+        let messages = (0..FLOOD / 10).flat_map(|number| {
+            let text = match number % 4 {
+                0 => "{\"op\":\"namespace\",\"value\":\"same\"}".to_owned(),
+                1 => format!("flood:{part}:{number}:{}*", "x".repeat(900)),
+                _ => format!("flood:{part}:{number}:*"),
+            };
+            request(&["PUBLISH", "system:cache_invalidation", &text])
+        });
+        let messages: Vec<u8> = messages.collect();
+        direct.send(&messages);
+        (0..FLOOD / 10).for_each(|_| assert_eq!(direct.reply(), b":1\r\n"));
+        heard += FLOOD as u64 / 10;
+        eventually("all are heard", || {
+            assert!(proxy.count("nearside_cache_bans") <= 1024);
+            (proxy.count(HEARD) == heard).then_some(())
+        });
+    }
+    let grown = proxy.resident().saturating_sub(before);
+    assert!(grown < 48 << 20, "{grown} bytes for {FLOOD} messages");
+    client.until_hit("GET a");
+    say(&proxy, &server, "system:cache_invalidation", "a*");
+    assert!(held(&mut client, &["a"]).is_empty());
 }

@@ -15,19 +15,24 @@ use crate::cache::Source;
 use crate::config::invalidation::UPSTREAM;
 use crate::config::{Invalidation, Settings};
 use crate::control::invalidate::event;
-use crate::control::invalidate::message::Message;
+use crate::control::invalidate::message::{self, Meaning, Said};
 use crate::control::invalidate::orders::{Of, Order, Orders};
+use crate::control::invalidate::signature::{Judge, Refused};
 use crate::control::invalidate::subscription::Subscription;
+use crate::control::reload::{Cause, Reloader};
 use crate::live::Live;
 use crate::net::dialer::Dialer;
 use crate::net::stream::Stream;
 use crate::stats::Counter;
+use crate::units::clock;
 use crate::wire::handshake::Options;
 use crate::wire::write::{self, Proto};
 use bytes::BytesMut;
 use foldhash::HashSet;
+use serde_json::{Map, Value};
 use std::fmt;
 use std::sync::Arc;
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 /// What all connections have in common that listen.
@@ -40,6 +45,21 @@ pub struct Channel {
     pub orders: Arc<Orders>,
     /// One at each server, the main upstream's first.
     subscriptions: Vec<Subscription>,
+    /// Where messages must be signed.
+    judge: Judge,
+    /// The key version that was wanted last. Of a flood of them the last one counts.
+    version: watch::Sender<String>,
+}
+
+/// Why a message is not obeyed.
+#[derive(Debug, thiserror::Error)]
+enum Fault {
+    #[error(transparent)]
+    Message(#[from] message::Malformed),
+    #[error(transparent)]
+    Event(#[from] event::Malformed),
+    #[error(transparent)]
+    Refused(#[from] Refused),
 }
 
 impl fmt::Debug for Channel {
@@ -60,7 +80,14 @@ pub(super) struct Batch {
 impl Channel {
     /// On channels of these names, at least one.
     pub fn new(names: Vec<String>, origin: String, orders: Arc<Orders>) -> Self {
-        Self { names, origin, orders, subscriptions: Vec::new() }
+        Self {
+            names,
+            origin,
+            orders,
+            subscriptions: Vec::new(),
+            judge: Judge::default(),
+            version: watch::Sender::default(),
+        }
     }
 
     /// The main upstream is listened to. `live` is told of it: the server counts nearside's
@@ -109,6 +136,26 @@ impl Channel {
         listening.join_all().await;
     }
 
+    /// Switches to the key versions that messages want, for as long as the process lives: beside
+    /// the listening, because a switch waits until all workers serve under it.
+    pub fn switch_versions(&self, reloader: Arc<Reloader>) -> impl Future<Output = ()> + use<> {
+        let (mut wanted, block) = (self.version.subscribe(), Arc::clone(&self.orders.block));
+        async move {
+            while wanted.changed().await.is_ok() {
+                let version = wanted.borrow_and_update().clone();
+                let switched = reloader.switch_version(&version, None, Cause::Pubsub).await;
+                if let Err(refused) = switched {
+                    block.add(Counter::RefusedVersion, 1);
+                    tracing::warn!(
+                        event = "invalidation_message_ignored",
+                        error = %refused,
+                        "a message wants a key version that cannot be"
+                    );
+                }
+            }
+        }
+    }
+
     /// For what is read now.
     pub(super) fn batch(&self) -> Batch {
         let settings = Arc::clone(&self.orders.snapshots.newest().settings);
@@ -120,13 +167,13 @@ impl Channel {
         match self.order(channel, payload, &batch.settings) {
             Ok(Some(order)) => self.carry_out(order, batch),
             Ok(None) => {}
-            Err(error) => {
-                self.orders.block.add(Counter::MessagesMalformed, 1);
+            Err(fault) => {
+                self.orders.block.add(fault.counter(), 1);
                 tracing::warn!(
                     event = "invalidation_message_ignored",
                     channel = %channel.escape_ascii(),
-                    error = %error,
-                    "a message that means nothing"
+                    error = %fault,
+                    "a message is not obeyed"
                 );
             }
         }
@@ -138,15 +185,48 @@ impl Channel {
         channel: &[u8],
         payload: &[u8],
         settings: &Settings,
-    ) -> anyhow::Result<Option<Order>> {
+    ) -> Result<Option<Order>, Fault> {
         let Invalidation { groups, events, .. } = &settings.invalidation;
         if self.names.iter().any(|name| name.as_bytes() == channel) {
-            let message = Message::read(payload, groups)?;
-            return Ok((message.origin != self.origin).then_some(message.order));
+            let said = Said::read(payload)?;
+            let members = said.members();
+            let origin = members.and_then(|members| members.get("origin")?.as_str());
+            if origin == Some(&self.origin) {
+                return Ok(None);
+            }
+            self.believe(members, settings)?;
+            return match said.means(groups)? {
+                Meaning::Order(order) => Ok(Some(order)),
+                Meaning::Version(version) if settings.invalidation.secret.is_some() => {
+                    self.orders.block.add(Counter::MessagesVersion, 1);
+                    self.version.send_replace(version);
+                    Ok(None)
+                }
+                Meaning::Version(_) => Err(Refused::Version.into()),
+            };
         }
         // One that was unsubscribed from may still say something.
-        let event = events.iter().find(|event| event.channel.as_bytes() == channel);
-        Ok(event.map(|event| event::order(event, payload)).transpose()?)
+        let Some(event) = events.iter().find(|event| event.channel.as_bytes() == channel) else {
+            return Ok(None);
+        };
+        let members = message::object(payload)?;
+        if event.signed {
+            self.believe(Some(&members), settings)?;
+        }
+        Ok(Some(event::order(event, &members)?))
+    }
+
+    /// Whether who says it has the secret, if one is needed. Plain text has no members.
+    fn believe(
+        &self,
+        members: Option<&Map<String, Value>>,
+        settings: &Settings,
+    ) -> Result<(), Refused> {
+        let Invalidation { secret: Some(secret), max_skew, .. } = &settings.invalidation else {
+            return Ok(());
+        };
+        let members = members.ok_or(Refused::Unsigned("hmac"))?;
+        self.judge.judge(members, secret, *max_skew, clock::unix_millis())
     }
 
     fn carry_out(&self, order: Order, batch: &mut Batch) {
@@ -183,6 +263,22 @@ pub(super) fn command(out: &mut BytesMut, words: &[&[u8]]) {
     }
 }
 
+impl Fault {
+    const fn counter(&self) -> Counter {
+        match self {
+            Self::Message(_) | Self::Event(_) => Counter::MessagesMalformed,
+            Self::Refused(refused) => match refused {
+                Refused::Unsigned(_) => Counter::RefusedUnsigned,
+                Refused::Number | Refused::Signature => Counter::RefusedSignature,
+                Refused::Stale => Counter::RefusedStale,
+                Refused::Replayed => Counter::RefusedReplayed,
+                Refused::Full => Counter::RefusedFull,
+                Refused::Version => Counter::RefusedVersion,
+            },
+        }
+    }
+}
+
 fn counter(order: &Order) -> Counter {
     match order {
         Order::Keys(_) => Counter::MessagesKey,
@@ -193,5 +289,67 @@ fn counter(order: &Order) -> Counter {
             Of::Event => Counter::MessagesEvent,
         },
         Order::All => Counter::MessagesAll,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Channel;
+    use crate::cache::Cache;
+    use crate::config::{Overrides, load};
+    use crate::control::invalidate::history::History;
+    use crate::control::invalidate::orders::Orders;
+    use crate::control::office::Sweeper;
+    use crate::snapshot::{Snapshot, Snapshots};
+    use crate::stats::{Counter, Stats};
+    use crate::units::clock::Clock;
+    use std::sync::Arc;
+
+    fn channel() -> Channel {
+        let nothing = Overrides { file: Some("/dev/null".into()), ..Overrides::default() };
+        let settings = load(&nothing).unwrap().settings;
+        let cache = Arc::new(Cache::new(1 << 20, 4));
+        let orders = Orders {
+            sweeper: Sweeper::new(Arc::clone(&cache)),
+            cache,
+            clock: Clock::system(),
+            block: Stats::new(0).new_block(),
+            history: History::default(),
+            snapshots: Arc::new(Snapshots::new(Snapshot::of(&settings), 0)),
+        };
+        Channel::new(vec!["c".to_owned()], "me".to_owned(), Arc::new(orders))
+    }
+
+    /// What is the same in one read is carried out once; what is not is bounded by the bans.
+    #[test]
+    fn a_flood_is_few_orders_and_fewer_bans() {
+        let channel = channel();
+        let counted = |counter| channel.orders.block.counter(counter);
+        let mut batch = channel.batch();
+        for _ in 0..100_000 {
+            channel.obey(b"c", b"same:*", &mut batch);
+            channel.obey(b"c", br#"{"op":"all"}"#, &mut batch);
+        }
+        assert_eq!(counted(Counter::MessagesPattern), 100_000);
+        assert_eq!(counted(Counter::InvalidationsPubsub), 2);
+        // In another read it may mean what has come since.
+        channel.obey(b"c", b"same:*", &mut channel.batch());
+        assert_eq!(counted(Counter::InvalidationsPubsub), 3);
+        for number in 0..100_000 {
+            channel.obey(b"c", format!("other:{number}:*").as_bytes(), &mut channel.batch());
+            assert!(channel.orders.cache.figures().bans <= 1024);
+        }
+        assert_eq!(channel.orders.history.last(usize::MAX).len(), 1000);
+    }
+
+    #[test]
+    fn our_own_messages_are_not_obeyed() {
+        let channel = channel();
+        let mut batch = channel.batch();
+        channel.obey(b"c", br#"{"op":"all","origin":"me"}"#, &mut batch);
+        channel.obey(b"other", b"*", &mut batch);
+        assert_eq!(channel.orders.block.counter(Counter::InvalidationsPubsub), 0);
+        channel.obey(b"c", br#"{"op":"all","origin":"you"}"#, &mut batch);
+        assert_eq!(channel.orders.block.counter(Counter::InvalidationsPubsub), 1);
     }
 }

@@ -8,5 +8,6 @@ pub mod listener;
 pub mod message;
 pub mod orders;
 pub mod outbox;
+pub mod signature;
 pub mod subscription;
 pub mod tracking;

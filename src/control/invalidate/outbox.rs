@@ -6,13 +6,16 @@
 use crate::control::invalidate::channel::{command, open};
 use crate::control::invalidate::message::{LENGTH_MAX, Message};
 use crate::control::invalidate::orders::Order;
+use crate::control::invalidate::signature;
 use crate::net::dialer::Dialer;
 use crate::net::stream::Stream;
+use crate::snapshot::Snapshots;
 use crate::stats::{Block, Counter};
 use crate::units::clock;
 use crate::wire::reply::Scan;
 use anyhow::Context;
 use bytes::BytesMut;
+use serde_json::Value;
 use std::fmt;
 use std::sync::Arc;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -28,30 +31,41 @@ const OUTBOX_MAX: usize = 1024;
 #[derive(Clone, Debug)]
 pub struct Outbox {
     origin: String,
+    /// Where the secret is, if messages are signed.
+    snapshots: Arc<Snapshots>,
     letters: Sender<String>,
 }
 
 impl Outbox {
     /// An outbox, and what comes out of it.
-    pub fn new(origin: &str) -> (Self, Receiver<String>) {
+    pub fn new(origin: &str, snapshots: &Arc<Snapshots>) -> (Self, Receiver<String>) {
         let (letters, outbox) = channel(OUTBOX_MAX);
-        (Self { origin: origin.to_owned(), letters }, outbox)
+        let (origin, snapshots) = (origin.to_owned(), Arc::clone(snapshots));
+        (Self { origin, snapshots, letters }, outbox)
     }
 
     /// Leaves an order for the peers, in as many messages as it needs; false if there is no room
     /// for all of them, or JSON cannot say it.
     pub fn tell(&self, order: &Order) -> bool {
-        let now = clock::unix_millis();
-        let tell = |order: Order| {
-            let text = Message { order, origin: self.origin.clone() }.write(now);
-            text.is_some_and(|text| self.letters.try_send(text).is_ok())
-        };
+        let tell =
+            |order: Order| self.text(order).is_some_and(|text| self.letters.try_send(text).is_ok());
         match order {
             Order::Keys(keys) => {
                 parts(keys).map(|keys| tell(Order::Keys(keys.to_vec()))).fold(true, |a, b| a & b)
             }
             order => tell(order.clone()),
         }
+    }
+}
+
+impl Outbox {
+    fn text(&self, order: Order) -> Option<String> {
+        let message = Message { order, origin: self.origin.clone() };
+        let mut members = message.members(clock::unix_millis())?;
+        if let Some(secret) = &self.snapshots.newest().settings.invalidation.secret {
+            signature::sign(secret, &mut members)?;
+        }
+        Some(Value::Object(members).to_string())
     }
 }
 
@@ -141,19 +155,31 @@ impl Speaker {
 mod tests {
     use super::{Outbox, parts};
     use crate::config::Groups;
-    use crate::control::invalidate::message::Message;
+    use crate::config::{Overrides, load};
+    use crate::control::invalidate::message::{Meaning, Said};
     use crate::control::invalidate::orders::Order;
+    use crate::snapshot::{Snapshot, Snapshots};
+    use std::sync::Arc;
+    use tokio::sync::mpsc::Receiver;
+
+    fn outbox() -> (Outbox, Receiver<String>) {
+        let nothing = Overrides { file: Some("/dev/null".into()), ..Overrides::default() };
+        let settings = load(&nothing).unwrap().settings;
+        Outbox::new("me", &Arc::new(Snapshots::new(Snapshot::of(&settings), 0)))
+    }
 
     #[test]
     fn many_keys_are_told_in_messages_that_peers_read() {
-        let (outbox, mut letters) = Outbox::new("me");
+        let (outbox, mut letters) = outbox();
         let key = |n: usize| format!("\u{1}{n}:").into_bytes().repeat(1 + n % 7);
         let keys: Vec<Vec<u8>> = (0..10_000).map(key).collect();
         assert!(outbox.tell(&Order::Keys(keys.clone())));
         let mut told = Vec::new();
         while let Ok(text) = letters.try_recv() {
-            let message = Message::read(text.as_bytes(), &Groups::new()).unwrap();
-            let Order::Keys(keys) = message.order else { panic!("{message:?}") };
+            let said = Said::read(text.as_bytes()).unwrap();
+            let Ok(Meaning::Order(Order::Keys(keys))) = said.means(&Groups::new()) else {
+                panic!("{text}")
+            };
             told.extend(keys);
         }
         assert_eq!(told, keys);
@@ -164,7 +190,7 @@ mod tests {
 
     #[test]
     fn an_outbox_that_is_full_says_so() {
-        let (outbox, _letters) = Outbox::new("me");
+        let (outbox, _letters) = outbox();
         let is_told = |_| outbox.tell(&Order::All);
         assert_eq!((0..2000).map(is_told).filter(|is_told| *is_told).count(), 1024);
     }

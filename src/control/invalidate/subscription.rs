@@ -139,6 +139,8 @@ impl Subscription {
                     anyhow::ensure!(read? > 0, "the server closed the connection");
                     (heard_at, was_silent) = (clock.now(), false);
                     self.take(&mut input, &mut scan, &mut asked, channel)?;
+                    // Who floods us must not keep this thread from everybody else.
+                    tokio::task::yield_now().await;
                 }
                 snapshot = snapshots.newer(number) => {
                     number = snapshot.number;
