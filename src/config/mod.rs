@@ -17,6 +17,7 @@ mod place;
 pub mod reference;
 mod reload;
 mod shown;
+mod values;
 mod warming;
 pub mod written;
 
