@@ -10,7 +10,7 @@ use crate::units::mutant::{self, Mutant};
 use crate::wire::handshake::ServerInfo;
 use parking_lot::RwLock;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use tokio::sync::{Notify, watch};
 
 /// What the upstream said of itself in its HELLO.
@@ -64,6 +64,8 @@ pub struct Live {
     is_tracking_on: AtomicBool,
     /// True while messages on `invalidation.channel` are heard.
     is_channel_heard: AtomicBool,
+    /// Patterns that nearside itself is subscribed to at upstream.
+    own_patterns: AtomicUsize,
     /// What COMMAND told, once it was asked.
     learned: RwLock<Option<Arc<Learned>>>,
     /// Times that upstream came back or was another one.
@@ -94,6 +96,7 @@ impl Default for Live {
             lacks_hello: AtomicBool::new(false),
             is_tracking_on: AtomicBool::new(false),
             is_channel_heard: AtomicBool::new(false),
+            own_patterns: AtomicUsize::new(0),
             learned: RwLock::default(),
             meetings: AtomicU64::new(0),
             is_version_shared: AtomicBool::new(false),
@@ -310,15 +313,24 @@ impl Live {
         self.is_tracking_on.store(is_on, Ordering::Relaxed);
     }
 
-    /// True while messages on `invalidation.channel` are heard: the server then counts nearside's
-    /// subscription among the patterns.
+    /// True while messages on `invalidation.channel` are heard.
     pub fn is_channel_heard(&self) -> bool {
         self.is_channel_heard.load(Ordering::SeqCst)
     }
 
-    /// The subscription was acknowledged, or is over; answers what was so before.
-    pub fn set_channel_heard(&self, is_heard: bool) -> bool {
-        self.is_channel_heard.swap(is_heard, Ordering::SeqCst)
+    /// All subscriptions were acknowledged, or are over.
+    pub fn set_channel_heard(&self, is_heard: bool) {
+        self.is_channel_heard.store(is_heard, Ordering::SeqCst);
+    }
+
+    /// Patterns that nearside itself is subscribed to: the server counts them among all others.
+    pub fn own_patterns(&self) -> usize {
+        self.own_patterns.load(Ordering::SeqCst)
+    }
+
+    /// The server has acknowledged so many.
+    pub fn set_own_patterns(&self, count: usize) {
+        self.own_patterns.store(count, Ordering::SeqCst);
     }
 
     /// The key version stands upstream: no link is opened before it is known.

@@ -24,7 +24,7 @@ use nearside::control::invalidate::history::History;
 use nearside::control::invalidate::orders::Orders;
 use nearside::control::jobs::{Jobs, Tools};
 use nearside::control::observe::metrics::{
-    CacheFigures, Identity, Metrics, Sources, TrackingFigures,
+    CacheFigures, ChannelSource, Identity, Metrics, Sources, TrackingFigures,
 };
 use nearside::control::observe::state::{
     BufferFigures, ConfigFigures, RuntimeFigures, State, UpstreamFigures,
@@ -65,7 +65,11 @@ fn sources() -> Sources {
             synced_age: Some(Duration::from_millis(250)),
             lag: None,
         })),
-        channel_up: Some(Box::new(|| true)),
+        channels: vec![ChannelSource {
+            source: "upstream".to_owned(),
+            upstream: "db:6379".to_owned(),
+            is_up: Box::new(|| true),
+        }],
         warm: Box::new(WarmFigures::default),
         upstream_up: Box::new(|| true),
         mode: Box::new(|| "cache"),
@@ -150,6 +154,7 @@ fn api(stats: &Arc<Stats>) -> Api {
         clock: Clock::system(),
         block,
         history: History::default(),
+        snapshots: Arc::new(Snapshots::new(Snapshot::of(&settings), 0)),
     });
     let parts = Parts {
         overrides: Overrides::default(),
@@ -173,7 +178,7 @@ fn api(stats: &Arc<Stats>) -> Api {
     let workshop = Workshop { jobs, tools, warm };
     let wing = Box::new(Nobody(Arc::default()));
     let census = Census::new(orders.sweeper.clone(), Clock::system());
-    Api { orders, peers: None, live, reloader, wing, view, workshop, census }
+    Api { orders, peers: None, channel: None, live, reloader, wing, view, workshop, census }
 }
 
 /// A data wing without clients, and the silence of its workers.

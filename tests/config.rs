@@ -115,7 +115,57 @@ const REFUSED: &[(&str, &str)] = &[
     ("[cache]\nsweep_interval = \"0s\"", "cache.sweep_interval: 0 would never rest"),
     ("[cache]\nmax_staleness = \"1ms\"", "cache.max_staleness: less than 20ms cannot be kept"),
     ("[[rules]]\nttl = \"5s\"", "rules[0]: match is missing"),
-    ("[[rules]]\nmatch = 5", "expected a pattern such as \"session:*\""),
+    ("[[rules]]\nmatch = 5", "expected a text such as \"session:*\""),
+    ("[invalidation]\nchannel = [\"a\", \"\"]", "2:1: invalidation.channel: a name in a list"),
+    (
+        "[invalidation.groups]\na = [\"b\"]\nc = []",
+        "3:1: invalidation.groups.c: 0 patterns are not 1 to 64",
+    ),
+    ("invalidation.groups = { a = [\"\"] }", "invalidation.groups.a: a pattern is empty"),
+    ("invalidation.groups = { \"a b\" = [\"c\"] }", "invalidation.groups: `a b` is not a name"),
+    (
+        "[[invalidation.events]]\nchannel = \"a\"\npatterns = [\"b\", \"c:{id\"]",
+        "3:1: invalidation.events[0].patterns: `c:{id`: the `{` at character 3 is not closed",
+    ),
+    (
+        "[[invalidation.events]]\nchannel = \"a\"\npatterns = \"\"",
+        "3:1: invalidation.events[0].patterns: ``: the pattern is empty",
+    ),
+    ("[[invalidation.events]]\nchannel = \"a\"", "events[0].patterns: 0 patterns are not 1 to 64"),
+    ("[[invalidation.events]]\npatterns = \"a\"", "invalidation.events[0]: channel is missing"),
+    (
+        "invalidation.events = [{ channel = \"system:cache_invalidation\", patterns = \"a\" }]",
+        "invalidation.events[0].channel: `system:cache_invalidation` is invalidation.channel",
+    ),
+    (
+        "invalidation.events = [{ channel = \"a\", patterns = \"b\" }, \
+         { channel = \"a\", patterns = \"c\" }]",
+        "invalidation.events[1].channel: `a` is another event's already",
+    ),
+    (
+        "invalidation.events = [{ channel = \"a\", patterns = \"b\", signed = true }]",
+        "invalidation.events[0].signed: set invalidation.secret_file",
+    ),
+    ("invalidation.secret_file = \"/none\"", "invalidation.secret_file: `/none` cannot be read"),
+    ("invalidation.secret_file = \"/dev/null\"", "a secret has at least 32 characters"),
+    ("invalidation.max_skew = \"2h\"", "invalidation.max_skew: must be between 1s and 1h"),
+    ("[[invalidation.sources]]\nurl = \"redis://h\"", "sources[0].name: `` is not a name of"),
+    ("invalidation.sources = [{ name = \"eu\" }]", "invalidation.sources[0]: url is missing"),
+    (
+        "invalidation.sources = [{ name = \"upstream\", url = \"redis://h\" }]",
+        "invalidation.sources[0].name: `upstream` is what the main upstream is called",
+    ),
+    (
+        "[[invalidation.sources]]\nname = \"a\"\nurl = \"redis://h\"\n\
+         [[invalidation.sources]]\nname = \"a\"\nurl = \"redis://h:0\"",
+        "6:1: invalidation.sources[1].url: ",
+    ),
+    (
+        "[[invalidation.sources]]\nname = \"a\"\nurl = \"redis://h\"\n\
+         [[invalidation.sources]]\nname = \"a\"\nurl = \"redis://i\"",
+        "invalidation.sources[1].name: `a` is another source's already",
+    ),
+    ("invalidation.sources = [{ name = \"a\", url = \"embedded:\" }]", "this very process"),
     ("[[rules]]\nmatch = \"a\"\nmax_staleness = \"1ms\"", "rules[0].max_staleness: less than"),
     ("[server]\nlisten = []", "server.listen: name at least one address"),
     ("[server]\nlisten = [\"127.0.0.1\"]", "no port in `127.0.0.1`"),

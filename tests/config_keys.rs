@@ -154,6 +154,56 @@ const SEEN: &[(&[&str], &str, &str, &str)] = &[
         "peers_are_told_as_the_keys_say",
     ),
     (
+        &["invalidation.groups"],
+        "invalidation.groups = { library = ['library:*', 'book'] }",
+        CHANNEL,
+        "groups_are_forgotten_by_their_name",
+    ),
+    (
+        &["invalidation.events.channel", "invalidation.events.patterns"],
+        "invalidation.events = [{ channel = 'events:saved', patterns = ['a:{id}:*', '{{b}}'] }]",
+        CHANNEL,
+        "events_of_applications_are_understood",
+    ),
+    (
+        &["invalidation.secret_file"],
+        "invalidation.secret_file = 'Cargo.toml'",
+        CHANNEL,
+        "signed_messages_alone_are_obeyed",
+    ),
+    (
+        &["invalidation.max_skew"],
+        "invalidation.max_skew = '77s'",
+        CHANNEL,
+        "signed_messages_alone_are_obeyed",
+    ),
+    (
+        &["invalidation.events.signed", "invalidation.secret_file"],
+        "invalidation.secret_file = 'Cargo.toml'\n\
+         invalidation.events = [{ channel = 'c', patterns = 'a', signed = true }]",
+        CHANNEL,
+        "signed_messages_alone_are_obeyed",
+    ),
+    (
+        &["invalidation.sources.name", "invalidation.sources.url"],
+        "invalidation.sources = [{ name = 'eu', url = 'redis://h:7' }]",
+        CHANNEL,
+        SOURCES,
+    ),
+    (
+        &["invalidation.sources.username", "invalidation.sources.password_file"],
+        "invalidation.sources = [{ name = 'eu', url = 'redis://h', username = 'u', \
+         password_file = 'Cargo.toml' }]",
+        CHANNEL,
+        SOURCES,
+    ),
+    (
+        &["invalidation.sources.password"],
+        "invalidation.sources = [{ name = 'eu', url = 'unix:/s', password = 'p' }]",
+        CHANNEL,
+        SOURCES,
+    ),
+    (
         &["commands.profile"],
         "commands.profile = 'hardened'",
         "cli.rs",
@@ -289,6 +339,10 @@ const SEEN: &[(&[&str], &str, &str, &str)] = &[
 
 /// Where keys are tested that no other test is about.
 const KEYS: &str = "real/config_keys.rs";
+
+/// Where messages about what is to be forgotten are tested, and there, other servers.
+const CHANNEL: &str = "real/channel.rs";
+const SOURCES: &str = "other_servers_are_listened_to_and_their_loss_is_seen";
 
 /// What is loaded at the start, by a schedule and by name.
 const STARTS: &str = "at_the_start_by_a_schedule_and_by_name";

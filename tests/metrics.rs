@@ -10,6 +10,9 @@
 mod harness;
 
 use harness::{Conn, Kind, LONG, Proxy, Server, eventually, request};
+use nearside::control::invalidate::signature::sign;
+use nearside::net::target::Password;
+use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{Read as _, Write as _};
@@ -19,6 +22,10 @@ use std::net::{TcpListener, TcpStream};
 const UNMOVED: &[(&str, &str)] = &[
     ("nearside_cache_stores_total{result=\"raced\"}", "needs an order of events: tests/anomalies"),
     ("nearside_cache_stores_total{result=\"short_ttl\"}", "likewise"),
+    (
+        "nearside_invalidation_messages_refused_total{channel=\"pubsub\",reason=\"full\"}",
+        "needs 65,536 signed messages: control/invalidate/signature.rs",
+    ),
     ("nearside_log_messages_total{level=\"error\"}", "what must not happen: observe/quiet.rs"),
     ("nearside_log_messages_total{level=\"debug\"}", "all is well: observe/quiet.rs"),
     ("nearside_log_messages_total{level=\"trace\"}", "likewise"),
@@ -184,6 +191,7 @@ fn every_series_is_moved_by_something() {
     modes(&mut seen);
     reloads(&mut seen);
     orders(&mut seen);
+    signatures(&mut seen);
     outage(&mut seen);
     connects(&mut seen);
     drain(&mut seen);
@@ -263,7 +271,12 @@ fn everyday(seen: &mut Seen) {
 fn orders(seen: &mut Seen) {
     let server = Server::start(Kind::Redis);
     // Of bans something is to be seen before they are swept.
-    let settings = ["cache.admission = \"always\"", "cache.sweep_interval = \"1h\""];
+    let settings = [
+        "cache.admission = \"always\"",
+        "cache.sweep_interval = \"1h\"",
+        "invalidation.groups = { g = [\"g:*\"] }",
+        "invalidation.events = [{ channel = \"saved\", patterns = \"e:{id}:*\" }]",
+    ];
     let proxy = Proxy::start(&server.url(), &settings);
     let (mut client, mut direct) = (proxy.dial(), server.dial());
     client.words("SET a 1");
@@ -280,9 +293,14 @@ fn orders(seen: &mut Seen) {
         let heard = "nearside_cache_invalidated_keys_total{source=\"pubsub\"}";
         (proxy.metric(heard) > 0.0).then_some(())
     });
-    for text in ["{\"op\":\"namespace\",\"value\":\"a\"}", "a*", "*", "{"] {
+    let group = "{\"op\":\"group\",\"value\":\"g\"}";
+    let version = "{\"op\":\"version\",\"value\":\"v2\"}";
+    say(&mut direct, version);
+    for text in ["{\"op\":\"namespace\",\"value\":\"a\"}", "a*", group, "*", "{"] {
         say(&mut direct, text);
     }
+    direct.ask(&["PUBLISH", "saved", "{\"id\":7}"]);
+    seen.until(&proxy, "nearside_invalidation_messages_total{channel=\"pubsub\",kind=\"event\"}");
     let malformed = "nearside_invalidation_messages_total{channel=\"pubsub\",kind=\"malformed\"}";
     seen.until(&proxy, malformed);
     let last = "nearside_invalidation_last_message_timestamp_seconds{channel=\"pubsub\"}";
@@ -299,6 +317,43 @@ fn orders(seen: &mut Seen) {
     let proxy = Proxy::start(&mute.url(), &[]);
     proxy.admin("POST", "/api/v1/invalidations", "{\"keys\":[\"a\"]}");
     seen.until(&proxy, "nearside_invalidation_published_total{result=\"error\"}");
+}
+
+/// Messages that nobody may say.
+fn signatures(seen: &mut Seen) {
+    let server = Server::start(Kind::Redis);
+    let file = server.folder.path().join("secret");
+    let secret = "a secret of thirty-two characters";
+    fs::write(&file, secret).unwrap();
+    let setting = format!("invalidation.secret_file = \"{}\"", file.display());
+    let proxy = Proxy::start(&server.url(), &[&setting, "keys.version = \"v1\""]);
+    let mut direct = server.dial();
+    let refused = |reason: &str| {
+        let labels = format!("channel=\"pubsub\",reason=\"{reason}\"");
+        format!("nearside_invalidation_messages_refused_total{{{labels}}}")
+    };
+    let signed = |secret: &str, op: &str, ts: u64| {
+        let members = json!({ "op": op, "value": "v2", "ts": ts });
+        let mut members = members.as_object().unwrap().clone();
+        sign(&Password::new(secret.to_owned()), &mut members).unwrap();
+        Value::Object(members).to_string()
+    };
+    let now = nearside::units::clock::unix_millis();
+    let fresh = signed(secret, "all", now);
+    let other = signed("another secret, of as many letters", "all", now);
+    for (reason, text) in [
+        ("unsigned", "plain".to_owned()),
+        ("signature", other),
+        ("stale", signed(secret, "all", 1)),
+        ("replayed", fresh),
+    ] {
+        eventually(reason, || {
+            direct.ask(&["PUBLISH", "system:cache_invalidation", &text]);
+            (proxy.count(&refused(reason)) > 0).then_some(())
+        });
+    }
+    direct.ask(&["PUBLISH", "system:cache_invalidation", &signed(secret, "version", now)]);
+    seen.until(&proxy, "nearside_key_version_switches_total{source=\"pubsub\"}");
 }
 
 /// Why a reply is not stored, or not asked of the cache.

@@ -8,9 +8,11 @@ use crate::control::fleet::Fleet;
 use crate::control::invalidate::channel::Channel;
 use crate::control::invalidate::history::History;
 use crate::control::invalidate::orders::Orders;
+use crate::control::invalidate::outbox::Speaker;
+use crate::control::invalidate::subscription::Subscription;
 use crate::control::invalidate::tracking::Tracking;
 use crate::control::observe::logs;
-use crate::control::observe::metrics::TrackingFigures;
+use crate::control::observe::metrics::{ChannelSource, TrackingFigures};
 use crate::control::observe::state::{BufferFigures, Runtimes};
 use crate::control::office::Sweeper;
 use crate::control::reload::{Parts, Reloader};
@@ -29,7 +31,7 @@ use crate::net::dialer::{Dialer, Door};
 use crate::net::limits::fit_open_files;
 use crate::net::listen::{self, ListenOptions, Listener};
 use crate::net::target::Password;
-use crate::net::tls::TlsClient;
+use crate::net::tls::{TlsClient, TlsOptions};
 use crate::scripts::Scripts;
 use crate::snapshot::{Snapshot, Snapshots};
 use crate::stats::Stats;
@@ -258,6 +260,7 @@ pub(super) fn orders(shared: &Shared, sweeper: &Sweeper, stats: &Stats) -> Arc<O
         clock: shared.clock.clone(),
         block: stats.new_block(),
         history: History::default(),
+        snapshots: Arc::clone(&shared.snapshots),
     })
 }
 
@@ -266,15 +269,51 @@ pub(super) fn channel(
     settings: &Settings,
     shared: &Shared,
     orders: &Arc<Orders>,
-) -> Option<Arc<Channel>> {
-    let name = settings.channel.clone()?;
-    Some(Arc::new(Channel {
-        name,
-        origin: origin(settings),
+) -> anyhow::Result<Option<Arc<Channel>>> {
+    let invalidation = &settings.invalidation;
+    if invalidation.channels.is_empty() {
+        return Ok(None);
+    }
+    let mut channel =
+        Channel::new(invalidation.channels.clone(), origin(settings), Arc::clone(orders))
+            .at_upstream(&shared.dialer, &shared.live);
+    for source in &invalidation.sources {
+        // The certificates are the same; the name to be in theirs is their URL's.
+        let tls = TlsOptions { server_name: None, ..settings.upstream.tls.clone() };
+        let tls = if source.target.tls { Some(TlsClient::new(&tls)?) } else { None };
+        let dialer = Dialer {
+            target: source.target.clone(),
+            tls,
+            embedded: None,
+            timeout: settings.upstream.connect_timeout,
+            name: shared.dialer.name.clone(),
+        };
+        channel = channel.at_source(&source.name, dialer);
+    }
+    Ok(Some(Arc::new(channel)))
+}
+
+/// Where messages are heard, for `/metrics`.
+pub(super) fn heard(channel: &Arc<Channel>) -> impl Iterator<Item = ChannelSource> {
+    channel.subscriptions().iter().enumerate().map(|(place, subscription)| {
+        let channel = Arc::clone(channel);
+        ChannelSource {
+            source: subscription.source.clone(),
+            upstream: subscription.address(),
+            is_up: Box::new(move || {
+                channel.subscriptions().get(place).is_some_and(Subscription::is_heard)
+            }),
+        }
+    })
+}
+
+/// Who says on the channel what is invalidated here, if anybody is to be told.
+pub(super) fn speaker(settings: &Settings, shared: &Shared, channel: &Channel) -> Option<Speaker> {
+    settings.invalidation.publish.then(|| Speaker {
+        channel: channel.spoken().to_owned(),
         dialer: Arc::clone(&shared.dialer),
-        orders: Arc::clone(orders),
-        live: Arc::clone(&shared.live),
-    }))
+        block: Arc::clone(&channel.orders.block),
+    })
 }
 
 /// Who of the main thread has settings of their own, and is told of others.

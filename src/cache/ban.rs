@@ -160,6 +160,17 @@ impl List {
         }
     }
 
+    /// Adds one, as the newest.
+    fn push(&mut self, banned: Banned, source: Source) -> Arc<Ban> {
+        let number = self.newest() + 1;
+        self.replace(&banned);
+        self.text_len += banned.text().len();
+        let (removed, is_settled) = (AtomicU64::new(0), AtomicBool::new(false));
+        let ban = Arc::new(Ban { number, source, banned, removed, is_settled });
+        self.bans.push_back(Arc::clone(&ban));
+        ban
+    }
+
     /// Takes one that says the same out: the newer one means all that it meant.
     fn replace(&mut self, banned: &Banned) {
         if let Some(place) = self.bans.iter().position(|ban| ban.banned == *banned)
@@ -231,21 +242,25 @@ impl Bans {
 
     /// In force when this returns.
     pub(super) fn issue(&self, banned: Banned, source: Source) -> Arc<Ban> {
+        self.change(|list| list.push(banned, source))
+    }
+
+    /// All in force when this returns, and before that none.
+    pub(super) fn issue_all(&self, banned: Vec<Banned>, source: Source) -> Vec<Arc<Ban>> {
+        self.change(|list| banned.into_iter().map(|one| list.push(one, source)).collect())
+    }
+
+    fn change<T>(&self, change: impl FnOnce(&mut List) -> T) -> T {
         let mut shared = self.list.write();
         let list = Arc::make_mut(&mut shared);
-        let number = list.newest() + 1;
-        list.replace(&banned);
-        list.text_len += banned.text().len();
-        let (removed, is_settled) = (AtomicU64::new(0), AtomicBool::new(false));
-        let ban = Arc::new(Ban { number, source, banned, removed, is_settled });
-        list.bans.push_back(Arc::clone(&ban));
+        let changed = change(list);
         while list.is_overfull() {
             list.drop_oldest();
             self.forgotten.fetch_add(1, Ordering::Relaxed);
         }
-        self.newest.store(number, Ordering::SeqCst);
+        self.newest.store(list.newest(), Ordering::SeqCst);
         drop(shared);
-        ban
+        changed
     }
 
     /// Holds `key`, last held against ban `seen`, against those that came later.

@@ -106,6 +106,9 @@ pub(super) struct What {
     /// All keys that this glob matches, as in KEYS
     #[arg(long, value_name = "GLOB")]
     pattern: Option<String>,
+    /// All keys that the patterns of this group match (`invalidation.groups`)
+    #[arg(long, value_name = "NAME")]
+    group: Option<String>,
     /// Everything
     #[arg(long)]
     all: bool,
@@ -259,6 +262,9 @@ fn orders(what: &What) -> anyhow::Result<Vec<Map<String, Value>>> {
     }
     if let Some(pattern) = &what.pattern {
         return Ok(vec![one("pattern", pattern.clone().into())]);
+    }
+    if let Some(group) = &what.group {
+        return Ok(vec![one("group", group.clone().into())]);
     }
     let mut keys: Vec<Vec<u8>> = what.key.iter().map(|key| key.as_bytes().to_vec()).collect();
     if what.stdin {

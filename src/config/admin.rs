@@ -16,8 +16,9 @@ const TOKEN_MIN: usize = 32;
 const HOSTS: &[&str] = &["localhost", "127.0.0.1", "[::1]"];
 
 pub(super) fn admin(written: &written::Admin, notes: &mut Notes) -> Admin {
-    let operator = token("token_file", written.token_file.as_deref(), notes);
-    let viewer = token("readonly_token_file", written.readonly_token_file.as_deref(), notes);
+    let operator = token("admin.token_file", "token", written.token_file.as_deref(), notes);
+    let viewer = written.readonly_token_file.as_deref();
+    let viewer = token("admin.readonly_token_file", "token", viewer, notes);
     let is_tokenless = written.token_file.is_none() && written.readonly_token_file.is_none();
     let mut hosts: Vec<String> = HOSTS.iter().map(ToString::to_string).collect();
     for host in written.allowed_hosts.iter().flatten() {
@@ -59,19 +60,26 @@ impl Admin {
     }
 }
 
-fn token(key: &str, path: Option<&Path>, notes: &mut Notes) -> Option<Password> {
+/// What only those know who may: the text of the file that `key` names, long enough not to be
+/// guessed.
+pub(super) fn token(
+    key: &str,
+    what: &str,
+    path: Option<&Path>,
+    notes: &mut Notes,
+) -> Option<Password> {
     let path = path?;
     let read = fs::read_to_string(path)
         .map_err(|error| format!("`{}` cannot be read: {error}", path.display()));
-    let text = notes.take(&format!("admin.{key}"), read)?;
+    let text = notes.take(key, read)?;
     let token = text.trim();
     if token.len() < TOKEN_MIN {
-        notes.fault(format!("admin.{key}: a token has at least {TOKEN_MIN} characters"));
+        notes.fault(format!("{key}: a {what} has at least {TOKEN_MIN} characters"));
         return None;
     }
     let mode = fs::metadata(path).map_or(0, |file| file.permissions().mode());
     if mode & 0o004 != 0 {
-        notes.warn(format!("admin.{key}: everybody can read `{}`: chmod o-r", path.display()));
+        notes.warn(format!("{key}: everybody can read `{}`: chmod o-r", path.display()));
     }
     Some(Password::new(token.to_owned()))
 }

@@ -5,6 +5,7 @@ use crate::command;
 use crate::config::admin::admin;
 use crate::config::commands::commands;
 use crate::config::hot_keys::hot_keys;
+use crate::config::invalidation::invalidation;
 use crate::config::warming::warming;
 use crate::config::written::{self, Commands, Patterns, TtlProbe, Written};
 use crate::config::{
@@ -27,9 +28,6 @@ const MEMORY_DEFAULT: u64 = 256 << 20;
 
 /// `keys.version_key`, unless given.
 const VERSION_KEY_DEFAULT: &str = "system:cache_version";
-
-/// Where applications and peers say what is to be forgotten.
-const CHANNEL_DEFAULT: &str = "system:cache_invalidation";
 
 /// More replies of one key are not kept.
 const VARIANTS_MAX: usize = 1024;
@@ -81,6 +79,7 @@ pub(super) fn settings(written: &Written, notes: &mut Notes) -> Option<Settings>
     let hot_keys = hot_keys(&written.hotkeys, notes);
     let admin = admin(&written.admin, notes);
     let warming = warming(&written.warming, notes);
+    let invalidation = invalidation(&written.invalidation, notes);
     let (cache, metrics_path) = (cache(&written.cache, notes), metrics_path(written, notes));
     let log = Log {
         level: log_level(written, notes),
@@ -103,8 +102,7 @@ pub(super) fn settings(written: &Written, notes: &mut Notes) -> Option<Settings>
         rules,
         default_rule: inherited,
         tracking: written.invalidation.tracking.unwrap_or(TrackingMode::Broadcast),
-        channel: channel(&written.invalidation),
-        publish: written.invalidation.publish.unwrap_or(true),
+        invalidation,
         commands,
         scripts,
         hot_keys,
@@ -167,12 +165,6 @@ fn version_key(keys: &written::Keys) -> Option<String> {
     let is_shared = keys.version_source == Some(VersionSource::Upstream);
     let key = keys.version_key.clone();
     is_shared.then(|| key.unwrap_or_else(|| VERSION_KEY_DEFAULT.to_owned()))
-}
-
-/// An empty name turns it off.
-fn channel(invalidation: &written::Invalidation) -> Option<String> {
-    let name = invalidation.channel.clone();
-    Some(name.unwrap_or_else(|| CHANNEL_DEFAULT.to_owned())).filter(|name| !name.is_empty())
 }
 
 fn metrics_path(written: &Written, notes: &mut Notes) -> String {
@@ -285,7 +277,7 @@ fn proxy_command(written: &written::Server, notes: &mut Notes) -> String {
 }
 
 /// A secret that is written in one of two ways.
-fn secret(
+pub(super) fn secret(
     table: &str,
     inline: Option<&String>,
     file: Option<&Path>,

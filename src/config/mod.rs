@@ -10,6 +10,7 @@ mod admin;
 mod check;
 mod commands;
 mod hot_keys;
+pub mod invalidation;
 pub mod key;
 mod load;
 mod place;
@@ -17,6 +18,7 @@ pub mod reference;
 mod reload;
 mod runtime;
 mod shown;
+mod values;
 mod warming;
 pub mod written;
 
@@ -30,6 +32,7 @@ use crate::command::learned::Strangers;
 use crate::command::{Choices, KeySpec, Policy, Spec};
 use crate::config::key::{Kind, Values};
 use crate::keys::Prefix;
+use crate::keys::template::Template;
 use crate::net::address::Address;
 use crate::net::target::{Password, Target};
 use crate::net::tls::TlsOptions;
@@ -37,6 +40,7 @@ use crate::units::cron::Cron;
 use crate::units::rate::Rate;
 use schemars::JsonSchema;
 use serde::Deserialize;
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -220,10 +224,8 @@ pub struct Settings {
     pub default_rule: Rule,
     /// `invalidation.tracking`.
     pub tracking: TrackingMode,
-    /// `invalidation.channel`; `None` = off.
-    pub channel: Option<String>,
-    /// `invalidation.publish`: peers are told on the channel of what is invalidated here.
-    pub publish: bool,
+    /// `[invalidation]`, but for tracking.
+    pub invalidation: Invalidation,
     /// `[commands]`.
     pub commands: Commands,
     /// `[scripts]`.
@@ -259,6 +261,49 @@ impl Settings {
         let listed = self.cache.commands.as_ref();
         row.cacheable() && listed.is_none_or(|names| names.iter().any(|name| name == row.name))
     }
+}
+
+/// `[invalidation]`, but for tracking.
+#[derive(Clone, Debug)]
+pub struct Invalidation {
+    /// `channel`: where it is said what is to be forgotten; none = nobody listens. What is said
+    /// here is said on the first.
+    pub channels: Vec<String>,
+    /// `publish`: peers are told on the channel of what is invalidated here.
+    pub publish: bool,
+    /// `sources`: other servers where the same is listened to.
+    pub sources: Vec<InvalidationSource>,
+    /// `groups`.
+    pub groups: Groups,
+    /// `events`.
+    pub events: Vec<InvalidationEvent>,
+    /// What `secret_file` has; then messages must be signed with it.
+    pub secret: Option<Password>,
+    /// `max_skew`: how far the time of a signed message may be from the time here.
+    pub max_skew: Duration,
+}
+
+/// One of `[[invalidation.events]]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InvalidationEvent {
+    /// Where it is published.
+    pub channel: String,
+    /// What is forgotten then.
+    pub patterns: Vec<Template>,
+    /// Whether it must be signed.
+    pub signed: bool,
+}
+
+/// `invalidation.groups`: names, and the patterns of each.
+pub type Groups = BTreeMap<String, Vec<String>>;
+
+/// One of `[[invalidation.sources]]`.
+#[derive(Clone, Debug)]
+pub struct InvalidationSource {
+    /// What it is called in metrics and logs.
+    pub name: String,
+    /// Where it is and how to log in.
+    pub target: Target,
 }
 
 /// `[commands]`.

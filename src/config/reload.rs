@@ -6,7 +6,7 @@
 
 use crate::config::key::LISTS;
 use crate::config::load::is_under;
-use crate::config::{Settings, Shown, written};
+use crate::config::{Invalidation, Settings, Shown, written};
 use crate::keys::{Invalid, Prefix};
 use crate::net::target::Password;
 use std::fmt::Debug;
@@ -41,6 +41,10 @@ impl Settings {
         next.default_rule.clone_from(&new.default_rule);
         next.cache.max_memory = new.cache.max_memory;
         next.cache.commands.clone_from(&new.cache.commands);
+        next.invalidation.groups.clone_from(&new.invalidation.groups);
+        next.invalidation.events.clone_from(&new.invalidation.events);
+        next.invalidation.secret.clone_from(&new.invalidation.secret);
+        next.invalidation.max_skew = new.invalidation.max_skew;
         next.commands.profile = new.commands.profile;
         next.commands.choices.clone_from(&new.commands.choices);
         let (server, to) = (&new.server, &mut next.server);
@@ -134,6 +138,13 @@ fn secret(password: Option<&Password>) -> String {
     password.map(|password| password.reveal().to_owned()).unwrap_or_default()
 }
 
+/// Passwords of sources included.
+fn sources(invalidation: &Invalidation) -> String {
+    let passwords =
+        invalidation.sources.iter().map(|source| secret(source.target.password.as_ref()));
+    format!("{:?} {:?}", invalidation.sources, passwords.collect::<Vec<_>>())
+}
+
 fn of_connections(all: &Settings) -> Vec<(&'static str, String)> {
     let (server, upstream) = (&all.server, &all.upstream);
     vec![
@@ -188,11 +199,17 @@ fn of_cache(all: &Settings) -> Vec<(&'static str, String)> {
 
 fn of_office(all: &Settings) -> Vec<(&'static str, String)> {
     let (commands, admin, warming) = (&all.commands, &all.admin, &all.warming);
+    let invalidation = &all.invalidation;
     vec![
         ("instance", is(&all.instance)),
         ("invalidation.tracking", is(&all.tracking)),
-        ("invalidation.channel", is(&all.channel)),
-        ("invalidation.publish", is(&all.publish)),
+        ("invalidation.channel", is(&invalidation.channels)),
+        ("invalidation.publish", is(&invalidation.publish)),
+        ("invalidation.sources", sources(invalidation)),
+        ("invalidation.groups", is(&invalidation.groups)),
+        ("invalidation.events", is(&invalidation.events)),
+        ("invalidation.secret_file", secret(invalidation.secret.as_ref())),
+        ("invalidation.max_skew", is(&invalidation.max_skew)),
         ("commands.profile", is(&commands.profile)),
         ("commands.allow, commands.deny", is(&commands.choices)),
         ("commands.unknown", is(&commands.unknown)),

@@ -9,7 +9,8 @@
 //! What is built in is a value as TOML has it, or in parentheses what is found out at the start,
 //! or nothing. What is filled in stands in [`super::check`]; a test compares the two.
 
-use crate::config::key::{Applies, BuiltIn, Key, Kind, Values};
+use crate::config::key::{Applies, BuiltIn, Key, Kind};
+pub use crate::config::values::{All, Commands, Patterns, Secret, TtlProbe, Unknown, Url};
 use crate::config::{
     Admission, AuthMode, Level, LogFormat, Mode, OnDown, Profile, ScriptPolicy, ShowKeys,
     TrackingMode, VersionSource,
@@ -20,7 +21,6 @@ use crate::units::size::Size;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use std::collections::BTreeMap;
-use std::fmt;
 use std::path::PathBuf;
 
 macro_rules! table {
@@ -295,10 +295,52 @@ table! {
     "invalidation." Invalidation {
         /// `"off"`: only `level = "ttl"` caches.
         tracking: TrackingMode = "broadcast", Restart;
-        /// Where applications and peers say what is to be forgotten; `""`: nobody listens.
-        channel: String = "system:cache_invalidation", Restart;
+        /// Where applications and peers say what is to be forgotten; a list: on any of them, and
+        /// nearside says it on the first; `""`: nobody listens.
+        channel: Patterns = "system:cache_invalidation", Restart;
         /// Whether peers are told there of what is invalidated here.
         publish: bool = true, Restart;
+        /// Patterns that are forgotten together, by one name: `library = ["library:*", "book:*"]`.
+        groups: BTreeMap<String, Vec<String>> = {}, Now;
+        /// File with a secret of at least 32 characters: only messages signed with it are obeyed,
+        /// and what nearside says is signed (`docs/invalidation.md`).
+        secret_file: PathBuf = (), Now;
+        /// How far the time of a signed message may be from the time here.
+        max_skew: Span = "30s", Now;
+        tables {
+            /// Other servers where the same is listened to, of another region for example.
+            sources: Vec<Source>,
+            /// What applications publish anyway, and what it means for the cache.
+            events: Vec<Event>,
+        }
+    }
+}
+
+table! {
+    /// What applications publish anyway, and what it means for the cache.
+    "invalidation.events." Event {
+        /// Where: messages are JSON objects.
+        channel: String = (), Now;
+        /// What is forgotten then, members of the message in braces: `"project:{project_id}:*"`.
+        patterns: Patterns = (), Now;
+        /// Whether these must be signed, too.
+        signed: bool = (), Now;
+    }
+}
+
+table! {
+    /// Other servers where the same is listened to, of another region for example.
+    "invalidation.sources." Source {
+        /// What it is called in metrics and logs.
+        name: String = (), Restart;
+        /// As `upstream.url`; with `rediss://` the certificates are those of `[upstream.tls]`.
+        url: Url = (), Restart;
+        /// Over that of the URL.
+        username: String = (), Restart;
+        /// Over that of the URL.
+        password: Secret = (), Restart;
+        /// The file that it stands in, instead.
+        password_file: PathBuf = (), Restart;
     }
 }
 
@@ -451,6 +493,8 @@ pub fn keys() -> impl Iterator<Item = &'static Key> {
         Cache::KEYS,
         Rule::KEYS,
         Invalidation::KEYS,
+        Source::KEYS,
+        Event::KEYS,
         CommandPolicy::KEYS,
         Scripts::KEYS,
         HotKeys::KEYS,
@@ -463,102 +507,4 @@ pub fn keys() -> impl Iterator<Item = &'static Key> {
     ]
     .into_iter()
     .flatten()
-}
-
-/// A text that is in no error, log or answer.
-#[derive(Clone, Deserialize, JsonSchema)]
-#[serde(transparent)]
-#[schemars(inline)]
-pub struct Secret(pub String);
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("***")
-    }
-}
-
-impl Kind for Secret {
-    const VALUES: Values = Values::Secret;
-}
-
-/// Where upstream is; it may hold a password.
-#[derive(Clone, Deserialize, JsonSchema)]
-#[serde(transparent)]
-#[schemars(inline)]
-pub struct Url(pub String);
-
-impl fmt::Debug for Url {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a URL")
-    }
-}
-
-impl Kind for Url {
-    const VALUES: Values = Values::Url;
-}
-
-/// What becomes of commands that the table does not have.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Unknown {
-    /// Refused in the server's words.
-    Reject,
-    /// Forwarded, if upstream's COMMAND tells where their keys are.
-    Learn,
-    /// Forwarded as they are.
-    Pass,
-}
-
-impl Kind for Unknown {
-    const VALUES: Values = Values::Words("`\"reject\"`, `\"learn\"`, `\"pass\"`");
-}
-
-/// Whether a fill asks upstream for the key's remaining life.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum TtlProbe {
-    /// Every fill does.
-    Always,
-    /// None does: `ttl` alone bounds how late an expiry is seen.
-    Never,
-}
-
-impl Kind for TtlProbe {
-    const VALUES: Values = Values::Words("`\"always\"`, `\"never\"`");
-}
-
-/// One pattern, or several.
-#[derive(Clone, Debug, Deserialize, JsonSchema)]
-#[serde(untagged, expecting = "expected a pattern such as \"session:*\", or a list of them")]
-pub enum Patterns {
-    /// `match = "a:*"`.
-    One(String),
-    /// `match = ["a:*", "b:*"]`.
-    Many(Vec<String>),
-}
-
-impl Kind for Patterns {
-    const VALUES: Values = Values::Texts;
-}
-
-/// Which commands' replies are stored.
-#[derive(Clone, Debug, Deserialize, JsonSchema)]
-#[serde(untagged, expecting = "expected \"all\" or a list of commands such as [\"GET\", \"HGET\"]")]
-pub enum Commands {
-    /// `"all"`.
-    All(All),
-    /// A list.
-    Some(Vec<String>),
-}
-
-impl Kind for Commands {
-    const VALUES: Values = Values::Words("`\"all\"`, or a list of commands");
-}
-
-/// The word `all`.
-#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum All {
-    /// Every cacheable command.
-    All,
 }

@@ -69,6 +69,8 @@ pub enum Cause {
     Fleet,
     /// A client, by PROXY.
     Client,
+    /// A signed message.
+    Pubsub,
 }
 
 /// What a reload has done.
@@ -419,6 +421,7 @@ impl Cause {
             Self::Admin => Counter::SwitchesAdmin,
             Self::Fleet => Counter::SwitchesFleet,
             Self::Client => Counter::SwitchesClient,
+            Self::Pubsub => Counter::SwitchesPubsub,
         }
     }
 }

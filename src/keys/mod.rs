@@ -5,6 +5,7 @@
 //! prefix of another version (`CLIENT TRACKING` refuses overlapping prefixes).
 
 pub mod glob;
+pub mod template;
 
 /// The namespace of keys that have none.
 pub const ROOT: &[u8] = b"_root";

@@ -166,13 +166,25 @@ rows! {
         SwitchesAdmin [source = "admin"]
         SwitchesFleet [source = "upstream"]
         SwitchesClient [source = "resp"]
+        SwitchesPubsub [source = "pubsub"]
     }
     "invalidation_messages_total" "Messages heard on an invalidation channel, by what they say." {
         MessagesKey [channel = "pubsub", kind = "key"]
         MessagesNamespace [channel = "pubsub", kind = "namespace"]
         MessagesPattern [channel = "pubsub", kind = "pattern"]
+        MessagesGroup [channel = "pubsub", kind = "group"]
+        MessagesEvent [channel = "pubsub", kind = "event"]
         MessagesAll [channel = "pubsub", kind = "all"]
+        MessagesVersion [channel = "pubsub", kind = "version"]
         MessagesMalformed [channel = "pubsub", kind = "malformed"]
+    }
+    "invalidation_messages_refused_total" "Messages that are not obeyed for want of a signature." {
+        RefusedUnsigned [channel = "pubsub", reason = "unsigned"]
+        RefusedSignature [channel = "pubsub", reason = "signature"]
+        RefusedStale [channel = "pubsub", reason = "stale"]
+        RefusedReplayed [channel = "pubsub", reason = "replayed"]
+        RefusedFull [channel = "pubsub", reason = "full"]
+        RefusedVersion [channel = "pubsub", reason = "version"]
     }
     "invalidation_published_total" "Invalidation messages this instance published for its peers." {
         PublishedOk [result = "ok"]

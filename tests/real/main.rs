@@ -28,6 +28,7 @@
 //!   outage         upstream gone, frozen, or refusing; drain
 //!   users          what is built on clients: queues of jobs, locks, sessions, rooms; with a version
 //!                  of keys and without
+//!   channel        where it is said what is to be forgotten
 //!   doors          passwords, TLS to upstream, Unix sockets
 //!   config_keys    what keys of proxy.toml do that no other test is about
 //!   top            the live screen, in a real terminal
@@ -42,6 +43,7 @@
 
 mod admin_api;
 mod bench;
+mod channel;
 mod clients;
 mod config_keys;
 mod differential;

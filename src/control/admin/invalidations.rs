@@ -7,7 +7,7 @@ use super::jobs::begin_purge;
 use super::problem::{Conflicts, Kind, Problem, Refused, Unasked, Unread};
 use super::shown::Bytes;
 use crate::control::invalidate::history;
-use crate::control::invalidate::orders::{Invalid, Order};
+use crate::control::invalidate::orders::{Invalid, Order, Orders, Several};
 use crate::control::jobs::RATE_DEFAULT;
 use crate::control::jobs::purge::{Plan, Target};
 use axum::extract::State;
@@ -24,8 +24,8 @@ pub(super) fn routes() -> OpenApiRouter<Arc<Admin>> {
     OpenApiRouter::new().routes(routes!(invalidate, recent))
 }
 
-/// What is to be forgotten: keys, or exactly one of `namespace` and `pattern`; and how. Keys are
-/// the client's, without version.
+/// What is to be forgotten: keys, or exactly one of `namespace`, `pattern` and `group`; and how.
+/// Keys are the client's, without version.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct Invalidation {
@@ -41,6 +41,9 @@ struct Invalidation {
     /// All keys that this glob matches, as in KEYS.
     #[schema(example = "orders:*")]
     pattern: Option<String>,
+    /// All keys that the patterns of this group of `invalidation.groups` match.
+    #[schema(example = "library")]
+    group: Option<String>,
     /// Only count what would be forgotten.
     #[serde(default)]
     dry_run: bool,
@@ -88,8 +91,8 @@ async fn invalidate(
 ) -> Result<Json<Forgotten>, Problem> {
     let (dry_run, local_only) = (asked.dry_run, asked.local_only);
     let (upstream, rate) = (asked.upstream, asked.rate_per_second.unwrap_or(RATE_DEFAULT));
-    let order = asked.order()?;
     let orders = &admin.api.orders;
+    let order = asked.order(orders)?;
     let begun = orders.clock.now();
     // Before anything is forgotten: it may be refused.
     let job = match purged(&order).filter(|_| upstream) {
@@ -116,7 +119,10 @@ async fn invalidate(
 pub(super) fn purged(order: &Order) -> Option<Target> {
     match order {
         Order::Keys(keys) => Some(Target::Keys(keys.clone())),
-        _ => order.banned().map(Target::Banned),
+        Order::Several(Several { name, .. }) => {
+            Some(Target::Group { name: name.clone(), bans: order.banned() })
+        }
+        _ => order.banned().pop().map(Target::Banned),
     }
 }
 
@@ -133,9 +139,10 @@ struct Event {
     time: String,
     /// `admin`: over HTTP; `pubsub`: by a message.
     source: &'static str,
-    /// `keys`, `namespace`, `pattern` or `all`.
+    /// `keys`, `namespace`, `pattern`, `group`, `event` or `all`.
     kind: &'static str,
-    /// The namespace, the pattern, or the key if there was only one.
+    /// The namespace, the pattern, the group, the event's channel, or the key if there was
+    /// only one.
     value: Option<String>,
     /// The same in base64, where it is no UTF-8.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -176,7 +183,7 @@ async fn recent(
 }
 
 impl Invalidation {
-    fn order(self) -> Result<Order, Problem> {
+    fn order(self, orders: &Orders) -> Result<Order, Problem> {
         let in_base64 = self.keys_base64.map(|keys| decoded(&keys)).transpose()?;
         let keys = match (self.keys, in_base64) {
             (None, None) => None,
@@ -185,20 +192,23 @@ impl Invalidation {
                 Some(keys.chain(more.into_iter().flatten()).collect())
             }
         };
-        match (keys, self.namespace, self.pattern) {
-            (Some(keys), None, None) => keyed(keys),
-            (None, Some(name), None) => {
+        match (keys, self.namespace, self.pattern, self.group) {
+            (Some(keys), None, None, None) => keyed(keys),
+            (None, Some(name), None, None) => {
                 Order::namespace(name.as_bytes()).map_err(|invalid| wrong("namespace", invalid))
             }
-            (None, None, Some(pattern)) => {
+            (None, None, Some(pattern), None) => {
                 Order::pattern(pattern.as_bytes()).map_err(|invalid| wrong("pattern", invalid))
             }
-            (None, None, None) => {
-                let detail = "the body says nothing: give one of keys, namespace, pattern";
+            (None, None, None, Some(group)) => orders.group(&group).map_err(|unknown| {
+                Problem::at(Kind::InvalidRequest, "/group", format!("group: {unknown}"))
+            }),
+            (None, None, None, None) => {
+                let detail = "the body says nothing: give one of keys, namespace, pattern, group";
                 Err(Problem::at(Kind::InvalidRequest, "", detail))
             }
             _ => {
-                let detail = "only one of keys, namespace and pattern is possible";
+                let detail = "only one of keys, namespace, pattern and group is possible";
                 Err(Problem::at(Kind::InvalidRequest, "", detail))
             }
         }

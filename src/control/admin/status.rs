@@ -98,6 +98,11 @@ fn warnings(admin: &Admin) -> Vec<String> {
     let failed = (admin.ready)().into_iter().filter(|check| !check.ok);
     let mut warnings: Vec<_> =
         failed.map(|check| format!("{}: {}", check.name, check.detail)).collect();
+    let lost = upstreams::subscriptions(admin).iter().filter(|one| !one.is_heard());
+    warnings.extend(lost.map(|one| {
+        let (source, address) = (&one.source, one.address());
+        format!("invalidation: {source}: messages are not heard at {address}")
+    }));
     let mode = admin.api.live.mode();
     if mode != config::Mode::Cache {
         warnings.push(format!("mode: {}: nothing is served from the cache", mode.as_str()));

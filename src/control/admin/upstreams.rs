@@ -5,6 +5,7 @@ use super::ask::Viewer;
 use super::door::Json;
 use super::problem::Refused;
 use crate::config::Mode;
+use crate::control::invalidate::subscription::Subscription;
 use crate::control::wing::Facts;
 use crate::stats::Counter;
 use axum::extract::State;
@@ -37,7 +38,7 @@ pub(super) struct Upstream {
     /// 99 of 100 answers took no longer, since the start.
     p99_ms: Option<f64>,
     tracking: Heard,
-    /// Messages on `invalidation.channel`.
+    /// Messages on `invalidation.channel` that are published here.
     channel: Heard,
 }
 
@@ -61,10 +62,22 @@ enum Heard {
     Off,
 }
 
+/// Whether messages about what is to be forgotten are heard at a server.
+#[derive(Debug, Serialize, ToSchema)]
+struct Channel {
+    /// `upstream`, or the name of one of `[[invalidation.sources]]`.
+    source: String,
+    /// `host:port`, `unix:/path` or `embedded:`.
+    address: String,
+    state: Reach,
+}
+
 /// All servers.
 #[derive(Debug, Serialize, ToSchema)]
 struct Upstreams {
     upstreams: Vec<Upstream>,
+    /// Where `invalidation.channel` is listened to; empty if nowhere.
+    channels: Vec<Channel>,
 }
 
 /// The servers behind.
@@ -77,7 +90,20 @@ struct Upstreams {
 )]
 async fn upstreams(State(admin): State<Arc<Admin>>, _: Viewer) -> Json<Upstreams> {
     let facts = admin.api.wing.facts();
-    Json(Upstreams { upstreams: vec![the_one(&admin, &facts)] })
+    let channel = |subscription: &Subscription| Channel {
+        source: subscription.source.clone(),
+        address: subscription.address(),
+        state: if subscription.is_heard() { Reach::Up } else { Reach::Down },
+    };
+    Json(Upstreams {
+        upstreams: vec![the_one(&admin, &facts)],
+        channels: subscriptions(&admin).iter().map(channel).collect(),
+    })
+}
+
+/// The connections on which messages are heard; the first is that to upstream.
+pub(super) fn subscriptions(admin: &Admin) -> &[Subscription] {
+    admin.api.channel.as_ref().map_or(&[], |channel| channel.subscriptions())
 }
 
 /// The only one that there is.
@@ -99,10 +125,10 @@ pub(super) fn the_one(admin: &Admin, facts: &Facts) -> Upstream {
             false if facts.is_tracking && live.mode() != Mode::Bypass => Heard::Down,
             false => Heard::Off,
         },
-        channel: match live.is_channel_heard() {
-            true => Heard::Up,
-            false if admin.api.view.snapshots.newest().settings.channel.is_some() => Heard::Down,
-            false => Heard::Off,
+        channel: match subscriptions(admin).first() {
+            Some(own) if own.is_heard() => Heard::Up,
+            Some(_) => Heard::Down,
+            None => Heard::Off,
         },
     }
 }

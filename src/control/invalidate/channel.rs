@@ -1,319 +1,281 @@
 //! The channel on which applications and peers say what is to be forgotten
-//! (`invalidation.channel`): heard on one connection, spoken on another.
+//! (`invalidation.channel`): what is heard there, at whichever server, is obeyed here.
+//!
+//! ```text
+//!   upstream ══ subscription ──┐
+//!   source   ══ subscription ──┼── obey ── orders          outbox ── speaker ══ upstream
+//!   source   ══ subscription ──┘
+//! ```
 //!
 //! It is beside tracking, which tells of every change of a key: it is for what no key's change
 //! tells, and for rules of level `ttl`. While it is lost nothing that tracking guards is stale; its
 //! state is in the metrics and in the log.
-//!
-//! The subscription is to a pattern without a star: PUBSUB CHANNELS and NUMSUB are then as if
-//! nearside were not there, and NUMPAT's answer is corrected by one (`data/local`).
 
 use crate::cache::Source;
-use crate::control::invalidate::message::{LENGTH_MAX, Message};
-use crate::control::invalidate::orders::{Order, Orders};
+use crate::config::invalidation::UPSTREAM;
+use crate::config::{Invalidation, Settings};
+use crate::control::invalidate::event;
+use crate::control::invalidate::message::{self, Meaning, Said};
+use crate::control::invalidate::orders::{Of, Order, Orders};
+use crate::control::invalidate::signature::{Judge, Refused};
+use crate::control::invalidate::subscription::Subscription;
+use crate::control::reload::{Cause, Reloader};
 use crate::live::Live;
 use crate::net::dialer::Dialer;
 use crate::net::stream::Stream;
 use crate::stats::Counter;
 use crate::units::clock;
 use crate::wire::handshake::Options;
-use crate::wire::reply::{self, Scan};
 use crate::wire::write::{self, Proto};
-use anyhow::Context;
-use bytes::{Buf, BytesMut};
-use std::convert::Infallible;
+use bytes::BytesMut;
+use foldhash::HashSet;
+use serde_json::{Map, Value};
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::sync::mpsc::{Receiver, Sender, channel};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
 
-/// How often the server is asked whether it is there, and the silence after which it is not.
-const PING_EVERY: Duration = Duration::from_secs(1);
-const SILENCE_MAX: Duration = Duration::from_secs(3);
-
-/// Pause before a subscription is asked for again that the server refuses.
-const REFUSED_PAUSE: Duration = Duration::from_secs(30);
-
-/// A message that goes on beyond this is not waited for: the connection is opened anew.
-const INPUT_MAX: usize = 1 << 20;
-
-/// Bytes of keys in one message, as JSON.
-const KEYS_ROOM: usize = LENGTH_MAX - 1024;
-
-/// Messages that wait to be published.
-const OUTBOX_MAX: usize = 1024;
-
-/// The channel's settings and state.
+/// What all connections have in common that listen.
 pub struct Channel {
-    /// `invalidation.channel`.
-    pub name: String,
+    /// `invalidation.channel`, at least one.
+    names: Vec<String>,
     /// What this process calls itself there: its own messages come back, and are ignored.
     pub origin: String,
-    /// Opens both connections.
-    pub dialer: Arc<Dialer>,
     /// Carries out what is heard.
     pub orders: Arc<Orders>,
-    /// Is told whether messages are heard.
-    pub live: Arc<Live>,
+    /// One at each server, the main upstream's first.
+    subscriptions: Vec<Subscription>,
+    /// Where messages must be signed.
+    judge: Judge,
+    /// The key version that was wanted last. Of a flood of them the last one counts.
+    version: watch::Sender<String>,
+}
+
+/// Why a message is not obeyed.
+#[derive(Debug, thiserror::Error)]
+enum Fault {
+    #[error(transparent)]
+    Message(#[from] message::Malformed),
+    #[error(transparent)]
+    Event(#[from] event::Malformed),
+    #[error(transparent)]
+    Refused(#[from] Refused),
 }
 
 impl fmt::Debug for Channel {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Channel").field("name", &self.name).finish_non_exhaustive()
+        f.debug_struct("Channel").field("names", &self.names).finish_non_exhaustive()
     }
 }
 
-/// The server does not let this user subscribe; it says why.
-#[derive(Debug, thiserror::Error)]
-#[error("the server refuses PSUBSCRIBE: {0}")]
-struct Refused(String);
-
-/// The name as a pattern that matches it alone. What needs no backslash gets none: an ACL compares
-/// a pattern with its own as text.
-fn pattern(name: &str) -> Vec<u8> {
-    let mut pattern = Vec::with_capacity(name.len());
-    for byte in name.bytes() {
-        if b"*?[\\".contains(&byte) {
-            pattern.push(b'\\');
-        }
-        pattern.push(byte);
-    }
-    pattern
-}
-
-/// Where orders are left that peers are to be told of.
-#[derive(Clone, Debug)]
-pub struct Outbox {
-    origin: String,
-    letters: Sender<String>,
-}
-
-impl Outbox {
-    /// An outbox, and what comes out of it.
-    pub fn new(origin: &str) -> (Self, Receiver<String>) {
-        let (letters, outbox) = channel(OUTBOX_MAX);
-        (Self { origin: origin.to_owned(), letters }, outbox)
-    }
-
-    /// Leaves an order for the peers, in as many messages as it needs; false if there is no room
-    /// for all of them, or JSON cannot say it.
-    pub fn tell(&self, order: &Order) -> bool {
-        let now = clock::unix_millis();
-        let tell = |order: Order| {
-            let text = Message { order, origin: self.origin.clone() }.write(now);
-            text.is_some_and(|text| self.letters.try_send(text).is_ok())
-        };
-        match order {
-            Order::Keys(keys) => {
-                parts(keys).map(|keys| tell(Order::Keys(keys.to_vec()))).fold(true, |a, b| a & b)
-            }
-            order => tell(order.clone()),
-        }
-    }
-}
-
-/// Keys in runs, each of which fits into a message: JSON makes six bytes of one at most.
-fn parts(keys: &[Vec<u8>]) -> impl Iterator<Item = &[Vec<u8>]> {
-    let mut rest = keys;
-    std::iter::from_fn(move || {
-        let mut room = KEYS_ROOM;
-        let fits = |key: &&Vec<u8>| {
-            let (left, is_enough) = room.overflowing_sub(key.len() * 6 + 3);
-            room = left;
-            !is_enough
-        };
-        let count = rest.iter().take_while(fits).count().max(1).min(rest.len());
-        let (part, left) = rest.split_at_checked(count)?;
-        rest = left;
-        (!part.is_empty()).then_some(part)
-    })
+/// What was said in one read: of orders that say the same, one is enough, because each is about
+/// what was true before it was read. So a flood of the same order costs one.
+#[derive(Debug)]
+pub(super) struct Batch {
+    given: HashSet<Order>,
+    /// Those in force when it was read.
+    pub(super) settings: Arc<Settings>,
 }
 
 impl Channel {
-    /// Listens for as long as the process lives.
-    pub async fn listen(&self) {
-        let (mut attempt, mut is_told) = (0, false);
-        loop {
-            let begun = self.orders.clock.now();
-            let Err(error) = self.hear().await;
-            // One that ends as soon as it is there is no success: else it would be tried without
-            // a pause.
-            if self.live.set_channel_heard(false)
-                && self.orders.clock.now().since(begun) > PING_EVERY
-            {
-                (attempt, is_told) = (0, false);
+    /// On channels of these names, at least one.
+    pub fn new(names: Vec<String>, origin: String, orders: Arc<Orders>) -> Self {
+        Self {
+            names,
+            origin,
+            orders,
+            subscriptions: Vec::new(),
+            judge: Judge::default(),
+            version: watch::Sender::default(),
+        }
+    }
+
+    /// The main upstream is listened to. `live` is told of it: the server counts nearside's
+    /// patterns among its clients'.
+    #[must_use]
+    pub fn at_upstream(mut self, dialer: &Arc<Dialer>, live: &Arc<Live>) -> Self {
+        let live = Some(Arc::clone(live));
+        self.subscriptions.push(Subscription::new(UPSTREAM, Arc::clone(dialer), live));
+        self
+    }
+
+    /// And another server.
+    #[must_use]
+    pub fn at_source(mut self, name: &str, dialer: Dialer) -> Self {
+        self.subscriptions.push(Subscription::new(name, Arc::new(dialer), None));
+        self
+    }
+
+    /// The connections that listen.
+    pub fn subscriptions(&self) -> &[Subscription] {
+        &self.subscriptions
+    }
+
+    /// The channel that nearside itself speaks on.
+    pub fn spoken(&self) -> &str {
+        self.names.first().map_or("", String::as_str)
+    }
+
+    /// What is subscribed to under these settings.
+    pub(super) fn wanted(&self, settings: &Settings) -> Vec<String> {
+        let events = settings.invalidation.events.iter().map(|event| &event.channel);
+        self.names.iter().chain(events).cloned().collect()
+    }
+
+    /// Listens, at all servers, for as long as the process lives.
+    pub async fn listen(self: Arc<Self>) {
+        let mut listening = JoinSet::new();
+        for place in 0..self.subscriptions.len() {
+            let me = Arc::clone(&self);
+            listening.spawn_local(async move {
+                if let Some(subscription) = me.subscriptions.get(place) {
+                    subscription.listen(&me).await;
+                }
+            });
+        }
+        listening.join_all().await;
+    }
+
+    /// Switches to the key versions that messages want, for as long as the process lives: beside
+    /// the listening, because a switch waits until all workers serve under it.
+    pub fn switch_versions(&self, reloader: Arc<Reloader>) -> impl Future<Output = ()> + use<> {
+        let (mut wanted, block) = (self.version.subscribe(), Arc::clone(&self.orders.block));
+        async move {
+            while wanted.changed().await.is_ok() {
+                let version = wanted.borrow_and_update().clone();
+                let switched = reloader.switch_version(&version, None, Cause::Pubsub).await;
+                if let Err(refused) = switched {
+                    block.add(Counter::RefusedVersion, 1);
+                    tracing::warn!(
+                        event = "invalidation_message_ignored",
+                        error = %refused,
+                        "a message wants a key version that cannot be"
+                    );
+                }
             }
-            if !is_told {
+        }
+    }
+
+    /// For what is read now.
+    pub(super) fn batch(&self) -> Batch {
+        let settings = Arc::clone(&self.orders.snapshots.newest().settings);
+        Batch { given: HashSet::default(), settings }
+    }
+
+    /// Obeys what was said on `channel`, unless it is our own or this batch had the same.
+    pub(super) fn obey(&self, channel: &[u8], payload: &[u8], batch: &mut Batch) {
+        match self.order(channel, payload, &batch.settings) {
+            Ok(Some(order)) => self.carry_out(order, batch),
+            Ok(None) => {}
+            Err(fault) => {
+                self.orders.block.add(fault.counter(), 1);
                 tracing::warn!(
-                    event = "invalidation_channel_down",
-                    channel = self.name,
-                    upstream = %self.dialer.target,
-                    error = %error,
-                    "messages about what is to be forgotten are not heard"
+                    event = "invalidation_message_ignored",
+                    channel = %channel.escape_ascii(),
+                    error = %fault,
+                    "a message is not obeyed"
                 );
-                is_told = true;
-            }
-            let pause =
-                if error.is::<Refused>() { REFUSED_PAUSE } else { crate::net::backoff(attempt) };
-            tokio::time::sleep(pause).await;
-            attempt = attempt.saturating_add(1);
-        }
-    }
-
-    /// One connection that listens, from its handshake to its end.
-    async fn hear(&self) -> anyhow::Result<Infallible> {
-        let mut stream = self.open().await?;
-        let mut out = BytesMut::new();
-        command(&mut out, &[b"PSUBSCRIBE", &pattern(&self.name)]);
-        let mut pings = tokio::time::interval(PING_EVERY);
-        pings.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let (mut input, mut scan) = (BytesMut::with_capacity(64 * 1024), Scan::default());
-        let clock = &self.orders.clock;
-        let (mut heard_at, mut was_silent) = (clock.now(), false);
-        loop {
-            if !out.is_empty() {
-                stream.write_all_buf(&mut out).await?;
-                stream.flush().await?;
-            }
-            tokio::select! { biased;
-                read = stream.read_buf(&mut input) => {
-                    anyhow::ensure!(read? > 0, "the server closed the connection");
-                    (heard_at, was_silent) = (clock.now(), false);
-                    self.take(&mut input, &mut scan)?;
-                }
-                _ = pings.tick() => {
-                    // Seen twice: the first look, after a pause of this process, may come before
-                    // the system has said what there is to read.
-                    let is_silent = clock.now().since(heard_at) > SILENCE_MAX;
-                    anyhow::ensure!(!(is_silent && was_silent), "no answer for {SILENCE_MAX:?}");
-                    was_silent = is_silent;
-                    command(&mut out, &[b"PING"]);
-                }
             }
         }
     }
 
-    /// RESP2, which every server speaks: messages are arrays.
-    async fn open(&self) -> anyhow::Result<Stream> {
-        let options = Options {
-            proto: Proto::Resp2,
-            username: self.dialer.username(),
-            password: self.dialer.password(),
-            database: 0,
-            name: Some(&self.dialer.name),
-            tracking: None,
-            asks_id: false,
-        };
-        Ok(self.dialer.open(&options).await?.stream)
-    }
-
-    /// Obeys what has been read. Of orders that say the same in one read, one is enough: each is
-    /// about what was true before it was read.
-    fn take(&self, input: &mut BytesMut, scan: &mut Scan) -> anyhow::Result<()> {
-        let mut given: Vec<Order> = Vec::new();
-        let mut at = 0;
-        while let Some(length) = scan.next(input.get(at..).unwrap_or_default())? {
-            let frame = input.get(at..at + length).unwrap_or_default();
-            at += length;
-            let Some(order) = self.order(frame)? else {
-                continue;
-            };
-            if given.contains(&order) {
-                continue;
-            }
-            self.orders.carry_out(&order, Source::Pubsub);
-            if !matches!(order, Order::Keys(_)) {
-                given.push(order);
-            }
-        }
-        input.advance(at);
-        // It is not kept: whoever may PUBLISH could fill our memory with it.
-        if input.len() > INPUT_MAX {
-            self.orders.block.add(Counter::MessagesMalformed, 1);
-            anyhow::bail!("a message of more than {INPUT_MAX} bytes");
-        }
-        Ok(())
-    }
-
-    /// The order in a frame, if it is one and not our own.
-    fn order(&self, frame: &[u8]) -> anyhow::Result<Option<Order>> {
-        let mut parts = reply::elements(frame).filter_map(reply::bulk);
-        match parts.next() {
-            Some(b"pmessage") => {}
-            Some(b"psubscribe") => {
-                self.live.set_channel_heard(true);
-                tracing::info!(event = "invalidation_channel_up", channel = self.name, "listening");
+    /// What a message orders, if it is not our own.
+    fn order(
+        &self,
+        channel: &[u8],
+        payload: &[u8],
+        settings: &Settings,
+    ) -> Result<Option<Order>, Fault> {
+        let Invalidation { groups, events, .. } = &settings.invalidation;
+        if self.names.iter().any(|name| name.as_bytes() == channel) {
+            let said = Said::read(payload)?;
+            let members = said.members();
+            let origin = members.and_then(|members| members.get("origin")?.as_str());
+            if origin == Some(&self.origin) {
                 return Ok(None);
             }
-            // A PING that is refused is an answer, too.
-            _ if frame.starts_with(b"-") && !self.live.is_channel_heard() => {
-                let text = String::from_utf8_lossy(frame.get(1..).unwrap_or_default());
-                return Err(Refused(text.trim_end().to_owned()).into());
-            }
-            _ => return Ok(None),
+            self.believe(members, settings)?;
+            return match said.means(groups)? {
+                Meaning::Order(order) => Ok(Some(order)),
+                Meaning::Version(version) if settings.invalidation.secret.is_some() => {
+                    self.orders.block.add(Counter::MessagesVersion, 1);
+                    self.version.send_replace(version);
+                    Ok(None)
+                }
+                Meaning::Version(_) => Err(Refused::Version.into()),
+            };
         }
-        let payload = parts.nth(2).context("a message without its text")?;
-        let block = &self.orders.block;
-        match Message::read(payload) {
-            Ok(message) if message.origin == self.origin => Ok(None),
-            Ok(message) => {
-                block.add(counter(&message.order), 1);
-                Ok(Some(message.order))
-            }
-            Err(malformed) => {
-                block.add(Counter::MessagesMalformed, 1);
-                tracing::debug!(error = %malformed, "a message that is no order");
-                Ok(None)
-            }
+        // One that was unsubscribed from may still say something.
+        let Some(event) = events.iter().find(|event| event.channel.as_bytes() == channel) else {
+            return Ok(None);
+        };
+        let members = message::object(payload)?;
+        if event.signed {
+            self.believe(Some(&members), settings)?;
         }
+        Ok(Some(event::order(event, &members)?))
     }
 
-    /// Publishes what is left in `outbox`, for as long as the process lives.
-    pub async fn speak(&self, mut outbox: Receiver<String>) {
-        let mut stream = None;
-        while let Some(text) = outbox.recv().await {
-            // A connection that has been idle may be over: then once more on a new one. A peer
-            // that hears an order twice has lost nothing.
-            let mut said = self.publish(&mut stream, &text).await;
-            if said.is_err() {
-                said = self.publish(&mut stream, &text).await;
-            }
-            let counter = if said.is_ok() { Counter::PublishedOk } else { Counter::PublishedError };
-            self.orders.block.add(counter, 1);
-            if let Err(error) = said {
-                tracing::warn!(
-                    event = "invalidation_not_published",
-                    channel = self.name,
-                    error = %error,
-                    "peers are not told what is to be forgotten"
-                );
-            }
-        }
+    /// Whether who says it has the secret, if one is needed. Plain text has no members.
+    fn believe(
+        &self,
+        members: Option<&Map<String, Value>>,
+        settings: &Settings,
+    ) -> Result<(), Refused> {
+        let Invalidation { secret: Some(secret), max_skew, .. } = &settings.invalidation else {
+            return Ok(());
+        };
+        let members = members.ok_or(Refused::Unsigned("hmac"))?;
+        self.judge.judge(members, secret, *max_skew, clock::unix_millis())
     }
 
-    async fn publish(&self, stream: &mut Option<Stream>, text: &str) -> anyhow::Result<()> {
-        let mut open = match stream.take() {
-            Some(open) => open,
-            None => self.open().await?,
-        };
-        let mut bytes = BytesMut::new();
-        command(&mut bytes, &[b"PUBLISH", self.name.as_bytes(), text.as_bytes()]);
-        let speaking = async {
-            open.write_all_buf(&mut bytes).await?;
-            open.flush().await?;
-            let mut scan = Scan::default();
-            while scan.next(&bytes)?.is_none() {
-                anyhow::ensure!(open.read_buf(&mut bytes).await? > 0, "the server hung up");
-            }
-            anyhow::Ok(())
-        };
-        tokio::time::timeout(self.dialer.timeout, speaking).await.context("no answer")??;
-        let refused = String::from_utf8_lossy(&bytes);
-        // A refusal is for good, the connection is not.
-        *stream = Some(open);
-        anyhow::ensure!(!bytes.starts_with(b"-"), "{}", refused.trim_end());
-        Ok(())
+    fn carry_out(&self, order: Order, batch: &mut Batch) {
+        self.orders.block.add(counter(&order), 1);
+        if batch.given.contains(&order) {
+            return;
+        }
+        self.orders.carry_out(&order, Source::Pubsub);
+        // Keys cost no more to forget than to compare.
+        if !matches!(order, Order::Keys(_)) {
+            batch.given.insert(order);
+        }
+    }
+}
+
+/// A connection in RESP2, which every server speaks: messages are arrays.
+pub(super) async fn open(dialer: &Dialer) -> anyhow::Result<Stream> {
+    let options = Options {
+        proto: Proto::Resp2,
+        username: dialer.username(),
+        password: dialer.password(),
+        database: 0,
+        name: Some(&dialer.name),
+        tracking: None,
+        asks_id: false,
+    };
+    Ok(dialer.open(&options).await?.stream)
+}
+
+pub(super) fn command(out: &mut BytesMut, words: &[&[u8]]) {
+    write::array(out, words.len());
+    for word in words {
+        write::bulk(out, word);
+    }
+}
+
+impl Fault {
+    const fn counter(&self) -> Counter {
+        match self {
+            Self::Message(_) | Self::Event(_) => Counter::MessagesMalformed,
+            Self::Refused(refused) => match refused {
+                Refused::Unsigned(_) => Counter::RefusedUnsigned,
+                Refused::Number | Refused::Signature => Counter::RefusedSignature,
+                Refused::Stale => Counter::RefusedStale,
+                Refused::Replayed => Counter::RefusedReplayed,
+                Refused::Full => Counter::RefusedFull,
+                Refused::Version => Counter::RefusedVersion,
+            },
+        }
     }
 }
 
@@ -322,51 +284,72 @@ fn counter(order: &Order) -> Counter {
         Order::Keys(_) => Counter::MessagesKey,
         Order::Namespace(_) => Counter::MessagesNamespace,
         Order::Pattern(_) => Counter::MessagesPattern,
+        Order::Several(several) => match several.of {
+            Of::Group => Counter::MessagesGroup,
+            Of::Event => Counter::MessagesEvent,
+        },
         Order::All => Counter::MessagesAll,
-    }
-}
-
-fn command(out: &mut BytesMut, words: &[&[u8]]) {
-    write::array(out, words.len());
-    for word in words {
-        write::bulk(out, word);
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Outbox, parts, pattern};
-    use crate::control::invalidate::message::Message;
-    use crate::control::invalidate::orders::Order;
+    use super::Channel;
+    use crate::cache::Cache;
+    use crate::config::{Overrides, load};
+    use crate::control::invalidate::history::History;
+    use crate::control::invalidate::orders::Orders;
+    use crate::control::office::Sweeper;
+    use crate::snapshot::{Snapshot, Snapshots};
+    use crate::stats::{Counter, Stats};
+    use crate::units::clock::Clock;
+    use std::sync::Arc;
 
+    fn channel() -> Channel {
+        let nothing = Overrides { file: Some("/dev/null".into()), ..Overrides::default() };
+        let settings = load(&nothing).unwrap().settings;
+        let cache = Arc::new(Cache::new(1 << 20, 4));
+        let orders = Orders {
+            sweeper: Sweeper::new(Arc::clone(&cache)),
+            cache,
+            clock: Clock::system(),
+            block: Stats::new(0).new_block(),
+            history: History::default(),
+            snapshots: Arc::new(Snapshots::new(Snapshot::of(&settings), 0)),
+        };
+        Channel::new(vec!["c".to_owned()], "me".to_owned(), Arc::new(orders))
+    }
+
+    /// What is the same in one read is carried out once; what is not is bounded by the bans.
     #[test]
-    fn many_keys_are_told_in_messages_that_peers_read() {
-        let (outbox, mut letters) = Outbox::new("me");
-        let key = |n: usize| format!("\u{1}{n}:").into_bytes().repeat(1 + n % 7);
-        let keys: Vec<Vec<u8>> = (0..10_000).map(key).collect();
-        assert!(outbox.tell(&Order::Keys(keys.clone())));
-        let mut told = Vec::new();
-        while let Ok(text) = letters.try_recv() {
-            let message = Message::read(text.as_bytes()).unwrap();
-            let Order::Keys(keys) = message.order else { panic!("{message:?}") };
-            told.extend(keys);
+    fn a_flood_is_few_orders_and_fewer_bans() {
+        let channel = channel();
+        let counted = |counter| channel.orders.block.counter(counter);
+        let mut batch = channel.batch();
+        for _ in 0..100_000 {
+            channel.obey(b"c", b"same:*", &mut batch);
+            channel.obey(b"c", br#"{"op":"all"}"#, &mut batch);
         }
-        assert_eq!(told, keys);
-        assert_eq!(parts(&[]).count(), 0);
-        // One that is too long by itself is told all the same: peers say what they think of it.
-        assert_eq!(parts(&[vec![b'a'; 1 << 20], vec![b'b']]).count(), 2);
+        assert_eq!(counted(Counter::MessagesPattern), 100_000);
+        assert_eq!(counted(Counter::InvalidationsPubsub), 2);
+        // In another read it may mean what has come since.
+        channel.obey(b"c", b"same:*", &mut channel.batch());
+        assert_eq!(counted(Counter::InvalidationsPubsub), 3);
+        for number in 0..100_000 {
+            channel.obey(b"c", format!("other:{number}:*").as_bytes(), &mut channel.batch());
+            assert!(channel.orders.cache.figures().bans <= 1024);
+        }
+        assert_eq!(channel.orders.history.last(usize::MAX).len(), 1000);
     }
 
     #[test]
-    fn an_outbox_that_is_full_says_so() {
-        let (outbox, _letters) = Outbox::new("me");
-        let is_told = |_| outbox.tell(&Order::All);
-        assert_eq!((0..2000).map(is_told).filter(|is_told| *is_told).count(), 1024);
-    }
-
-    #[test]
-    fn the_pattern_is_the_name_wherever_it_can_be() {
-        assert_eq!(pattern("system:cache-invalidation"), b"system:cache-invalidation");
-        assert_eq!(pattern("a*b[c"), b"a\\*b\\[c");
+    fn our_own_messages_are_not_obeyed() {
+        let channel = channel();
+        let mut batch = channel.batch();
+        channel.obey(b"c", br#"{"op":"all","origin":"me"}"#, &mut batch);
+        channel.obey(b"other", b"*", &mut batch);
+        assert_eq!(channel.orders.block.counter(Counter::InvalidationsPubsub), 0);
+        channel.obey(b"c", br#"{"op":"all","origin":"you"}"#, &mut batch);
+        assert_eq!(channel.orders.block.counter(Counter::InvalidationsPubsub), 1);
     }
 }

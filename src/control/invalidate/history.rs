@@ -4,6 +4,7 @@
 //! the number is kept, and of a text no more than an order may have.
 
 use crate::cache::Source;
+use crate::config::invalidation::TEXT_MAX;
 use crate::control::invalidate::orders::{Done, Order};
 use crate::units::clock::unix_millis;
 use parking_lot::Mutex;
@@ -19,9 +20,9 @@ pub struct Event {
     pub at: u64,
     /// Who said so.
     pub source: Source,
-    /// `keys`, `namespace`, `pattern` or `all`.
+    /// `keys`, `namespace`, `pattern`, `group`, `event` or `all`.
     pub kind: &'static str,
-    /// The namespace, the pattern, or the key if there was only one.
+    /// The namespace, the pattern, the group, the event's channel, or the key if it was one.
     pub value: Option<Vec<u8>>,
     done: Done,
 }
@@ -29,10 +30,7 @@ pub struct Event {
 impl Event {
     /// Keys that it has removed so far: a namespace's and a pattern's are counted by the sweep.
     pub fn removed(&self) -> u64 {
-        match &self.done {
-            Done::Removed(count) => *count,
-            Done::Banned(ban) => ban.removed(),
-        }
+        self.done.removed()
     }
 }
 
@@ -43,14 +41,19 @@ pub struct History(Mutex<VecDeque<Event>>);
 impl History {
     /// This was just carried out.
     pub(super) fn note(&self, order: &Order, source: Source, done: &Done) {
+        let named;
         let (kind, value) = match order {
             Order::Keys(keys) => ("keys", if let [key] = &**keys { Some(key) } else { None }),
             Order::Namespace(name) => ("namespace", Some(name)),
             Order::Pattern(pattern) => ("pattern", Some(pattern)),
+            Order::Several(several) => {
+                named = several.name.clone().into_bytes();
+                (several.of.as_str(), Some(&named))
+            }
             Order::All => ("all", None),
         };
         // A key may be half a gigabyte long.
-        let value = value.map(|text| text.iter().copied().take(super::orders::TEXT_MAX).collect());
+        let value = value.map(|text| text.iter().copied().take(TEXT_MAX).collect());
         let event = Event { at: unix_millis(), source, kind, value, done: done.clone() };
         let mut events = self.0.lock();
         events.truncate(KEPT - 1);
@@ -74,9 +77,9 @@ mod tests {
         let history = History::default();
         for number in 0..=KEPT {
             let order = Order::Keys(vec![number.to_string().into_bytes()]);
-            history.note(&order, Source::Admin, &Done::Removed(1));
+            history.note(&order, Source::Admin, &Done { removed: 1, ..Done::default() });
         }
-        history.note(&Order::Keys(vec![vec![b'k'; 5000]]), Source::Pubsub, &Done::Removed(0));
+        history.note(&Order::Keys(vec![vec![b'k'; 5000]]), Source::Pubsub, &Done::default());
         let events = history.last(KEPT + 1);
         assert_eq!(events.len(), KEPT);
         assert_eq!(events[0].value.as_ref().map(Vec::len), Some(1024));

@@ -2,15 +2,18 @@
 //!
 //! ```text
 //!   {"op":"key","value":"orders:42","origin":"pod-1:9f..","ts":1767225600000}
-//!   {"op":"key","value":["orders:42","orders:43"]}       key, namespace, pattern, all
+//!   {"op":"key","value":["orders:42","orders:43"]}       key, namespace, pattern, group, all
+//!   {"op":"version","value":"v2"}                       another key version
 //!   orders:42      orders:*      *                       plain: a key, a pattern, everything
 //! ```
 //!
 //! A message changes nothing but what is cached: at worst it makes a cache slow, so anybody whom
-//! the server lets PUBLISH there may say it. A key version is never switched by a message.
+//! the server lets PUBLISH there may say it. A key version is switched by signed messages only.
 
-use crate::control::invalidate::orders::{Invalid, Order};
-use serde_json::{Map, Value, json};
+use crate::config::Groups;
+use crate::config::invalidation::{PATTERNS_MAX, PATTERNS_ROOM};
+use crate::control::invalidate::orders::{Invalid, Of, Order, Several, UnknownGroup};
+use serde_json::{Map, Value};
 
 /// A longer message is not read (T16).
 pub const LENGTH_MAX: usize = 64 * 1024;
@@ -37,14 +40,38 @@ pub enum Malformed {
     #[error("`{0}` is missing or of a wrong kind")]
     Member(&'static str),
     /// An `op` that nobody has.
-    #[error("`op` is none of key, namespace, pattern, all")]
+    #[error("`op` is none of key, namespace, pattern, group, all, version")]
     Op,
     /// Its text means nothing.
     #[error("`value` {0}")]
     Value(#[from] Invalid),
+    /// A group that is not known here, and whose patterns are not told.
+    #[error(transparent)]
+    Group(#[from] UnknownGroup),
+    /// More patterns than one order may have.
+    #[error("`patterns` are not 1 to {PATTERNS_MAX}, of {PATTERNS_ROOM} bytes together at most")]
+    Patterns,
 }
 
-impl Message {
+/// What somebody wants.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Meaning {
+    /// Something is to be forgotten.
+    Order(Order),
+    /// This key version is to be in force.
+    Version(String),
+}
+
+/// A message, before it is known whether it may say what it says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Said {
+    /// A key, a pattern, everything.
+    Plain(Order),
+    /// Members of a JSON object.
+    Json(Map<String, Value>),
+}
+
+impl Said {
     /// Reads a message.
     pub fn read(payload: &[u8]) -> Result<Self, Malformed> {
         let payload = payload.trim_ascii();
@@ -52,33 +79,72 @@ impl Message {
             return Err(Malformed::TooLong);
         }
         if begins_json(payload) {
-            return match serde_json::from_slice(payload) {
-                Ok(Value::Object(members)) => from_json(&members),
-                _ => Err(Malformed::NotJson),
-            };
+            return object(payload).map(Self::Json);
         }
-        let order = match payload {
+        Ok(Self::Plain(match payload {
             [] => return Err(Malformed::Value(Invalid::Empty)),
             b"*" => Order::All,
             _ if payload.iter().any(|byte| b"*?[\\".contains(byte)) => Order::pattern(payload)?,
             _ => Order::Keys(vec![payload.to_vec()]),
-        };
-        Ok(Self { order, origin: String::new() })
+        }))
+    }
+}
+
+impl Said {
+    /// What it means. `groups` are those that are configured here.
+    pub fn means(self, groups: &Groups) -> Result<Meaning, Malformed> {
+        match self {
+            Self::Plain(order) => Ok(Meaning::Order(order)),
+            Self::Json(members) => from_json(&members, groups),
+        }
     }
 
-    /// Writes it as JSON; `None` if a name in it is no UTF-8, which JSON cannot say.
-    pub fn write(&self, unix_millis: u64) -> Option<String> {
+    /// Its members; plain text has none.
+    pub const fn members(&self) -> Option<&Map<String, Value>> {
+        match self {
+            Self::Plain(_) => None,
+            Self::Json(members) => Some(members),
+        }
+    }
+}
+
+/// The members of a JSON object.
+pub fn object(payload: &[u8]) -> Result<Map<String, Value>, Malformed> {
+    if payload.len() > LENGTH_MAX {
+        return Err(Malformed::TooLong);
+    }
+    match serde_json::from_slice(payload) {
+        Ok(Value::Object(members)) => Ok(members),
+        _ => Err(Malformed::NotJson),
+    }
+}
+
+impl Message {
+    /// Its members as JSON; `None` if a name in it is no UTF-8, which JSON cannot say.
+    pub fn members(&self, unix_millis: u64) -> Option<Map<String, Value>> {
         let text = |bytes: &[u8]| std::str::from_utf8(bytes).ok().map(Value::from);
         let (op, value) = match &self.order {
             Order::Keys(keys) => ("key", keys.iter().map(|key| text(key)).collect::<Option<_>>()?),
             Order::Namespace(name) => ("namespace", text(name)?),
             Order::Pattern(pattern) => ("pattern", text(pattern)?),
+            Order::Several(several) => ("group", several.name.clone().into()),
             Order::All => ("all", Value::Null),
         };
-        let message = json!({
-            "op": op, "value": value, "origin": self.origin, "soft": false, "ts": unix_millis,
-        });
-        Some(message.to_string())
+        let members = [
+            ("op", op.into()),
+            ("value", value),
+            ("origin", self.origin.as_str().into()),
+            ("soft", false.into()),
+            ("ts", unix_millis.into()),
+        ];
+        let mut members: Map<String, Value> =
+            members.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+        // Who hears it may be configured otherwise: what is meant is what it says here.
+        if let Order::Several(Several { patterns, .. }) = &self.order {
+            let patterns = patterns.iter().map(|pattern| text(pattern)).collect::<Option<_>>()?;
+            members.insert("patterns".to_owned(), patterns);
+        }
+        Some(members)
     }
 }
 
@@ -88,23 +154,40 @@ fn begins_json(payload: &[u8]) -> bool {
     inside.is_some_and(|inside| matches!(inside.first(), None | Some(b'"' | b'}')))
 }
 
-fn from_json(members: &Map<String, Value>) -> Result<Message, Malformed> {
+fn from_json(members: &Map<String, Value>, groups: &Groups) -> Result<Meaning, Malformed> {
     let value = members.get("value");
     let text = || value.and_then(Value::as_str).ok_or(Malformed::Member("value"));
     let order = match members.get("op").and_then(Value::as_str) {
         Some("key") => Order::Keys(keys(value)?),
         Some("namespace") => Order::namespace(text()?.as_bytes())?,
         Some("pattern") => Order::pattern(text()?.as_bytes())?,
+        Some("group") => group(text()?, members.get("patterns"), groups)?,
         Some("all") => Order::All,
+        Some("version") => return Ok(Meaning::Version(text()?.to_owned())),
         Some(_) => return Err(Malformed::Op),
         None => return Err(Malformed::Member("op")),
     };
-    let origin = match members.get("origin") {
-        None | Some(Value::Null) => String::new(),
-        Some(Value::String(origin)) => origin.clone(),
-        Some(_) => return Err(Malformed::Member("origin")),
+    Ok(Meaning::Order(order))
+}
+
+/// The patterns that the message tells, or those that are configured here.
+fn group(name: &str, told: Option<&Value>, groups: &Groups) -> Result<Order, Malformed> {
+    let Some(told) = told else {
+        return Ok(Order::group(groups, name)?);
     };
-    Ok(Message { order, origin })
+    let told = told.as_array().ok_or(Malformed::Member("patterns"))?;
+    let mut patterns = Vec::new();
+    for one in told {
+        let pattern = one.as_str().ok_or(Malformed::Member("patterns"))?.as_bytes();
+        Order::pattern(pattern)?;
+        patterns.push(pattern.to_vec());
+    }
+    let room: usize = patterns.iter().map(Vec::len).sum();
+    if !(1..=PATTERNS_MAX).contains(&patterns.len()) || room > PATTERNS_ROOM {
+        return Err(Malformed::Patterns);
+    }
+    let name = name.chars().take(64).collect();
+    Ok(Order::Several(Several { of: Of::Group, name, patterns }))
 }
 
 fn keys(value: Option<&Value>) -> Result<Vec<Vec<u8>>, Malformed> {
@@ -119,8 +202,26 @@ fn keys(value: Option<&Value>) -> Result<Vec<Vec<u8>>, Malformed> {
 
 #[cfg(test)]
 mod tests {
-    use super::{LENGTH_MAX, Malformed, Message};
-    use crate::control::invalidate::orders::{Invalid, Order};
+    use super::{LENGTH_MAX, Malformed, Meaning, Message, Said};
+    use crate::config::Groups;
+    use crate::control::invalidate::orders::{Invalid, Of, Order, Several};
+    use serde_json::Value;
+
+    fn read(payload: &[u8]) -> Result<Message, Malformed> {
+        let groups = Groups::from([("shop".to_owned(), vec!["a:*".to_owned(), "b".to_owned()])]);
+        let said = Said::read(payload)?;
+        let origin = said.members().and_then(|members| members.get("origin")?.as_str());
+        let origin = origin.unwrap_or_default().to_owned();
+        match said.means(&groups)? {
+            Meaning::Order(order) => Ok(Message { order, origin }),
+            Meaning::Version(version) => panic!("no order: {version}"),
+        }
+    }
+
+    fn several(name: &str, patterns: &[&str]) -> Order {
+        let patterns = patterns.iter().map(|pattern| pattern.as_bytes().to_vec()).collect();
+        Order::Several(Several { of: Of::Group, name: name.to_owned(), patterns })
+    }
 
     fn keys(names: &[&str]) -> Order {
         Order::Keys(names.iter().map(|name| name.as_bytes().to_vec()).collect())
@@ -147,11 +248,19 @@ mod tests {
             ),
             (r#"{"op":"pattern","value":"*:ü"}"#, Order::Pattern("*:ü".into()), ""),
             (r#"{"op":"all","origin":null,"soft":false}"#, Order::All, ""),
+            (r#"{"op":"group","value":"shop"}"#, several("shop", &["a:*", "b"]), ""),
+            (r#"{"op":"group","value":"x","patterns":["c?"]}"#, several("x", &["c?"]), ""),
         ] {
-            let read = Message::read(payload.as_bytes());
+            let read = read(payload.as_bytes());
             let wanted = Message { order, origin: origin.to_owned() };
             assert_eq!(read, Ok(wanted), "{payload}");
         }
+    }
+
+    #[test]
+    fn a_version_is_no_order() {
+        let said = Said::read(br#"{"op":"version","value":"v2"}"#).unwrap();
+        assert_eq!(said.means(&Groups::new()), Ok(Meaning::Version("v2".to_owned())));
     }
 
     #[test]
@@ -160,19 +269,25 @@ mod tests {
             ("", Malformed::Value(Invalid::Empty)),
             ("{", Malformed::NotJson),
             ("{}", Malformed::Member("op")),
-            (r#"{"op":"version","value":"v2"}"#, Malformed::Op),
+            (r#"{"op":"versions","value":"v2"}"#, Malformed::Op),
+            (r#"{"op":"version","value":2}"#, Malformed::Member("value")),
             (r#"{"op":"key"}"#, Malformed::Member("value")),
             (r#"{"op":"key","value":[]}"#, Malformed::Member("value")),
             (r#"{"op":"key","value":["a",1]}"#, Malformed::Member("value")),
             (r#"{"op":"namespace","value":"a:b"}"#, Malformed::Value(Invalid::Separator)),
-            (r#"{"op":"all","origin":7}"#, Malformed::Member("origin")),
+            (r#"{"op":"group"}"#, Malformed::Member("value")),
+            (r#"{"op":"group","value":"x","patterns":"a"}"#, Malformed::Member("patterns")),
+            (r#"{"op":"group","value":"x","patterns":[]}"#, Malformed::Patterns),
+            (r#"{"op":"group","value":"x","patterns":[""]}"#, Malformed::Value(Invalid::Empty)),
         ] {
-            assert_eq!(Message::read(payload.as_bytes()), Err(wanted), "{payload}");
+            assert_eq!(read(payload.as_bytes()), Err(wanted), "{payload}");
         }
         let long = vec![b'a'; LENGTH_MAX + 1];
-        assert_eq!(Message::read(&long), Err(Malformed::TooLong));
+        assert_eq!(read(&long), Err(Malformed::TooLong));
         let long = vec![b'*'; 1025];
-        assert_eq!(Message::read(&long), Err(Malformed::Value(Invalid::TooLong)));
+        assert_eq!(read(&long), Err(Malformed::Value(Invalid::TooLong)));
+        let unknown = read(br#"{"op":"group","value":"shp"}"#).unwrap_err().to_string();
+        assert_eq!(unknown, "there is no group `shp`: invalidation.groups has shop");
     }
 
     #[test]
@@ -181,13 +296,15 @@ mod tests {
             keys(&["a", "b\"{"]),
             Order::Namespace(b"orders".to_vec()),
             Order::Pattern(b"*:1".to_vec()),
+            several("elsewhere", &["a:*", "\"{"]),
             Order::All,
         ] {
             let message = Message { order, origin: "pod-1:77".to_owned() };
-            let written = message.write(1_767_225_600_000).unwrap();
-            assert_eq!(Message::read(written.as_bytes()), Ok(message), "{written}");
+            let members = message.members(1_767_225_600_000).unwrap();
+            let written = Value::Object(members).to_string();
+            assert_eq!(read(written.as_bytes()), Ok(message), "{written}");
         }
         let binary = Message { order: Order::Keys(vec![vec![0xff]]), origin: String::new() };
-        assert_eq!(binary.write(1), None);
+        assert_eq!(binary.members(1), None);
     }
 }

@@ -5,19 +5,19 @@
 //! at once for keys, and when the next sweep is through for namespaces and patterns.
 
 use crate::cache::{Ban, Banned, Cache, Source};
+use crate::config::Groups;
+use crate::config::invalidation::TEXT_MAX;
 use crate::control::invalidate::history::History;
 use crate::control::office::Sweeper;
+use crate::keys::glob;
+use crate::snapshot::Snapshots;
 use crate::stats::{Block, Counter};
 use crate::units::clock::Clock;
 use std::fmt;
 use std::sync::Arc;
 
-/// Bytes of a pattern or of the name of a namespace at most: what it costs to hold a key against
-/// it is bounded by its length (T18).
-pub const TEXT_MAX: usize = 1024;
-
 /// What is to be forgotten. Keys are the client's: without version prefix, in every database.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Order {
     /// These keys.
     Keys(Vec<Vec<u8>>),
@@ -25,8 +25,55 @@ pub enum Order {
     Namespace(Vec<u8>),
     /// All keys that this glob matches.
     Pattern(Vec<u8>),
+    /// All keys that any of several globs matches.
+    Several(Several),
     /// Everything.
     All,
+}
+
+/// Globs that are forgotten together.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Several {
+    /// Why.
+    pub of: Of,
+    /// The group's name, or the event's channel.
+    pub name: String,
+    /// The globs.
+    pub patterns: Vec<Vec<u8>>,
+}
+
+/// What has several globs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Of {
+    /// One of `invalidation.groups`.
+    Group,
+    /// One of `[[invalidation.events]]` that has come.
+    Event,
+}
+
+impl Of {
+    /// The word of logs and of the API.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Group => "group",
+            Self::Event => "event",
+        }
+    }
+}
+
+/// A group that nobody has configured.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("there is no group `{name}`: {}", listed(.known))]
+pub struct UnknownGroup {
+    name: String,
+    known: Vec<String>,
+}
+
+fn listed(groups: &[String]) -> String {
+    if groups.is_empty() {
+        return "invalidation.groups has none".to_owned();
+    }
+    format!("invalidation.groups has {}", groups.join(", "))
 }
 
 /// Why an order cannot be carried out.
@@ -60,12 +107,25 @@ impl Order {
         Ok(Self::Pattern(pattern.into()))
     }
 
-    /// The keys it means, as a ban; keys and everything need none.
-    pub fn banned(&self) -> Option<Banned> {
+    /// All keys that the patterns of a group match.
+    pub fn group(groups: &Groups, name: &str) -> Result<Self, UnknownGroup> {
+        let unknown = || UnknownGroup {
+            name: name.chars().take(64).collect(),
+            known: groups.keys().cloned().collect(),
+        };
+        let patterns = groups.get(name).ok_or_else(unknown)?;
+        let patterns = patterns.iter().map(|pattern| pattern.clone().into_bytes()).collect();
+        Ok(Self::Several(Several { of: Of::Group, name: name.to_owned(), patterns }))
+    }
+
+    /// The keys it means, as bans; keys and everything need none.
+    pub fn banned(&self) -> Vec<Banned> {
+        let pattern = |pattern: &Vec<u8>| Banned::Pattern(pattern.as_slice().into());
         match self {
-            Self::Namespace(name) => Some(Banned::Namespace(name.as_slice().into())),
-            Self::Pattern(pattern) => Some(Banned::Pattern(pattern.as_slice().into())),
-            Self::Keys(_) | Self::All => None,
+            Self::Namespace(name) => vec![Banned::Namespace(name.as_slice().into())],
+            Self::Pattern(glob) => vec![pattern(glob)],
+            Self::Several(several) => several.patterns.iter().map(pattern).collect(),
+            Self::Keys(_) | Self::All => Vec::new(),
         }
     }
 }
@@ -77,6 +137,7 @@ impl fmt::Display for Order {
             Self::Keys(keys) => write!(f, "{} keys", keys.len()),
             Self::Namespace(name) => write!(f, "namespace {}", name.escape_ascii()),
             Self::Pattern(pattern) => write!(f, "pattern {}", pattern.escape_ascii()),
+            Self::Several(several) => write!(f, "{} {}", several.of.as_str(), several.name),
             Self::All => f.write_str("everything"),
         }
     }
@@ -90,13 +151,27 @@ fn sound(text: &[u8]) -> Result<(), Invalid> {
     }
 }
 
+/// The only key that a pattern matches, if it is one.
+fn literal(banned: &Banned) -> Option<Vec<u8>> {
+    let Banned::Pattern(pattern) = banned else { return None };
+    let (key, is_all) = glob::literal_prefix(pattern);
+    is_all.then_some(key)
+}
+
 /// An order that is in force.
-#[derive(Clone, Debug)]
-pub enum Done {
-    /// It has removed this many keys.
-    Removed(u64),
-    /// What it has removed is being counted.
-    Banned(Arc<Ban>),
+#[derive(Clone, Debug, Default)]
+pub struct Done {
+    /// Keys that it has removed at once.
+    pub(super) removed: u64,
+    /// What these remove is being counted.
+    pub(super) bans: Vec<Arc<Ban>>,
+}
+
+impl Done {
+    /// Keys that it has removed so far: a namespace's and a pattern's are counted by the sweep.
+    pub fn removed(&self) -> u64 {
+        self.removed + self.bans.iter().map(|ban| ban.removed()).sum::<u64>()
+    }
 }
 
 /// Carries orders out.
@@ -112,9 +187,16 @@ pub struct Orders {
     pub block: Arc<Block>,
     /// The last ones.
     pub history: History,
+    /// Where the settings in force are, with the names of groups.
+    pub snapshots: Arc<Snapshots>,
 }
 
 impl Orders {
+    /// All keys of a group, as it is configured now.
+    pub fn group(&self, name: &str) -> Result<Order, UnknownGroup> {
+        Order::group(&self.snapshots.newest().settings.invalidation.groups, name)
+    }
+
     /// In force when this returns.
     pub fn carry_out(&self, order: &Order, source: Source) -> Done {
         let done = self.enforce(order, source);
@@ -128,10 +210,11 @@ impl Orders {
             Source::Pubsub => Counter::InvalidationsPubsub,
         };
         self.block.add(counter, 1);
+        let remove = |key: &[u8]| self.cache.invalidate_by(source, self.cache.hash(key));
         match order {
             Order::Keys(keys) => {
-                let remove = |key: &Vec<u8>| self.cache.invalidate_by(source, self.cache.hash(key));
-                Done::Removed(keys.iter().filter(|key| remove(key)).count() as u64)
+                let removed = keys.iter().filter(|key| remove(key)).count() as u64;
+                Done { removed, ..Done::default() }
             }
             Order::All => {
                 let held = self.cache.figures().entries;
@@ -141,42 +224,43 @@ impl Orders {
                     Source::Pubsub => Counter::FlushesPubsub,
                 };
                 self.block.add(flush, 1);
-                Done::Removed(held)
+                Done { removed: held, ..Done::default() }
             }
-            Order::Namespace(_) | Order::Pattern(_) => match order.banned() {
-                Some(banned) => {
-                    let ban = self.cache.ban(banned, source);
-                    if self.cache.has_many_bans() {
-                        self.sweeper.hurry();
+            Order::Namespace(_) | Order::Pattern(_) | Order::Several(_) => {
+                // A pattern that is a key needs no ban, of which a flood could make many.
+                let (mut removed, mut banned) = (0, Vec::new());
+                for one in order.banned() {
+                    match literal(&one) {
+                        Some(key) => removed += u64::from(remove(&key)),
+                        None => banned.push(one),
                     }
-                    Done::Banned(ban)
                 }
-                None => Done::Removed(0),
-            },
+                let bans = self.cache.ban_all(banned, source);
+                if self.cache.has_many_bans() {
+                    self.sweeper.hurry();
+                }
+                Done { removed, bans }
+            }
         }
     }
 
     /// How many keys it has removed, once that is known.
     pub async fn count(&self, done: Done) -> u64 {
-        match done {
-            Done::Removed(count) => count,
-            Done::Banned(ban) => {
-                self.sweeper.settled(&ban).await;
-                ban.removed()
-            }
+        for ban in &done.bans {
+            self.sweeper.settled(ban).await;
         }
+        done.removed()
     }
 
     /// How many keys an order would remove now.
     pub async fn matched(&self, order: &Order) -> u64 {
-        let Some(banned) = order.banned() else {
-            return match order {
-                Order::Keys(keys) => self.held(keys),
-                _ => self.cache.figures().entries,
-            };
-        };
-        let mut count = 0;
-        let look = |key: &[u8]| count += u64::from(banned.covers(key));
+        match order {
+            Order::Keys(keys) => return self.held(keys),
+            Order::All => return self.cache.figures().entries,
+            _ => {}
+        }
+        let (mut count, bans) = (0, order.banned());
+        let look = |key: &[u8]| count += u64::from(bans.iter().any(|ban| ban.covers(key)));
         self.sweeper.visit(&self.clock, look).await;
         count
     }

@@ -23,6 +23,13 @@ pub enum Target {
     Keys(Vec<Vec<u8>>),
     /// The keys of clients that are meant by this.
     Banned(Banned),
+    /// The keys of clients that are meant by any of these.
+    Group {
+        /// What they are called.
+        name: String,
+        /// These.
+        bans: Vec<Banned>,
+    },
     /// Every key behind the prefix of another key version.
     Version(Prefix),
 }
@@ -37,6 +44,7 @@ impl fmt::Display for Target {
             Self::Banned(Banned::Pattern(pattern)) => {
                 write!(f, "pattern {}", pattern.escape_ascii())
             }
+            Self::Group { name, .. } => write!(f, "group {name}"),
             Self::Version(prefix) => write!(f, "version {}*", prefix.as_bytes().escape_ascii()),
         }
     }
@@ -48,6 +56,7 @@ impl Target {
         match self {
             Self::Keys(keys) => keys.iter().any(|own| own == key),
             Self::Banned(banned) => banned.covers(key),
+            Self::Group { bans, .. } => bans.iter().any(|banned| banned.covers(key)),
             Self::Version(_) => true,
         }
     }
@@ -93,7 +102,7 @@ impl<'t> Purge<'t> {
     fn new(tools: &'t Tools, line: Line, plan: &Plan) -> Self {
         let prefix = match &plan.target {
             Target::Version(prefix) => prefix.clone(),
-            Target::Keys(_) | Target::Banned(_) => (tools.prefix)(),
+            Target::Keys(_) | Target::Banned(_) | Target::Group { .. } => (tools.prefix)(),
         };
         let (pace, left) =
             (Pace::new(Rate::of_second(plan.rate)), plan.max_keys.unwrap_or(u64::MAX));

@@ -106,6 +106,22 @@ pub struct TrackingFigures {
     pub lag: Option<Duration>,
 }
 
+/// A server whose messages are heard.
+pub struct ChannelSource {
+    /// `upstream`, or the source's name.
+    pub source: String,
+    /// The server as `host:port`; without user and password.
+    pub upstream: String,
+    /// Whether it is heard now.
+    pub is_up: Source<bool>,
+}
+
+impl fmt::Debug for ChannelSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ChannelSource").field("source", &self.source).finish_non_exhaustive()
+    }
+}
+
 /// Values that live elsewhere. They are called on the thread that serves the scrape, and may
 /// lock, but not wait.
 pub struct Sources {
@@ -113,8 +129,8 @@ pub struct Sources {
     pub cache: Source<CacheFigures>,
     /// How the tracking link fares; `None` if tracking is off, then its series are absent.
     pub tracking: Option<Source<TrackingFigures>>,
-    /// Whether the channel is heard; `None` if there is none, then its series is absent.
-    pub channel_up: Option<Source<bool>>,
+    /// Where messages are heard; none, then their series are absent.
+    pub channels: Vec<ChannelSource>,
     /// Whether the upstream node is usable.
     pub upstream_up: Source<bool>,
     /// What was warmed up.
@@ -131,13 +147,6 @@ impl fmt::Debug for Sources {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Sources").finish_non_exhaustive()
     }
-}
-
-/// Which of the [`Sources`] that may be absent are there.
-#[derive(Clone, Copy, Debug)]
-struct Has {
-    tracking: bool,
-    channel: bool,
 }
 
 /// The exporter.
@@ -158,9 +167,7 @@ impl Metrics {
     pub fn new(stats: Arc<Stats>, commands: &[&str], me: &Identity, sources: Sources) -> Self {
         let recorder = PrometheusBuilder::new().build_recorder();
         let handle = recorder.handle();
-        let has =
-            Has { tracking: sources.tracking.is_some(), channel: sources.channel_up.is_some() };
-        let series = Series::new(Registrar(recorder), commands, me, has);
+        let series = Series::new(Registrar(recorder), commands, me, &sources);
         let upstream = me.upstream.clone();
         let (series, traffic) = (Mutex::new(series), Traffic::default());
         Self { stats, sources, upstream, handle, series, traffic }
@@ -285,7 +292,7 @@ struct Series {
 }
 
 impl Series {
-    fn new(registrar: Registrar, commands: &[&str], me: &Identity, has: Has) -> Self {
+    fn new(registrar: Registrar, commands: &[&str], me: &Identity, sources: &Sources) -> Self {
         let labels = |labels: &'static [(&'static str, &'static str)]| {
             let value = |value| if value == PER_UPSTREAM { me.upstream.as_str() } else { value };
             labels.iter().map(|(name, given)| (*name, value(*given))).collect::<Vec<_>>()
@@ -305,7 +312,7 @@ impl Series {
         Self {
             counters: Counter::ALL.iter().map(counter).collect(),
             gauges: Gauge::ALL.iter().map(gauge).collect(),
-            figures: Figures::new(&registrar, me, has),
+            figures: Figures::new(&registrar, me, sources),
             hot_keys: registrar.gauge(HOT_KEYS, &[]),
             worker_hits: (0..me.workers).map(worker).collect(),
             names: commands.iter().map(name).collect(),
@@ -399,7 +406,7 @@ struct Figures {
     upstream_up: metrics::Gauge,
     modes: [(&'static str, metrics::Gauge); MODES.len()],
     tracking: Option<Tracking>,
-    channel_up: Option<metrics::Gauge>,
+    channels: Vec<metrics::Gauge>,
     warming: Warming,
 }
 
@@ -411,7 +418,7 @@ struct Tracking {
 }
 
 impl Figures {
-    fn new(registrar: &Registrar, me: &Identity, has: Has) -> Self {
+    fn new(registrar: &Registrar, me: &Identity, sources: &Sources) -> Self {
         constants(registrar, me);
         let mode = |mode| {
             let help = "1 for the mode in force, 0 for the others.";
@@ -446,9 +453,9 @@ impl Figures {
                 upstream,
             ),
             modes: MODES.map(mode),
-            tracking: has.tracking.then(|| Tracking::new(registrar, &me.upstream)),
+            tracking: sources.tracking.is_some().then(|| Tracking::new(registrar, &me.upstream)),
             warming: Warming::new(registrar),
-            channel_up: has.channel.then(|| channel_up(registrar, "pubsub", &me.upstream)),
+            channels: sources.channels.iter().map(|source| source.register(registrar)).collect(),
         }
     }
 
@@ -469,8 +476,8 @@ impl Figures {
         for (mode, gauge) in &self.modes {
             gauge.set(f64::from(*mode == in_force));
         }
-        if let (Some(gauge), Some(is_up)) = (&self.channel_up, &sources.channel_up) {
-            gauge.set(f64::from(is_up()));
+        for (gauge, channel) in self.channels.iter().zip(&sources.channels) {
+            gauge.set(f64::from((channel.is_up)()));
         }
         if let (Some(gauges), Some(source)) = (&self.tracking, &sources.tracking) {
             let tracking = source();
@@ -489,7 +496,7 @@ impl Figures {
 impl Tracking {
     fn new(registrar: &Registrar, upstream: &str) -> Self {
         Self {
-            up: channel_up(registrar, "tracking", upstream),
+            up: channel_up(registrar, &[("channel", "tracking"), ("upstream", upstream)]),
             synced_age: registrar.figure(
                 "nearside_link_synced_age_seconds",
                 "Time since the last confirmed barrier began.",
@@ -504,11 +511,18 @@ impl Tracking {
     }
 }
 
-fn channel_up(registrar: &Registrar, channel: &str, upstream: &str) -> metrics::Gauge {
+impl ChannelSource {
+    fn register(&self, registrar: &Registrar) -> metrics::Gauge {
+        let (upstream, source) = (self.upstream.as_str(), self.source.as_str());
+        channel_up(registrar, &[("channel", "pubsub"), ("upstream", upstream), ("source", source)])
+    }
+}
+
+fn channel_up(registrar: &Registrar, labels: &[(&'static str, &str)]) -> metrics::Gauge {
     registrar.figure(
         "nearside_invalidation_channel_up",
         "1 if the invalidation channel is connected and answered its last ping.",
-        &[("channel", channel), ("upstream", upstream)],
+        labels,
     )
 }
 

@@ -6,7 +6,7 @@ mod shown;
 
 use crate::config::Mode;
 use crate::control::admin::Api;
-use crate::control::invalidate::orders::{Invalid, Order};
+use crate::control::invalidate::orders::{Invalid, Order, UnknownGroup};
 use crate::control::jobs::Kind;
 use crate::control::reload::{self, Cause, Switched};
 use crate::control::warm::Wanted;
@@ -94,7 +94,7 @@ impl Clerk {
                 Ok(Reply::Done)
             }
             "invalidate" => {
-                let (order, local_only) = order(words)?;
+                let (order, local_only) = order(words, |name| self.api.orders.group(name))?;
                 Ok(Reply::Count(self.forget("invalidate", &order, local_only, from).await))
             }
             "config" => self.config(words, from).await,
@@ -225,8 +225,12 @@ fn mode(words: &[Box<[u8]>]) -> Result<Mode, Refused> {
     mode.ok_or_else(|| Refused("ERR Invalid mode: it is one of cache, observe, bypass".to_owned()))
 }
 
-/// `[LOCAL] (KEY key ... | NAMESPACE name | PATTERN glob)`.
-fn order(words: &[Box<[u8]>]) -> Result<(Order, bool), Refused> {
+/// `[LOCAL] (KEY key ... | NAMESPACE name | PATTERN glob | GROUP name)`.
+fn order(
+    words: &[Box<[u8]>],
+    group: impl Fn(&str) -> Result<Order, UnknownGroup>,
+) -> Result<(Order, bool), Refused> {
+    let is = |word: &[u8], name: &str| word.eq_ignore_ascii_case(name.as_bytes());
     let (local_only, words) = match words {
         [first, rest @ ..] if is(first, "local") => (true, rest),
         words => (false, words),
@@ -240,6 +244,8 @@ fn order(words: &[Box<[u8]>]) -> Result<(Order, bool), Refused> {
         }
         [kind, name] if is(kind, "namespace") => named("namespace", Order::namespace(name))?,
         [kind, glob] if is(kind, "pattern") => named("pattern", Order::pattern(glob))?,
+        [kind, name] if is(kind, "group") => group(&String::from_utf8_lossy(name))
+            .map_err(|unknown| Refused(format!("ERR {unknown}")))?,
         _ => return Err(syntax()),
     };
     Ok((order, local_only))
@@ -251,9 +257,14 @@ fn named(kind: &str, order: Result<Order, Invalid>) -> Result<Order, Refused> {
 
 #[cfg(test)]
 mod tests {
-    use super::{KEYS_MAX, Refused, mode, order};
-    use crate::config::Mode;
+    use super::{KEYS_MAX, Refused, mode};
+    use crate::config::{Groups, Mode};
     use crate::control::invalidate::orders::Order;
+
+    fn order(words: &[Box<[u8]>]) -> Result<(Order, bool), Refused> {
+        let groups = Groups::from([("shop".to_owned(), vec!["orders:*".to_owned()])]);
+        super::order(words, |name| Order::group(&groups, name))
+    }
 
     fn words(text: &str) -> Vec<Box<[u8]>> {
         text.split_whitespace().map(|word| word.as_bytes().into()).collect()
@@ -273,6 +284,12 @@ mod tests {
         for text in ["KEY", "LOCAL KEY", "a b", "NAMESPACE a b", "LOCAL LOCAL KEY a", "PATTERN"] {
             assert_eq!(order(&words(text)), Err(Refused("ERR syntax error".to_owned())), "{text}");
         }
+        let Err(Refused(text)) = order(&words("GROUP shp")) else { panic!("there is none") };
+        assert_eq!(text, "ERR there is no group `shp`: invalidation.groups has shop");
+        let Ok((Order::Several(group), true)) = order(&words("LOCAL GROUP shop")) else {
+            panic!("it is there")
+        };
+        assert_eq!(group.patterns, [b"orders:*"]);
         let Err(Refused(text)) = order(&words("NAMESPACE a:b")) else { panic!("it is two") };
         assert!(text.starts_with("ERR the namespace holds a `:`"), "{text}");
         let many = format!("KEY {}", "k ".repeat(KEYS_MAX + 1));

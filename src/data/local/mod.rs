@@ -105,7 +105,7 @@ pub enum Edit {
     ConfigGet(Vec<(String, String)>),
     /// CONFIG RESETSTAT: nearside's statistics begin again, too.
     ResetStat,
-    /// PUBSUB NUMPAT: nearside's own subscription is none of its clients'.
+    /// PUBSUB NUMPAT: nearside's own subscriptions are none of its clients'.
     NumPat,
     /// CLIENT PAUSE or UNPAUSE in a transaction, where the server executes a PING: it was its turn.
     Pause(pause::Change),
@@ -199,8 +199,9 @@ impl Edit {
                 change.carry_out(shared, shared.clock.now());
                 write::simple(out, "OK");
             }
-            (Self::NumPat, _) if frame.starts_with(b":") && shared.live.is_channel_heard() => {
-                write::integer(out, (parse::integer(frame).unwrap_or(0) - 1).max(0));
+            (Self::NumPat, _) if frame.starts_with(b":") => {
+                let own = i64::try_from(shared.live.own_patterns()).unwrap_or(0);
+                write::integer(out, (parse::integer(frame).unwrap_or(0) - own).max(0));
             }
             (edit, _) => {
                 if matches!(edit, Self::ResetStat) && frame == b"+OK\r\n" {
