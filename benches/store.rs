@@ -1,5 +1,6 @@
 //! The store alone: a hit, a fill with its proof, an invalidation in nanoseconds; accounted bytes
-//! against resident memory, and what an entry costs beside key and value.
+//! against resident memory, and what an entry costs beside key and value; and the longest hit while
+//! a ban of all entries is swept.
 //!
 //! `cargo bench --bench store -- [--smoke]`. One thread, one million entries of 16 + 71 bytes,
 //! asked for in random order: what is measured is the memory, as in a real store.
@@ -16,11 +17,13 @@
 
 mod support;
 
-use nearside::cache::{Cache, Extra, Filled, Lookup, Policy, Question, Reply};
+use nearside::cache::{Banned, Cache, Extra, Filled, Lookup, Policy, Question, Reply, Source};
 use nearside::units::clock::Tick;
 use std::hint::black_box;
-use std::time::Instant;
-use support::{Asked, SERVER_CORE, Table, median, pin_self, rss};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+use support::{Asked, LOAD_CORE, SERVER_CORE, Table, median, pin_self, rss};
 
 /// As in the binary: its size classes are what the accounting knows.
 #[global_allocator]
@@ -34,6 +37,8 @@ const POLICY: Policy = Policy {
     value_max: 1024 * 1024,
 };
 const NOW: Tick = Tick(1_000_000_000);
+/// Places that the program's sweep looks at in one step.
+const SWEEP_STEP: usize = 1024;
 
 struct Store {
     cache: Cache,
@@ -63,6 +68,7 @@ fn main() {
     table.published("hit, ns", &text, median(&hits));
     table.published("fill and proof, ns", &text, median(&fills));
     table.published("invalidate, ns", &text, median(&removals));
+    store.ban(&mut table);
     table.print(&asked);
 }
 
@@ -133,6 +139,51 @@ impl Store {
             black_box(entry.reply());
         });
         assert_eq!(found, Lookup::Hit);
+    }
+
+    /// A namespace of all these entries is banned and swept in steps, as the program does it, while
+    /// another thread hits a few keys of another namespace: how long does its longest hit take?
+    fn ban(&self, table: &mut Table) {
+        let hot: Vec<Vec<u8>> =
+            (0..1000).map(|index| format!("hot:{index:012}").into_bytes()).collect();
+        hot.iter().for_each(|key| self.fill(key));
+        pin_self(&format!("{SERVER_CORE},{LOAD_CORE}"));
+        let is_over = AtomicBool::new(false);
+        let longest = |until: &dyn Fn() -> bool| {
+            let (mut longest, mut count) = (0, 0_u64);
+            while !until() {
+                for key in &hot {
+                    let begun = Instant::now();
+                    self.hit(key);
+                    longest = longest.max(begun.elapsed().as_nanos());
+                    count += 1;
+                }
+            }
+            (longest as f64 / 1e6, count)
+        };
+        let begun = Instant::now();
+        let (quiet, _) = longest(&|| begun.elapsed() > Duration::from_millis(500));
+        let (taken, hits, took) = thread::scope(|scope| {
+            let hitting = scope.spawn(|| longest(&|| is_over.load(Ordering::Relaxed)));
+            let begun = Instant::now();
+            self.cache.ban(Banned::Namespace(b"key".as_slice().into()), Source::Admin);
+            let view = self.cache.view(NOW);
+            let first = self.question(&self.keys[0]);
+            assert_ne!(
+                self.cache.get(&first, &view, |_| {}),
+                Lookup::Hit,
+                "it is in force at once"
+            );
+            let mut sweep = self.cache.start_sweep();
+            while self.cache.sweep(&mut sweep, SWEEP_STEP, NOW) {}
+            let took = begun.elapsed();
+            is_over.store(true, Ordering::Relaxed);
+            let (taken, hits) = hitting.join().expect("the hits");
+            (taken, hits, took)
+        });
+        assert_eq!(self.cache.figures().entries, hot.len() as u64, "the sweep took all of it");
+        let text = format!("{hits} hits in {took:.0?} of sweep; without one {quiet:.3} ms");
+        table.bar("longest hit while a ban is swept, ms", &text, taken, 1.0);
     }
 
     fn invalidate(&self, key: &[u8]) {

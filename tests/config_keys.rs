@@ -334,6 +334,12 @@ const SEEN: &[(&[&str], &str, &str, &str)] = &[
     (&["rules.max_value_size"], "[[rules]]\nmatch = 'f'\nmax_value_size = 7", KEYS, CACHE),
     (&["rules.ttl_probe"], "[[rules]]\nmatch = 'g'\nttl_probe = 'never'", KEYS, CACHE),
     (&["rules.admission"], "[[rules]]\nmatch = 'h'\nadmission = 'always'", KEYS, CACHE),
+    (
+        &["rules.write_ttl"],
+        "[[rules]]\nmatch = 'j'\nwrite_ttl = '7s'",
+        KEYS,
+        "what_is_set_for_ever_is_given_an_end",
+    ),
     (&["rules.hash_max_ttl"], "[[rules]]\nmatch = 'i'\nhash_max_ttl = '7s'", KEYS, CACHE),
 ];
 

@@ -367,6 +367,7 @@ fn inherited(cache: &written::Cache, notes: &mut Notes) -> Rule {
         negative_ttl: span(cache.negative_ttl, Duration::from_secs(5)),
         hash_max_ttl: span(cache.hash_max_ttl, Duration::from_secs(1)),
         max_value_size: cache.max_value_size.unwrap_or(Size(1 << 20)).as_usize(),
+        write_ttl: None,
         ttl_probe: cache.ttl_probe != Some(TtlProbe::Never),
         admission: cache.admission.unwrap_or(Admission::SecondHit),
     };
@@ -392,6 +393,7 @@ fn one_rule(index: usize, rule: &written::Rule, base: &Rule, notes: &mut Notes) 
         negative_ttl: span(rule.negative_ttl, base.negative_ttl),
         hash_max_ttl: span(rule.hash_max_ttl, base.hash_max_ttl),
         max_value_size: rule.max_value_size.map_or(base.max_value_size, Size::as_usize),
+        write_ttl: rule.write_ttl.map(|span| span.0),
         ttl_probe: rule.ttl_probe.map_or(base.ttl_probe, |probe| probe == TtlProbe::Always),
         admission: rule.admission.unwrap_or(base.admission),
     };
@@ -405,6 +407,9 @@ fn sound(name: &str, rule: &Rule, notes: &mut Notes) {
             "{name}.max_staleness: less than 20ms cannot be kept (a barrier round is a quarter of \
              it); for no staleness at all use level = \"bypass\""
         ));
+    }
+    if rule.write_ttl.is_some_and(|ttl| ttl < Duration::from_millis(1)) {
+        notes.fault(format!("{name}.write_ttl: upstream counts in milliseconds, from 1ms on"));
     }
     if rule.level != Level::Bypass && rule.ttl.is_zero() {
         notes.warn(format!("{name}.ttl is 0: nothing is cached; level = \"bypass\" says so"));

@@ -400,6 +400,8 @@ pub struct Rule {
     pub hash_max_ttl: Duration,
     /// Longest reply stored.
     pub max_value_size: usize,
+    /// What a SET without expiry is given upstream.
+    pub write_ttl: Option<Duration>,
     /// True if a fill asks for the key's remaining life.
     pub ttl_probe: bool,
     /// Which misses are stored.

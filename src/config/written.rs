@@ -285,6 +285,8 @@ table! {
         ttl_probe: TtlProbe = ("cache.ttl_probe"), Now;
         /// As `cache.admission`.
         admission: Admission = ("cache.admission"), Now;
+        /// A SET without expiry (EX, PX, EXAT, PXAT, KEEPTTL) is given this one, upstream.
+        write_ttl: Span = (), Now;
         /// As `cache.hash_max_ttl`.
         hash_max_ttl: Span = ("cache.hash_max_ttl"), Now;
     }

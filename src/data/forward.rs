@@ -7,6 +7,7 @@
 use crate::cache::stripe_bit;
 use crate::command::{ReplyRule, Spec, keys};
 use crate::data::batch::Batch;
+use crate::data::lifetime;
 use crate::data::pinned::Own;
 use crate::data::pinned::subscribe::with_prefix;
 use crate::data::session::Session;
@@ -17,6 +18,7 @@ use crate::stats::Counter;
 use crate::wire::request::Request;
 use crate::wire::write;
 use bytes::BytesMut;
+use std::time::Duration;
 
 /// Sends a request whose reply is delivered as it comes (but for its prefix).
 #[inline]
@@ -43,7 +45,9 @@ pub fn command_as(
     let is_exempt = spec.carries_no_value();
     let (mut named, mut mask) = (0, 0);
     let (out, hashes) = link.request();
-    write_request(out, spec, request, &batch.snapshot.prefix, |index| {
+    let snapshot = batch.snapshot;
+    let life = lifetime::given(spec, request, &snapshot.rules);
+    write_request(out, spec, request, &snapshot.prefix, life, |index| {
         let hash = shared.cache.hash(request.arg(index));
         mask |= stripe_bit(hash);
         if !is_exempt {
@@ -93,15 +97,21 @@ pub fn write_words(out: &mut BytesMut, words: &[&[u8]]) {
     }
 }
 
-/// Writes `request` as upstream gets it, and visits its keys.
+/// Writes `request` as upstream gets it, and visits its keys. `life`: what [`lifetime::given`]
+/// gives it.
 #[inline]
 pub fn write_request(
     out: &mut BytesMut,
     spec: &Spec,
     request: &Request<'_>,
     prefix: &Prefix,
-    visit: impl FnMut(usize),
+    life: Option<Duration>,
+    mut visit: impl FnMut(usize),
 ) {
+    if let Some(life) = life {
+        visit(1);
+        return write_lived(out, request, prefix, life);
+    }
     match spec.reply {
         ReplyRule::Keys => write_keys(out, request, prefix),
         ReplyRule::Scan if !prefix.is_empty() => {
@@ -162,6 +172,17 @@ pub fn write_read(out: &mut BytesMut, request: &Request<'_>, prefix: &Prefix, ke
             write::bulk(out, argument);
         }
     }
+}
+
+/// Writes a SET with a lifetime behind it.
+#[cold]
+fn write_lived(out: &mut BytesMut, request: &Request<'_>, prefix: &Prefix, life: Duration) {
+    write::array(out, request.len() + 2);
+    write::bulk(out, request.arg(0));
+    write_key(out, request.arg(1), prefix);
+    request.from(2).for_each(|argument| write::bulk(out, argument));
+    write::bulk(out, b"PX");
+    write::bulk(out, life.as_millis().to_string().as_bytes());
 }
 
 /// Writes the PTTL that follows a read whose reply is to be stored (R10).

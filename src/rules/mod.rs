@@ -22,6 +22,8 @@ pub struct Rule {
     pub hash_max_ttl_ns: u64,
     /// Longest reply stored.
     pub max_value_size: usize,
+    /// What a SET without expiry is given.
+    pub write_ttl: Option<Duration>,
     /// True if a fill asks upstream for the key's remaining life.
     pub ttl_probe: bool,
     /// True if only a key that missed not long ago is stored.
@@ -74,6 +76,7 @@ pub struct Rules {
     /// By index; the last applies where no pattern matches.
     compiled: Vec<Rule>,
     default: Rule,
+    gives_lifetimes: bool,
 }
 
 impl Rules {
@@ -91,7 +94,8 @@ impl Rules {
         let last = u16::try_from(compiled.len()).unwrap_or(u16::MAX);
         let default = rule(last, &settings.default_rule);
         compiled.push(default);
-        Self { patterns, compiled, default }
+        let gives_lifetimes = compiled.iter().any(|rule| rule.write_ttl.is_some());
+        Self { patterns, compiled, default, gives_lifetimes }
     }
 
     /// The rule of a client's key.
@@ -99,6 +103,12 @@ impl Rules {
     pub fn find(&self, key: &[u8]) -> &Rule {
         let found = self.patterns.iter().find(|pattern| pattern.matches(key));
         found.map_or(&self.default, |pattern| self.get(pattern.rule))
+    }
+
+    /// True if any rule has a `write_ttl`.
+    #[inline]
+    pub fn give_lifetimes(&self) -> bool {
+        self.gives_lifetimes
     }
 
     /// A rule by its index.
@@ -157,6 +167,7 @@ fn rule(index: u16, written: &config::Rule) -> Rule {
         negative_ttl_ns: nanos(written.negative_ttl),
         hash_max_ttl_ns: nanos(written.hash_max_ttl),
         max_value_size: written.max_value_size,
+        write_ttl: written.write_ttl,
         ttl_probe: written.ttl_probe,
         second_hit: written.admission == Admission::SecondHit,
     }

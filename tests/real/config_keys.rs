@@ -44,6 +44,38 @@ fn doors_are_as_the_keys_say() {
     assert_eq!(door.permissions().mode() & 0o777, 0o701);
 }
 
+/// `rules.write_ttl`.
+#[test]
+fn what_is_set_for_ever_is_given_an_end() {
+    for kind in KINDS {
+        let server = Server::start(kind);
+        let rules = "rules = [{ match = \"session:*\", write_ttl = \"1h\" }]";
+        let proxy = Proxy::start(&server.url(), &[rules, "keys.version = \"v1\""]);
+        let (mut client, mut direct) = (proxy.dial(), server.dial());
+        let mut end = |key: &str| {
+            let answer = text(direct.words(&format!("PTTL v1:{key}")));
+            answer.trim_start_matches(':').trim_end().parse::<i64>().unwrap()
+        };
+        let hour = 3_590_000..=3_600_000;
+        assert_eq!(client.words("SET session:1 x"), b"+OK\r\n");
+        assert!(hour.contains(&end("session:1")));
+        assert_eq!(client.words("SET session:1 y GET"), b"$1\r\nx\r\n");
+        assert!(hour.contains(&end("session:1")));
+        client.words("SET session:1 x EX 10");
+        client.words("SET session:1 y KEEPTTL");
+        assert!((1..=10_000).contains(&end("session:1")), "the client's own word holds");
+        client.words("SET other x");
+        assert_eq!(end("other"), -1);
+        client.words("MULTI");
+        client.words("SET session:2 x");
+        assert_eq!(client.words("EXEC"), b"*1\r\n+OK\r\n");
+        assert!(hour.contains(&end("session:2")));
+        assert!(client.words("SET session:1 y EX").starts_with(b"-ERR syntax error"));
+        let explained = text(client.words("PROXY EXPLAIN SET session:3 x"));
+        assert!(explained.contains("SET v1:session:3 x PX 3600000"), "{explained}");
+    }
+}
+
 #[test]
 fn requests_have_limits() {
     let server = Server::start(Kind::Redis);

@@ -11,6 +11,7 @@ use crate::command::{self, CacheRule, Disposition, KeySpec, Spec, errors, keys, 
 use crate::config::{Level, Settings, TrackingMode};
 use crate::data::Shared;
 use crate::data::forward;
+use crate::data::lifetime;
 use crate::rules::Rules;
 use crate::scripts::{Scripts, Verdict};
 use crate::snapshot::Snapshot;
@@ -316,7 +317,8 @@ fn humantime(time: Duration) -> String {
 /// The request as the data path writes it.
 fn sent(settings: &Settings, spec: &'static Spec, request: &Request<'_>) -> String {
     let mut out = BytesMut::new();
-    forward::write_request(&mut out, spec, request, &settings.prefix, |_| {});
+    let life = lifetime::given(spec, request, &Rules::compile(settings));
+    forward::write_request(&mut out, spec, request, &settings.prefix, life, |_| {});
     let words: Vec<String> = reply::elements(&out).filter_map(reply::bulk).map(shown).collect();
     words.join(" ")
 }
