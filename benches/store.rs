@@ -146,7 +146,9 @@ impl Store {
     fn ban(&self, table: &mut Table) {
         let hot: Vec<Vec<u8>> =
             (0..1000).map(|index| format!("hot:{index:012}").into_bytes()).collect();
-        hot.iter().for_each(|key| self.fill(key));
+        for key in &hot {
+            self.fill(key);
+        }
         pin_self(&format!("{SERVER_CORE},{LOAD_CORE}"));
         let is_over = AtomicBool::new(false);
         let longest = |until: &dyn Fn() -> bool| {

@@ -72,6 +72,8 @@ pub struct Live {
     meetings: AtomicU64,
     /// True if the key version stands upstream.
     is_version_shared: AtomicBool,
+    /// It is to be asked for again.
+    version_doubted: Notify,
     /// True while the key version is known.
     is_version_known: watch::Sender<bool>,
 }
@@ -100,6 +102,7 @@ impl Default for Live {
             learned: RwLock::default(),
             meetings: AtomicU64::new(0),
             is_version_shared: AtomicBool::new(false),
+            version_doubted: Notify::new(),
             is_version_known: watch::Sender::new(true),
         }
     }
@@ -333,7 +336,7 @@ impl Live {
         self.own_patterns.store(count, Ordering::SeqCst);
     }
 
-    /// The key version stands upstream: no link is opened before it is known.
+    /// The key version stands upstream: no link is used before it is known.
     pub fn share_version(&self) {
         self.is_version_shared.store(true, Ordering::SeqCst);
         self.forget_version();
@@ -349,6 +352,19 @@ impl Live {
     pub fn forget_version(&self) {
         let is_known = !self.is_version_shared.load(Ordering::SeqCst);
         self.is_version_known.send_replace(is_known);
+    }
+
+    /// As [`Self::forget_version`], until it was asked for again.
+    pub fn doubt_version(&self) {
+        if self.is_version_shared() {
+            self.forget_version();
+            self.version_doubted.notify_one();
+        }
+    }
+
+    /// Waits until the key version is to be asked for again.
+    pub async fn version_is_doubted(&self) {
+        self.version_doubted.notified().await;
     }
 
     /// The key version in force is the one that should be.

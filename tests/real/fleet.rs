@@ -17,8 +17,14 @@ fn version(proxy: &Proxy) -> String {
     answer.split('"').nth(3).unwrap().to_owned()
 }
 
+/// Waits until every worker serves under it: that is when the log is told.
 fn until(proxy: &Proxy, wanted: &str) {
-    eventually(wanted, || (version(proxy) == wanted).then_some(()));
+    let is_last = format!("\"version\":\"{wanted}\",\"was\"");
+    eventually(wanted, || {
+        let log = proxy.log();
+        let last = log.lines().rfind(|line| line.contains("key_version_switched"));
+        last?.contains(&is_last).then_some(())
+    });
     proxy.until_ready();
 }
 

@@ -61,7 +61,7 @@ impl FleetVersion {
         }
     }
 
-    /// A push names this key, or with `None` all keys.
+    /// A push names this key; with `None` all keys, or it is in doubt.
     pub fn changed(&mut self, key: Option<&[u8]>) {
         if key.is_none_or(|key| key == self.key) {
             let is_out = matches!(self.state, State::Asked | State::Overtaken);

@@ -167,6 +167,13 @@ impl Listener {
         }
     }
 
+    /// The fleet's version is to be asked for again.
+    pub fn doubt_fleet(&mut self) {
+        if let Some(fleet) = &mut self.fleet {
+            fleet.changed(None);
+        }
+    }
+
     /// Time has passed for the fleet's version.
     pub fn tick_fleet(&mut self) {
         if let Some(fleet) = &mut self.fleet {

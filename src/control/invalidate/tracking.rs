@@ -145,7 +145,7 @@ impl Tracking {
                 None => other.await,
                 Some(plan) => tokio::select! { biased;
                     other = other => other,
-                    never = self.keep(plan, &mut story) => match never {},
+                    never = self.keep(plan, snapshot.number, &mut story) => match never {},
                 },
             };
             self.put_down();
@@ -167,7 +167,11 @@ impl Tracking {
     }
 
     /// Keeps one plan's link open.
-    async fn keep(&self, plan: &Plan, story: &mut Story) -> std::convert::Infallible {
+    async fn keep(&self, plan: &Plan, number: u64, story: &mut Story) -> std::convert::Infallible {
+        if plan.fleet.is_some() {
+            // The version is known once no worker serves under another.
+            self.snapshots.adopted(number).await;
+        }
         loop {
             // Without the fleet's version nothing at all may be asked.
             if plan.fleet.is_none() {
@@ -293,6 +297,10 @@ impl Tracking {
                     (true, false)
                 }
                 _ = infos.tick() => (false, true),
+                () = self.live.version_is_doubted() => {
+                    listener.doubt_fleet();
+                    (false, false)
+                }
             };
             if is_round_due && listener.may_ask() {
                 listener.ask_round(&mut out, self.clock.now());

@@ -82,6 +82,10 @@ impl Worker {
             self.block.add(Counter::ProtocolErrorsUpstream, 1);
         }
         let links_left = self.shared.live.count_link(false);
+        if links_left == 0 {
+            // Whatever cut them off may have kept news of a switch from being heard.
+            self.shared.live.doubt_version();
+        }
         // Once per outage: an upstream that lets links in only to close them says nothing new. A
         // client's own link may be closed by the server for that client's sake (`timeout`, output
         // limits, CLIENT KILL), or because it is idle: that is no outage.
