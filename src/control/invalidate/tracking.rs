@@ -214,6 +214,10 @@ impl Tracking {
                 tracing::debug!(error = %error, "still no tracking link");
                 return;
             }
+            _ if self.live.is_version_shared() => {
+                "no tracking link: until it has told the fleet's key version (keys.version_source) \
+                 no new connection to upstream is used, and nothing is served from the cache"
+            }
             Told::Up => "tracking link lost: nothing it guarded is served any more",
             Told::Nothing => "no tracking link: nothing is served from the cache but `ttl` rules",
         };
