@@ -135,6 +135,8 @@ struct Miss<'r> {
     question: &'r Question<'r>,
     rule: &'r Rule,
     right: Result<Token, Counter>,
+    /// By what it may join others and be joined (R5): the right to fill, or less.
+    joins: Option<Token>,
     /// Why the cache did not even look, or would not answer.
     refused: Option<Counter>,
 }
@@ -149,7 +151,15 @@ impl<'r> Miss<'r> {
     ) -> Self {
         let rule = batch.snapshot.rules.find(question.key);
         let right = right_to_fill(batch, spec, rule, question.hash);
-        Self { spec, request, question, rule, right, refused }
+        let joins = match right {
+            Ok(token) => Some(token),
+            Err(Counter::BypassTrackingDown) => {
+                let lease = rule.max_staleness_ns;
+                Some(batch.shared.cache.right_to_join(question.hash, lease, batch.view.now))
+            }
+            Err(_) => None,
+        };
+        Self { spec, request, question, rule, right, joins, refused }
     }
 
     fn fate(&self) -> Fate {
@@ -188,7 +198,7 @@ fn ask(session: &mut Session, miss: &Miss<'_>, batch: &mut Batch<'_>) {
 /// Joins a flight of this worker's link or, with a token, of another worker.
 fn join(session: &mut Session, miss: &Miss<'_>, batch: &mut Batch<'_>) -> bool {
     let asked = miss.asked(batch.worker, session.proto);
-    let token = miss.right.as_ref().ok();
+    let token = miss.joins.as_ref();
     let client = batch.me;
     if let Some(flight) = batch.links.of(session).flight(&asked, token) {
         flight.joined.push(Waiter { client, slot: session.order.leave_hole() });
@@ -202,8 +212,9 @@ fn join(session: &mut Session, miss: &Miss<'_>, batch: &mut Batch<'_>) -> bool {
 
 /// Sends a read upstream, whose reply is promised for `slot`.
 fn send(session: &mut Session, miss: &Miss<'_>, slot: u32, batch: &mut Batch<'_>) {
-    let Miss { spec, request, question, rule, right, refused } = *miss;
-    let (token, fills) = admit(right, refused, rule, question, batch.shared, batch.block);
+    let Miss { spec, request, question, rule, right, joins, refused } = *miss;
+    let (_, fills) = admit(right, refused, rule, question, batch.shared, batch.block);
+    let token = joins;
     let asked = miss.asked(batch.worker, session.proto);
     let flights = &batch.shared.flights;
     let is_published = token.as_ref().is_some_and(|token| flights.publish(&asked, token));

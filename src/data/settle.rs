@@ -280,7 +280,7 @@ fn value(link: &mut Pipeline, frame: &Frame<'_>, desk: &mut Desk<'_>) -> Result<
             }
         }
         (token, stored) => {
-            if token.is_some() && stored.is_none() {
+            if read.fills && stored.is_none() {
                 desk.block.add(Counter::StoreErrorReply, 1);
             }
             if token.is_some() || rule.may_cache() {

@@ -35,6 +35,59 @@ fn many_clients_one_request() {
     stage.hit(&mut first, "GET k", VALUE);
 }
 
+/// So it is while nothing may be stored: a read on its way serves all who ask within the lease, as
+/// a cached reply would.
+#[test]
+fn many_clients_one_request_while_the_tracking_link_is_down() {
+    let mut stage = Stage::new();
+    let (mut first, mut data) = stage.pair();
+    stage.tracking = None;
+    stage.eventually("tracking is down", |stage| !stage.cache().tracking().is_up());
+    first.send("GET k");
+    data.expect("GET v1:k");
+    let mut clients = crowd(&stage);
+    for client in &mut clients {
+        client.send("GET k");
+    }
+    stage.counted(Counter::LookupCoalesced, CLIENTS);
+    // Who has written it reads what it wrote, and so does everybody from then on.
+    let mut writer = stage.client();
+    writer.send("SET k new");
+    data.expect("SET v1:k new");
+    data.reply(VALUE);
+    first.reads(VALUE);
+    for client in &mut clients {
+        client.reads(VALUE);
+    }
+    data.reply("+OK\r\n");
+    writer.reads("+OK\r\n");
+    clients[0].send("GET k");
+    data.answer("GET v1:k", "$3\r\nnew\r\n");
+    clients[0].reads("$3\r\nnew\r\n");
+    Stage::quiet(&mut first, &mut data);
+    assert_eq!(stage.count(Counter::StoreStored), 0);
+}
+
+/// A flight from before a write is not joined after it, though nothing is stored.
+#[test]
+fn a_write_ends_joining_while_the_tracking_link_is_down() {
+    let mut stage = Stage::new();
+    let (mut first, mut data) = stage.pair();
+    stage.tracking = None;
+    stage.eventually("tracking is down", |stage| !stage.cache().tracking().is_up());
+    let mut other = stage.client();
+    first.send("GET k");
+    data.expect("GET v1:k");
+    // An own link would answer sooner; here the write's answer is forged to come first.
+    stage.cache().invalidate(stage.cache().hash(b"k"));
+    other.send("GET k");
+    data.expect("GET v1:k");
+    data.reply(VALUE);
+    data.reply("$3\r\nnew\r\n");
+    first.reads(VALUE);
+    other.reads("$3\r\nnew\r\n");
+}
+
 /// A crowd is spread over all workers: it asks once all the same.
 #[test]
 fn many_clients_of_several_workers_one_request() {
@@ -119,7 +172,7 @@ fn nobody_joins_a_read_that_was_answered() {
 /// Reads that have left without the right to fill may be from before a change: none is shared.
 #[test]
 fn a_sent_read_without_a_token_is_not_joined() {
-    let mut stage = Stage::silent("", "");
+    let mut stage = Stage::silent("cache.level=bypass", "");
     let (mut one, mut data) = stage.pair();
     let mut two = stage.client();
     one.send("GET k");

@@ -93,7 +93,7 @@ pub enum Kind {
 pub struct Read {
     /// Hash of the key; also the first of its `hashes`.
     pub hash: u64,
-    /// The right to fill and to be joined.
+    /// The right to be joined and, with `fills`, to fill.
     pub token: Option<Token>,
     /// True if its reply is stored and a PTTL follows.
     pub fills: bool,
