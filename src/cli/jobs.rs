@@ -258,11 +258,11 @@ fn versions(answer: &Value) -> String {
     let mut told = text(answer, "current").to_owned();
     for rule in answer.get("rules").and_then(Value::as_array).into_iter().flatten() {
         let globs = rule.get("match").map(list).unwrap_or_default();
-        told.push_str(&format!("\n{globs}: {}", text(rule, "version")));
+        told = format!("{told}\n{globs}: {}", text(rule, "version"));
     }
     let excluded = answer.get("exclude").map(list).unwrap_or_default();
     if !excluded.is_empty() {
-        told.push_str(&format!("\nexcluded: {excluded}"));
+        told = format!("{told}\nexcluded: {excluded}");
     }
     told
 }

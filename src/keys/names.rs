@@ -257,15 +257,10 @@ impl Several {
         while let Some(part) = parts.get(at).cloned() {
             at += 1;
             for place in 0..part.place {
-                if let Some(rest) = self.rest(place, part.place)
-                    && longer(rest, &part.begins).is_some()
-                {
-                    let begins = longer(rest, &part.begins).unwrap_or_default().to_vec();
-                    let found = Part { place, begins };
-                    if !parts.contains(&found) {
-                        parts.push(found);
-                    }
-                }
+                let rest = self.rest(place, part.place);
+                let begins = rest.and_then(|rest| longer(rest, &part.begins));
+                let found = begins.map(|begins| Part { place, begins: begins.to_vec() });
+                parts.extend(found.filter(|found| !parts.contains(found)));
             }
         }
         // Or all of them have.

@@ -2,11 +2,11 @@
 //! and those that are never rewritten. Clients see one keyspace.
 
 use crate::harness::{Conn, KINDS, Kind, Proxy, Server, eventually, show};
-use crate::jobs::ended;
+use crate::jobs::{ended, nearside};
 use serde_json::Value;
 use std::fs;
 
-const SEVERAL: &[&str] = &[
+const SETTINGS: &[&str] = &[
     "keys.version = \"v1\"",
     "keys.exclude = [\"lock:*\"]",
     "rules = [{ match = \"sub:*\", version = \"v3\" }, { match = \"job:*\", version = \"v4\" }]",
@@ -33,7 +33,7 @@ fn scanned(client: &mut Conn, options: &str) -> Vec<String> {
         let reply = client.words(&format!("SCAN {cursor} {options}"));
         let text = String::from_utf8(reply).unwrap();
         let words: Vec<&str> = text.split("\r\n").collect();
-        cursor = words[2].to_owned();
+        words[2].clone_into(&mut cursor);
         found.extend(words[4..].iter().skip(1).step_by(2).map(|key| (*key).to_owned()));
         if cursor == "0" {
             found.retain(|key| !key.is_empty());
@@ -58,7 +58,7 @@ fn each_key_of_a_command_goes_by_its_own_name() {
     for kind in KINDS {
         let server = Server::start(kind);
         let mut direct = server.dial();
-        let proxy = Proxy::start(&server.url(), SEVERAL);
+        let proxy = Proxy::start(&server.url(), SETTINGS);
         let mut client = proxy.dial();
         assert_eq!(client.words("MSET user:1 a sub:1 b job:1 c lock:1 d"), b"+OK\r\n");
         assert_eq!(direct.words("DBSIZE"), b":4\r\n");
@@ -84,7 +84,7 @@ fn each_key_of_a_command_goes_by_its_own_name() {
         assert_eq!(client.words("BLPOP lock:list sub:list user:list 0"), popped);
         client.words("XADD lock:s 1-1 f v");
         let read = show(&client.words("XREADGROUP GROUP g c STREAMS sub:s >"));
-        assert!(read.contains("'sub:s'"), "{read}");
+        assert!(read.contains("sub:s") && !read.contains("v3"), "{read}");
         let read = show(&client.words("XREAD STREAMS user:s lock:s 0 0"));
         assert!(read.contains("lock:s") && !read.contains("v1"), "{read}");
         let transaction =
@@ -106,7 +106,7 @@ fn lists_show_the_keys_of_every_version_in_force_and_no_others() {
         for foreign in ["v2:user:1", "v1:sub:1", "v3:user:1", "user:1", "v1:lock:1", "v3"] {
             direct.words(&format!("SET {foreign} x"));
         }
-        let proxy = Proxy::start(&server.url(), SEVERAL);
+        let proxy = Proxy::start(&server.url(), SETTINGS);
         let mut client = proxy.dial();
         assert_eq!(client.words("RANDOMKEY"), b"$-1\r\n");
         client.words("MSET user:1 a sub:1 b job:1 c lock:1 d user:lock:1 e v1:user:1 f");
@@ -146,7 +146,7 @@ fn every_name_is_tracked() {
     for kind in KINDS {
         let server = Server::start(kind);
         let mut direct = server.dial();
-        let proxy = Proxy::start(&server.url(), SEVERAL);
+        let proxy = Proxy::start(&server.url(), SETTINGS);
         let mut client = proxy.dial();
         for (key, name) in NAMED {
             client.words(&format!("SET {key} old"));
@@ -164,7 +164,7 @@ fn who_tracks_and_who_listens_hears_of_all_versions() {
     for kind in KINDS {
         let server = Server::with(kind, &["--notify-keyspace-events", "KEA"]);
         let mut direct = server.dial();
-        let proxy = Proxy::start(&server.url(), SEVERAL);
+        let proxy = Proxy::start(&server.url(), SETTINGS);
         let (mut tracker, mut broad) = (proxy.dial(), proxy.dial());
         for client in [&mut tracker, &mut broad] {
             client.words("HELLO 3");
@@ -173,6 +173,14 @@ fn who_tracks_and_who_listens_hears_of_all_versions() {
         broad.words("CLIENT TRACKING ON BCAST");
         let info = show(&broad.words("CLIENT TRACKINGINFO"));
         assert!(info.ends_with("prefixes\\r\\n*1\\r\\n$0\\r\\n\\r\\n"), "{info}");
+        let mut narrow = proxy.dial();
+        narrow.words("HELLO 3");
+        narrow.words("CLIENT TRACKING ON BCAST PREFIX s PREFIX lock:");
+        let info = show(&narrow.words("CLIENT TRACKINGINFO"));
+        let two = "prefixes\\r\\n*2\\r\\n$5\\r\\nlock:\\r\\n$1\\r\\ns\\r\\n";
+        assert!(info.ends_with(two), "{info}");
+        let mut monitor = proxy.dial();
+        monitor.words("MONITOR");
         for (key, name) in NAMED {
             tracker.words(&format!("GET {key}"));
             direct.words(&format!("SET {name} 1"));
@@ -180,6 +188,12 @@ fn who_tracks_and_who_listens_hears_of_all_versions() {
                 format!(">2\\r\\n$10\\r\\ninvalidate\\r\\n*1\\r\\n${}\\r\\n{key}\\r\\n", key.len());
             assert_eq!(show(&tracker.reply()), push);
             assert_eq!(show(&broad.reply()), push);
+            if !["user:1", "job:1"].contains(&key) {
+                assert_eq!(show(&narrow.reply()), push);
+            }
+            let mut lines = std::iter::repeat_with(|| show(&monitor.reply()));
+            let line = lines.find(|line| line.contains(r#"\"SET\" "#)).unwrap();
+            assert!(line.contains(&format!(r#"\"SET\" \"{key}\""#)), "{line}");
         }
 
         let mut listener = proxy.dial();
@@ -217,7 +231,7 @@ fn a_switch_leaves_a_rules_version_and_a_reload_changes_it() {
     for kind in KINDS {
         let server = Server::start(kind);
         let mut direct = server.dial();
-        let proxy = Proxy::start(&server.url(), SEVERAL);
+        let proxy = Proxy::start(&server.url(), SETTINGS);
         let mut client = proxy.dial();
         for (key, _) in NAMED {
             client.words(&format!("SET {key} old"));
@@ -242,6 +256,11 @@ fn a_switch_leaves_a_rules_version_and_a_reload_changes_it() {
         client.until_hit("GET sub:1");
         direct.words("SET v5:sub:1 newer");
         eventually("heard", || (client.words("GET sub:1") == b"$5\r\nnewer\r\n").then_some(()));
+        let told = nearside(&proxy, &["version", "show"]).stdout;
+        assert_eq!(told, b"v2\nsub:*: v5\njob:*: v4\nexcluded: lock:*\n");
+        let explained =
+            proxy.admin("POST", "/api/v1/explain", "{\"command\":[\"DEL\",\"sub:1\"]}").1;
+        assert!(explained.contains("\"upstream\":\"v5:sub:1\""), "{explained}");
         let (_, told) = proxy.admin("GET", "/api/v1/key-versions", "");
         let rules = "[{\"match\":[\"sub:*\"],\"version\":\"v5\"},{\"match\":[\"job:*\"],\"version\":\"v4\"}]";
         let expected = format!("{{\"current\":\"v2\",\"rules\":{rules},\"exclude\":[\"lock:*\"]}}");
@@ -287,7 +306,7 @@ fn a_rule_may_be_all_that_has_a_version() {
 fn jobs_know_every_name() {
     let server = Server::start(Kind::Redis);
     let mut direct = server.dial();
-    let proxy = Proxy::start(&server.url(), SEVERAL);
+    let proxy = Proxy::start(&server.url(), SETTINGS);
     let run = |path: &str, body: &str| {
         let (status, answer) = proxy.admin("POST", path, body);
         assert_eq!(status, 202, "{answer}");

@@ -51,7 +51,7 @@ async fn reload(State(admin): State<Arc<Admin>>, who: Operator) -> Result<Json<R
 
 /// The key versions in force.
 #[derive(Debug, Serialize, ToSchema)]
-struct Current {
+struct InForce {
     /// What stands before keys upstream, as `v1` in `v1:orders:42`; empty for nothing.
     current: String,
     /// The rules whose keys have another one.
@@ -90,8 +90,8 @@ struct Switched {
     version: String,
     /// The one before.
     was: String,
-    /// Clients that wait in a command for keys of the version before (BLPOP, XREAD BLOCK): they
-    /// go on waiting there until they are served or their time is over.
+    /// Clients that wait in a command (BLPOP, XREAD BLOCK): for keys of the version before they go
+    /// on waiting there until they are served or their time is over.
     blocked_clients: u64,
 }
 
@@ -101,15 +101,15 @@ struct Switched {
     path = "/api/v1/key-versions",
     tag = "configuration",
     security(("token" = ["viewer"])),
-    responses((status = 200, body = Current), Refused)
+    responses((status = 200, body = InForce), Refused)
 )]
-async fn version(State(admin): State<Arc<Admin>>, _: Viewer) -> Json<Current> {
+async fn version(State(admin): State<Arc<Admin>>, _: Viewer) -> Json<InForce> {
     let settings = admin.api.reloader.settings();
     let own = |rule: &Rule| {
         let version = rule.version.clone()?;
         Some(RuleVersion { patterns: rule.patterns.clone(), version })
     };
-    Json(Current {
+    Json(InForce {
         current: settings.version.clone(),
         rules: settings.rules.iter().filter_map(own).collect(),
         exclude: settings.exclude.clone(),
