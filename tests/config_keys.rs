@@ -132,7 +132,7 @@ const SEEN: &[(&[&str], &str, &str, &str)] = &[
         &["keys.exclude"],
         "keys.version = 'v1'\nkeys.exclude = ['lock:*']",
         "real/names.rs",
-        "each_key_of_a_command_goes_by_its_own_name",
+        "a_switch_leaves_a_rules_version_and_a_reload_changes_it",
     ),
     (&["cache.max_memory"], "cache.max_memory = '7mb'", "metrics.rs", "memory"),
     (&["cache.max_value_size"], "cache.max_value_size = 7777", KEYS, "cache_and_rules_bound"),

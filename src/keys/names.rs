@@ -260,7 +260,11 @@ impl Several {
                 let rest = self.rest(place, part.place);
                 let begins = rest.and_then(|rest| longer(rest, &part.begins));
                 let found = begins.map(|begins| Part { place, begins: begins.to_vec() });
-                parts.extend(found.filter(|found| !parts.contains(found)));
+                if let Some(found) = found
+                    && !parts.contains(&found)
+                {
+                    parts.push(found);
+                }
             }
         }
         // Or all of them have.

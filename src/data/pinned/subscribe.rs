@@ -190,7 +190,12 @@ pub fn message(frame: &[u8], names: &Names, out: &mut BytesMut) -> bool {
     };
     // The pattern of a pmessage, as its client gave it; the server may have been given a wider one.
     let given = elements.get(1).copied().and_then(reply::bulk);
-    let pattern = given.and_then(|given| pattern_without_prefix(given, names));
+    let pattern = match given.map(|given| pattern_without_prefix(given, names)) {
+        // It was given when keys had other names.
+        Some(None) => return false,
+        Some(pattern) => pattern,
+        None => None,
+    };
     let is_meant = |pattern: &Vec<u8>| !names.has_several() || glob::matches(pattern, &shown);
     if !pattern.as_ref().is_none_or(is_meant) {
         return false;
