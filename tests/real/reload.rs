@@ -109,7 +109,7 @@ fn what_is_no_switch_changes_nothing() {
         assert_eq!(status, expected, "{body}: {answer}");
     }
     let (_, answer) = proxy.admin("GET", "/api/v1/key-versions", "");
-    assert_eq!(answer.trim(), "{\"current\":\"v1\"}");
+    assert_eq!(answer.trim(), "{\"current\":\"v1\",\"rules\":[],\"exclude\":[]}");
     let unversioned = Proxy::start(&server.url(), &[]);
     assert_eq!(switch(&unversioned, "{\"version\":\"v1\"}").0, 409);
 }
