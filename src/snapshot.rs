@@ -7,12 +7,12 @@
 //! ```
 //!
 //! A worker holds a copy of its own, so serving costs no lock; each link remembers under which one
-//! its requests were written, because an answer is read under that (its prefix, its rules). No
+//! its requests were written, because an answer is read under that (its names, its rules). No
 //! request is served under two.
 
 use crate::command::{self, Policy};
 use crate::config::{OnDown, Settings, TrackingMode, Verify};
-use crate::keys::Prefix;
+use crate::keys::{Names, uncover};
 use crate::rules::Rules;
 use crate::wire::request;
 use parking_lot::RwLock;
@@ -29,8 +29,8 @@ const TRACKED_MAX: usize = 16;
 pub struct Snapshot {
     /// Counts snapshots, from 0.
     pub number: u64,
-    /// Stands before every key upstream.
-    pub prefix: Prefix,
+    /// How keys are named upstream.
+    pub names: Names,
     /// Which keys are cached, and how.
     pub rules: Rules,
     /// The keys whose changes the tracking link is to be told of, by what they begin with
@@ -90,7 +90,7 @@ impl Snapshot {
         let rules = Rules::compile(settings);
         Self {
             number: 0,
-            prefix: settings.prefix.clone(),
+            names: settings.names.clone(),
             tracked: tracked(settings, &rules),
             min_staleness: rules.min_staleness(),
             rules,
@@ -108,14 +108,20 @@ fn tracked(settings: &Settings, rules: &Rules) -> Option<Vec<Vec<u8>>> {
     if settings.tracking == TrackingMode::Off || prefixes.is_empty() && version_key.is_none() {
         return None;
     }
-    let prefixed = |rest: Vec<u8>| [settings.prefix.as_bytes(), &rest].concat();
-    let mut all: Vec<Vec<u8>> = prefixes.into_iter().map(prefixed).collect();
-    all.extend(version_key.map(|key| key.as_bytes().to_vec()));
-    // The server refuses prefixes of which one covers another.
-    all.sort();
-    all.dedup_by(|longer, shorter| longer.starts_with(shorter));
+    let named = |prefixes: &[Vec<u8>]| {
+        let names = prefixes.iter().flat_map(|prefix| settings.names.beginnings(prefix));
+        let mut all: Vec<Vec<u8>> =
+            names.chain(version_key.map(|key| key.as_bytes().to_vec())).collect();
+        uncover(&mut all);
+        all
+    };
+    let mut all = named(&prefixes);
+    if all.len() > TRACKED_MAX {
+        all = named(&[Vec::new()]);
+    }
     // No prefix at all is how BCAST says "everything".
-    Some(all.into_iter().filter(|prefix| !prefix.is_empty()).collect())
+    all.retain(|prefix| !prefix.is_empty());
+    Some(if all.len() > TRACKED_MAX { Vec::new() } else { all })
 }
 
 impl Limits {
@@ -219,5 +225,34 @@ impl Snapshots {
             }
             adopted.await;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Snapshot;
+    use crate::config::load_text;
+    use std::path::Path;
+
+    fn tracked(text: &str) -> Vec<String> {
+        let text = format!("keys.version = \"v1\"\n{text}");
+        let settings = load_text(Path::new("t.toml"), text).unwrap().settings;
+        let all = Snapshot::of(&settings).tracked.unwrap();
+        all.into_iter().map(|prefix| String::from_utf8(prefix).unwrap()).collect()
+    }
+
+    #[test]
+    fn the_names_of_all_that_is_guarded_are_tracked() {
+        assert_eq!(tracked(""), ["v1:"]);
+        let some = "keys.exclude = ['l:*']\nrules = [{ match = 's:*', version = 'v3' }";
+        assert_eq!(tracked(&format!("{some}]")), ["l:", "v1:", "v3:s:"]);
+        // Of what is not guarded nothing.
+        let no_more = "{ match = 's:*', version = 'v3', level = 'ttl' }, { match = 'a:*' }";
+        let no_more = format!("cache.level = 'ttl'\nrules = [{no_more}]");
+        assert_eq!(tracked(&no_more.replace("'a:*'", "'a:*', level = 'coherent'")), ["v1:a:"]);
+        // What takes more than the server should be asked for takes everything.
+        let many: Vec<String> =
+            (0..17).map(|n| format!(", {{ match = 'n{n}:*', version = 'n{n}' }}")).collect();
+        assert!(tracked(&format!("{some}{}]", many.concat())).is_empty());
     }
 }

@@ -35,7 +35,7 @@ use nearside::control::warm::fill::{Denied, Filler};
 use nearside::control::warm::{Warm, WarmFigures};
 use nearside::control::wing::{Client, DataWing, Explained, Facts, Place};
 use nearside::control::workshop::Workshop;
-use nearside::keys::Prefix;
+use nearside::keys::Names;
 use nearside::live::Live;
 use nearside::snapshot::{Snapshot, Snapshots};
 use nearside::stats::{Counter, Gauge, Look, Outcome, Seen, Stats};
@@ -129,14 +129,14 @@ fn api(stats: &Arc<Stats>) -> Api {
         key_prefix: String::new(),
         separator: ":".to_owned(),
         version_key: None,
-        prefix: Box::new(Prefix::default),
+        names: Box::new(Names::default),
         timeout: Duration::from_secs(1),
     });
     let filler = Filler {
         cache: Arc::clone(&cache),
         clock: Clock::system(),
         judge: Box::new(|_, _, _| Err(Denied::Never)),
-        prefix: Box::new(Prefix::default),
+        names: Box::new(Names::default),
         get: by_name("get").unwrap(),
         database: 0,
     };

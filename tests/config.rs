@@ -71,7 +71,7 @@ fn nothing_written_is_sound() {
     assert_eq!(settings.upstream.write_timeout, Duration::from_secs(30));
     assert_eq!(settings.upstream.reconnect_wait, Duration::from_millis(500));
     assert_eq!(settings.upstream.on_down, OnDown::Close);
-    assert!(settings.prefix.is_empty());
+    assert!(settings.names.is_empty());
     assert_eq!(settings.cache.max_variants, 16);
     assert_eq!(settings.cache.sweep_interval, Duration::from_secs(1));
     assert_eq!(settings.cache.commands, None);
@@ -189,6 +189,19 @@ const REFUSED: &[(&str, &str)] = &[
     ("[upstream.tls]\ncert_file = \"a\"", "upstream.tls: cert_file and key_file go together"),
     ("[upstream]\nurl = \"redis://:x@db\"\n[server]\nlisten = [\"0.0.0.0:1\"]", "auth.mode"),
     ("[keys]\nversion = \"a*\"", "keys: "),
+    (
+        "[[rules]]\nmatch = \"a\"\nversion = \"v:3\"",
+        "3:1: rules[0].version: version must not contain the separator",
+    ),
+    ("[keys]\nexclude = [\"\"]", "2:1: keys.exclude: an empty pattern excludes nothing"),
+    (
+        "[keys]\nversion = \"v1\"\nversion_source = \"upstream\"\nexclude = [\"system:*\"]",
+        "keys.version_key: `system:cache_version` would be a key of clients",
+    ),
+    (
+        "commands.unknown = \"pass\"\nrules = [{ match = \"a\", version = \"v3\" }]",
+        "past keys.version: use",
+    ),
     ("[admin]\nlisten = \"8380\"", "admin.listen"),
     ("[cache]\nmax_variants = 1025", "cache.max_variants: 1025 is not between 1 and 1024"),
     ("[drain]\ntimeout = \"soon\"", "2:11: "),
@@ -243,6 +256,8 @@ fn what_is_legal_and_not_meant_is_a_warning() {
         ("[[rules]]\nmatch = \"a\"\n[[rules]]\nmatch = [\"b\", \"a\"]", "stands in rules[0]"),
         ("[invalidation]\ntracking = \"off\"", "rules of level coherent and relaxed cache nothing"),
         ("[cache]\nttl = \"0s\"", "cache.ttl is 0: nothing is cached"),
+        ("keys.exclude = [\"a\"]", "keys.exclude excludes nothing"),
+        ("keys.version = \"v1\"\nkeys.exclude = [\"a\", \"a\"]", "`a` stands there twice"),
         ("[commands]\nallow = [\"GET\"]", "commands.allow: nothing refuses `GET`"),
         ("[commands]\nallow = [\"FLUSHALL\"]", "commands.allow: nothing refuses `FLUSHALL`"),
         ("[upstream.tls]\ninsecure_skip_verify = true", "insecure_skip_verify"),

@@ -128,6 +128,12 @@ const SEEN: &[(&[&str], &str, &str, &str)] = &[
         KEYS,
         "keys_have_prefix_version_separator",
     ),
+    (
+        &["keys.exclude"],
+        "keys.version = 'v1'\nkeys.exclude = ['lock:*']",
+        "real/names.rs",
+        "a_switch_leaves_a_rules_version_and_a_reload_changes_it",
+    ),
     (&["cache.max_memory"], "cache.max_memory = '7mb'", "metrics.rs", "memory"),
     (&["cache.max_value_size"], "cache.max_value_size = 7777", KEYS, "cache_and_rules_bound"),
     (&["cache.ttl"], "cache.ttl = '24h'", KEYS, "cache_and_rules_bound"),
@@ -329,6 +335,12 @@ const SEEN: &[(&[&str], &str, &str, &str)] = &[
     ),
     (&["warming.jobs.file"], "warming.jobs = [{ name = 'a', file = 'b' }]", "real/warm.rs", STARTS),
     (&["rules.match", "rules.level"], "[[rules]]\nmatch = ['a', 'b']\nlevel = 'ttl'", KEYS, CACHE),
+    (
+        &["rules.version"],
+        "[[rules]]\nmatch = 'sub:*'\nversion = 'v3'",
+        "real/names.rs",
+        "a_switch_leaves_a_rules_version_and_a_reload_changes_it",
+    ),
     (
         &["rules.max_staleness"],
         "[[rules]]\nmatch = 'c'\nmax_staleness = '7s'",

@@ -140,7 +140,7 @@ pub(super) fn shared(
         dedicated: AtomicUsize::new(0),
         dialer: Arc::new(dialer(settings, embedded)?),
         get,
-        scripts: Scripts::new(&settings.scripts, !settings.prefix.is_empty()),
+        scripts: Scripts::new(&settings.scripts, !settings.names.is_empty()),
     })
 }
 

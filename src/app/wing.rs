@@ -43,7 +43,7 @@ impl DataWing for View {
     fn place(&self, key: &[u8]) -> Place {
         let snapshot = self.0.snapshots.newest();
         let index = snapshot.rules.find(key).index;
-        let upstream_key = [snapshot.prefix.as_bytes(), key].concat();
+        let upstream_key = snapshot.names.name(key);
         Place {
             upstream_key: String::from_utf8_lossy(&upstream_key).into_owned(),
             rule: if snapshot.rules.is_default(index) {

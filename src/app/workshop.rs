@@ -7,6 +7,7 @@ use crate::control::warm::Warm;
 use crate::control::warm::fill::{Denied, Filler, Judge, Right};
 use crate::control::workshop::Workshop;
 use crate::data::{Shared, consult};
+use crate::keys::Names;
 use crate::stats::Counter;
 use std::sync::Arc;
 
@@ -20,14 +21,14 @@ pub(super) fn assemble(settings: &Settings, shared: &Arc<Shared>) -> (Workshop, 
         key_prefix: settings.key_prefix.clone(),
         separator: settings.separator.clone(),
         version_key: settings.version_key.clone(),
-        prefix: prefix(shared),
+        names: names(shared),
         timeout: settings.upstream.write_timeout,
     });
     let filler = Filler {
         cache: Arc::clone(&shared.cache),
         clock: shared.clock.clone(),
         judge: judge(shared),
-        prefix: prefix(shared),
+        names: names(shared),
         get: shared.get,
         database: settings.upstream.target.database,
     };
@@ -36,10 +37,10 @@ pub(super) fn assemble(settings: &Settings, shared: &Arc<Shared>) -> (Workshop, 
     (Workshop { jobs, tools, warm: Arc::new(warm) }, works)
 }
 
-/// The prefix in force.
-fn prefix(shared: &Arc<Shared>) -> Box<dyn Fn() -> crate::keys::Prefix + Send + Sync> {
+/// How keys are named now.
+fn names(shared: &Arc<Shared>) -> Box<dyn Fn() -> Names + Send + Sync> {
     let shared = Arc::clone(shared);
-    Box::new(move || shared.snapshots.newest().prefix.clone())
+    Box::new(move || shared.snapshots.newest().names.clone())
 }
 
 /// The right to fill, as a read has it under the newest snapshot. (While one is being exchanged

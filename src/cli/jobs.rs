@@ -210,7 +210,7 @@ impl Version {
         let (reach, how, verb, mut body, question) = match self {
             Self::Show { reach } => {
                 let done = reach.ask(settings, "GET", "/api/v1/key-versions", &Value::Null);
-                return reach.tell(done, |answer| text(answer, "current").to_owned());
+                return reach.tell(done, versions);
             }
             Self::Set { reach, version, expect, dry_run, yes } => {
                 if !dry_run && !yes && !is_sure(&format!("put version {version} in force?")) {
@@ -247,6 +247,24 @@ impl Version {
             Err(failure) => reach.tell(Err(failure), words),
         }
     }
+}
+
+/// The version in force, and below it those of rules, and what has none.
+fn versions(answer: &Value) -> String {
+    let list = |value: &Value| {
+        let texts = value.as_array().into_iter().flatten().filter_map(Value::as_str);
+        texts.collect::<Vec<_>>().join(" ")
+    };
+    let mut told = text(answer, "current").to_owned();
+    for rule in answer.get("rules").and_then(Value::as_array).into_iter().flatten() {
+        let globs = rule.get("match").map(list).unwrap_or_default();
+        told = format!("{told}\n{globs}: {}", text(rule, "version"));
+    }
+    let excluded = answer.get("exclude").map(list).unwrap_or_default();
+    if !excluded.is_empty() {
+        told = format!("{told}\nexcluded: {excluded}");
+    }
+    told
 }
 
 /// What became of a version, or would.

@@ -83,7 +83,7 @@ fn reach(settings: &Settings) -> anyhow::Result<Option<Hidden>> {
         let mut stream = dialer.open(&options).await?.stream;
         // A server that refuses the question is no reason not to start.
         let shares_version = settings.version_key.is_some();
-        let hidden = survey::hidden(&mut stream, &settings.prefix, shares_version).await;
+        let hidden = survey::hidden(&mut stream, &settings.names, shares_version).await;
         Ok(hidden.unwrap_or_default())
     })
 }

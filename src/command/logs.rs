@@ -6,20 +6,21 @@
 
 use crate::command::replies::{header, key};
 use crate::command::{keys, resolve};
+use crate::keys::Names;
 use crate::wire::reply::{bulk, elements};
 use bytes::BytesMut;
 
 /// Where an entry has the command's arguments.
 const ARGUMENTS: usize = 3;
 
-/// Appends the log without `prefix` before the keys of its commands.
-pub fn strip(prefix: &[u8], reply: &[u8], out: &mut BytesMut) {
+/// Appends the log without the prefixes before the keys of its commands.
+pub fn strip(names: &Names, reply: &[u8], out: &mut BytesMut) {
     out.extend_from_slice(header(reply));
     for entry in elements(reply) {
         out.extend_from_slice(header(entry));
         for (at, element) in elements(entry).enumerate() {
             if at == ARGUMENTS {
-                arguments(prefix, element, out);
+                arguments(names, element, out);
             } else {
                 out.extend_from_slice(element);
             }
@@ -27,7 +28,7 @@ pub fn strip(prefix: &[u8], reply: &[u8], out: &mut BytesMut) {
     }
 }
 
-fn arguments(prefix: &[u8], list: &[u8], out: &mut BytesMut) {
+fn arguments(names: &Names, list: &[u8], out: &mut BytesMut) {
     let words: Vec<&[u8]> = elements(list).map(|word| bulk(word).unwrap_or_default()).collect();
     let word = |at: usize| words.get(at).copied().unwrap_or_default();
     let mut found = Vec::new();
@@ -37,7 +38,7 @@ fn arguments(prefix: &[u8], list: &[u8], out: &mut BytesMut) {
     out.extend_from_slice(header(list));
     for (at, element) in elements(list).enumerate() {
         if found.contains(&at) {
-            key(prefix, element, out);
+            key(names, element, out);
         } else {
             out.extend_from_slice(element);
         }
@@ -47,6 +48,7 @@ fn arguments(prefix: &[u8], list: &[u8], out: &mut BytesMut) {
 #[cfg(test)]
 mod tests {
     use super::strip;
+    use crate::keys::{Names, Prefix};
     use bytes::BytesMut;
     use std::fmt::Write as _;
 
@@ -60,6 +62,7 @@ mod tests {
 
     #[test]
     fn keys_lose_the_prefix_and_nothing_else_does() {
+        let v1 = Names::new(Prefix::new("", "v1", ":").unwrap(), [], []);
         for (theirs, ours) in [
             (
                 &["MSET", "v1:a", "v1:b", "v2:c", "v1:d"][..],
@@ -72,11 +75,11 @@ mod tests {
             (&["DEL", "v1:a", "... (9 more arguments)"], &["DEL", "a", "... (9 more arguments)"]),
         ] {
             let mut out = BytesMut::new();
-            strip(b"v1:", format!("*1\r\n{}", entry(theirs)).as_bytes(), &mut out);
+            strip(&v1, format!("*1\r\n{}", entry(theirs)).as_bytes(), &mut out);
             assert_eq!(out, format!("*1\r\n{}", entry(ours)));
         }
         let mut out = BytesMut::new();
-        strip(b"v1:", b"*0\r\n", &mut out);
+        strip(&v1, b"*0\r\n", &mut out);
         assert_eq!(out, "*0\r\n");
     }
 }

@@ -1,12 +1,15 @@
 //! The prefix out of replies again: a complete reply goes in, the client's view of it comes out.
 //!
 //! Most replies name no key and are never looked into. Keys of other versions that show up in a
-//! list are left out of it.
+//! list are left out of it, and so are those that its client's glob does not match: upstream may
+//! have been asked for more.
 
 use crate::command::{Spec, logs};
+use crate::keys::{Names, glob};
 use crate::wire::reply::{bulk, elements, is_null};
 use crate::wire::write::{self, Proto};
 use bytes::BytesMut;
+use std::borrow::Cow;
 
 /// Where a reply names keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -54,13 +57,20 @@ pub fn of_no_key(spec: &Spec, reply: &[u8]) -> bool {
     }
 }
 
-/// Appends `reply` to `out` without `prefix` before the keys it names.
+/// Appends `reply` to `out` without the prefixes before the keys it names. `pattern`: of a list,
+/// only what this glob of its client matches.
 ///
 /// False, and nothing appended, if the reply is one single key of another version (RANDOMKEY).
 #[must_use]
-pub fn strip(rule: ReplyRule, prefix: &[u8], reply: &[u8], out: &mut BytesMut) -> bool {
+pub fn strip(
+    rule: ReplyRule,
+    names: &Names,
+    pattern: Option<&[u8]>,
+    reply: &[u8],
+    out: &mut BytesMut,
+) -> bool {
     if reply.first() == Some(&b'-') {
-        strip_error(rule, prefix, reply, out);
+        strip_error(rule, names, reply, out);
         return true;
     }
     match rule {
@@ -68,32 +78,32 @@ pub fn strip(rule: ReplyRule, prefix: &[u8], reply: &[u8], out: &mut BytesMut) -
         ReplyRule::Text => match bulk(reply) {
             Some(text) => {
                 let mut unquoted = BytesMut::with_capacity(text.len());
-                unquote(prefix, text, &mut unquoted);
+                unquote(names, text, &mut unquoted);
                 write::bulk(out, &unquoted);
             }
             None => out.extend_from_slice(reply),
         },
-        ReplyRule::Keys => list(prefix, reply, out),
+        ReplyRule::Keys => list(names, pattern, reply, out),
         ReplyRule::Scan => {
             out.extend_from_slice(header(reply));
             for (at, element) in elements(reply).enumerate() {
                 if at == 1 {
-                    list(prefix, element, out);
+                    list(names, pattern, element, out);
                 } else {
                     out.extend_from_slice(element);
                 }
             }
         }
         ReplyRule::Key => {
-            if is_foreign(prefix, reply) {
+            if is_foreign(names, pattern, reply) {
                 return false;
             }
-            key(prefix, reply, out);
+            key(names, reply, out);
         }
-        ReplyRule::First => first(prefix, reply, out),
-        ReplyRule::Log => logs::strip(prefix, reply, out),
-        ReplyRule::Streams => streams(prefix, reply, out),
-        ReplyRule::Channels => channels(prefix, reply, out),
+        ReplyRule::First => first(names, reply, out),
+        ReplyRule::Log => logs::strip(names, reply, out),
+        ReplyRule::Streams => streams(names, reply, out),
+        ReplyRule::Channels => channels(names, pattern, reply, out),
     }
     true
 }
@@ -107,28 +117,33 @@ pub(crate) fn header(reply: &[u8]) -> &[u8] {
     }
 }
 
-/// True for a key that does not begin with `prefix`.
-fn is_foreign(prefix: &[u8], element: &[u8]) -> bool {
-    bulk(element).is_some_and(|key| !key.starts_with(prefix))
+/// True for a key that is not of this version, or not meant.
+fn is_foreign(names: &Names, pattern: Option<&[u8]>, element: &[u8]) -> bool {
+    let is_shown = |name| names.strip(name).is_some_and(|key| is_meant(pattern, key));
+    bulk(element).is_some_and(|name| !is_shown(name))
+}
+
+fn is_meant(pattern: Option<&[u8]>, text: &[u8]) -> bool {
+    pattern.is_none_or(|pattern| glob::matches(pattern, text))
 }
 
 /// A key without its prefix; anything that is none stays.
-pub(crate) fn key(prefix: &[u8], element: &[u8], out: &mut BytesMut) {
-    match bulk(element).and_then(|key| key.strip_prefix(prefix)) {
+pub(crate) fn key(names: &Names, element: &[u8], out: &mut BytesMut) {
+    match bulk(element).and_then(|name| names.strip(name)) {
         Some(key) => write::bulk(out, key),
         None => out.extend_from_slice(element),
     }
 }
 
-fn list(prefix: &[u8], reply: &[u8], out: &mut BytesMut) {
-    let ours = || elements(reply).filter(|element| !is_foreign(prefix, element));
+fn list(names: &Names, pattern: Option<&[u8]>, reply: &[u8], out: &mut BytesMut) {
+    let ours = || elements(reply).filter(|element| !is_foreign(names, pattern, element));
     match reply.first() {
         Some(b'*') if !reply.starts_with(b"*-1") => write::array(out, ours().count()),
         Some(b'~') => write::set(out, Proto::Resp3, ours().count()),
         _ => return out.extend_from_slice(reply),
     }
     for element in ours() {
-        key(prefix, element, out);
+        key(names, element, out);
     }
 }
 
@@ -139,71 +154,74 @@ pub fn channel_key(channel: &[u8]) -> Option<usize> {
 }
 
 /// Channels of other versions' keys are left out.
-fn channels(prefix: &[u8], reply: &[u8], out: &mut BytesMut) {
+fn channels(names: &Names, pattern: Option<&[u8]>, reply: &[u8], out: &mut BytesMut) {
     if !reply.starts_with(b"*") {
         return out.extend_from_slice(reply);
     }
-    let cut = |element| {
-        let channel = bulk(element)?;
-        channel.split_at_checked(channel_key(channel)?)
-    };
-    let ours = || {
-        elements(reply).filter(|&element| {
-            cut(element).is_none_or(|(_, key): (&[u8], &[u8])| key.starts_with(prefix))
-        })
-    };
-    write::array(out, ours().count());
-    for element in ours() {
-        match cut(element) {
-            Some((head, key)) => {
-                write::bulk(out, &[head, key.strip_prefix(prefix).unwrap_or(key)].concat());
+    let mut ours = Vec::new();
+    for element in elements(reply) {
+        let channel = bulk(element).unwrap_or_default();
+        let Some((head, name)) = channel_key(channel).and_then(|at| channel.split_at_checked(at))
+        else {
+            ours.push(Cow::Borrowed(element));
+            continue;
+        };
+        if let Some(key) = names.strip(name) {
+            let shown = [head, key].concat();
+            if is_meant(pattern, &shown) {
+                let mut element = BytesMut::with_capacity(shown.len() + 8);
+                write::bulk(&mut element, &shown);
+                ours.push(Cow::Owned(element.into()));
             }
-            None => out.extend_from_slice(element),
         }
+    }
+    write::array(out, ours.len());
+    for element in ours {
+        out.extend_from_slice(&element);
     }
 }
 
-fn first(prefix: &[u8], reply: &[u8], out: &mut BytesMut) {
+fn first(names: &Names, reply: &[u8], out: &mut BytesMut) {
     out.extend_from_slice(header(reply));
     for (at, element) in elements(reply).enumerate() {
         if at == 0 {
-            key(prefix, element, out);
+            key(names, element, out);
         } else {
             out.extend_from_slice(element);
         }
     }
 }
 
-fn streams(prefix: &[u8], reply: &[u8], out: &mut BytesMut) {
+fn streams(names: &Names, reply: &[u8], out: &mut BytesMut) {
     let is_map = reply.first() == Some(&b'%');
     out.extend_from_slice(header(reply));
     for (at, element) in elements(reply).enumerate() {
         match (is_map, at % 2) {
-            (true, 0) => key(prefix, element, out),
+            (true, 0) => key(names, element, out),
             (true, _) => out.extend_from_slice(element),
-            (false, _) => first(prefix, element, out),
+            (false, _) => first(names, element, out),
         }
     }
 }
 
 /// Cuts the prefix behind opening quotes. A server older than the table quotes the arguments of a
 /// command it does not know, whatever the rule; before Redis 7 it quoted them with backticks.
-fn strip_error(rule: ReplyRule, prefix: &[u8], reply: &[u8], out: &mut BytesMut) {
+fn strip_error(rule: ReplyRule, names: &Names, reply: &[u8], out: &mut BytesMut) {
     let names_keys = matches!(rule, ReplyRule::Error | ReplyRule::Streams)
         || reply.starts_with(b"-ERR unknown command");
-    if prefix.is_empty() || !names_keys {
+    if names.is_empty() || !names_keys {
         return out.extend_from_slice(reply);
     }
-    unquote(prefix, reply, out);
+    unquote(names, reply, out);
 }
 
 /// Cuts the prefix behind opening quotes.
-fn unquote(prefix: &[u8], text: &[u8], out: &mut BytesMut) {
+fn unquote(names: &Names, text: &[u8], out: &mut BytesMut) {
     let mut rest = text;
     while let Some(quote) = memchr::memchr2(b'\'', b'`', rest) {
         let Some((before, behind)) = rest.split_at_checked(quote + 1) else { break };
         out.extend_from_slice(before);
-        rest = behind.strip_prefix(prefix).unwrap_or(behind);
+        rest = names.cut(behind);
     }
     out.extend_from_slice(rest);
 }
@@ -213,11 +231,13 @@ mod tests {
     use super::ReplyRule::{AsIs, Error, First, Key, Keys, Scan, Streams, Text};
     use super::{ReplyRule, of_no_key, strip};
     use crate::command::by_name;
+    use crate::keys::{Names, Prefix};
     use bytes::BytesMut;
 
     fn stripped(rule: ReplyRule, reply: &str) -> Option<String> {
+        let v1 = Names::new(Prefix::new("", "v1", ":").unwrap(), [], []);
         let mut out = BytesMut::from("before");
-        let written = strip(rule, b"v1:", reply.as_bytes(), &mut out);
+        let written = strip(rule, &v1, None, reply.as_bytes(), &mut out);
         let text = String::from_utf8(out.to_vec()).unwrap();
         let text = text.strip_prefix("before").unwrap().to_owned();
         assert!(written || text.is_empty());
@@ -262,6 +282,33 @@ mod tests {
             assert_eq!(stripped(rule, reply).as_deref(), Some(expected), "{rule:?} {reply:?}");
         }
         assert_eq!(stripped(Key, "$4\r\nv2:a\r\n"), None);
+    }
+
+    /// What upstream was asked for may be more than the client's glob means.
+    #[test]
+    fn each_key_loses_its_own_prefix_and_only_what_is_meant_is_listed() {
+        let v3 = Prefix::new("", "v3", ":").unwrap();
+        let rules = ["s:*".to_owned()];
+        let names = Names::new(
+            Prefix::new("", "v1", ":").unwrap(),
+            ["l:*"],
+            [(rules.as_slice(), Some(v3))],
+        );
+        let list = "*5\r\n$4\r\nv1:a\r\n$6\r\nv3:s:a\r\n$3\r\nl:a\r\n$4\r\nv1:b\r\n$4\r\nv3:a\r\n";
+        for (pattern, expected) in [
+            (None, "*4\r\n$1\r\na\r\n$3\r\ns:a\r\n$3\r\nl:a\r\n$1\r\nb\r\n"),
+            (Some("*a"), "*3\r\n$1\r\na\r\n$3\r\ns:a\r\n$3\r\nl:a\r\n"),
+        ] {
+            let mut out = BytesMut::new();
+            let pattern = pattern.map(str::as_bytes);
+            assert!(strip(Keys, &names, pattern, list.as_bytes(), &mut out));
+            assert_eq!(out, expected);
+        }
+        let mut out = BytesMut::new();
+        let channels = "*2\r\n$20\r\n__keyspace@0__:v1:ab\r\n$21\r\n__keyspace@0__:v3:s:b\r\n";
+        let pattern = Some(&b"__keyspace@0__:*:b"[..]);
+        assert!(strip(ReplyRule::Channels, &names, pattern, channels.as_bytes(), &mut out));
+        assert_eq!(out, "*1\r\n$18\r\n__keyspace@0__:s:b\r\n");
     }
 
     #[test]

@@ -6,6 +6,7 @@ use crate::config::admin::admin;
 use crate::config::commands::commands;
 use crate::config::hot_keys::hot_keys;
 use crate::config::invalidation::invalidation;
+use crate::config::naming;
 use crate::config::warming::warming;
 use crate::config::written::{self, Commands, Patterns, TtlProbe, Written};
 use crate::config::{
@@ -64,17 +65,19 @@ pub(super) fn settings(written: &Written, notes: &mut Notes) -> Option<Settings>
     let password = client_password(written, notes);
     let upstream = upstream(written, notes);
     let keys = &written.keys;
-    let (prefix, version) = (text(keys.prefix.as_ref()), text(keys.version.as_ref()));
+    let (key_prefix, version) = (text(keys.prefix.as_ref()), text(keys.version.as_ref()));
     let separator = keys.separator.clone().unwrap_or_else(|| ":".to_owned());
-    let key_prefix = prefix;
-    let prefix = notes.take("keys", Prefix::new(&key_prefix, &version, &separator));
-    let is_prefixed = prefix.as_ref().is_some_and(|prefix| !prefix.is_empty());
-    let commands = commands(&written.commands, is_prefixed, notes);
+    notes.take("keys", Prefix::new(&key_prefix, &version, &separator));
+    let exclude = naming::exclude(keys.exclude.as_ref(), notes);
     let inherited = inherited(&written.cache, notes);
     let rules = written.rules.iter().enumerate();
     let rules: Vec<Rule> =
-        rules.map(|(index, rule)| one_rule(index, rule, &inherited, notes)).collect();
+        rules.map(|(index, rule)| one_rule(index, rule, &separator, &inherited, notes)).collect();
     shadowed(&rules, notes);
+    // (What is wrong with its parts was noted.)
+    let names = naming::names(&key_prefix, &version, &separator, &exclude, &rules).ok();
+    let is_prefixed = names.as_ref().is_some_and(|names| !names.is_empty());
+    let commands = commands(&written.commands, is_prefixed, notes);
     let scripts = scripts(&written.scripts, notes);
     let hot_keys = hot_keys(&written.hotkeys, notes);
     let admin = admin(&written.admin, notes);
@@ -93,11 +96,12 @@ pub(super) fn settings(written: &Written, notes: &mut Notes) -> Option<Settings>
         server: server?,
         password,
         upstream: upstream?,
-        prefix: prefix?,
+        names: names?,
         key_prefix,
         separator,
         version,
         version_key: version_key(keys),
+        exclude,
         cache,
         rules,
         default_rule: inherited,
@@ -149,6 +153,7 @@ fn whole(settings: &Settings, notes: &mut Notes) {
              version is heard of",
         );
     }
+    naming::check(settings, notes);
     if settings.tracking == TrackingMode::Off && settings.mode == Mode::Cache {
         let all = settings.rules.iter().chain([&settings.default_rule]);
         if all.clone().any(|rule| matches!(rule.level, Level::Coherent | Level::Relaxed)) {
@@ -361,6 +366,7 @@ fn upstream(written: &Written, notes: &mut Notes) -> Option<Upstream> {
 fn inherited(cache: &written::Cache, notes: &mut Notes) -> Rule {
     let rule = Rule {
         patterns: Vec::new(),
+        version: None,
         level: cache.level.unwrap_or(Level::Coherent),
         max_staleness: span(cache.max_staleness, Duration::from_secs(1)),
         ttl: span(cache.ttl, Duration::from_mins(1)),
@@ -375,7 +381,13 @@ fn inherited(cache: &written::Cache, notes: &mut Notes) -> Rule {
     rule
 }
 
-fn one_rule(index: usize, rule: &written::Rule, base: &Rule, notes: &mut Notes) -> Rule {
+fn one_rule(
+    index: usize,
+    rule: &written::Rule,
+    separator: &str,
+    base: &Rule,
+    notes: &mut Notes,
+) -> Rule {
     let name = format!("rules[{index}]");
     let patterns = match &rule.patterns {
         None => {
@@ -385,8 +397,12 @@ fn one_rule(index: usize, rule: &written::Rule, base: &Rule, notes: &mut Notes) 
         Some(Patterns::One(pattern)) => vec![pattern.clone()],
         Some(Patterns::Many(patterns)) => patterns.clone(),
     };
+    if let Some(version) = &rule.version {
+        notes.take(&format!("{name}.version"), Prefix::new("", version, separator));
+    }
     let rule = Rule {
         patterns,
+        version: rule.version.clone(),
         level: rule.level.unwrap_or(base.level),
         max_staleness: span(rule.max_staleness, base.max_staleness),
         ttl: span(rule.ttl, base.ttl),

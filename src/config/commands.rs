@@ -21,7 +21,8 @@ pub(super) fn commands(written: &CommandPolicy, prefixed: bool, notes: &mut Note
     if unknown == Strangers::Pass && prefixed {
         notes.fault(
             "commands.unknown: \"pass\" forwards keys as clients write them, \
-             past keys.version: use \"learn\", or keys.version = \"\" and keys.prefix = \"\"",
+             past keys.version: use \"learn\", or keys.version = \"\", keys.prefix = \"\" and no \
+             rules.version",
         );
     }
     let specs = specs(written, unknown, notes);

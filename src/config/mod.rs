@@ -13,6 +13,7 @@ mod hot_keys;
 pub mod invalidation;
 pub mod key;
 mod load;
+mod naming;
 mod place;
 pub mod reference;
 mod reload;
@@ -31,7 +32,7 @@ pub use shown::Shown;
 use crate::command::learned::Strangers;
 use crate::command::{Choices, KeySpec, Policy, Spec};
 use crate::config::key::{Kind, Values};
-use crate::keys::Prefix;
+use crate::keys::Names;
 use crate::keys::template::Template;
 use crate::net::address::Address;
 use crate::net::target::{Password, Target};
@@ -218,8 +219,8 @@ pub struct Settings {
     pub password: Option<Password>,
     /// `[upstream]`.
     pub upstream: Upstream,
-    /// `[keys]`, joined: what stands before every key upstream.
-    pub prefix: Prefix,
+    /// How keys are named upstream, by `[keys]` and `rules.version`.
+    pub names: Names,
     /// `keys.prefix`.
     pub key_prefix: String,
     /// `keys.separator`.
@@ -228,6 +229,8 @@ pub struct Settings {
     pub version: String,
     /// `keys.version_key`: where a fleet's version stands upstream, if it shares one.
     pub version_key: Option<String>,
+    /// `keys.exclude`: globs of keys that are never rewritten.
+    pub exclude: Vec<String>,
     /// `[cache]`.
     pub cache: Cache,
     /// `[[rules]]`, in order; what they do not say is filled in.
@@ -265,7 +268,7 @@ pub struct Settings {
 impl Settings {
     /// What becomes of each command under these settings.
     pub fn policy(&self) -> Policy {
-        Policy::new(!self.prefix.is_empty(), &self.commands.choices)
+        Policy::new(!self.names.is_empty(), &self.commands.choices)
     }
 
     /// True if `cache.commands` lets replies of this row be cached.
@@ -402,6 +405,8 @@ pub struct Cache {
 pub struct Rule {
     /// Redis globs on the client's key.
     pub patterns: Vec<String>,
+    /// A key version of its own.
+    pub version: Option<String>,
     /// What a cached reply promises.
     pub level: Level,
     /// The bound of `coherent`.

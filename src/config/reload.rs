@@ -7,7 +7,7 @@
 use crate::config::key::LISTS;
 use crate::config::load::is_under;
 use crate::config::{Invalidation, Settings, Shown, written};
-use crate::keys::{Invalid, Prefix};
+use crate::keys::Invalid;
 use crate::net::target::Password;
 use std::fmt::Debug;
 
@@ -27,17 +27,8 @@ impl Settings {
     pub fn reload(&self, new: &Self) -> Reloaded {
         let mut next = self.clone();
         next.mode = new.mode;
-        // Where keys are named at all decides what scripts and commands may do.
-        if self.version_key.is_none()
-            && self.key_prefix == new.key_prefix
-            && self.separator == new.separator
-            && self.prefix.is_empty() == new.prefix.is_empty()
-        {
-            next.version.clone_from(&new.version);
-            next.prefix.clone_from(&new.prefix);
-        }
+        next.take_names(new);
         next.password.clone_from(&new.password);
-        next.rules.clone_from(&new.rules);
         next.default_rule.clone_from(&new.default_rule);
         next.cache.max_memory = new.cache.max_memory;
         next.cache.verify = new.cache.verify;
@@ -77,6 +68,23 @@ impl Settings {
         Reloaded { settings: next, changed, pending }
     }
 
+    /// How keys are named, and the rules. Whether keys are named at all decides what scripts and
+    /// commands may do: what would change that waits.
+    fn take_names(&mut self, new: &Self) {
+        let is_alike = self.key_prefix == new.key_prefix && self.separator == new.separator;
+        let next = Self { rules: new.rules.clone(), exclude: new.exclude.clone(), ..self.clone() };
+        let versions = [&new.version, &self.version];
+        let may_switch = self.version_key.is_none() && is_alike;
+        let taken = versions.into_iter().skip(usize::from(!may_switch)).find_map(|version| {
+            let names = next.names_under(version).ok()?;
+            let is_as_before = names.is_empty() == self.names.is_empty();
+            is_as_before.then(|| Self { version: version.clone(), names, ..next.clone() })
+        });
+        if let Some(taken) = taken {
+            *self = taken;
+        }
+    }
+
     /// All that these settings are, secrets included: to be compared, and not to be shown.
     pub fn fingerprint(&self) -> Vec<String> {
         named(self).into_iter().map(|(_, value)| value).collect()
@@ -84,8 +92,8 @@ impl Settings {
 
     /// These settings under another key version.
     pub fn with_version(&self, version: &str) -> Result<Self, Invalid> {
-        let prefix = Prefix::new(&self.key_prefix, version, &self.separator)?;
-        let mut next = Self { version: version.to_owned(), prefix, ..self.clone() };
+        let names = self.names_under(version)?;
+        let mut next = Self { version: version.to_owned(), names, ..self.clone() };
         for shown in next.values.iter_mut().filter(|shown| shown.path == "keys.version") {
             shown.value = version.into();
         }
@@ -182,6 +190,7 @@ fn of_cache(all: &Settings) -> Vec<(&'static str, String)> {
         ("keys.separator", is(&all.separator)),
         ("keys.version", is(&all.version)),
         ("keys.version_source, keys.version_key", is(&all.version_key)),
+        ("keys.exclude", is(&all.exclude)),
         ("cache.max_memory", is(&cache.max_memory)),
         ("cache.max_variants", is(&cache.max_variants)),
         ("cache.verify", is(&cache.verify)),
@@ -242,7 +251,8 @@ fn of_office(all: &Settings) -> Vec<(&'static str, String)> {
 
 #[cfg(test)]
 mod tests {
-    use crate::config::{Overrides, Settings, load};
+    use crate::config::{Overrides, Reloaded, Settings, load, load_text};
+    use std::path::Path;
 
     fn settings(flags: &[(&str, &str)]) -> Settings {
         let flag =
@@ -269,7 +279,7 @@ mod tests {
             ["server.max_clients", "upstream.dedicated_max", "keys.version", "cache.ttl"]
         );
         assert_eq!(reloaded.pending, ["server.workers", "upstream.url"]);
-        assert_eq!(reloaded.settings.prefix.as_bytes(), b"v2:");
+        assert_eq!(reloaded.settings.names.usual().as_bytes(), b"v2:");
         let again = reloaded.settings.reload(&new);
         assert!(again.changed.is_empty(), "{:?}", again.changed);
     }
@@ -286,7 +296,42 @@ mod tests {
     fn another_version() {
         let old = settings(&[("keys.prefix", "shop"), ("keys.version", "v1")]);
         let new = old.with_version("v2").unwrap();
-        assert_eq!((new.prefix.as_bytes(), new.version.as_str()), (&b"shop:v2:"[..], "v2"));
+        assert_eq!((new.names.usual().as_bytes(), new.version.as_str()), (&b"shop:v2:"[..], "v2"));
         assert!(old.with_version("v:2").is_err());
+    }
+
+    fn written(text: &str) -> Settings {
+        load_text(Path::new("t.toml"), text.to_owned()).unwrap().settings
+    }
+
+    #[test]
+    fn versions_of_rules_and_exceptions_change_but_for_the_first() {
+        let old = written("keys.version = 'v1'\nrules = [{ match = 'a:*', version = 'v3' }]");
+        let new = written(
+            "keys.version = 'v2'\nkeys.exclude = ['b:*']\n\
+             rules = [{ match = 'a:*', version = 'v4' }]",
+        );
+        let Reloaded { settings, changed, pending } = old.reload(&new);
+        assert_eq!(changed, ["keys.version", "keys.exclude", "rules"]);
+        assert!(pending.is_empty(), "{pending:?}");
+        assert_eq!(
+            [b"a:1", b"b:1", b"c:1"].map(|key| settings.names.name(key)),
+            [b"v4:a:1".to_vec(), b"b:1".to_vec(), b"v2:c:1".to_vec(),]
+        );
+        // A version that waits for a restart takes no rule with it.
+        let (none, first) =
+            (written(""), written("keys.version = 'v1'\nrules = [{ match = 'a' }]"));
+        let Reloaded { settings, changed, pending } = none.reload(&first);
+        assert_eq!((changed, pending), (vec!["rules"], vec!["keys.version"]));
+        assert!(settings.names.is_empty() && settings.rules.len() == 1);
+        // One that a rule would be the first to have does.
+        let first = written("rules = [{ match = 'a', version = 'v3' }]");
+        let Reloaded { settings, changed, pending } = none.reload(&first);
+        assert_eq!((changed, pending), (vec![], vec!["rules"]));
+        assert!(settings.names.is_empty() && settings.rules.is_empty());
+        // Another version keeps what the rules say.
+        let switched = old.with_version("v9").unwrap();
+        assert_eq!(switched.names.name(b"a:1"), b"v3:a:1");
+        assert_eq!(switched.names.name(b"c:1"), b"v9:c:1");
     }
 }

@@ -233,6 +233,8 @@ table! {
         version_key: String = "system:cache_version", Restart;
         /// What stands between prefix, version and key.
         separator: String = ":", Restart;
+        /// Globs of keys that are never rewritten, because others share them: locks, queues.
+        exclude: Vec<String> = [], Now;
     }
 }
 
@@ -274,6 +276,8 @@ table! {
     "rules." Rule {
         /// Redis globs on the client's key, before any prefix; a list: any of them.
         patterns "match": Patterns = (), Now;
+        /// The key version of these keys, in place of keys.version: a switch does not move them.
+        version: String = ("keys.version"), Now;
         /// As `cache.level`.
         level: Level = ("cache.level"), Now;
         /// As `cache.max_staleness`.

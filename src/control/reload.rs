@@ -305,15 +305,15 @@ impl Reloader {
         }
     }
 
-    /// The key version in force.
-    pub fn version(&self) -> String {
-        self.parts.snapshots.newest().settings.version.clone()
+    /// The settings in force.
+    pub fn settings(&self) -> Arc<Settings> {
+        Arc::clone(&self.parts.snapshots.newest().settings)
     }
 
     /// Puts settings in force.
     async fn exchange(&self, old: &Settings, new: &Settings, cause: Cause) {
         let (before, next) = (self.parts.snapshots.newest(), Snapshot::of(new));
-        let is_named_anew = before.prefix != next.prefix;
+        let is_named_anew = before.names != next.names;
         let is_stale = is_named_anew || !next.caches_as(&before);
         if is_stale {
             self.parts.live.close_gate();
@@ -332,12 +332,7 @@ impl Reloader {
         }
         if is_named_anew {
             self.parts.block.add(cause.counter(), 1);
-            tracing::warn!(
-                event = "key_version_switched",
-                version = %new.version,
-                was = %old.version,
-                "another key version is in force"
-            );
+            say_named_anew(old, new);
         }
         if old.mode != new.mode {
             self.parts.live.set_mode(new.mode);
@@ -365,6 +360,23 @@ impl Reloader {
     }
 }
 
+/// Says that keys have other names upstream than before.
+fn say_named_anew(old: &Settings, new: &Settings) {
+    if new.version == old.version {
+        tracing::warn!(
+            event = "keys_named_anew",
+            "keys of a rule's version, or excluded keys, have other names upstream now"
+        );
+    } else {
+        tracing::warn!(
+            event = "key_version_switched",
+            version = %new.version,
+            was = %old.version,
+            "another key version is in force"
+        );
+    }
+}
+
 impl From<Unwritten> for Refused {
     fn from(error: Unwritten) -> Self {
         match error {
@@ -381,7 +393,7 @@ impl State {
             return Err(Refused::NotExpected(self.in_force.version.clone()));
         }
         let next = self.in_force.with_version(version)?;
-        if next.prefix.is_empty() != self.in_force.prefix.is_empty() {
+        if next.names.is_empty() != self.in_force.names.is_empty() {
             return Err(Refused::Restart);
         }
         Ok(next)

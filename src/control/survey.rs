@@ -11,7 +11,7 @@
 
 use crate::command::Route;
 use crate::command::learned::{Learned, Learner, Strangers};
-use crate::keys::Prefix;
+use crate::keys::Names;
 use crate::live::{Identity, Live};
 use crate::net::dialer::{Dialer, OpenError, Opened};
 use crate::net::stream::Stream;
@@ -221,10 +221,11 @@ fn keep(learned: Option<Learned>, learner: &Learner, live: &Live, told: &[u8]) {
 /// Looks for keys outside the prefix, over a connection that [`meet`] or the like has opened.
 pub async fn hidden(
     stream: &mut Stream,
-    prefix: &Prefix,
+    names: &Names,
     shares_version: bool,
 ) -> anyhow::Result<Option<Hidden>> {
-    if prefix.is_empty() {
+    // Without a prefix of all other keys nothing is hidden.
+    if names.usual().is_empty() {
         return Ok(None);
     }
     let size = ask(stream, &[b"DBSIZE"]).await?;
@@ -233,8 +234,7 @@ pub async fn hidden(
     if keys <= i64::from(shares_version) {
         return Ok(None);
     }
-    // A prefix has no character with a meaning in globs.
-    let pattern = [prefix.as_bytes(), b"*"].concat();
+    let pattern = names.pattern(b"*");
     let count = PAGE.to_string();
     let mut cursor = b"0".to_vec();
     for _ in 0..PAGES_MAX {
@@ -242,7 +242,7 @@ pub async fn hidden(
         let page = ask(stream, &scan).await?;
         let mut parts = reply::elements(&page);
         let next = parts.next().and_then(reply::bulk).context("SCAN was refused")?;
-        if parts.next().is_some_and(|found| reply::elements(found).next().is_some()) {
+        if parts.next().is_some_and(|found| reply::elements(found).any(|key| is_seen(key, names))) {
             return Ok(None);
         }
         cursor = next.to_vec();
@@ -250,8 +250,13 @@ pub async fn hidden(
             break;
         }
     }
-    let prefix = String::from_utf8_lossy(prefix.as_bytes()).into_owned();
+    let prefix = String::from_utf8_lossy(names.usual().as_bytes()).into_owned();
     Ok(Some(Hidden { keys, is_certain: cursor == b"0", prefix }))
+}
+
+/// True for the name of a key of clients.
+fn is_seen(name: &[u8], names: &Names) -> bool {
+    reply::bulk(name).is_some_and(|name| names.strip(name).is_some())
 }
 
 /// One command, one reply.

@@ -218,11 +218,11 @@ fn send(session: &mut Session, miss: &Miss<'_>, slot: u32, batch: &mut Batch<'_>
     let asked = miss.asked(batch.worker, session.proto);
     let flights = &batch.shared.flights;
     let is_published = token.as_ref().is_some_and(|token| flights.publish(&asked, token));
-    let prefix = &batch.snapshot.prefix;
+    let names = &batch.snapshot.names;
     let link = batch.links.of(session);
-    forward::write_read(&mut link.output, request, prefix, 1);
+    forward::write_read(&mut link.output, request, names, 1);
     if fills && rule.ttl_probe {
-        forward::write_pttl(&mut link.output, question.key, prefix);
+        forward::write_pttl(&mut link.output, question.key, names);
     }
     let read = Read {
         hash: question.hash,

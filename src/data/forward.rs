@@ -9,11 +9,11 @@ use crate::command::{ReplyRule, Spec, keys};
 use crate::data::batch::Batch;
 use crate::data::lifetime;
 use crate::data::pinned::Own;
-use crate::data::pinned::subscribe::with_prefix;
+use crate::data::pinned::subscribe::{pattern_with_prefix, with_prefix};
 use crate::data::session::Session;
 use crate::data::standing::Fate;
 use crate::data::upstream::{Kind, Ticket, Waiter};
-use crate::keys::Prefix;
+use crate::keys::Names;
 use crate::stats::Counter;
 use crate::wire::request::Request;
 use crate::wire::write;
@@ -28,7 +28,9 @@ pub fn command(
     request: &Request<'_>,
     batch: &mut Batch<'_>,
 ) {
-    command_as(session, spec, request, Kind::Forward, batch);
+    let listed = listed(spec, request, &batch.snapshot.names);
+    let kind = listed.map_or(Kind::Forward, Kind::Listed);
+    command_as(session, spec, request, kind, batch);
 }
 
 /// As [`command`], where the answer does more than to be delivered.
@@ -47,7 +49,7 @@ pub fn command_as(
     let (out, hashes) = link.request();
     let snapshot = batch.snapshot;
     let life = lifetime::given(spec, request, &snapshot.rules);
-    write_request(out, spec, request, &snapshot.prefix, life, |index| {
+    write_request(out, spec, request, &snapshot.names, life, |index| {
         let hash = shared.cache.hash(request.arg(index));
         mask |= stripe_bit(hash);
         if !is_exempt {
@@ -104,36 +106,36 @@ pub fn write_request(
     out: &mut BytesMut,
     spec: &Spec,
     request: &Request<'_>,
-    prefix: &Prefix,
+    names: &Names,
     life: Option<Duration>,
     mut visit: impl FnMut(usize),
 ) {
     if let Some(life) = life {
         visit(1);
-        return write_lived(out, request, prefix, life);
+        return write_lived(out, request, names, life);
     }
     match spec.reply {
-        ReplyRule::Keys => write_keys(out, request, prefix),
-        ReplyRule::Scan if !prefix.is_empty() => {
-            Scan::of(request, prefix).write(request.arg(1), out);
+        ReplyRule::Keys => write_keys(out, request, names),
+        ReplyRule::Scan if !names.is_empty() => {
+            Scan::of(request, names).write(request.arg(1), out);
         }
-        ReplyRule::Channels if !prefix.is_empty() => write_channels(out, request, prefix),
-        _ => write_command(out, spec, request, prefix, visit),
+        ReplyRule::Channels if !names.is_empty() => write_channels(out, spec, request, names),
+        _ => write_command(out, spec, request, names, visit),
     }
 }
 
-/// Writes `request` with `prefix` before each of its keys, and visits them.
+/// Writes `request` with its prefix before each of its keys, and visits them.
 #[inline]
 fn write_command(
     out: &mut BytesMut,
     spec: &Spec,
     request: &Request<'_>,
-    prefix: &Prefix,
+    names: &Names,
     mut visit: impl FnMut(usize),
 ) {
     if let Some(key) = spec.keys.single() {
         visit(key);
-        write_read(out, request, prefix, key);
+        write_read(out, request, names, key);
         return;
     }
     write::array(out, request.len());
@@ -152,7 +154,7 @@ fn write_command(
             for index in next..key {
                 write::bulk(out, request.arg(index));
             }
-            write_key(out, request.arg(key), prefix);
+            write_key(out, request.arg(key), names);
             next = key + 1;
         },
     );
@@ -161,12 +163,13 @@ fn write_command(
     }
 }
 
-/// Writes `request` with `prefix` before the argument at `key`.
+/// Writes `request` with its prefix before the argument at `key`.
 #[inline]
-pub fn write_read(out: &mut BytesMut, request: &Request<'_>, prefix: &Prefix, key: usize) {
+pub fn write_read(out: &mut BytesMut, request: &Request<'_>, names: &Names, key: usize) {
     write::first_word(out, request.len(), request.arg(0));
     for (index, argument) in request.from(1).enumerate() {
         if index + 1 == key {
+            let prefix = names.of(argument);
             write::next_word(out, prefix.len() + argument.len());
             out.extend_from_slice(prefix.as_bytes());
         } else {
@@ -179,10 +182,10 @@ pub fn write_read(out: &mut BytesMut, request: &Request<'_>, prefix: &Prefix, ke
 
 /// Writes a SET with a lifetime behind it.
 #[cold]
-fn write_lived(out: &mut BytesMut, request: &Request<'_>, prefix: &Prefix, life: Duration) {
+fn write_lived(out: &mut BytesMut, request: &Request<'_>, names: &Names, life: Duration) {
     write::array(out, request.len() + 2);
     write::bulk(out, request.arg(0));
-    write_key(out, request.arg(1), prefix);
+    write_key(out, request.arg(1), names);
     request.from(2).for_each(|argument| write::bulk(out, argument));
     write::bulk(out, b"PX");
     write::bulk(out, life.as_millis().to_string().as_bytes());
@@ -190,7 +193,8 @@ fn write_lived(out: &mut BytesMut, request: &Request<'_>, prefix: &Prefix, life:
 
 /// Writes the PTTL that follows a read whose reply is to be stored (R10).
 #[inline]
-pub fn write_pttl(out: &mut BytesMut, key: &[u8], prefix: &Prefix) {
+pub fn write_pttl(out: &mut BytesMut, key: &[u8], names: &Names) {
+    let prefix = names.of(key);
     out.extend_from_slice(b"*2\r\n$4\r\nPTTL");
     write::next_word(out, prefix.len() + key.len());
     out.extend_from_slice(prefix.as_bytes());
@@ -200,23 +204,46 @@ pub fn write_pttl(out: &mut BytesMut, key: &[u8], prefix: &Prefix) {
 
 /// PUBSUB: channels as the server knows them.
 #[cold]
-fn write_channels(out: &mut BytesMut, request: &Request<'_>, prefix: &Prefix) {
+fn write_channels(out: &mut BytesMut, spec: &Spec, request: &Request<'_>, names: &Names) {
+    let with_prefix = if lists_channels(spec) { pattern_with_prefix } else { with_prefix };
     write::array(out, request.len());
     for (index, argument) in request.from(0).enumerate() {
         if index < 2 {
             write::bulk(out, argument);
         } else {
-            write::bulk(out, &with_prefix(argument, prefix));
+            write::bulk(out, &with_prefix(argument, names));
         }
     }
 }
 
-/// KEYS: the pattern is the client's, behind the prefix taken literally.
-fn write_keys(out: &mut BytesMut, request: &Request<'_>, prefix: &Prefix) {
+/// PUBSUB CHANNELS and SHARDCHANNELS.
+fn lists_channels(spec: &Spec) -> bool {
+    spec.name.ends_with("channels")
+}
+
+/// The glob of a request that lists keys or channels, where upstream is asked for more than it
+/// means: what is not meant is left out of the reply.
+#[inline]
+pub fn listed(spec: &Spec, request: &Request<'_>, names: &Names) -> Option<Box<[u8]>> {
+    if !names.has_several() {
+        return None;
+    }
+    match spec.reply {
+        ReplyRule::Keys => Some(request.arg(1).into()),
+        ReplyRule::Scan => Scan::of(request, names).pattern,
+        ReplyRule::Channels if lists_channels(spec) && request.len() > 2 => {
+            Some(request.arg(2).into())
+        }
+        _ => None,
+    }
+}
+
+/// KEYS: the pattern is the client's, as a pattern of upstream's names.
+fn write_keys(out: &mut BytesMut, request: &Request<'_>, names: &Names) {
     write::array(out, request.len());
     for (index, argument) in request.from(0).enumerate() {
         if index == 1 {
-            write_pattern(out, argument, prefix);
+            write::bulk(out, &names.pattern(argument));
         } else {
             write::bulk(out, argument);
         }
@@ -229,31 +256,34 @@ pub struct Scan {
     arguments: usize,
     /// The arguments behind the cursor, as they are sent.
     options: BytesMut,
+    /// The client's glob, if it gave one.
+    pub pattern: Option<Box<[u8]>>,
 }
 
 impl Scan {
     /// Every MATCH is rewritten (the last one counts); without one, the prefix is matched.
-    pub fn of(request: &Request<'_>, prefix: &Prefix) -> Self {
+    pub fn of(request: &Request<'_>, names: &Names) -> Self {
         let is_match = |index: usize| {
             index >= 2
                 && index.is_multiple_of(2)
                 && request.arg(index).eq_ignore_ascii_case(b"match")
         };
-        let mut options = BytesMut::new();
+        let (mut options, mut pattern) = (BytesMut::new(), None);
         let adds = !(2..request.len()).any(is_match);
         // In front, so that a malformed rest stays the server's to refuse.
         if adds {
             write::bulk(&mut options, b"MATCH");
-            write_pattern(&mut options, b"*", prefix);
+            write::bulk(&mut options, &names.pattern(b"*"));
         }
         for index in 2..request.len() {
             if is_match(index - 1) {
-                write_pattern(&mut options, request.arg(index), prefix);
+                write::bulk(&mut options, &names.pattern(request.arg(index)));
+                pattern = Some(request.arg(index).into());
             } else {
                 write::bulk(&mut options, request.arg(index));
             }
         }
-        Self { arguments: request.len() + if adds { 2 } else { 0 }, options }
+        Self { arguments: request.len() + if adds { 2 } else { 0 }, options, pattern }
     }
 
     /// Asks for the page at a cursor.
@@ -265,19 +295,10 @@ impl Scan {
     }
 }
 
-/// A pattern of the client's keys as a pattern of upstream's.
-pub fn write_pattern(out: &mut BytesMut, pattern: &[u8], prefix: &Prefix) {
-    // A prefix needs no escaping: see `keys::Prefix`.
-    let escaped = prefix.as_bytes();
-    write::bulk_header(out, escaped.len() + pattern.len());
-    out.extend_from_slice(escaped);
-    out.extend_from_slice(pattern);
-    out.extend_from_slice(b"\r\n");
-}
-
-/// A key behind the prefix, as one bulk.
+/// A key behind its prefix, as one bulk.
 #[inline]
-pub fn write_key(out: &mut BytesMut, key: &[u8], prefix: &Prefix) {
+pub fn write_key(out: &mut BytesMut, key: &[u8], names: &Names) {
+    let prefix = names.of(key);
     write::bulk_header(out, prefix.len() + key.len());
     out.extend_from_slice(prefix.as_bytes());
     out.extend_from_slice(key);

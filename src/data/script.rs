@@ -180,7 +180,7 @@ fn write_rest(link: &mut Pipeline, spec: &Spec, request: &Request<'_>, shared: &
     );
     for (at, argument) in request.from(0).enumerate().skip(2) {
         if (3..behind_keys).contains(&at) {
-            forward::write_key(&mut link.output, argument, &snapshot.prefix);
+            forward::write_key(&mut link.output, argument, &snapshot.names);
         } else {
             write::bulk(&mut link.output, argument);
         }

@@ -12,7 +12,7 @@ use crate::data::pinned::{Step, answer, exec, notice};
 use crate::data::upstream::{Kind, Parts, Pipeline, Ticket};
 use crate::data::worker::Clients;
 use crate::data::{Shared, consult, prove, script, split, walk};
-use crate::keys::Prefix;
+use crate::keys::Names;
 use crate::rules::Rules;
 use crate::stats::{Block, Counter, Outcome};
 use crate::units::clock::Tick;
@@ -135,11 +135,11 @@ fn error(link: &mut Pipeline, frame: &Frame<'_>, desk: &mut Desk<'_>) -> Result<
     match read {
         Some(ticket) => {
             let spec = ticket.spec;
-            let prefix = &link.snapshot_of_front().prefix;
-            if prefix.is_empty() {
+            let names = &link.snapshot_of_front().names;
+            if names.is_empty() {
                 return by_kind(link, frame, desk);
             }
-            let clean = without_prefix(spec, frame.bytes(), prefix);
+            let clean = without_prefix(spec, frame.bytes(), names);
             by_kind(link, &Frame::Borrowed(&clean), desk)
         }
         _ => by_kind(link, frame, desk),
@@ -148,9 +148,9 @@ fn error(link: &mut Pipeline, frame: &Frame<'_>, desk: &mut Desk<'_>) -> Result<
 
 /// An error to a cached read: a server older than the table quotes the arguments of a command that
 /// it does not know.
-fn without_prefix(spec: &Spec, error: &[u8], prefix: &Prefix) -> BytesMut {
+fn without_prefix(spec: &Spec, error: &[u8], names: &Names) -> BytesMut {
     let mut clean = BytesMut::new();
-    if !replies::strip(spec.reply, prefix.as_bytes(), error, &mut clean) {
+    if !replies::strip(spec.reply, names, None, error, &mut clean) {
         clean.extend_from_slice(error);
     }
     clean
@@ -161,7 +161,7 @@ fn without_prefix(spec: &Spec, error: &[u8], prefix: &Prefix) -> BytesMut {
 fn by_kind(link: &mut Pipeline, frame: &Frame<'_>, desk: &mut Desk<'_>) -> Result<(), Fault> {
     match link.front().map(|ticket| &ticket.kind) {
         None => Err(Fault::Stray),
-        Some(Kind::Forward | Kind::Edited(_)) => {
+        Some(Kind::Forward | Kind::Listed(_) | Kind::Edited(_)) => {
             fits(link, frame)?;
             forwarded(link, frame, desk);
             Ok(())
@@ -214,7 +214,7 @@ pub fn forwarded(link: &mut Pipeline, frame: &Frame<'_>, desk: &mut Desk<'_>) {
         cache.clear();
         desk.block.add(Counter::FlushesFlushall, 1);
     }
-    let prefix = &snapshot.prefix;
+    let names = &snapshot.names;
     let proto = link.proto;
     if let Kind::Edited(edit) = &ticket.kind {
         let mut text = std::mem::take(desk.scratch);
@@ -222,12 +222,16 @@ pub fn forwarded(link: &mut Pipeline, frame: &Frame<'_>, desk: &mut Desk<'_>) {
         deliver(&ticket, &Frame::Borrowed(&text), Outcome::Bypass, desk);
         text.clear();
         *desk.scratch = text;
-    } else if prefix.is_empty() || !ticket.spec.reply.concerns(frame.bytes()) {
+    } else if names.is_empty() || !ticket.spec.reply.concerns(frame.bytes()) {
         deliver(&ticket, frame, Outcome::Bypass, desk);
     } else {
         let mut stripped = std::mem::take(desk.scratch);
+        let pattern = match &ticket.kind {
+            Kind::Listed(pattern) => Some(&**pattern),
+            _ => None,
+        };
         let rule = ticket.spec.reply;
-        if !replies::strip(rule, prefix.as_bytes(), frame.bytes(), &mut stripped) {
+        if !replies::strip(rule, names, pattern, frame.bytes(), &mut stripped) {
             write::null(&mut stripped, proto);
         }
         deliver(&ticket, &Frame::Borrowed(&stripped), Outcome::Bypass, desk);
@@ -522,7 +526,7 @@ pub fn fail_front(link: &mut Pipeline, mut lost: Lost, desk: &mut Desk<'_>) {
             return desk.clients.fail(ticket.owner, lost, OnDown::Close);
         }
         Kind::Canary => return,
-        Kind::Forward | Kind::Edited(_) | Kind::Walk(_) | Kind::Script(_) => {}
+        Kind::Forward | Kind::Listed(_) | Kind::Edited(_) | Kind::Walk(_) | Kind::Script(_) => {}
     }
     desk.block.command(ticket.spec.index, true, 1 + ticket.joined.len() as u64);
     for waiter in std::iter::once(ticket.owner).chain(ticket.joined) {

@@ -143,11 +143,11 @@ fn ask(
     write::array(&mut link.output, missing.len() + 1);
     write::bulk(&mut link.output, b"MGET");
     for key in &missing {
-        forward::write_key(&mut link.output, key, &batch.snapshot.prefix);
+        forward::write_key(&mut link.output, key, &batch.snapshot.names);
     }
     for &probe in &probes {
         if let Some(part) = asked.get(probe) {
-            forward::write_pttl(&mut link.output, &part.key, &batch.snapshot.prefix);
+            forward::write_pttl(&mut link.output, &part.key, &batch.snapshot.names);
         }
     }
     let owner = Waiter { client: batch.me, slot: session.order.leave_hole() };

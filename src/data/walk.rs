@@ -4,7 +4,7 @@
 //! ```text
 //!   RANDOMKEY   ask; a key of another version: ask again; after TRIES: SCAN for one
 //!   SCAN        ask; a page without a key of ours: the next page, for SEARCH at most
-//!   FLUSHDB     SCAN MATCH prefix* -> UNLINK page -> next page ... -> +OK
+//!   FLUSHDB     SCAN MATCH prefix* -> UNLINK page -> next page ... -> +OK    (but excluded keys)
 //!   FLUSHALL    INFO keyspace -> as FLUSHDB in each database that has keys, on its own link
 //! ```
 //!
@@ -20,7 +20,7 @@ use crate::data::order::Frame;
 use crate::data::session::Session;
 use crate::data::settle::{self, Desk, Fault};
 use crate::data::upstream::{Kind, Pipeline, Ticket, Waiter};
-use crate::keys::Prefix;
+use crate::keys::{Names, glob};
 use crate::snapshot::Snapshot;
 use crate::stats::{Counter, Outcome};
 use crate::units::clock::Tick;
@@ -103,12 +103,12 @@ struct Place<'p> {
     now: Tick,
     proto: Proto,
     connection: u64,
-    prefix: &'p Prefix,
+    names: &'p Names,
 }
 
 impl<'p> Place<'p> {
-    const fn of(link: &Pipeline, prefix: &'p Prefix, now: Tick) -> Self {
-        Self { db: link.db, now, proto: link.proto, connection: link.connection(), prefix }
+    const fn of(link: &Pipeline, names: &'p Names, now: Tick) -> Self {
+        Self { db: link.db, now, proto: link.proto, connection: link.connection(), names }
     }
 }
 
@@ -124,8 +124,8 @@ pub fn begin(
     request: &Request<'_>,
     batch: &mut Batch<'_>,
 ) -> bool {
-    let prefix = &batch.snapshot.prefix;
-    if prefix.is_empty() || !(walks(spec) || spec.name == "scan") {
+    let names = &batch.snapshot.names;
+    if names.is_empty() || !(walks(spec) || spec.name == "scan") {
         return false;
     }
     if matches!(spec.name, "flushdb" | "flushall") && !is_flush(request) {
@@ -139,13 +139,13 @@ pub fn begin(
             Step::Random(TRIES)
         }
         "scan" => {
-            let scan = forward::Scan::of(request, prefix);
+            let scan = forward::Scan::of(request, names);
             scan.write(request.arg(1), &mut link.output);
             let until = Tick(batch.view.now.0.saturating_add(SEARCH));
             Step::Scan(Box::new(Search { scan, until }))
         }
         "flushdb" => {
-            ask_page(&mut link.output, START, prefix);
+            ask_page(&mut link.output, START, &names.pattern_of_own());
             Step::Page
         }
         "flushall" => {
@@ -184,7 +184,7 @@ pub fn step(link: &mut Pipeline, answer: &[u8], desk: &mut Desk<'_>) -> Result<(
         return Err(Fault::Stray);
     };
     let snapshot = Rc::clone(&walk.snapshot);
-    let place = Place { db, now: desk.now, proto, connection, prefix: &snapshot.prefix };
+    let place = Place { db, now: desk.now, proto, connection, names: &snapshot.names };
     let mut out = BytesMut::new();
     let next = walk.hear(answer, &place, &mut out)?;
     let Some(ticket) = link.pop(|_| {}) else {
@@ -204,7 +204,7 @@ pub fn enter(link: &mut Pipeline, mut ticket: Ticket, now: Tick) {
     let mut out = BytesMut::new();
     if let Kind::Walk(walk) = &mut ticket.kind {
         let snapshot = Rc::clone(&walk.snapshot);
-        walk.first_page(Step::Page, &Place::of(link, &snapshot.prefix, now), &mut out);
+        walk.first_page(Step::Page, &Place::of(link, &snapshot.names, now), &mut out);
     }
     ask_on(link, ticket, &out, now);
 }
@@ -281,7 +281,7 @@ impl Walk {
             return Ok(Next::Done);
         }
         let key = reply::bulk(answer).ok_or(Fault::Shape)?;
-        match (place.prefix.strip(key), &mut self.step) {
+        match (place.names.strip(key), &mut self.step) {
             (Some(key), _) => {
                 write::bulk(out, key);
                 return Ok(Next::Done);
@@ -301,8 +301,8 @@ impl Walk {
         place: &Place<'_>,
         out: &mut BytesMut,
     ) -> Result<Next, Fault> {
-        let page = Page::of(answer, place.prefix).ok_or(Fault::Shape)?;
-        if let Some(key) = page.keys().next().and_then(|key| place.prefix.strip(key)) {
+        let page = Page::of(answer, place.names).ok_or(Fault::Shape)?;
+        if let Some((_, key)) = page.keys().next() {
             write::bulk(out, key);
         } else if self.next_page(page.cursor, place, out) {
             return Ok(Next::Ask);
@@ -318,15 +318,17 @@ impl Walk {
         place: &Place<'_>,
         out: &mut BytesMut,
     ) -> Result<Next, Fault> {
-        let page = Page::of(answer, place.prefix).ok_or(Fault::Shape)?;
-        let count = page.keys().count();
+        let page = Page::of(answer, place.names).ok_or(Fault::Shape)?;
+        // What is shared with others is not this version's to delete.
+        let own = || page.keys().filter(|(_, key)| !place.names.is_excluded(key));
+        let count = own().count();
         if count == 0 {
             return Ok(self.behind_page(page.cursor, place, out));
         }
         write::array(out, count + 1);
         write::bulk(out, b"UNLINK");
-        for key in page.keys() {
-            write::bulk(out, key);
+        for (name, _) in own() {
+            write::bulk(out, name);
         }
         self.step = Step::Unlink(page.cursor.into());
         self.has_changed = true;
@@ -355,7 +357,12 @@ impl Walk {
     fn first_page(&mut self, step: Step, place: &Place<'_>, out: &mut BytesMut) {
         self.step = step;
         self.connection = place.connection;
-        ask_page(out, START, place.prefix);
+        ask_page(out, START, &self.scanned(place.names));
+    }
+
+    /// What pages are asked for.
+    fn scanned(&self, names: &Names) -> Vec<u8> {
+        if self.is_flush() { names.pattern_of_own() } else { names.pattern(b"*") }
     }
 
     /// Asks for the page at a cursor. False if the last one is done.
@@ -367,7 +374,7 @@ impl Walk {
         if cursor == START && !is_astray {
             return false;
         }
-        ask_page(out, if is_astray { START } else { cursor }, place.prefix);
+        ask_page(out, if is_astray { START } else { cursor }, &self.scanned(place.names));
         true
     }
 }
@@ -375,13 +382,17 @@ impl Walk {
 impl Search {
     /// A page with a key, the last page, or the last for now is the answer; else the next is asked.
     fn hear(&self, answer: &[u8], place: &Place<'_>, out: &mut BytesMut) -> Result<Next, Fault> {
-        let page = Page::of(answer, place.prefix).ok_or(Fault::Shape)?;
-        if page.keys().next().is_none() && page.cursor != START && place.now.0 < self.until.0 {
+        let page = Page::of(answer, place.names).ok_or(Fault::Shape)?;
+        let pattern = self.scan.pattern.as_deref();
+        let is_meant = |key: &[u8]| pattern.is_none_or(|pattern| glob::matches(pattern, key));
+        if !page.keys().any(|(_, key)| is_meant(key))
+            && page.cursor != START
+            && place.now.0 < self.until.0
+        {
             self.scan.write(page.cursor, out);
             return Ok(Next::Ask);
         }
-        let prefix = place.prefix.as_bytes();
-        let has_answer = replies::strip(ReplyRule::Scan, prefix, answer, out);
+        let has_answer = replies::strip(ReplyRule::Scan, place.names, pattern, answer, out);
         if has_answer { Ok(Next::Done) } else { Err(Fault::Shape) }
     }
 }
@@ -390,22 +401,29 @@ impl Search {
 struct Page<'a> {
     cursor: &'a [u8],
     keys: reply::Elements<'a>,
+    names: &'a Names,
 }
 
 impl<'a> Page<'a> {
-    /// `None` if this is no answer to a SCAN that matched the prefix: what is not ours must never
-    /// be unlinked, nor shown.
-    fn of(answer: &'a [u8], prefix: &Prefix) -> Option<Self> {
+    /// `None` if this is no answer to a SCAN that matched the one prefix: what is not ours must
+    /// never be unlinked, nor shown. (Where there are several, upstream was asked for more.)
+    fn of(answer: &'a [u8], names: &'a Names) -> Option<Self> {
         let mut elements = reply::elements(answer);
         let cursor = elements.next().and_then(reply::bulk)?;
         let list = elements.next().filter(|list| list.first() == Some(&b'*'))?;
         let keys = reply::elements(list);
-        let is_own = |key| reply::bulk(key).is_some_and(|key| prefix.strip(key).is_some());
-        (elements.next().is_none() && keys.clone().all(is_own)).then_some(Self { cursor, keys })
+        let is_asked = |key| {
+            reply::bulk(key).is_some_and(|key| names.has_several() || names.strip(key).is_some())
+        };
+        let is_page = elements.next().is_none() && keys.clone().all(is_asked);
+        is_page.then_some(Self { cursor, keys, names })
     }
 
-    fn keys(&self) -> impl Iterator<Item = &'a [u8]> {
-        self.keys.clone().filter_map(reply::bulk)
+    /// The keys of this version: their names, and as clients name them.
+    fn keys(&self) -> impl Iterator<Item = (&'a [u8], &'a [u8])> {
+        let names = self.names;
+        let both = move |name| names.strip(name).map(|key| (name, key));
+        self.keys.clone().filter_map(reply::bulk).filter_map(both)
     }
 }
 
@@ -422,8 +440,6 @@ fn databases(answer: &[u8]) -> Option<Vec<u32>> {
     Some(found)
 }
 
-fn ask_page(out: &mut BytesMut, cursor: &[u8], prefix: &Prefix) {
-    // A prefix needs no escaping: see `keys::Prefix`.
-    let pattern = [prefix.as_bytes(), b"*"].concat();
-    write_words(out, &[b"SCAN", cursor, b"MATCH", &pattern, b"COUNT", PAGE]);
+fn ask_page(out: &mut BytesMut, cursor: &[u8], pattern: &[u8]) {
+    write_words(out, &[b"SCAN", cursor, b"MATCH", pattern, b"COUNT", PAGE]);
 }

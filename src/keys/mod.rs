@@ -1,11 +1,15 @@
 //! Keys: the version prefix, namespaces, globs.
 //!
-//! The client's key goes in, the upstream's comes out, and back. A [`Prefix`] that exists is safe:
+//! The client's key goes in, the upstream's comes out, and back: [`Names`] knows which [`Prefix`]
+//! stands before which key. A prefix that exists is safe:
 //! it moves no key to another cluster slot, needs no escaping in a glob, and never overlaps the
 //! prefix of another version (`CLIENT TRACKING` refuses overlapping prefixes).
 
 pub mod glob;
+mod names;
 pub mod template;
+
+pub use self::names::{Names, uncover};
 
 /// The namespace of keys that have none.
 pub const ROOT: &[u8] = b"_root";

@@ -2,7 +2,7 @@
 //! and remembered by its index.
 
 use crate::config::{self, Admission, Level, Settings};
-use crate::keys::glob;
+use crate::keys::glob::Glob;
 use std::time::Duration;
 
 /// How the keys of one rule are cached. Times in nanoseconds, sizes in bytes.
@@ -47,26 +47,8 @@ impl Rule {
 /// A pattern and its rule.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Pattern {
-    glob: Box<[u8]>,
-    /// What every match begins with: most keys are told apart by it.
-    prefix: Box<[u8]>,
-    /// True for `prefix*`: the prefix says it all.
-    is_prefix: bool,
+    glob: Glob,
     rule: u16,
-}
-
-impl Pattern {
-    fn new(glob: &[u8], rule: u16) -> Self {
-        let (prefix, _) = glob::literal_prefix(glob);
-        let before_star = glob.strip_suffix(b"*").map(glob::literal_prefix);
-        let is_prefix = before_star.is_some_and(|(before, all)| all && before == prefix);
-        Self { glob: glob.into(), prefix: prefix.into(), is_prefix, rule }
-    }
-
-    #[inline]
-    fn matches(&self, key: &[u8]) -> bool {
-        key.starts_with(&self.prefix) && (self.is_prefix || glob::matches(&self.glob, key))
-    }
 }
 
 /// All rules, compiled.
@@ -87,7 +69,7 @@ impl Rules {
         for (place, written) in settings.rules.iter().enumerate() {
             let index = u16::try_from(place).unwrap_or(u16::MAX);
             for pattern in &written.patterns {
-                patterns.push(Pattern::new(pattern.as_bytes(), index));
+                patterns.push(Pattern { glob: Glob::new(pattern.as_bytes()), rule: index });
             }
             compiled.push(rule(index, written));
         }
@@ -101,7 +83,7 @@ impl Rules {
     /// The rule of a client's key.
     #[inline]
     pub fn find(&self, key: &[u8]) -> &Rule {
-        let found = self.patterns.iter().find(|pattern| pattern.matches(key));
+        let found = self.patterns.iter().find(|pattern| pattern.glob.matches(key));
         found.map_or(&self.default, |pattern| self.get(pattern.rule))
     }
 
@@ -121,7 +103,7 @@ impl Rules {
     pub fn all(&self) -> impl Iterator<Item = (&Rule, Vec<&[u8]>)> {
         self.compiled.iter().map(|rule| {
             let own = self.patterns.iter().filter(|pattern| pattern.rule == rule.index);
-            (rule, own.map(|pattern| &*pattern.glob).collect())
+            (rule, own.map(|pattern| pattern.glob.text()).collect())
         })
     }
 
@@ -138,9 +120,9 @@ impl Rules {
             .patterns
             .iter()
             .filter(|pattern| self.get(pattern.rule).is_tracked())
-            .map(|pattern| pattern.prefix.to_vec())
+            .map(|pattern| pattern.glob.literal().to_vec())
             .collect();
-        let rest_is_caught = self.patterns.iter().any(|pattern| &*pattern.glob == b"*");
+        let rest_is_caught = self.patterns.iter().any(|pattern| pattern.glob.text() == b"*");
         if self.default.is_tracked() && !rest_is_caught {
             prefixes.push(Vec::new());
         }
@@ -170,23 +152,5 @@ fn rule(index: u16, written: &config::Rule) -> Rule {
         write_ttl: written.write_ttl,
         ttl_probe: written.ttl_probe,
         second_hit: written.admission == Admission::SecondHit,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::{Pattern, glob};
-    use proptest::prelude::*;
-
-    proptest! {
-        #[test]
-        fn the_short_way_says_what_the_glob_says(
-            glob in "[ab*?\\\\\\[\\]]{0,6}",
-            key in "[ab*\\\\]{0,6}",
-        ) {
-            let pattern = Pattern::new(glob.as_bytes(), 0);
-            let expected = glob::matches(glob.as_bytes(), key.as_bytes());
-            prop_assert_eq!(pattern.matches(key.as_bytes()), expected);
-        }
     }
 }

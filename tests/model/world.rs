@@ -315,8 +315,8 @@ impl<'f> World<'f> {
         let message = self.server.stream.pop_front().unwrap();
         let Fixture { shared, block, .. } = self.fixture;
         let now = self.tick();
-        let prefix = &self.fixture.snapshots[self.server.tracked].prefix;
-        self.listener.feed(message.bytes(), now, &shared.cache, prefix, block).unwrap();
+        let names = &self.fixture.snapshots[self.server.tracked].names;
+        self.listener.feed(message.bytes(), now, &shared.cache, names, block).unwrap();
         if message == Message::Pong {
             self.rounds.0 = self.rounds.1.take();
         }

@@ -108,7 +108,7 @@ const ASKED: &[(&str, &str, &str, u16, &str)] = &[
     ("POST", "/api/v1/key-versions/v1/purge", "[]", 400, "bad-json"),
     ("POST", "/api/v1/key-versions/v1/adopt", "[]", 400, "bad-json"),
     ("POST", "/api/v1/key-versions/v1/strip", "[]", 400, "bad-json"),
-    ("GET", "/api/v1/key-versions", "", 200, "{\"current\":\"v1\"}"),
+    ("GET", "/api/v1/key-versions", "", 200, "{\"current\":\"v1\",\"rules\":[],\"exclude\":[]}"),
     (
         "PUT",
         "/api/v1/key-versions/current",

@@ -2,7 +2,7 @@
 //! equal byte for byte, and so are the later ones that nearside serves from its cache.
 
 use crate::every_row::{Like, begins, is_like, words};
-use crate::harness::{Conn, KINDS, Kind, Proxy, Server, request, show};
+use crate::harness::{Conn, KINDS, Kind, Proxy, SEVERAL, Server, request, show};
 use nearside::command::{self, Spec};
 use nearside::wire::reply;
 
@@ -154,11 +154,10 @@ fn compare_pipelines(pair: &Pair, proto: &str, differences: &mut Vec<String>) {
 }
 
 /// RESP2 and RESP3 with the same servers: the corpus leaves nothing behind.
-fn corpus(kind: Kind, version: &str) {
-    let version = format!("keys.version = \"{version}\"");
+fn corpus(kind: Kind, settings: &[&str]) {
     // The corpus asks more of some keys than a key may have variants.
-    let settings = [&version, "cache.admission = \"always\"", "cache.max_variants = 64"];
-    let pair = Pair::start(kind, &settings);
+    let keeps = ["cache.admission = \"always\"", "cache.max_variants = 64"];
+    let pair = Pair::start(kind, &[settings, &keeps].concat());
     let mut differences = Vec::new();
     for proto in ["2", "3"] {
         let kept = compare(&pair, proto, &mut differences);
@@ -170,22 +169,27 @@ fn corpus(kind: Kind, version: &str) {
 
 #[test]
 fn redis_answers_the_same() {
-    corpus(Kind::Redis, "");
+    corpus(Kind::Redis, &[]);
 }
 
 #[test]
 fn redis_answers_the_same_under_a_version() {
-    corpus(Kind::Redis, "v1");
+    corpus(Kind::Redis, &["keys.version = \"v1\""]);
+}
+
+#[test]
+fn redis_answers_the_same_under_several_versions() {
+    corpus(Kind::Redis, SEVERAL);
 }
 
 #[test]
 fn valkey_answers_the_same() {
-    corpus(Kind::Valkey, "");
+    corpus(Kind::Valkey, &[]);
 }
 
 #[test]
 fn valkey_answers_the_same_under_a_version() {
-    corpus(Kind::Valkey, "v1");
+    corpus(Kind::Valkey, &["keys.version = \"v1\""]);
 }
 
 /// Values on both sides of every buffer's size, asked together, as misses and as hits.

@@ -6,7 +6,7 @@
 //! cached are asked again until they are hits. Beside the keys that the commands name lie decoys
 //! of the same names under other versions, which must stay as they are.
 
-use crate::harness::{Conn, KINDS, Kind, Proxy, Server, request, show};
+use crate::harness::{Conn, KINDS, Kind, Proxy, SEVERAL, Server, request, show};
 use nearside::command::{self, Choices, Disposition, Flags, KeySpec, Policy, Refusal, Spec, keys};
 use nearside::wire::inline;
 use nearside::wire::reply;
@@ -265,6 +265,8 @@ struct Stage {
     behind: Server,
     proxy: Proxy,
     policy: Policy,
+    /// True if keys without a prefix may be a client's.
+    has_bare_keys: bool,
     /// Every key that a vector names.
     names: Vec<Vec<u8>>,
     known: BTreeSet<String>,
@@ -284,11 +286,10 @@ struct Ends {
 }
 
 impl Stage {
-    fn start(kind: Kind, version: &str) -> Self {
+    fn start(kind: Kind, settings: &[&str]) -> Self {
         let (direct, behind) = (Server::start(kind), Server::start(kind));
-        let setting = format!("keys.version = \"{version}\"");
-        let settings = [&setting, "cache.admission = \"always\"", "cache.max_variants = 64"];
-        let proxy = Proxy::start(&behind.url(), &settings);
+        let keeps = ["cache.admission = \"always\"", "cache.max_variants = 64"];
+        let proxy = Proxy::start(&behind.url(), &[settings, &keeps].concat());
         let mut names = BTreeSet::new();
         for vector in corpus() {
             if let Some(spec) = vector.spec {
@@ -302,15 +303,20 @@ impl Stage {
         let list = direct.dial().words("COMMAND LIST");
         let text = |name| String::from_utf8(reply::bulk(name).unwrap().to_vec()).unwrap();
         let known = reply::elements(&list).map(text).collect();
-        let policy = Policy::new(!version.is_empty(), &Choices::default());
-        let stage =
-            Self { direct, behind, proxy, policy, names: names.into_iter().collect(), known };
+        let policy = Policy::new(!settings.is_empty(), &Choices::default());
+        let names = names.into_iter().collect();
+        let has_bare_keys = settings.is_empty() || settings == SEVERAL;
+        let stage = Self { direct, behind, proxy, policy, has_bare_keys, names, known };
         stage.write_decoys();
         stage
     }
 
     fn decoys(&self) -> Vec<String> {
-        let prefixes: &[&str] = if self.policy.prefixed { &["v2:", "v1x:", ""] } else { &["v2:"] };
+        let prefixes: &[&str] = match (self.policy.prefixed, self.has_bare_keys) {
+            (true, false) => &["v2:", "v1x:", ""],
+            (true, true) => &["v2:", "v1x:"],
+            _ => &["v2:"],
+        };
         let named = |prefix: &&str| TYPES.map(|name| format!("{prefix}{name}"));
         prefixes.iter().flat_map(named).collect()
     }
@@ -512,13 +518,13 @@ impl Report {
 }
 
 #[expect(clippy::print_stdout, reason = "what a run was worth")]
-fn every_row(kind: Kind, version: &str) {
-    let stage = Stage::start(kind, version);
+fn every_row(kind: Kind, settings: &[&str]) {
+    let stage = Stage::start(kind, settings);
     let mut differences = String::new();
     for proto in ["2", "3"] {
         let report = stage.run(proto);
         let compared = report.compared;
-        println!("{kind:?} {version:?} RESP{proto}: {compared} compared");
+        println!("{kind:?} {settings:?} RESP{proto}: {compared} compared");
         assert!(compared >= COMPARED_MIN, "only {compared} replies were compared");
         for difference in &report.differences {
             writeln!(differences, "{difference}").unwrap();
@@ -529,7 +535,7 @@ fn every_row(kind: Kind, version: &str) {
             }
         }
     }
-    assert!(version.is_empty() || stage.has_its_decoys(), "another version's keys were touched");
+    assert!(settings.is_empty() || stage.has_its_decoys(), "another version's keys were touched");
     let missing: Vec<&str> =
         command::all().iter().filter(|spec| !stage.has(spec)).map(|spec| spec.name).collect();
     println!("{kind:?} has not, so seen as unknown only: {}", missing.join(" "));
@@ -538,22 +544,32 @@ fn every_row(kind: Kind, version: &str) {
 
 #[test]
 fn every_row_of_redis() {
-    every_row(Kind::Redis, "");
+    every_row(Kind::Redis, &[]);
 }
 
 #[test]
 fn every_row_of_redis_under_a_version() {
-    every_row(Kind::Redis, "v1");
+    every_row(Kind::Redis, &["keys.version = \"v1\""]);
+}
+
+#[test]
+fn every_row_of_redis_under_several_versions() {
+    every_row(Kind::Redis, SEVERAL);
 }
 
 #[test]
 fn every_row_of_valkey() {
-    every_row(Kind::Valkey, "");
+    every_row(Kind::Valkey, &[]);
 }
 
 #[test]
 fn every_row_of_valkey_under_a_version() {
-    every_row(Kind::Valkey, "v1");
+    every_row(Kind::Valkey, &["keys.version = \"v1\""]);
+}
+
+#[test]
+fn every_row_of_valkey_under_several_versions() {
+    every_row(Kind::Valkey, SEVERAL);
 }
 
 /// A command that a server brings along has a row, and a row that a server has is in the corpus.

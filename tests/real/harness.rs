@@ -25,6 +25,12 @@ pub(crate) enum Kind {
     Valkey,
 }
 
+/// Keys under three prefixes: by how they begin, that of a version of their own, none, or `v1:`.
+pub(crate) const SEVERAL: &[&str] = &[
+    "keys.version = \"v1\"",
+    "rules = [{ match = \"[a-hl]*\", version = \"v3\" }, { match = \"z*\", version = \"\" }]",
+];
+
 pub(crate) const KINDS: [Kind; 2] = [Kind::Redis, Kind::Valkey];
 
 impl Kind {

@@ -14,7 +14,7 @@ fn job(proxy: &Proxy, path: &str, body: &str) -> Value {
     ended(proxy, begun["id"].as_u64().unwrap())
 }
 
-fn ended(proxy: &Proxy, id: u64) -> Value {
+pub(crate) fn ended(proxy: &Proxy, id: u64) -> Value {
     eventually("the job has ended", || {
         let (status, answer) = proxy.admin("GET", &format!("/api/v1/jobs/{id}"), "");
         assert_eq!(status, 200, "{answer}");

@@ -21,6 +21,7 @@
 //!   hostile        what is not RESP, or too much of it
 //!   own_links      transactions, blocking, subscriptions, tracking: the same plays on both ways
 //!   reload         key version and configuration, exchanged while clients ask
+//!   names          keys of several versions beside each other
 //!   scripts        scripts and functions, with and without a version
 //!   jobs           keys deleted upstream, moved into a version and out again
 //!   warm           keys loaded before anybody asks
@@ -59,6 +60,7 @@ mod introspection;
 mod jobs;
 mod logged;
 mod lookups;
+mod names;
 mod orders;
 mod outage;
 mod own_links;

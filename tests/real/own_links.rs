@@ -2,7 +2,7 @@
 //! with the same replies and pushes; and that such links are given back, closed and never mixed up
 //! with what clients share.
 
-use crate::harness::{Conn, KINDS, Kind, Proxy, Server, eventually, request, show};
+use crate::harness::{Conn, KINDS, Kind, Proxy, SEVERAL, Server, eventually, request, show};
 use std::collections::BTreeSet;
 use std::sync::mpsc;
 use std::thread;
@@ -415,6 +415,11 @@ fn every_play_is_the_same_as_direct() {
 #[test]
 fn every_play_is_the_same_under_a_version() {
     all_plays(&["keys.version = \"v1\""]);
+}
+
+#[test]
+fn every_play_is_the_same_under_several_versions() {
+    all_plays(SEVERAL);
 }
 
 /// A command that waits is ended by the drain: with its element or with nil, never between.

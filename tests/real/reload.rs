@@ -46,7 +46,10 @@ fn an_operator_switches_the_version_and_back() {
         let mut client = proxy.dial();
         assert_eq!(client.until_hit("GET k"), b"$3\r\none\r\n");
         let (status, answer) = proxy.admin("GET", "/api/v1/key-versions", "");
-        assert_eq!((status, answer.trim()), (200, "{\"current\":\"v1\"}"));
+        assert_eq!(
+            (status, answer.trim()),
+            (200, "{\"current\":\"v1\",\"rules\":[],\"exclude\":[]}")
+        );
 
         let (status, answer) = switch(&proxy, "{\"version\":\"v2\",\"expect\":\"v1\"}");
         assert_eq!(status, 200, "{answer}");
@@ -106,7 +109,7 @@ fn what_is_no_switch_changes_nothing() {
         assert_eq!(status, expected, "{body}: {answer}");
     }
     let (_, answer) = proxy.admin("GET", "/api/v1/key-versions", "");
-    assert_eq!(answer.trim(), "{\"current\":\"v1\"}");
+    assert_eq!(answer.trim(), "{\"current\":\"v1\",\"rules\":[],\"exclude\":[]}");
     let unversioned = Proxy::start(&server.url(), &[]);
     assert_eq!(switch(&unversioned, "{\"version\":\"v1\"}").0, 409);
 }

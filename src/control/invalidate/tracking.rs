@@ -8,7 +8,7 @@
 use crate::cache::Cache;
 use crate::control::invalidate::fleet::{FleetVersion, Said};
 use crate::control::invalidate::listener::{Doubt, Listener};
-use crate::keys::Prefix;
+use crate::keys::Names;
 use crate::live::Live;
 use crate::net::dialer::{Dialer, OpenError, Opened};
 use crate::net::stream::Stream;
@@ -56,8 +56,8 @@ pub struct Tracking {
 /// What one connection is for.
 #[derive(Debug, PartialEq, Eq)]
 struct Plan {
-    /// Stands before every key upstream.
-    prefix: Prefix,
+    /// How keys are named upstream.
+    names: Names,
     /// Prefixes to be told of; empty = everything.
     tracked: Vec<Vec<u8>>,
     /// Time between barrier rounds: the smallest `max_staleness` / 4.
@@ -75,7 +75,7 @@ impl Plan {
         // Where nothing is coherent, the rounds only prove that the link lives.
         let staleness = snapshot.min_staleness.unwrap_or(ROUND_DEFAULT * 4);
         Some(Self {
-            prefix: snapshot.prefix.clone(),
+            names: snapshot.names.clone(),
             tracked: snapshot.tracked.clone()?,
             round_every: staleness / 4,
             silence_max: staleness.max(snapshot.limits.read_timeout),
@@ -284,7 +284,7 @@ impl Tracking {
                         anyhow::bail!("the server closed the connection");
                     }
                     (heard_at, was_silent) = (self.clock.now(), false);
-                    listener.feed(&input, heard_at, &self.cache, &plan.prefix, &self.block)?;
+                    listener.feed(&input, heard_at, &self.cache, &plan.names, &self.block)?;
                     input.clear();
                     self.heard(&mut listener, story);
                     // Under a flood of pushes there is always something to read: what is due is

@@ -16,7 +16,7 @@ pub mod pace;
 pub mod purge;
 
 use crate::cache::Cache;
-use crate::keys::{Invalid, Prefix};
+use crate::keys::{Invalid, Names, Prefix};
 use crate::net::dialer::Dialer;
 use crate::units::clock::{Clock, Tick, unix_seconds};
 use line::{Line, LineError};
@@ -509,8 +509,8 @@ pub struct Tools {
     pub separator: String,
     /// `keys.version_key`, if a fleet's version stands there: it is nobody's data.
     pub version_key: Option<String>,
-    /// What stands before every key upstream now.
-    pub prefix: Box<dyn Fn() -> Prefix + Send + Sync>,
+    /// How keys are named upstream now.
+    pub names: Box<dyn Fn() -> Names + Send + Sync>,
     /// How long an answer may take.
     pub timeout: Duration,
 }
@@ -534,7 +534,7 @@ impl Tools {
 
     /// The key that upstream has under this name has changed.
     fn forget(&self, upstream: &[u8]) {
-        if let Some(key) = (self.prefix)().strip(upstream) {
+        if let Some(key) = (self.names)().strip(upstream) {
             self.cache.invalidate(self.cache.hash(key));
         }
     }

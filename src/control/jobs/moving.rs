@@ -3,6 +3,7 @@
 //!
 //! ```text
 //!   adopt   orders:42 -> v1:orders:42      every key that a pattern names and that has no prefix
+//!                                          (nor is it excluded, nor has its rule another version)
 //!   strip   v1:orders:42 -> orders:42
 //! ```
 //!
@@ -14,7 +15,7 @@ use super::line::{Line, LineError};
 use super::pace::Pace;
 use super::purge::all;
 use super::{Count, Kind, Running, Stopped, Tools};
-use crate::keys::{Prefix, glob};
+use crate::keys::{Names, Prefix, glob};
 use crate::units::rate::Rate;
 use crate::wire::reply;
 
@@ -61,9 +62,10 @@ impl Mover<'_> {
                 job.check()?;
                 let page = line.page(&at, &self.scanned()).await?;
                 let share = page.share();
-                let names: Vec<Names> =
-                    page.keys.into_iter().filter_map(|key| self.names(key)).collect();
-                for part in names.chunks(self.pace.part(PART)) {
+                let names = (self.tools.names)();
+                let moves: Vec<Move> =
+                    page.keys.into_iter().filter_map(|key| self.plan_of(key, &names)).collect();
+                for part in moves.chunks(self.pace.part(PART)) {
                     self.pace.pass(part.len(), job).await?;
                     self.rename(&mut line, part, job).await?;
                 }
@@ -79,24 +81,33 @@ impl Mover<'_> {
         if self.is_adopting { self.plan.pattern.clone() } else { all(&self.plan.prefix) }
     }
 
-    /// A key's name and its new one; `None` if it is not to be moved.
-    fn names(&self, old: Vec<u8>) -> Option<Names> {
+    /// Where a key goes; `None` if it is not to be moved.
+    fn plan_of(&self, old: Vec<u8>, names: &Names) -> Option<Move> {
         let prefix = &self.plan.prefix;
-        let has_prefix = |key: &[u8]| prefix.strip(key).is_some();
+        let others = || names.prefixes().iter().filter(|other| !other.is_empty());
+        let has_prefix = |key: &[u8]| {
+            prefix.strip(key).is_some() || others().any(|other| other.strip(key).is_some())
+        };
+        // Into a version in force only what is looked for there; and what is shared stays.
+        let belongs = |key: &[u8]| {
+            let is_in_force = others().any(|other| other == prefix);
+            !names.is_excluded(key) && (!is_in_force || names.of(key) == prefix)
+        };
         let new = if self.is_adopting {
             let is_version =
                 self.tools.version_key.as_ref().is_some_and(|key| key.as_bytes() == old);
-            (!has_prefix(&old) && !is_version).then(|| [prefix.as_bytes(), &old].concat())?
+            (!has_prefix(&old) && !is_version && belongs(&old))
+                .then(|| [prefix.as_bytes(), &old].concat())?
         } else {
-            // Behind a second prefix is a key that would be taken for one of this version again.
+            // Behind a second prefix is a key that would be taken for one of a version again.
             prefix.strip(&old).filter(|key| !has_prefix(key))?.to_vec()
         };
         let name = if self.is_adopting { &old } else { &new };
-        glob::matches(&self.plan.pattern, name).then_some(Names { old, new })
+        glob::matches(&self.plan.pattern, name).then_some(Move { old, new })
     }
 
-    async fn rename(&self, line: &mut Line, part: &[Names], job: &Running) -> Result<(), Stopped> {
-        for Names { old, new } in part {
+    async fn rename(&self, line: &mut Line, part: &[Move], job: &Running) -> Result<(), Stopped> {
+        for Move { old, new } in part {
             if self.plan.dry_run {
                 line.write(&[b"EXISTS", new]);
             } else {
@@ -118,7 +129,7 @@ impl Mover<'_> {
             .await;
         if !self.plan.dry_run {
             // Also if nobody knows what became of it.
-            for name in part.iter().flat_map(|names| [&names.old, &names.new]) {
+            for name in part.iter().flat_map(|planned| [&planned.old, &planned.new]) {
                 self.tools.forget(name);
             }
         }
@@ -132,7 +143,8 @@ impl Mover<'_> {
     }
 }
 
-struct Names {
+/// A key's name and its new one.
+struct Move {
     old: Vec<u8>,
     new: Vec<u8>,
 }

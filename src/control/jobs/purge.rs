@@ -8,7 +8,7 @@ use super::line::{Line, LineError};
 use super::pace::Pace;
 use super::{Count, Running, Stopped, Tools};
 use crate::cache::Banned;
-use crate::keys::{Prefix, ROOT, glob};
+use crate::keys::{Names, Prefix, ROOT, glob};
 use crate::units::rate::Rate;
 use crate::wire::reply;
 use std::fmt;
@@ -51,13 +51,16 @@ impl fmt::Display for Target {
 }
 
 impl Target {
-    /// True if it means this key, whose prefix it was found by.
-    fn covers(&self, key: &[u8]) -> bool {
+    /// True if it means the key of this name.
+    fn covers(&self, name: &[u8], names: &Names) -> bool {
+        let key = names.strip(name);
+        let is = |meant: &dyn Fn(&[u8]) -> bool| key.is_some_and(meant);
         match self {
-            Self::Keys(keys) => keys.iter().any(|own| own == key),
-            Self::Banned(banned) => banned.covers(key),
-            Self::Group { bans, .. } => bans.iter().any(|banned| banned.covers(key)),
-            Self::Version(_) => true,
+            Self::Keys(keys) => is(&|key| keys.iter().any(|own| own == key)),
+            Self::Banned(banned) => is(&|key| banned.covers(key)),
+            Self::Group { bans, .. } => is(&|key| bans.iter().any(|banned| banned.covers(key))),
+            // A key that clients see may begin like that, if it is excluded.
+            Self::Version(prefix) => key.is_none() && prefix.strip(name).is_some(),
         }
     }
 }
@@ -87,28 +90,28 @@ pub async fn run(tools: &Tools, plan: Plan, job: Running) {
 struct Purge<'t> {
     tools: &'t Tools,
     line: Line,
-    /// What stands before the keys that may be deleted.
-    prefix: Prefix,
+    /// How the keys of clients are named.
+    names: Names,
     pace: Pace,
     left: u64,
     /// UNLINK, or DEL where the server does not know it.
     verb: &'static [u8],
     dry_run: bool,
-    /// True if no key that clients see may be deleted.
-    is_other_version: bool,
+    /// The other version that is purged: no key that clients see may be deleted.
+    other_version: Option<Prefix>,
 }
 
 impl<'t> Purge<'t> {
     fn new(tools: &'t Tools, line: Line, plan: &Plan) -> Self {
-        let prefix = match &plan.target {
-            Target::Version(prefix) => prefix.clone(),
-            Target::Keys(_) | Target::Banned(_) | Target::Group { .. } => (tools.prefix)(),
+        let other_version = match &plan.target {
+            Target::Version(prefix) => Some(prefix.clone()),
+            Target::Keys(_) | Target::Banned(_) | Target::Group { .. } => None,
         };
         let (pace, left) =
             (Pace::new(Rate::of_second(plan.rate)), plan.max_keys.unwrap_or(u64::MAX));
         let (verb, dry_run) = (b"UNLINK", plan.dry_run);
-        let is_other_version = matches!(plan.target, Target::Version(_));
-        Self { tools, line, prefix, pace, left, verb, dry_run, is_other_version }
+        let names = (tools.names)();
+        Self { tools, line, names, pace, left, verb, dry_run, other_version }
     }
 
     async fn run(mut self, target: &Target, job: &Running) -> Result<(), Stopped> {
@@ -120,8 +123,7 @@ impl<'t> Purge<'t> {
         for (place, (database, _)) in databases.into_iter().enumerate() {
             self.line.select(database).await?;
             if let Target::Keys(keys) = target {
-                let name = |key: &Vec<u8>| [self.prefix.as_bytes(), key].concat();
-                let keys: Vec<Vec<u8>> = keys.iter().map(name).collect();
+                let keys: Vec<Vec<u8>> = keys.iter().map(|key| self.names.name(key)).collect();
                 self.delete(&keys, job).await?;
             } else {
                 self.scan(target, job, |within| job.set_share(place, count, within)).await?;
@@ -137,15 +139,13 @@ impl<'t> Purge<'t> {
         job: &Running,
         share: impl Fn(u64),
     ) -> Result<(), Stopped> {
-        let pattern = pattern(&self.prefix, target);
+        let pattern = pattern(&self.names, target);
         let mut cursor = Some(Line::start());
         while let (Some(at), true) = (cursor, self.left > 0) {
             job.check()?;
             let mut page = self.line.page(&at, &pattern).await?;
             // Whatever the server makes of the pattern: nobody else's key is ever deleted.
-            let is_meant =
-                |key: &[u8]| self.prefix.strip(key).is_some_and(|key| target.covers(key));
-            page.keys.retain(|key| is_meant(key));
+            page.keys.retain(|name| target.covers(name, &self.names));
             self.delete(&page.keys, job).await?;
             share(page.share());
             cursor = page.next;
@@ -179,9 +179,12 @@ impl<'t> Purge<'t> {
 
     /// The version that is purged may be put in force meanwhile.
     fn check_version(&self) -> Result<(), Stopped> {
-        let is_seen = self.is_other_version && is_within(&self.prefix, &(self.tools.prefix)());
+        let is_seen = |purged| is_in_force(purged, &(self.tools.names)());
         let why = "this version is in force now: the rest of its keys stays";
-        if is_seen { Err(Stopped::Failed(why.to_owned())) } else { Ok(()) }
+        match &self.other_version {
+            Some(purged) if is_seen(purged) => Err(Stopped::Failed(why.to_owned())),
+            _ => Ok(()),
+        }
     }
 
     async fn unlink(&mut self, keys: &[Vec<u8>]) -> Result<u64, LineError> {
@@ -206,41 +209,51 @@ async fn count(line: &mut Line, verb: &'static [u8], keys: &[Vec<u8>]) -> Result
     counted.ok_or_else(|| LineError::refused(name, &answer))
 }
 
-/// True if keys behind `purged` are such that clients see under `current`, or the other way round.
-pub fn is_within(purged: &Prefix, current: &Prefix) -> bool {
-    let (purged, current) = (purged.as_bytes(), current.as_bytes());
-    current.starts_with(purged) || purged.starts_with(current)
+/// True if keys behind `purged` are such that clients see, or the other way round. (Keys without a
+/// prefix do not count: where others have one, they are told apart one by one.)
+pub fn is_in_force(purged: &Prefix, names: &Names) -> bool {
+    let purged = purged.as_bytes();
+    let mut current = names.prefixes().iter().map(Prefix::as_bytes);
+    current.any(|current| !current.is_empty() && is_within(purged, current))
+}
+
+fn is_within(one: &[u8], other: &[u8]) -> bool {
+    other.starts_with(one) || one.starts_with(other)
 }
 
 /// All keys behind a prefix.
 pub(super) fn all(prefix: &Prefix) -> Vec<u8> {
-    pattern(prefix, &Target::Version(prefix.clone()))
+    [prefix.as_bytes(), b"*"].concat()
 }
 
 /// What upstream is asked for; it may match more than is meant, never less.
-fn pattern(prefix: &Prefix, target: &Target) -> Vec<u8> {
-    let mut pattern = Vec::new();
-    glob::escape(prefix.as_bytes(), &mut pattern);
+fn pattern(names: &Names, target: &Target) -> Vec<u8> {
     match target {
         Target::Banned(Banned::Namespace(name)) if **name != *ROOT => {
+            let mut pattern = Vec::new();
             glob::escape(name, &mut pattern);
             pattern.extend_from_slice(b":*");
+            names.pattern(&pattern)
         }
-        Target::Banned(Banned::Pattern(glob)) => pattern.extend_from_slice(glob),
-        _ => pattern.push(b'*'),
+        Target::Banned(Banned::Pattern(glob)) => names.pattern(glob),
+        Target::Version(prefix) => all(prefix),
+        Target::Keys(_) | Target::Banned(_) | Target::Group { .. } => names.pattern(b"*"),
     }
-    pattern
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Banned, Prefix, Target, glob, pattern};
+    use super::{Banned, Names, Prefix, Target, glob, is_in_force, pattern};
+
+    fn prefix(version: &str, separator: &str) -> Prefix {
+        Prefix::new("", version, separator).unwrap()
+    }
 
     /// A namespace is literal, a pattern is not, and the prefix always is.
     #[test]
     fn upstream_is_asked_for_what_is_meant() {
-        let v1 = Prefix::new("", "v1", ":").unwrap();
-        let none = Prefix::default();
+        let v1 = Names::new(prefix("v1", ":"), [], []);
+        let none = Names::default();
         for (prefix, banned, wanted) in [
             (&v1, Banned::Namespace((*b"orders").into()), &b"v1:orders:*"[..]),
             (&v1, Banned::Namespace((*b"o*[1]").into()), b"v1:o\\*\\[1\\]:*"),
@@ -254,6 +267,30 @@ mod tests {
         }
         let odd = Target::Banned(Banned::Namespace((*b"o*[1]").into()));
         assert!(glob::matches(&pattern(&v1, &odd), b"v1:o*[1]:7"));
-        assert_eq!(pattern(&v1, &Target::Version(v1.clone())), b"v1:*");
+        assert_eq!(pattern(&none, &Target::Version(prefix("v1", ":"))), b"v1:*");
+    }
+
+    #[test]
+    fn what_clients_see_is_no_other_version() {
+        for (purged, current, is_seen) in [
+            (prefix("v1", ":"), prefix("v1", ":"), true),
+            (prefix("v1", ":"), prefix("v2", ":"), false),
+            (prefix("v1", ":"), prefix("v10", ":"), false),
+            // `v1:::a` begins with `v1::`.
+            (prefix("v1", "::"), prefix("v1:", "::"), true),
+            (prefix("v1:", "::"), prefix("v1", "::"), true),
+        ] {
+            let names = Names::new(current, [], []);
+            assert_eq!(is_in_force(&purged, &names), is_seen, "{purged:?} {names:?}");
+        }
+        let globs = ["sub:*".to_owned()];
+        let rules = [(globs.as_slice(), Some(prefix("v3", ":")))];
+        let names = Names::new(prefix("v1", ":"), ["v2:shared"], rules);
+        for (version, is_seen) in [("v1", true), ("v2", false), ("v3", true)] {
+            assert_eq!(is_in_force(&prefix(version, ":"), &names), is_seen, "{version}");
+        }
+        let purged = Target::Version(prefix("v2", ":"));
+        assert!(purged.covers(b"v2:a", &names) && !purged.covers(b"v2:shared", &names));
+        assert!(!purged.covers(b"v1:a", &names));
     }
 }

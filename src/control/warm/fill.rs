@@ -9,7 +9,7 @@ use crate::cache::{Cache, Entry, Extra, Filled, Lookup, Policy, Question, Reply,
 use crate::command::Spec;
 use crate::control::jobs::line::{Line, LineError};
 use crate::control::jobs::{Count, Running, Stopped};
-use crate::keys::Prefix;
+use crate::keys::Names;
 use crate::units::clock::{Clock, Tick};
 use crate::wire::reply;
 use std::fmt;
@@ -51,9 +51,9 @@ pub struct Filler {
     pub clock: Clock,
     /// Gives the right to, as to a read.
     pub judge: Judge,
-    /// What stands before every key upstream now. A change of it is followed by a clear, so that
+    /// How keys are named upstream now. A change of it is followed by a clear, so that
     /// what was asked under the old one is refused: it is read after the tokens were taken.
-    pub prefix: Box<dyn Fn() -> Prefix + Send + Sync>,
+    pub names: Box<dyn Fn() -> Names + Send + Sync>,
     /// GET's row.
     pub get: &'static Spec,
     /// The database that is filled.
@@ -146,9 +146,9 @@ impl Filler {
         let count = keys.len();
         let mut batch = self.rights(keys, job).await?;
         tally.skipped = (count - batch.len()) as u64;
-        let prefix = (self.prefix)();
+        let names = (self.names)();
         for Asked { key, right, .. } in &batch {
-            let name = [prefix.as_bytes(), key].concat();
+            let name = names.name(key);
             line.write(&[b"GET", &name]);
             if right.ttl_probe {
                 line.write(&[b"PTTL", &name]);

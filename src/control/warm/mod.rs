@@ -351,13 +351,11 @@ impl Feed {
                 while found.is_empty()
                     && let Some(at) = cursor.take()
                 {
-                    let prefix = (warm.filler.prefix)();
-                    let mut asked = Vec::new();
-                    glob::escape(prefix.as_bytes(), &mut asked);
-                    asked.extend_from_slice(pattern);
-                    let page = line.page(&at, &asked).await?;
-                    let keys = page.keys.iter().filter_map(|key| prefix.strip(key));
-                    found.extend(keys.map(<[u8]>::to_vec));
+                    let names = (warm.filler.names)();
+                    let page = line.page(&at, &names.pattern(pattern)).await?;
+                    let keys = page.keys.iter().filter_map(|name| names.strip(name));
+                    let meant = keys.filter(|key| glob::matches(pattern, key));
+                    found.extend(meant.map(<[u8]>::to_vec));
                     *cursor = page.next;
                 }
                 found

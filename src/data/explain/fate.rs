@@ -36,7 +36,7 @@ pub enum Fate {
 impl Fate {
     /// The fate of a request whose disposition is known.
     pub fn of(disposition: Disposition, spec: &Spec, settings: &Settings) -> Self {
-        let is_walk = !settings.prefix.is_empty() && walk::walks(spec);
+        let is_walk = !settings.names.is_empty() && walk::walks(spec);
         match disposition {
             Disposition::Cacheable if caches(spec, settings) => Self::Cached,
             Disposition::Local => Self::Local,

@@ -256,7 +256,7 @@ fn keys_of(settings: &Settings, spec: &Spec, request: &Request<'_>) -> Vec<Key> 
         |at| {
             let key = request.arg(at);
             let index = usize::from(rules.find(key).index);
-            let upstream = [settings.prefix.as_bytes(), key].concat();
+            let upstream = settings.names.name(key);
             let (cached, why) = kept(settings, spec, index, request.len());
             found.push(Key {
                 client: shown(key),
@@ -318,7 +318,7 @@ fn humantime(time: Duration) -> String {
 fn sent(settings: &Settings, spec: &'static Spec, request: &Request<'_>) -> String {
     let mut out = BytesMut::new();
     let life = lifetime::given(spec, request, &Rules::compile(settings));
-    forward::write_request(&mut out, spec, request, &settings.prefix, life, |_| {});
+    forward::write_request(&mut out, spec, request, &settings.names, life, |_| {});
     let words: Vec<String> = reply::elements(&out).filter_map(reply::bulk).map(shown).collect();
     words.join(" ")
 }

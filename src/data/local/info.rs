@@ -357,7 +357,7 @@ fn proxy(shared: &Shared) -> String {
         env!("CARGO_PKG_VERSION"),
         shared.live.mode().as_str(),
         snapshot.settings.version,
-        String::from_utf8_lossy(snapshot.prefix.as_bytes()),
+        String::from_utf8_lossy(snapshot.names.usual().as_bytes()),
         shared.registry.len(),
         u8::from(shared.live.is_draining()),
     );

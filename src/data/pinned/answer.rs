@@ -64,8 +64,8 @@ fn step(link: &mut Pipeline, frame: &Frame<'_>, desk: &mut Desk<'_>) -> Result<(
         Step::Redirection if !is_error => {
             let redirect = redirect_of(client, desk);
             let mut text = BytesMut::new();
-            let prefix = &link.snapshot_of_front().prefix;
-            tracking::translate(frame.bytes(), prefix, redirect, &mut text);
+            let names = &link.snapshot_of_front().names;
+            tracking::translate(frame.bytes(), names, redirect, &mut text);
             deliver(link, &text, desk);
         }
         step => {
@@ -256,13 +256,13 @@ fn executed(
     frame: &Frame<'_>,
     desk: &Desk<'_>,
 ) -> Option<Bytes> {
-    let prefix = &link.snapshot_of_front().prefix;
+    let names = &link.snapshot_of_front().names;
     let is_touched = |queued: &Queued| {
         matches!(queued.place, Place::Ours(_) | Place::Edited(_))
-            || (!prefix.is_empty() && queued.spec.reply != ReplyRule::AsIs)
+            || (!names.is_empty() && queued.spec.reply != ReplyRule::AsIs)
     };
     // Errors may quote keys, whatever the command.
-    if prefix.is_empty() && !transaction.queued.iter().any(is_touched) {
+    if names.is_empty() && !transaction.queued.iter().any(is_touched) {
         return None;
     }
     let mut out = BytesMut::with_capacity(frame.bytes().len());
@@ -279,11 +279,15 @@ fn executed(
         match place {
             Place::Ours(reply) => out.extend_from_slice(reply),
             Place::Edited(edit) => edit.answer(element, link.proto, desk.shared, &mut out),
-            _ if prefix.is_empty() || !spec.reply.concerns(element) => {
+            _ if names.is_empty() || !spec.reply.concerns(element) => {
                 out.extend_from_slice(element);
             }
             _ => {
-                if !replies::strip(spec.reply, prefix.as_bytes(), element, &mut out) {
+                let pattern = match place {
+                    Place::Listed(pattern) => Some(&**pattern),
+                    _ => None,
+                };
+                if !replies::strip(spec.reply, names, pattern, element, &mut out) {
                     write::null(&mut out, link.proto);
                 }
             }
@@ -308,7 +312,7 @@ fn confirmed(link: &mut Pipeline, frame: &Frame<'_>, desk: &mut Desk<'_>) -> Res
     let Step::Subscribe(confirmations) = &mut **step else {
         return Err(Fault::Stray);
     };
-    subscribe::confirm(frame.bytes(), &snapshot.prefix, &mut confirmations.text);
+    subscribe::confirm(frame.bytes(), &snapshot.names, &mut confirmations.text);
     confirmations.left = confirmations.left.saturating_sub(1);
     if confirmations.left == 0 {
         let text = std::mem::take(&mut confirmations.text);

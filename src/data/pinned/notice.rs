@@ -5,7 +5,7 @@ use super::answer;
 use super::subscribe;
 use crate::data::settle::Desk;
 use crate::data::upstream::{Kind, Pipeline};
-use crate::keys::Prefix;
+use crate::keys::Names;
 use crate::wire::write::Proto;
 use crate::wire::{reply, write};
 use bytes::BytesMut;
@@ -35,7 +35,7 @@ pub fn take(link: &mut Pipeline, frame: &[u8], desk: &mut Desk<'_>) -> bool {
     let client = pin.client;
     let mut out = std::mem::take(desk.scratch);
     let is_notice = if is_line {
-        monitored(frame, &link.snapshot().prefix, &mut out);
+        monitored(frame, &link.snapshot().names, &mut out);
         true
     } else {
         word(link, frame, desk, &mut out)
@@ -52,19 +52,19 @@ pub fn take(link: &mut Pipeline, frame: &[u8], desk: &mut Desk<'_>) -> bool {
 fn word(link: &mut Pipeline, frame: &[u8], desk: &mut Desk<'_>, out: &mut BytesMut) -> bool {
     // What comes unasked is of the present.
     let snapshot = Rc::clone(link.snapshot());
-    let prefix = &snapshot.prefix;
+    let names = &snapshot.names;
     let mut elements = reply::elements(frame);
     let word = elements.next().and_then(reply::bulk).unwrap_or_default();
     let channel = elements.next().and_then(reply::bulk);
     match word {
-        b"invalidate" => invalidated(frame, 1, prefix, desk, out),
-        b"message" if channel == Some(INVALIDATE) => invalidated(frame, 2, prefix, desk, out),
+        b"invalidate" => invalidated(frame, 1, names, desk, out),
+        b"message" if channel == Some(INVALIDATE) => invalidated(frame, 2, names, desk, out),
         b"message" | b"pmessage" | b"smessage" => {
-            if prefix.is_empty() {
+            if names.is_empty() {
                 out.extend_from_slice(frame);
             } else {
                 // A message of another version's key is dropped.
-                let _is_ours = subscribe::message(frame, prefix, out);
+                let _is_ours = subscribe::message(frame, names, out);
             }
         }
         // It names the client to which tracking was redirected, and which has gone.
@@ -91,7 +91,7 @@ fn word(link: &mut Pipeline, frame: &[u8], desk: &mut Desk<'_>, out: &mut BytesM
             if let Some(pin) = &mut link.pin {
                 subscribe::note(sort, frame, pin);
             }
-            subscribe::confirm(frame, prefix, out);
+            subscribe::confirm(frame, names, out);
         }
     }
     true
@@ -99,7 +99,7 @@ fn word(link: &mut Pipeline, frame: &[u8], desk: &mut Desk<'_>, out: &mut BytesM
 
 /// The client hears of changed keys; nearside's own cache has forgotten them by then (R2), so that
 /// what the client reads next is no older.
-fn invalidated(frame: &[u8], place: usize, prefix: &Prefix, desk: &Desk<'_>, out: &mut BytesMut) {
+fn invalidated(frame: &[u8], place: usize, names: &Names, desk: &Desk<'_>, out: &mut BytesMut) {
     let cache = &desk.shared.cache;
     let Some(list) = reply::elements(frame).nth(place) else {
         return;
@@ -109,12 +109,12 @@ fn invalidated(frame: &[u8], place: usize, prefix: &Prefix, desk: &Desk<'_>, out
         out.extend_from_slice(frame);
         return;
     }
-    let own = |element| reply::bulk(element).and_then(|key| prefix.strip(key));
+    let own = |element| reply::bulk(element).and_then(|name| names.strip(name));
     let keys: Vec<&[u8]> = reply::elements(list).filter_map(own).collect();
     for key in &keys {
         cache.invalidate(cache.hash(key));
     }
-    if prefix.is_empty() {
+    if names.is_empty() {
         out.extend_from_slice(frame);
     } else if !keys.is_empty() {
         let head = memchr::memchr(b'\n', frame).unwrap_or(0);
@@ -129,13 +129,13 @@ fn invalidated(frame: &[u8], place: usize, prefix: &Prefix, desk: &Desk<'_>, out
     }
 }
 
-/// A line of MONITOR, without the prefix before its quoted arguments.
-fn monitored(line: &[u8], prefix: &Prefix, out: &mut BytesMut) {
+/// A line of MONITOR, without the prefixes before its quoted arguments.
+fn monitored(line: &[u8], names: &Names, out: &mut BytesMut) {
     let mut rest = line;
-    while let Some(at) = memchr::memmem::find(rest, b" \"").filter(|_| !prefix.is_empty()) {
+    while let Some(at) = memchr::memmem::find(rest, b" \"").filter(|_| !names.is_empty()) {
         let Some((before, behind)) = rest.split_at_checked(at + 2) else { break };
         out.extend_from_slice(before);
-        rest = behind.strip_prefix(prefix.as_bytes()).unwrap_or(behind);
+        rest = names.cut(behind);
     }
     out.extend_from_slice(rest);
 }

@@ -12,7 +12,7 @@ use crate::data::batch::Batch;
 use crate::data::forward;
 use crate::data::session::Session;
 use crate::data::upstream::{Kind, Pin};
-use crate::keys::Prefix;
+use crate::keys::{Names, glob};
 use crate::wire::request::Request;
 use crate::wire::{reply, write};
 use bytes::BytesMut;
@@ -46,12 +46,14 @@ pub fn ask(
     let named = u32::try_from(request.len() - 1).unwrap_or(u32::MAX);
     let left = if named > 0 { named } else { subscribed.max(1) };
     let kind = Kind::Own(Box::new(Step::Subscribe(Confirmations { left, text: BytesMut::new() })));
-    let prefix = &batch.snapshot.prefix;
-    if prefix.is_empty() {
+    let names = &batch.snapshot.names;
+    if names.is_empty() {
         forward::command_as(session, spec, request, kind, batch);
     } else {
+        let is_pattern = matches!(spec.name, "psubscribe" | "punsubscribe");
+        let with_prefix = if is_pattern { pattern_with_prefix } else { with_prefix };
         let channels: Vec<Vec<u8>> =
-            request.from(1).map(|channel| with_prefix(channel, prefix)).collect();
+            request.from(1).map(|channel| with_prefix(channel, names)).collect();
         let mut words: Vec<&[u8]> = vec![request.arg(0)];
         words.extend(channels.iter().map(Vec::as_slice));
         forward::words(session, spec, &words, kind, batch);
@@ -67,23 +69,45 @@ pub fn adds(spec: &Spec) -> bool {
     matches!(spec.name, "subscribe" | "psubscribe" | "ssubscribe")
 }
 
-/// A channel or pattern as the server must know it.
+/// A channel as the server must know it.
 #[cold]
-pub fn with_prefix(channel: &[u8], prefix: &Prefix) -> Vec<u8> {
-    let mut out = channel.to_vec();
-    if let Some(at) = channel_key(channel) {
-        out.splice(at..at, prefix.as_bytes().iter().copied());
+pub fn with_prefix(channel: &[u8], names: &Names) -> Vec<u8> {
+    match cut(channel) {
+        Some((head, key)) => [head, &names.name(key)].concat(),
+        None => channel.to_vec(),
     }
-    out
+}
+
+/// A pattern of channels as the server must know it.
+#[cold]
+pub fn pattern_with_prefix(pattern: &[u8], names: &Names) -> Vec<u8> {
+    match cut(pattern) {
+        Some((head, keys)) => [head, &names.pattern(keys)].concat(),
+        None => pattern.to_vec(),
+    }
 }
 
 /// A channel as the client knows it; `None` if it is of a key of another version.
 #[cold]
-pub fn without_prefix(channel: &[u8], prefix: &Prefix) -> Option<Vec<u8>> {
-    let Some((head, key)) = channel_key(channel).and_then(|at| channel.split_at_checked(at)) else {
-        return Some(channel.to_vec());
-    };
-    Some([head, prefix.strip(key)?].concat())
+fn without_prefix(channel: &[u8], names: &Names) -> Option<Vec<u8>> {
+    match cut(channel) {
+        Some((head, name)) => Some([head, names.strip(name)?].concat()),
+        None => Some(channel.to_vec()),
+    }
+}
+
+/// A pattern as its client gave it; `None` if it was under another version.
+#[cold]
+fn pattern_without_prefix(pattern: &[u8], names: &Names) -> Option<Vec<u8>> {
+    match cut(pattern) {
+        Some((head, keys)) => Some([head, names.client_pattern(keys)?].concat()),
+        None => Some(pattern.to_vec()),
+    }
+}
+
+/// The channel of keyspace notifications, up to its key, and the key.
+fn cut(channel: &[u8]) -> Option<(&[u8], &[u8])> {
+    channel.split_at_checked(channel_key(channel)?)
 }
 
 /// What a subscription's confirmation is of.
@@ -122,15 +146,18 @@ pub fn note(sort: Sort, frame: &[u8], pin: &mut Pin) {
 }
 
 /// Appends a confirmation as its client knows the channel.
-pub fn confirm(frame: &[u8], prefix: &Prefix, out: &mut BytesMut) {
-    if prefix.is_empty() {
+pub fn confirm(frame: &[u8], names: &Names, out: &mut BytesMut) {
+    if names.is_empty() {
         out.extend_from_slice(frame);
         return;
     }
+    let word = reply::elements(frame).next().and_then(reply::bulk);
+    let is_pattern = word.and_then(sort) == Some(Sort::Patterns);
+    let without_prefix = if is_pattern { pattern_without_prefix } else { without_prefix };
     out.extend_from_slice(replace_header(frame));
     for (at, element) in reply::elements(frame).enumerate() {
         let channel = reply::bulk(element).filter(|_| at == 1);
-        match channel.and_then(|channel| without_prefix(channel, prefix)) {
+        match channel.and_then(|channel| without_prefix(channel, names)) {
             Some(channel) => write::bulk(out, &channel),
             None => out.extend_from_slice(element),
         }
@@ -144,7 +171,7 @@ fn replace_header(frame: &[u8]) -> &[u8] {
 }
 
 /// Appends a message as its client may see it. False: it is none of its business.
-pub fn message(frame: &[u8], prefix: &Prefix, out: &mut BytesMut) -> bool {
+pub fn message(frame: &[u8], names: &Names, out: &mut BytesMut) -> bool {
     let mut elements: Vec<&[u8]> = reply::elements(frame).collect();
     let Some(payload) = elements.pop() else {
         return false;
@@ -152,21 +179,31 @@ pub fn message(frame: &[u8], prefix: &Prefix, out: &mut BytesMut) -> bool {
     let Some(channel) = elements.pop().and_then(reply::bulk) else {
         return false;
     };
-    let Some(shown) = without_prefix(channel, prefix) else {
+    let Some(shown) = without_prefix(channel, names) else {
         return false;
     };
     let key = reply::bulk(payload).filter(|_| channel.starts_with(KEYEVENT));
-    let key = match key.map(|key| prefix.strip(key)) {
+    let key = match key.map(|name| names.strip(name)) {
         Some(None) => return false,
         Some(key) => key,
         None => None,
     };
+    // The pattern of a pmessage, as its client gave it; the server may have been given a wider one.
+    let given = elements.get(1).copied().and_then(reply::bulk);
+    let pattern = match given.map(|given| pattern_without_prefix(given, names)) {
+        // It was given when keys had other names.
+        Some(None) => return false,
+        Some(pattern) => pattern,
+        None => None,
+    };
+    let is_meant = |pattern: &Vec<u8>| !names.has_several() || glob::matches(pattern, &shown);
+    if !pattern.as_ref().is_none_or(is_meant) {
+        return false;
+    }
     out.extend_from_slice(replace_header(frame));
     for (at, element) in elements.into_iter().enumerate() {
-        // The pattern of a pmessage, as its client gave it.
-        let pattern = reply::bulk(element).filter(|_| at == 1);
-        match pattern.and_then(|pattern| without_prefix(pattern, prefix)) {
-            Some(pattern) => write::bulk(out, &pattern),
+        match pattern.as_ref().filter(|_| at == 1) {
+            Some(pattern) => write::bulk(out, pattern),
             None => out.extend_from_slice(element),
         }
     }
@@ -181,7 +218,7 @@ pub fn message(frame: &[u8], prefix: &Prefix, out: &mut BytesMut) -> bool {
 #[cfg(test)]
 mod tests {
     use super::{confirm, message, with_prefix};
-    use crate::keys::Prefix;
+    use crate::keys::{Names, Prefix};
     use bytes::BytesMut;
 
     fn frame(head: char, words: &[&str]) -> String {
@@ -193,8 +230,8 @@ mod tests {
         text
     }
 
-    fn prefix() -> Prefix {
-        Prefix::new("", "v1", ":").unwrap()
+    fn names() -> Names {
+        Names::new(Prefix::new("", "v1", ":").unwrap(), [], [])
     }
 
     #[test]
@@ -207,11 +244,11 @@ mod tests {
             ("__key*__:*", "__key*__:*"),
             ("__keyspace@0__", "__keyspace@0__"),
         ] {
-            let there = with_prefix(channel.as_bytes(), &prefix());
+            let there = with_prefix(channel.as_bytes(), &names());
             assert_eq!(there, upstream.as_bytes());
             let mut out = BytesMut::new();
             let said = frame('>', &["subscribe", upstream, "1"]);
-            confirm(said.as_bytes(), &prefix(), &mut out);
+            confirm(said.as_bytes(), &names(), &mut out);
             assert_eq!(out, frame('>', &["subscribe", channel, "1"]));
         }
     }
@@ -236,7 +273,7 @@ mod tests {
             (&["pmessage", "__key*__:*", "__keyevent@0__:set", "v2:a"], None),
         ] {
             let mut out = BytesMut::new();
-            let passes = message(frame('*', said).as_bytes(), &prefix(), &mut out);
+            let passes = message(frame('*', said).as_bytes(), &names(), &mut out);
             assert_eq!(
                 passes.then(|| String::from_utf8(out.to_vec()).unwrap()),
                 shown.map(|words| frame('*', words))

@@ -10,7 +10,7 @@ use crate::data::forward;
 use crate::data::registry::Registry;
 use crate::data::session::Session;
 use crate::data::upstream::Kind;
-use crate::keys::Prefix;
+use crate::keys::{Names, uncover};
 use crate::wire::number::parse_i64;
 use crate::wire::request::Request;
 use crate::wire::{reply, write};
@@ -87,7 +87,7 @@ pub fn ask(
 
 #[cold]
 fn track(session: &mut Session, spec: &'static Spec, request: &Request<'_>, batch: &mut Batch<'_>) {
-    let prefix = &batch.snapshot.prefix;
+    let names = &batch.snapshot.names;
     let (mut words, mut is_broadcast, mut has_prefix) = (Vec::new(), false, false);
     session.client.state.redirect.store(0, Ordering::Relaxed);
     let mut at = 0;
@@ -95,14 +95,16 @@ fn track(session: &mut Session, spec: &'static Spec, request: &Request<'_>, batc
         let (word, value) = (request.arg(at), request.arg(at + 1));
         let is_option = at > 2;
         let is = |name: &[u8]| is_option && word.eq_ignore_ascii_case(name);
-        words.push(word.to_owned());
         at += 1;
-        is_broadcast |= is(b"bcast");
         if is(b"prefix") && at < request.len() {
             has_prefix = true;
-            words.push([prefix.as_bytes(), value].concat());
+            words.extend(prefixes(names, value));
             at += 1;
-        } else if is(b"redirect") && at < request.len() {
+            continue;
+        }
+        words.push(word.to_owned());
+        is_broadcast |= is(b"bcast");
+        if is(b"redirect") && at < request.len() {
             match target(value, &batch.shared.registry) {
                 Ok(id) => {
                     let redirect = parse_i64(value).unwrap_or(0);
@@ -119,8 +121,8 @@ fn track(session: &mut Session, spec: &'static Spec, request: &Request<'_>, batc
         }
     }
     // All keys: all of this version.
-    if is_broadcast && !has_prefix && !prefix.is_empty() {
-        words.extend([b"PREFIX".to_vec(), prefix.as_bytes().to_vec()]);
+    if is_broadcast && !has_prefix && !names.is_empty() {
+        words.extend(prefixes(names, b""));
     }
     let is_on = request.arg(2).eq_ignore_ascii_case(b"on");
     let words: Vec<&[u8]> = words.iter().map(Vec::as_slice).collect();
@@ -129,6 +131,13 @@ fn track(session: &mut Session, spec: &'static Spec, request: &Request<'_>, batc
         own.reads_upstream |= is_on;
     }
     settle(session);
+}
+
+/// PREFIX and what it must be, as often as keys that begin like this have another prefix before
+/// them.
+#[cold]
+fn prefixes(names: &Names, begins: &[u8]) -> impl Iterator<Item = Vec<u8>> + use<> {
+    names.beginnings(begins).into_iter().flat_map(|begins| [b"PREFIX".to_vec(), begins])
 }
 
 /// Why a REDIRECT cannot be.
@@ -162,7 +171,7 @@ fn target(id: &[u8], registry: &Registry) -> Result<Vec<u8>, &'static [u8]> {
 
 /// An answer that names a client by the server's number, or prefixes, as this client knows them:
 /// it has redirected to `redirect`.
-pub fn translate(frame: &[u8], prefix: &Prefix, redirect: i64, out: &mut BytesMut) {
+pub fn translate(frame: &[u8], names: &Names, redirect: i64, out: &mut BytesMut) {
     let number = |element: &[u8], out: &mut BytesMut| match reply::integer(element) {
         Some(id) if id > 0 => write::integer(out, redirect),
         _ => out.extend_from_slice(element),
@@ -176,7 +185,7 @@ pub fn translate(frame: &[u8], prefix: &Prefix, redirect: i64, out: &mut BytesMu
     for (at, element) in reply::elements(frame).enumerate() {
         match name {
             Some(b"redirect") => number(element, out),
-            Some(b"prefixes") => cut(element, prefix, out),
+            Some(b"prefixes") => cut(element, names, out),
             _ => out.extend_from_slice(element),
         }
         name = reply::bulk(element).filter(|_| at.is_multiple_of(2)).and_then(|name| match name {
@@ -187,12 +196,18 @@ pub fn translate(frame: &[u8], prefix: &Prefix, redirect: i64, out: &mut BytesMu
     }
 }
 
-/// Prefixes without the key prefix. The one that stands for all keys is empty, as on the server.
-fn cut(list: &[u8], prefix: &Prefix, out: &mut BytesMut) {
-    let own = |element| reply::bulk(element).and_then(|full| prefix.strip(full));
-    let shown: Vec<&[u8]> = reply::elements(list).filter_map(own).collect();
+/// Prefixes as their client gave them: without the key prefix, one for all that were made of it.
+/// The one that stands for all keys is empty, as on the server.
+fn cut(list: &[u8], names: &Names, out: &mut BytesMut) {
+    let mut shown: Vec<Vec<u8>> = reply::elements(list)
+        .filter_map(reply::bulk)
+        .map(|begins| names.cut(begins).to_owned())
+        .collect();
+    if names.has_several() {
+        uncover(&mut shown);
+    }
     write::array(out, shown.len());
     for prefix in shown {
-        write::bulk(out, prefix);
+        write::bulk(out, &prefix);
     }
 }

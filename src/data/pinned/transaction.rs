@@ -191,6 +191,10 @@ fn queue(
     place: Place,
     batch: &mut Batch<'_>,
 ) {
+    let place = match forward::listed(spec, request, &batch.snapshot.names) {
+        Some(pattern) => Place::Listed(pattern.into()),
+        None => place,
+    };
     let kind = Kind::Own(Box::new(Step::Queue(place)));
     forward::command_as(session, spec, request, kind, batch);
 }

@@ -73,6 +73,8 @@ pub struct Queued {
 pub enum Place {
     /// The server.
     Theirs,
+    /// The server: a list of which the client wants only what this glob matches.
+    Listed(Arc<[u8]>),
     /// The server, and its answer is edited.
     Edited(Arc<Edit>),
     /// nearside: this reply takes the place of the server's.

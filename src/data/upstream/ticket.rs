@@ -68,6 +68,8 @@ impl Ticket {
 pub enum Kind {
     /// Delivered; what it may have changed is invalidated first.
     Forward,
+    /// As [`Kind::Forward`], of a list of which its client wants only what this glob matches.
+    Listed(Box<[u8]>),
     /// As [`Kind::Forward`], but its reply is to tell of nearside as well.
     Edited(Box<Edit>),
     /// Delivered, and perhaps stored.

@@ -285,7 +285,7 @@ impl Worker {
     pub fn fail_misnamed(&self, index: usize) {
         if self.shared.live.is_version_shared() {
             let newest = self.snapshot();
-            self.fail_queue(index, |link| link.snapshot_of_front().prefix != newest.prefix);
+            self.fail_queue(index, |link| link.snapshot_of_front().names != newest.names);
         }
     }
 

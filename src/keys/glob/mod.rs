@@ -83,6 +83,47 @@ fn in_class(mut class: &[u8], byte: u8) -> (bool, &[u8]) {
     }
 }
 
+/// A pattern that many keys are held against: most are told apart by how it begins.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Glob {
+    text: Box<[u8]>,
+    /// What every match begins with.
+    literal: Box<[u8]>,
+    /// True for `literal*`: how a key begins says it all.
+    is_prefix: bool,
+}
+
+impl Glob {
+    /// Of this text.
+    pub fn new(text: &[u8]) -> Self {
+        let (literal, _) = literal_prefix(text);
+        let before_star = text.strip_suffix(b"*").map(literal_prefix);
+        let is_prefix = before_star.is_some_and(|(before, all)| all && before == literal);
+        Self { text: text.into(), literal: literal.into(), is_prefix }
+    }
+
+    /// True if `key` matches.
+    #[inline]
+    pub fn matches(&self, key: &[u8]) -> bool {
+        key.starts_with(&self.literal) && (self.is_prefix || matches(&self.text, key))
+    }
+
+    /// As it was written.
+    pub fn text(&self) -> &[u8] {
+        &self.text
+    }
+
+    /// What every match begins with.
+    pub fn literal(&self) -> &[u8] {
+        &self.literal
+    }
+
+    /// True if every key that begins with this matches.
+    pub fn takes_all(&self, beginning: &[u8]) -> bool {
+        self.is_prefix && beginning.starts_with(&self.literal)
+    }
+}
+
 /// The bytes that every match of `pattern` begins with, and whether the pattern is nothing else (so
 /// that it matches exactly that one key).
 pub fn literal_prefix(mut pattern: &[u8]) -> (Vec<u8>, bool) {

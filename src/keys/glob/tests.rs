@@ -1,6 +1,6 @@
 //! The matcher against a table, and against a plain port of Redis' recursive function.
 
-use super::{escape, literal_prefix, matches};
+use super::{Glob, escape, literal_prefix, matches};
 use proptest::prelude::{ProptestConfig, any, prop, proptest};
 use proptest::{prop_assert, prop_assert_eq};
 
@@ -188,6 +188,18 @@ proptest! {
         if matches(&pattern, &text) {
             prop_assert!(text.starts_with(&literal));
             prop_assert!(!exact || text == literal);
+        }
+    }
+
+    #[test]
+    fn the_short_way_says_what_the_glob_says(
+        pattern in bytes_of(b"ab*?\\[]", 6),
+        text in bytes_of(b"ab*\\", 6),
+    ) {
+        let glob = Glob::new(&pattern);
+        prop_assert_eq!(glob.matches(&text), matches(&pattern, &text));
+        if glob.takes_all(&text) {
+            prop_assert!(glob.matches(&text));
         }
     }
 }

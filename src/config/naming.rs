@@ -1,0 +1,60 @@
+//! How keys are named upstream, out of what `[keys]` and the rules say of it.
+
+use crate::config::check::Notes;
+use crate::config::{Rule, Settings};
+use crate::keys::{Invalid, Names, Prefix};
+
+impl Settings {
+    /// How keys are named under this key version, as the prefix, the rules and the exceptions of
+    /// these settings say it.
+    pub(super) fn names_under(&self, version: &str) -> Result<Names, Invalid> {
+        names(&self.key_prefix, version, &self.separator, &self.exclude, &self.rules)
+    }
+}
+
+/// How keys are named; the version of a rule stands where the usual one would.
+pub(super) fn names(
+    key_prefix: &str,
+    version: &str,
+    separator: &str,
+    exclude: &[String],
+    rules: &[Rule],
+) -> Result<Names, Invalid> {
+    let prefix = |version: &str| Prefix::new(key_prefix, version, separator);
+    let mut named = Vec::new();
+    for rule in rules {
+        named.push((rule.patterns.as_slice(), rule.version.as_deref().map(prefix).transpose()?));
+    }
+    Ok(Names::new(prefix(version)?, exclude.iter().map(String::as_str), named))
+}
+
+/// What there is to say of it.
+pub(super) fn check(settings: &Settings, notes: &mut Notes) {
+    if !settings.exclude.is_empty() && settings.names.is_empty() {
+        notes.warn(
+            "keys.exclude excludes nothing: without keys.version, keys.prefix and rules.version \
+             no key is rewritten",
+        );
+    }
+    if let Some(key) = &settings.version_key
+        && settings.names.strip(key.as_bytes()).is_some()
+    {
+        notes.fault(format!(
+            "keys.version_key: `{key}` would be a key of clients (keys.exclude, rules.version), \
+             which could switch the fleet's version by it"
+        ));
+    }
+}
+
+/// `keys.exclude`.
+pub(super) fn exclude(written: Option<&Vec<String>>, notes: &mut Notes) -> Vec<String> {
+    let patterns = written.cloned().unwrap_or_default();
+    for (at, pattern) in patterns.iter().enumerate() {
+        if pattern.is_empty() {
+            notes.fault("keys.exclude: an empty pattern excludes nothing; write one as \"lock:*\"");
+        } else if patterns.iter().take(at).any(|other| other == pattern) {
+            notes.warn(format!("keys.exclude: `{pattern}` stands there twice"));
+        }
+    }
+    patterns
+}
