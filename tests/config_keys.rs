@@ -171,6 +171,7 @@ const SEEN: &[(&[&str], &str, &str, &str)] = &[
         CHANNEL,
         "signed_messages_alone_are_obeyed",
     ),
+    (&["invalidation.max_bans"], "invalidation.max_bans = 77", "metrics.rs", "orders"),
     (
         &["invalidation.max_skew"],
         "invalidation.max_skew = '77s'",

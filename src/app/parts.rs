@@ -125,9 +125,10 @@ pub(super) fn shared(
     letterbox: Letterbox,
 ) -> anyhow::Result<Shared> {
     let get = command::by_name("get").context("the command table has no GET")?;
-    let cache = &settings.cache;
+    let cache = Cache::new(settings.cache.max_memory, settings.cache.max_variants);
+    cache.set_bans_max(settings.invalidation.max_bans);
     Ok(Shared {
-        cache: Arc::new(Cache::new(cache.max_memory, cache.max_variants)),
+        cache: Arc::new(cache),
         snapshots: Arc::new(Snapshots::new(Snapshot::of(settings), settings.server.workers)),
         clock,
         live: Arc::new(Live::default()),

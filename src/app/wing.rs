@@ -36,10 +36,6 @@ impl DataWing for View {
         }
     }
 
-    fn settings(&self) -> Vec<(&'static str, String)> {
-        self.0.snapshots.newest().settings.shown()
-    }
-
     fn place(&self, key: &[u8]) -> Place {
         let snapshot = self.0.snapshots.newest();
         let index = snapshot.rules.find(key).index;

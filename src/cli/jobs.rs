@@ -210,7 +210,7 @@ impl Version {
         let (reach, how, verb, mut body, question) = match self {
             Self::Show { reach } => {
                 let done = reach.ask(settings, "GET", "/api/v1/key-versions", &Value::Null);
-                return reach.tell(done, |answer| text(answer, "current").to_owned());
+                return reach.tell(done, in_force);
             }
             Self::Set { reach, version, expect, dry_run, yes } => {
                 if !dry_run && !yes && !is_sure(&format!("put version {version} in force?")) {
@@ -246,6 +246,15 @@ impl Version {
             Ok(job) => asker.show(&job),
             Err(failure) => reach.tell(Err(failure), words),
         }
+    }
+}
+
+/// A version, and the next one while it is being switched.
+fn in_force(answer: &Value) -> String {
+    let current = text(answer, "current");
+    match text(answer, "switching_to") {
+        "" => current.to_owned(),
+        next => format!("{current}, switching to {next}"),
     }
 }
 

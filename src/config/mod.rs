@@ -25,8 +25,10 @@ pub mod written;
 pub use self::load::Merged;
 pub use self::reload::Reloaded;
 pub use self::runtime::{NotSet, settable};
-pub use load::{ConfigError, Fault, Loaded, Origin, Overrides, Source, load, load_text};
-pub use shown::Shown;
+pub use load::{
+    ConfigError, Fault, Loaded, Origin, Overrides, Source, load, load_instead, load_text,
+};
+pub use shown::{MASK, Shown};
 
 use crate::command::learned::Strangers;
 use crate::command::{Choices, KeySpec, Policy, Spec};
@@ -281,6 +283,8 @@ pub struct Invalidation {
     pub secret: Option<Password>,
     /// `max_skew`: how far the time of a signed message may be from the time here.
     pub max_skew: Duration,
+    /// `max_bans`: namespaces and patterns that entries are held against, at most.
+    pub max_bans: usize,
 }
 
 /// One of `[[invalidation.events]]`.

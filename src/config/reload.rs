@@ -6,7 +6,7 @@
 
 use crate::config::key::LISTS;
 use crate::config::load::is_under;
-use crate::config::{Invalidation, Settings, Shown, written};
+use crate::config::{Invalidation, Origin, Settings, Shown, written};
 use crate::keys::{Invalid, Prefix};
 use crate::net::target::Password;
 use std::fmt::Debug;
@@ -45,6 +45,7 @@ impl Settings {
         next.invalidation.events.clone_from(&new.invalidation.events);
         next.invalidation.secret.clone_from(&new.invalidation.secret);
         next.invalidation.max_skew = new.invalidation.max_skew;
+        next.invalidation.max_bans = new.invalidation.max_bans;
         next.commands.profile = new.commands.profile;
         next.commands.choices.clone_from(&new.commands.choices);
         let (server, to) = (&new.server, &mut next.server);
@@ -85,8 +86,12 @@ impl Settings {
     pub fn with_version(&self, version: &str) -> Result<Self, Invalid> {
         let prefix = Prefix::new(&self.key_prefix, version, &self.separator)?;
         let mut next = Self { version: version.to_owned(), prefix, ..self.clone() };
-        for shown in next.values.iter_mut().filter(|shown| shown.path == "keys.version") {
+        let is_other = |shown: &&mut Shown| {
+            shown.path == "keys.version" && shown.value.as_str() != Some(version)
+        };
+        for shown in next.values.iter_mut().filter(is_other) {
             shown.value = version.into();
+            shown.origin = Some(Origin::runtime());
         }
         Ok(next)
     }
@@ -210,6 +215,7 @@ fn of_office(all: &Settings) -> Vec<(&'static str, String)> {
         ("invalidation.events", is(&invalidation.events)),
         ("invalidation.secret_file", secret(invalidation.secret.as_ref())),
         ("invalidation.max_skew", is(&invalidation.max_skew)),
+        ("invalidation.max_bans", is(&invalidation.max_bans)),
         ("commands.profile", is(&commands.profile)),
         ("commands.allow, commands.deny", is(&commands.choices)),
         ("commands.unknown", is(&commands.unknown)),

@@ -309,6 +309,10 @@ table! {
         secret_file: PathBuf = (), Now;
         /// How far the time of a signed message may be from the time here.
         max_skew: Span = "30s", Now;
+        /// Namespaces and patterns that entries are still held against, at most; 16 KiB of them
+        /// in any case. Beyond it the oldest is forgotten, and with it what was not asked for
+        /// since.
+        max_bans: usize = 1024, Now;
         tables {
             /// Other servers where the same is listened to, of another region for example.
             sources: Vec<Source>,

@@ -10,8 +10,6 @@ use utoipa::ToSchema;
 pub trait DataWing: Send + Sync {
     /// Who this process is, and how it fares.
     fn facts(&self) -> Facts;
-    /// Every setting in force by its name in proxy.toml, without secrets.
-    fn settings(&self) -> Vec<(&'static str, String)>;
     /// What becomes of a client's key.
     fn place(&self, key: &[u8]) -> Place;
     /// What would become of a request, given by its words, if a client sent it now; or why no

@@ -94,6 +94,8 @@ fn namespaces_rules_and_the_curve_tell_how_well_the_cache_does() {
     assert!(of("orders")["hit_ratio"].as_f64().unwrap() > 0.9, "{spaces}");
     assert!(of("lock")["bypassed"].as_u64().unwrap() > 1_000, "{spaces}");
     assert_eq!(of("lock")["hit_ratio"], Value::Null);
+    assert_eq!((&of("orders")["entries"], &of("lock")["entries"]), (&1.into(), &0.into()));
+    assert!(of("orders")["bytes"].as_u64().unwrap() > 0, "{spaces}");
     let rules = get(&proxy, "rules?window=start");
     let rows = rules["rules"].as_array().unwrap();
     let reads: Vec<bool> = rows.iter().map(|row| row["reads"].as_u64().unwrap() > 0).collect();
@@ -118,6 +120,21 @@ fn namespaces_rules_and_the_curve_tell_how_well_the_cache_does() {
         (422, true),
         "{body}"
     );
+}
+
+#[test]
+fn a_namespace_that_is_held_and_never_read_has_a_row() {
+    let server = Server::start(Kind::Redis);
+    server.dial().words("SET v1:cold:1 value");
+    let proxy = Proxy::start(&server.url(), SETTINGS);
+    proxy.admin("POST", "/api/v1/warm/runs", "{\"keys\":[\"cold:1\"]}");
+    eventually("it is loaded", || {
+        (proxy.count("nearside_warm_keys_total{result=\"loaded\"}") > 0).then_some(())
+    });
+    let spaces = get(&proxy, "namespaces");
+    let rows = spaces["namespaces"].as_array().unwrap();
+    let cold = rows.iter().find(|row| row["namespace"] == "cold").unwrap();
+    assert_eq!((&cold["reads"], &cold["entries"]), (&0.into(), &1.into()));
 }
 
 #[test]
@@ -168,6 +185,10 @@ fn the_command_line_shows_it() {
     assert!(hot.lines().nth(1).unwrap().starts_with("orders:1"), "{hot}");
     assert_eq!(hot.lines().count(), 2, "{hot}");
     assert!(run("namespaces --since start").contains("\norders "));
+    let first = run("namespaces --sort name -n 1");
+    assert!(first.lines().next().unwrap().ends_with("entries held  bytes held"), "{first}");
+    assert!(first.lines().nth(1).unwrap().starts_with("_other "), "{first}");
+    assert_eq!(first.lines().count(), 2, "{first}");
     assert_eq!(run("reset-stats"), "counting anew\n");
     let json: Value = serde_json::from_str(&run("namespaces --json")).unwrap();
     assert_eq!(json["window"], "reset");
