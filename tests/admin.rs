@@ -33,7 +33,7 @@ use nearside::control::office::Sweeper;
 use nearside::control::reload::{Cause, Parts, Reloader};
 use nearside::control::warm::fill::{Denied, Filler};
 use nearside::control::warm::{Warm, WarmFigures};
-use nearside::control::wing::{Client, DataWing, Explained, Facts, Place};
+use nearside::control::wing::{Client, DataWing, Explained, Facts, Place, SlowCommand};
 use nearside::control::workshop::Workshop;
 use nearside::keys::Prefix;
 use nearside::live::Live;
@@ -217,6 +217,14 @@ impl DataWing for Nobody {
     }
 
     fn blocked_clients(&self) -> usize {
+        0
+    }
+
+    fn slow_commands(&self) -> Vec<SlowCommand> {
+        Vec::new()
+    }
+
+    fn forget_slow_commands(&self) -> usize {
         0
     }
 
@@ -463,15 +471,15 @@ async fn a_version_is_in_force_once_every_worker_has_it() {
     let reloader = Arc::new(Reloader::new(&settings, parts));
     let both = |now: &str, next: Option<&str>| (now.to_owned(), next.map(str::to_owned));
     assert_eq!(reloader.versions(), both("v1", None));
-    let asked = Arc::clone(&reloader);
-    let switching =
-        tokio::spawn(async move { asked.switch_version("v2", None, Cause::Admin).await });
-    snapshots.newer(0).await;
-    snapshots.note(0, 1);
-    snapshots.note_tracking(1);
-    assert_eq!(reloader.versions(), both("v1", Some("v2")), "worker 1 serves under v1");
-    snapshots.note(1, 1);
-    switching.await.unwrap().unwrap();
+    let adopting = async {
+        snapshots.newer(0).await;
+        snapshots.note(0, 1);
+        snapshots.note_tracking(1);
+        assert_eq!(reloader.versions(), both("v1", Some("v2")), "worker 1 serves under v1");
+        snapshots.note(1, 1);
+    };
+    let (switched, ()) = tokio::join!(reloader.switch_version("v2", None, Cause::Admin), adopting);
+    switched.unwrap();
     assert_eq!(reloader.versions(), both("v2", None));
 }
 

@@ -1,5 +1,5 @@
 //! Looking at a proxy that runs, and sending its clients elsewhere: `status`, `clients`,
-//! `upstreams`, `get`, `drain`, `resume`, over its admin API.
+//! `upstreams`, `slowlog`, `get`, `drain`, `resume`, over its admin API.
 
 use crate::cli::remote::Reach;
 use crate::cli::sort;
@@ -40,6 +40,17 @@ pub(super) enum Command {
     Upstreams {
         #[command(flatten)]
         reach: Reach,
+    },
+    /// Show the commands whose answers took long (`log.slow_command`), the latest first
+    Slowlog {
+        #[command(flatten)]
+        reach: Reach,
+        /// How many at most
+        #[arg(short = 'n', long, default_value_t = 20, value_parser = limit())]
+        limit: u16,
+        /// Forget them
+        #[arg(long)]
+        reset: bool,
     },
     /// Show what a running proxy holds of a key
     Get {
@@ -82,6 +93,12 @@ pub(super) fn run(command: &Command, loaded: Result<Loaded, ConfigError>) -> Exi
             (reach, "GET", path, clients)
         }
         Command::Upstreams { reach } => (reach, "GET", "/api/v1/upstreams".to_owned(), upstreams),
+        Command::Slowlog { reach, reset: true, .. } => {
+            (reach, "DELETE", "/api/v1/slowlog".to_owned(), forgotten)
+        }
+        Command::Slowlog { reach, limit, .. } => {
+            (reach, "GET", format!("/api/v1/slowlog?limit={limit}"), slow)
+        }
         Command::Get { reach, value, key } => (reach, "GET", lookup(key, *value), entry),
         Command::Drain { reach, .. } => (reach, "POST", "/api/v1/drain".to_owned(), draining),
         Command::Resume { reach } => (reach, "DELETE", "/api/v1/drain".to_owned(), draining),
@@ -122,10 +139,7 @@ fn status(answer: &Value) -> String {
         format!("mode      {}", text(answer, "/mode")),
         format!("keys      {}", if version.is_empty() { "as clients name them" } else { version }),
         format!("clients   {}, {} commands/s", number("/clients"), number("/ops_per_second")),
-        match answer.get("hit_ratio").and_then(Value::as_f64) {
-            Some(ratio) => format!("hits      {:.1} %", ratio * 100.0),
-            None => "hits      none asked for".to_owned(),
-        },
+        hits(answer),
         format!(
             "memory    {} of {}, {} keys",
             size("/memory/used_bytes"),
@@ -141,6 +155,40 @@ fn status(answer: &Value) -> String {
         lines.push(format!("warning   {warning}"));
     }
     lines.join("\n")
+}
+
+/// Of late, and in all: what was well for days hides what is wrong now.
+fn hits(answer: &Value) -> String {
+    let of = |name: &str, when: &str| {
+        let ratio = answer.get(name)?.as_f64()?;
+        Some(format!("{:.1} % {when}", ratio * 100.0))
+    };
+    let all = [
+        of("hit_ratio_1m", "in 1m"),
+        of("hit_ratio_5m", "in 5m"),
+        of("hit_ratio", "since the reset"),
+    ];
+    let told: Vec<String> = all.into_iter().flatten().collect();
+    if told.is_empty() {
+        return "hits      none asked for".to_owned();
+    }
+    format!("hits      {}", told.join(", "))
+}
+
+fn slow(answer: &Value) -> String {
+    let row = |slow: &Value| {
+        vec![
+            number(slow, "/id").to_string(),
+            text(slow, "/time").to_owned(),
+            number(slow, "/duration_us").to_string(),
+            text(slow, "/command").to_owned(),
+            text(slow, "/outcome").to_owned(),
+            text(slow, "/client_addr").to_owned(),
+            text(slow, "/client_name").to_owned(),
+        ]
+    };
+    let head = ["id", "time", "us", "command", "outcome", "client", "name"];
+    table(&head, list(answer, "/commands").iter().map(row).collect())
 }
 
 fn clients(answer: &Value) -> String {
@@ -223,6 +271,10 @@ fn value(reply: &Value) -> Option<String> {
 fn harmless(text: &str) -> String {
     let harmless = |c: char| if c.is_control() && c != '\n' { '\u{fffd}' } else { c };
     text.replace("\r\n", "\n").chars().map(harmless).collect()
+}
+
+fn forgotten(answer: &Value) -> String {
+    format!("forgot {} commands", number(answer, "/removed"))
 }
 
 fn draining(answer: &Value) -> String {

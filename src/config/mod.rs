@@ -514,4 +514,8 @@ pub struct Log {
     pub format: LogFormat,
     /// Events of one place in the code, at most.
     pub rate_limit: Rate,
+    /// Answers that take so long are noted; zero = none.
+    pub slow_command: Duration,
+    /// As many of them are kept.
+    pub slowlog_max: usize,
 }

@@ -63,6 +63,8 @@ impl Settings {
         to.dedicated_max = upstream.dedicated_max;
         to.on_down = upstream.on_down;
         next.log.level.clone_from(&new.log.level);
+        next.log.slow_command = new.log.slow_command;
+        next.log.slowlog_max = new.log.slowlog_max;
         next.hot_keys = new.hot_keys;
         let (admin, to) = (&new.admin, &mut next.admin);
         to.hosts.clone_from(&admin.hosts);
@@ -231,6 +233,8 @@ fn of_office(all: &Settings) -> Vec<(&'static str, String)> {
         ("log.level", is(&all.log.level)),
         ("log.format", is(&all.log.format)),
         ("log.rate_limit", is(&all.log.rate_limit)),
+        ("log.slow_command", is(&all.log.slow_command)),
+        ("log.slowlog_max", is(&all.log.slowlog_max)),
         ("drain.delay", is(&all.drain_delay)),
         ("drain.timeout", is(&all.drain_timeout)),
         ("warming.on_start", is(&warming.on_start)),

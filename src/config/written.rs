@@ -426,6 +426,11 @@ table! {
         format: LogFormat = "auto", Restart;
         /// Of one place in the code, no more is logged; `"off"`: everything is.
         rate_limit: Rate = "10/s", Restart;
+        /// An answer of upstream that takes so long is logged, and stands in the slow log
+        /// (`nearside slowlog`); `"0s"`: none is.
+        slow_command: Span = "100ms", Now;
+        /// The latest of them that are kept.
+        slowlog_max: usize = 128, Now;
     }
 }
 

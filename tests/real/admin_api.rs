@@ -100,6 +100,8 @@ const ASKED: &[(&str, &str, &str, u16, &str)] = &[
     ("GET", "/api/v1/hotkeys?by=colour", "", 422, "colour"),
     ("GET", "/api/v1/curve", "", 200, "\"hit_ratio\""),
     ("GET", "/api/v1/advice", "", 200, "{"),
+    ("GET", "/api/v1/slowlog", "", 200, "{\"commands\":["),
+    ("DELETE", "/api/v1/slowlog", "", 200, "{\"removed\":"),
     ("POST", "/api/v1/stats/reset", "", 204, ""),
     ("GET", "/api/v1/jobs", "", 200, "{\"jobs\":[]"),
     ("GET", "/api/v1/jobs?limit=1001", "", 422, "limit: 1001 is not 1 to 1000"),

@@ -137,6 +137,37 @@ fn a_namespace_that_is_held_and_never_read_has_a_row() {
     assert_eq!((&cold["reads"], &cold["entries"]), (&0.into(), &1.into()));
 }
 
+/// `log.slow_command`, `log.slowlog_max`: nothing upstream is faster than a microsecond.
+#[test]
+fn what_took_long_is_told_with_who_asked() {
+    let server = Server::start(Kind::Redis);
+    let proxy = Proxy::start(&server.url(), &["log.slow_command = \"1us\"", "log.slowlog_max = 2"]);
+    let mut client = proxy.dial();
+    client.words("CLIENT SETNAME shop");
+    client.words("SET a 1");
+    client.words("GET a");
+    client.words("MGET a b");
+    client.words("BLPOP none 0.001");
+    let slow = |words: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_nearside"));
+        let output = command.arg("slowlog").args(words).args(["--admin", &proxy.admin_url()]);
+        String::from_utf8(output.output().unwrap().stdout).unwrap()
+    };
+    let log: Value = serde_json::from_str(&slow(&["--json"])).unwrap();
+    let of = |name: &str| -> Vec<&Value> {
+        log["commands"].as_array().unwrap().iter().map(|row| &row[name]).collect()
+    };
+    assert_eq!(of("command"), ["mget", "get"], "the latest two, and none that blocks: {log}");
+    assert_eq!((of("outcome"), of("client_name")), (vec!["miss"; 2], vec!["shop"; 2]));
+    assert!(log["commands"][0]["duration_us"].as_u64().unwrap() > 0, "{log}");
+    assert!(slow(&["-n", "1"]).contains(" mget  "), "{}", slow(&["-n", "1"]));
+    assert!(proxy.log().contains("\"event\":\"slow_command\",\"command\":\"set\""));
+    assert_eq!(slow(&["--reset"]), "forgot 2 commands\n");
+    let (status, _) = proxy.admin("PATCH", "/api/v1/config", "{\"log.slow_command\":\"0s\"}");
+    client.words("SET a 2");
+    assert_eq!((status, get(&proxy, "slowlog")["commands"].clone()), (200, Value::Array(vec![])));
+}
+
 #[test]
 fn a_reset_is_seen_by_people_and_not_by_prometheus() {
     let server = Server::start(Kind::Redis);

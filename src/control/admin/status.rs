@@ -3,18 +3,21 @@
 use super::Admin;
 use super::ask::Viewer;
 use super::door::Json;
-use super::figures::Memory;
+use super::figures::{Figures, Memory};
 use super::mode::Mode;
 use super::problem::Refused;
+use super::stats::View;
 use super::upstreams::{self, Upstream};
 use crate::config::{self, Shown};
 use crate::control::observe::state::ConfigFigures;
 use crate::stats::Counter;
+use crate::stats::history::Span;
 use axum::extract::State;
 use indexmap::IndexMap;
 use serde::Serialize;
 use serde_json::{Value, json};
 use std::sync::Arc;
+use std::time::Duration;
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -41,6 +44,10 @@ struct Status {
     memory: Memory,
     /// Hits of all lookups since the last reset; null if there were none.
     hit_ratio: Option<f64>,
+    /// The same of the last minute.
+    hit_ratio_1m: Option<f64>,
+    /// The same of the last five.
+    hit_ratio_5m: Option<f64>,
     /// Commands in the last second.
     ops_per_second: u64,
     upstreams: Vec<Upstream>,
@@ -72,6 +79,8 @@ async fn status(State(admin): State<Arc<Admin>>, _: Viewer) -> Json<Status> {
             max_bytes: figures.max_bytes,
         },
         hit_ratio: hit_ratio(&admin),
+        hit_ratio_1m: of_late(&admin, 1),
+        hit_ratio_5m: of_late(&admin, 5),
         ops_per_second: facts.ops_per_second,
         upstreams,
         warnings: warnings(&admin),
@@ -86,6 +95,13 @@ pub(super) fn hit_ratio(admin: &Admin) -> Option<f64> {
     let hits = counted(&[Counter::LookupHit]);
     let all = hits + counted(&[Counter::LookupMiss, Counter::LookupCoalesced]);
     (all > 0).then(|| share(hits, all))
+}
+
+/// The same of late; what would have been a hit counts as one.
+fn of_late(admin: &Admin, minutes: u64) -> Option<f64> {
+    let View { stats, clock, .. } = &admin.api.view;
+    let span = Span::Last(Duration::from_mins(minutes));
+    Figures::of(&stats.window(span, clock.now())).hit_ratio
 }
 
 /// A part of a whole. Exact up to 2^53.
