@@ -11,7 +11,7 @@
 //! request is served under two.
 
 use crate::command::{self, Policy};
-use crate::config::{OnDown, Settings, TrackingMode};
+use crate::config::{OnDown, Settings, TrackingMode, Verify};
 use crate::keys::Prefix;
 use crate::rules::Rules;
 use crate::wire::request;
@@ -51,6 +51,8 @@ pub struct Limits {
     pub cached_commands: Box<[bool]>,
     /// What becomes of each command.
     pub policy: Policy,
+    /// `cache.verify`.
+    pub verify: Verify,
     /// Bounds of one request.
     pub request: request::Limits,
     /// `server.max_pipeline`: requests in flight per client before its socket is not read.
@@ -122,6 +124,7 @@ impl Limits {
         Self {
             cached_commands: command::all().iter().map(|row| settings.caches(row)).collect(),
             policy: settings.policy(),
+            verify: settings.cache.verify,
             request: request::Limits {
                 args_max: server.max_args,
                 bulk_max: server.max_request_size,

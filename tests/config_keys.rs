@@ -139,6 +139,12 @@ const SEEN: &[(&[&str], &str, &str, &str)] = &[
     (&["cache.commands"], "cache.commands = ['GET', 'HGET']", "metrics.rs", "rules"),
     (&["cache.max_variants"], "cache.max_variants = 7", KEYS, "replies_of_one_key_are_counted"),
     (&["cache.hash_max_ttl"], "cache.hash_max_ttl = '7s'", KEYS, "cache_and_rules_bound"),
+    (
+        &["cache.verify"],
+        "cache.verify = 'strict'",
+        "anomalies/verify.rs",
+        "strict_delivers_nothing_before_the_canary",
+    ),
     (&["cache.sweep_interval"], "cache.sweep_interval = '7s'", "metrics.rs", "orders"),
     (&["invalidation.tracking"], "invalidation.tracking = 'off'", "metrics.rs", "modes"),
     (

@@ -133,7 +133,6 @@ pub(super) struct Fresh<'p> {
     pub(super) epoch: u64,
     pub(super) bans: u64,
     pub(super) policy: &'p Policy,
-    pub(super) deadline: u64,
     pub(super) asked_at: Tick,
     pub(super) next: Option<Entry>,
 }
@@ -212,7 +211,7 @@ impl Entry {
         let own = STORE_OVERHEAD + size_class(size_of::<Header>() + 16 + length);
         let behind = fresh.next.as_ref().map_or(0, Self::weight);
         let header = Header {
-            deadline: AtomicU64::new(fresh.deadline),
+            deadline: AtomicU64::new(0),
             epoch: fresh.epoch,
             bans: AtomicU64::new(fresh.bans),
             lease: fresh.policy.max_staleness,

@@ -204,7 +204,10 @@ fn a_nil_has_its_own_life() {
     let cache = cache(1 << 20);
     let key = question(&cache, b"missing");
     let nil = |policy| cache.fill(&key, &token(&cache, &key), policy, Reply::Nil);
-    assert!(matches!(nil(&POLICY), Filled::Stored(_)));
+    let asked = token(&cache, &key);
+    let Filled::Stored(entry) = nil(&POLICY) else { panic!("not stored") };
+    assert!(get(&cache, &key).is_err(), "not proved yet");
+    assert!(cache.prove(key.hash, &entry, &asked, POLICY.negative_ttl, -1));
     assert_eq!(get(&cache, &key).unwrap(), b"");
     let end = Tick(NOW.0 + POLICY.negative_ttl);
     cache.tracking().synced(end);

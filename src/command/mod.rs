@@ -5,6 +5,7 @@
 //!                       |--keys-----> which arguments take the version prefix
 //!                       |--replies--> which parts of a reply lose it again (logs: of SLOWLOG's)
 //!                       |--errors---> Redis' own words
+//!                       `--answers--> of which types a reply can be
 //! own                   nearside's own commands: the PROXY family
 //! learned               rows for what the table does not have, of upstream's COMMAND
 //! lua                   what a script calls, and with which keys
@@ -14,6 +15,7 @@
 //! the decisions (what is cached, what is refused) and fails when the two differ. On the way of a
 //! request only error texts are allocated.
 
+pub mod answers;
 pub mod errors;
 pub mod find;
 pub mod keys;
@@ -26,6 +28,7 @@ pub mod replies;
 pub mod route;
 mod table;
 
+pub use self::answers::Answers;
 pub use find::{Unknown, by_name, find, find_sub, resolve, unknown};
 pub use keys::KeySpec;
 pub use replies::ReplyRule;
@@ -187,6 +190,8 @@ pub struct Spec {
     pub cache: CacheRule,
     /// Whether RESP2 and RESP3 clients may share a kept reply.
     pub shape: ReplyShape,
+    /// Of which types its reply can be.
+    pub answers: Answers,
     /// What is done with it; ask [`Spec::disposition`].
     pub route: Route,
     /// How many subcommands follow it; 0 for all but containers.
@@ -271,6 +276,7 @@ impl Spec {
             reply: ReplyRule::AsIs,
             cache: CacheRule::No,
             shape: ReplyShape::Differs,
+            answers: Answers::ANY,
             route: Route::Forward,
             subcommands: 0,
         }
@@ -302,6 +308,11 @@ impl Spec {
         self.cache = rule;
         self.shape = shape;
         self.route(Route::Cacheable)
+    }
+
+    const fn answers(mut self, types: &[u8]) -> Self {
+        self.answers = Answers::of(types);
+        self
     }
 
     const fn route(mut self, route: Route) -> Self {

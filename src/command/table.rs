@@ -54,7 +54,7 @@ pub(super) static TABLE: [Spec; COUNT] = [
     Spec::new(11, "acl|setuser", "6.0.0", -3, ADMIN | NOSCRIPT | LOADING | STALE, Dangerous),
     Spec::new(12, "acl|users", "6.0.0", 2, ADMIN | NOSCRIPT | LOADING | STALE, Admin),
     Spec::new(13, "acl|whoami", "6.0.0", 2, NOSCRIPT | LOADING | STALE, Local).route(Route::Local),
-    Spec::new(14, "append", "2.0.0", 3, WRITE | DENYOOM | FAST, Write).key(1),
+    Spec::new(14, "append", "2.0.0", 3, WRITE | DENYOOM | FAST, Write).key(1).answers(b":"),
     Spec::new(15, "arcount", "8.8.0", 2, READONLY | FAST, Read).key(1),
     Spec::new(16, "ardel", "8.8.0", -3, WRITE | FAST, Write).key(1),
     Spec::new(17, "ardelrange", "8.8.0", -4, WRITE, Write).key(1),
@@ -103,13 +103,13 @@ pub(super) static TABLE: [Spec; COUNT] = [
     Spec::new(54, "bgrewriteaof", "1.0.0", 1, ADMIN | NOSCRIPT | NO_ASYNC_LOADING, Dangerous),
     Spec::new(55, "bgsave", "1.0.0", -1, ADMIN | NOSCRIPT | NO_ASYNC_LOADING, Dangerous),
     Spec::new(56, "bitcount", "2.6.0", -2, READONLY, CacheableRead)
-        .key(1).cached(CacheRule::Yes, ReplyShape::Same),
+        .key(1).cached(CacheRule::Yes, ReplyShape::Same).answers(b":"),
     Spec::new(57, "bitfield", "3.2.0", -2, WRITE | DENYOOM, Write).key(1),
     Spec::new(58, "bitfield_ro", "6.0.0", -2, READONLY | FAST, CacheableRead)
-        .key(1).cached(CacheRule::Yes, ReplyShape::Same),
+        .key(1).cached(CacheRule::Yes, ReplyShape::Same).answers(b"*"),
     Spec::new(59, "bitop", "2.6.0", -4, WRITE | DENYOOM, MultiKeyWrite).range(2, -1, 1),
     Spec::new(60, "bitpos", "2.8.7", -3, READONLY, CacheableRead)
-        .key(1).cached(CacheRule::Yes, ReplyShape::Same),
+        .key(1).cached(CacheRule::Yes, ReplyShape::Same).answers(b":"),
     Spec::new(61, "blmove", "6.2.0", 6, WRITE | DENYOOM | BLOCKING, Blocking)
         .range(1, 2, 1).own(Need::Block),
     Spec::new(62, "blmovem", "8.10.0", -6, WRITE | DENYOOM | BLOCKING, Blocking)
@@ -287,13 +287,14 @@ pub(super) static TABLE: [Spec; COUNT] = [
         .route(Route::Local),
     Spec::new(166, "config|set", "2.0.0", -4, ADMIN | NOSCRIPT | LOADING | STALE, Dangerous)
         .route(Route::Edited),
-    Spec::new(167, "copy", "6.2.0", -3, WRITE | DENYOOM, MultiKeyWrite).range(1, 2, 1),
-    Spec::new(168, "dbsize", "1.0.0", 1, READONLY | FAST, Read),
+    Spec::new(167, "copy", "6.2.0", -3, WRITE | DENYOOM, MultiKeyWrite)
+        .range(1, 2, 1).answers(b":"),
+    Spec::new(168, "dbsize", "1.0.0", 1, READONLY | FAST, Read).answers(b":"),
     Spec::new(169, "debug", "1.0.0", -2, ADMIN | NOSCRIPT | LOADING | STALE, Dangerous)
         .refuse(Refusal::Dangerous),
-    Spec::new(170, "decr", "1.0.0", 2, WRITE | DENYOOM | FAST, Write).key(1),
-    Spec::new(171, "decrby", "1.0.0", 3, WRITE | DENYOOM | FAST, Write).key(1),
-    Spec::new(172, "del", "1.0.0", -2, WRITE, MultiKeyWrite).range(1, -1, 1),
+    Spec::new(170, "decr", "1.0.0", 2, WRITE | DENYOOM | FAST, Write).key(1).answers(b":"),
+    Spec::new(171, "decrby", "1.0.0", 3, WRITE | DENYOOM | FAST, Write).key(1).answers(b":"),
+    Spec::new(172, "del", "1.0.0", -2, WRITE, MultiKeyWrite).range(1, -1, 1).answers(b":"),
     Spec::new(173, "delex", "8.4.0", -2, WRITE | FAST, Write).key(1),
     Spec::new(174, "delifeq", "valkey 9.0.0", 3, WRITE | FAST, Write).key(1),
     Spec::new(175, "digest", "8.4.0", 2, READONLY | FAST, Read).key(1),
@@ -316,11 +317,11 @@ pub(super) static TABLE: [Spec; COUNT] = [
     Spec::new(183, "exec", "1.2.0", 1, NOSCRIPT | LOADING | STALE | SKIP_COMMANDLOG, Pinned)
         .own(Need::Transaction),
     Spec::new(184, "exists", "1.0.0", -2, READONLY | FAST, CacheableRead)
-        .range(1, -1, 1).cached(CacheRule::Multi, ReplyShape::Same),
-    Spec::new(185, "expire", "1.0.0", -3, WRITE | FAST, Write).key(1),
-    Spec::new(186, "expireat", "1.2.0", -3, WRITE | FAST, Write).key(1),
+        .range(1, -1, 1).cached(CacheRule::Multi, ReplyShape::Same).answers(b":"),
+    Spec::new(185, "expire", "1.0.0", -3, WRITE | FAST, Write).key(1).answers(b":"),
+    Spec::new(186, "expireat", "1.2.0", -3, WRITE | FAST, Write).key(1).answers(b":"),
     Spec::new(187, "expiretime", "7.0.0", 2, READONLY | FAST, CacheableRead)
-        .key(1).cached(CacheRule::Yes, ReplyShape::Same),
+        .key(1).cached(CacheRule::Yes, ReplyShape::Same).answers(b":"),
     Spec::new(188, "failover", "6.2.0", -1, ADMIN | NOSCRIPT | STALE, Dangerous)
         .refuse(Refusal::Dangerous),
     Spec::new(189, "fcall", "7.0.0", -3,
@@ -329,8 +330,10 @@ pub(super) static TABLE: [Spec; COUNT] = [
     Spec::new(190, "fcall_ro", "7.0.0", -3,
         READONLY | NOSCRIPT | STALE | SKIP_MONITOR | NO_MANDATORY_KEYS | MOVABLEKEYS, Scripting)
         .counted(2, 1).route(Route::Script),
-    Spec::new(191, "flushall", "1.0.0", -1, WRITE, Dangerous).route(Route::ForwardUnlessPrefixed),
-    Spec::new(192, "flushdb", "1.0.0", -1, WRITE, Dangerous).route(Route::ForwardUnlessPrefixed),
+    Spec::new(191, "flushall", "1.0.0", -1, WRITE, Dangerous)
+        .route(Route::ForwardUnlessPrefixed).answers(b"+"),
+    Spec::new(192, "flushdb", "1.0.0", -1, WRITE, Dangerous)
+        .route(Route::ForwardUnlessPrefixed).answers(b"+"),
     Spec::new(193, "ft.add", "", -1, WRITE | DENYOOM | MODULE, Unsupported)
         .refuse(Refusal::Internal),
     Spec::new(194, "ft.aggregate", "1.1.0", -1, READONLY | MODULE, Read)
@@ -415,13 +418,13 @@ pub(super) static TABLE: [Spec; COUNT] = [
     Spec::new(241, "function|restore", "7.0.0", -3, WRITE | DENYOOM | NOSCRIPT, Dangerous)
         .route(Route::Script),
     Spec::new(242, "function|stats", "7.0.0", 2, NOSCRIPT | ALLOW_BUSY, Scripting).own(Need::Aside),
-    Spec::new(243, "geoadd", "3.2.0", -5, WRITE | DENYOOM, Write).key(1),
+    Spec::new(243, "geoadd", "3.2.0", -5, WRITE | DENYOOM, Write).key(1).answers(b":"),
     Spec::new(244, "geodist", "3.2.0", -4, READONLY, CacheableRead)
-        .key(1).cached(CacheRule::Yes, ReplyShape::SameButNull),
+        .key(1).cached(CacheRule::Yes, ReplyShape::SameButNull).answers(b"$_"),
     Spec::new(245, "geohash", "3.2.0", -2, READONLY, CacheableRead)
-        .key(1).cached(CacheRule::Yes, ReplyShape::Differs),
+        .key(1).cached(CacheRule::Yes, ReplyShape::Differs).answers(b"*"),
     Spec::new(246, "geopos", "3.2.0", -2, READONLY, CacheableRead)
-        .key(1).cached(CacheRule::Yes, ReplyShape::Differs),
+        .key(1).cached(CacheRule::Yes, ReplyShape::Differs).answers(b"*"),
     Spec::new(247, "georadius", "3.2.0", -6, WRITE | DENYOOM | MOVABLEKEYS, MultiKeyWrite)
         .keys(KeySpec::Georadius { options: 6 }),
     Spec::new(248, "georadiusbymember", "3.2.0", -5, WRITE | DENYOOM | MOVABLEKEYS, MultiKeyWrite)
@@ -434,28 +437,28 @@ pub(super) static TABLE: [Spec; COUNT] = [
         .key(1).cached(CacheRule::Yes, ReplyShape::Differs),
     Spec::new(252, "geosearchstore", "6.2.0", -8, WRITE | DENYOOM, MultiKeyWrite).range(1, 2, 1),
     Spec::new(253, "get", "1.0.0", 2, READONLY | FAST, CacheableRead)
-        .key(1).cached(CacheRule::Yes, ReplyShape::SameButNull),
+        .key(1).cached(CacheRule::Yes, ReplyShape::SameButNull).answers(b"$_"),
     Spec::new(254, "getbit", "2.2.0", 3, READONLY | FAST, CacheableRead)
-        .key(1).cached(CacheRule::Yes, ReplyShape::Same),
-    Spec::new(255, "getdel", "6.2.0", 2, WRITE | FAST, Write).key(1),
-    Spec::new(256, "getex", "6.2.0", -2, WRITE | FAST, Write).key(1),
+        .key(1).cached(CacheRule::Yes, ReplyShape::Same).answers(b":"),
+    Spec::new(255, "getdel", "6.2.0", 2, WRITE | FAST, Write).key(1).answers(b"$_"),
+    Spec::new(256, "getex", "6.2.0", -2, WRITE | FAST, Write).key(1).answers(b"$_"),
     Spec::new(257, "getrange", "2.4.0", 4, READONLY, CacheableRead)
-        .key(1).cached(CacheRule::Yes, ReplyShape::Same),
-    Spec::new(258, "getset", "1.0.0", 3, WRITE | DENYOOM | FAST, Write).key(1),
-    Spec::new(259, "hdel", "2.0.0", -3, WRITE | FAST, Write).key(1),
+        .key(1).cached(CacheRule::Yes, ReplyShape::Same).answers(b"$_"),
+    Spec::new(258, "getset", "1.0.0", 3, WRITE | DENYOOM | FAST, Write).key(1).answers(b"$_"),
+    Spec::new(259, "hdel", "2.0.0", -3, WRITE | FAST, Write).key(1).answers(b":"),
     Spec::new(260, "hello", "6.0.0", -1,
         NOSCRIPT | LOADING | STALE | FAST | NO_AUTH | ALLOW_BUSY, Local)
         .route(Route::Local),
     Spec::new(261, "hexists", "2.0.0", 3, READONLY | FAST, CacheableRead)
-        .key(1).cached(CacheRule::HashField, ReplyShape::Same),
+        .key(1).cached(CacheRule::HashField, ReplyShape::Same).answers(b":"),
     Spec::new(262, "hexpire", "redis 7.4.0 / valkey 9.0.0", -6, WRITE | FAST, Write).key(1),
     Spec::new(263, "hexpireat", "redis 7.4.0 / valkey 9.0.0", -6, WRITE | FAST, Write).key(1),
     Spec::new(264, "hexpiretime", "redis 7.4.0 / valkey 9.0.0", -5, READONLY | FAST, CacheableRead)
         .key(1).cached(CacheRule::HashField, ReplyShape::Same),
     Spec::new(265, "hget", "2.0.0", 3, READONLY | FAST, CacheableRead)
-        .key(1).cached(CacheRule::HashField, ReplyShape::SameButNull),
+        .key(1).cached(CacheRule::HashField, ReplyShape::SameButNull).answers(b"$_"),
     Spec::new(266, "hgetall", "2.0.0", 2, READONLY, CacheableRead)
-        .key(1).cached(CacheRule::HashField, ReplyShape::Differs),
+        .key(1).cached(CacheRule::HashField, ReplyShape::Differs).answers(b"*%"),
     Spec::new(267, "hgetdel", "redis 8.0.0 / valkey 9.1.0", -5, WRITE | FAST, Write).key(1),
     Spec::new(268, "hgetex", "redis 8.0.0 / valkey 9.0.0", -5, WRITE | FAST, Write).key(1),
     Spec::new(269, "himport", "8.10.0", -2, 0, Local).container(4),
@@ -463,15 +466,15 @@ pub(super) static TABLE: [Spec; COUNT] = [
     Spec::new(271, "himport|discardall", "8.10.0", 2, 0, Pinned).own(Need::Fieldset),
     Spec::new(272, "himport|prepare", "8.10.0", -4, DENYOOM, Pinned).own(Need::Fieldset),
     Spec::new(273, "himport|set", "8.10.0", -5, WRITE | DENYOOM, Pinned).key(2).own(Need::Fieldset),
-    Spec::new(274, "hincrby", "2.0.0", 4, WRITE | DENYOOM | FAST, Write).key(1),
-    Spec::new(275, "hincrbyfloat", "2.6.0", 4, WRITE | DENYOOM | FAST, Write).key(1),
+    Spec::new(274, "hincrby", "2.0.0", 4, WRITE | DENYOOM | FAST, Write).key(1).answers(b":"),
+    Spec::new(275, "hincrbyfloat", "2.6.0", 4, WRITE | DENYOOM | FAST, Write).key(1).answers(b"$"),
     Spec::new(276, "hkeys", "2.0.0", 2, READONLY, CacheableRead)
-        .key(1).cached(CacheRule::HashField, ReplyShape::Same),
+        .key(1).cached(CacheRule::HashField, ReplyShape::Same).answers(b"*"),
     Spec::new(277, "hlen", "2.0.0", 2, READONLY | FAST, CacheableRead)
-        .key(1).cached(CacheRule::HashField, ReplyShape::Same),
+        .key(1).cached(CacheRule::HashField, ReplyShape::Same).answers(b":"),
     Spec::new(278, "hmget", "2.0.0", -3, READONLY | FAST, CacheableRead)
-        .key(1).cached(CacheRule::HashField, ReplyShape::Differs),
-    Spec::new(279, "hmset", "2.0.0", -4, WRITE | DENYOOM | FAST, Write).key(1),
+        .key(1).cached(CacheRule::HashField, ReplyShape::Differs).answers(b"*"),
+    Spec::new(279, "hmset", "2.0.0", -4, WRITE | DENYOOM | FAST, Write).key(1).answers(b"+"),
     Spec::new(280, "hotkeys", "8.6.0", -2, 0, Local).container(5),
     Spec::new(281, "hotkeys|get", "8.6.0", 2, ADMIN | NOSCRIPT, Admin),
     Spec::new(282, "hotkeys|help", "8.6.1", 2, LOADING | STALE, Local),
@@ -485,19 +488,19 @@ pub(super) static TABLE: [Spec; COUNT] = [
         .key(1).cached(CacheRule::HashField, ReplyShape::Same),
     Spec::new(290, "hpttl", "redis 7.4.0 / valkey 9.0.0", -5, READONLY | FAST, Read).key(1),
     Spec::new(291, "hrandfield", "6.2.0", -2, READONLY, Read).key(1),
-    Spec::new(292, "hscan", "2.8.0", -3, READONLY, Read).key(1),
-    Spec::new(293, "hset", "2.0.0", -4, WRITE | DENYOOM | FAST, Write).key(1),
+    Spec::new(292, "hscan", "2.8.0", -3, READONLY, Read).key(1).answers(b"*"),
+    Spec::new(293, "hset", "2.0.0", -4, WRITE | DENYOOM | FAST, Write).key(1).answers(b":"),
     Spec::new(294, "hsetex", "redis 8.0.0 / valkey 9.0.0", -6, WRITE | DENYOOM | FAST, Write)
         .key(1),
-    Spec::new(295, "hsetnx", "2.0.0", 4, WRITE | DENYOOM | FAST, Write).key(1),
+    Spec::new(295, "hsetnx", "2.0.0", 4, WRITE | DENYOOM | FAST, Write).key(1).answers(b":"),
     Spec::new(296, "hstrlen", "3.2.0", 3, READONLY | FAST, CacheableRead)
-        .key(1).cached(CacheRule::HashField, ReplyShape::Same),
+        .key(1).cached(CacheRule::HashField, ReplyShape::Same).answers(b":"),
     Spec::new(297, "httl", "redis 7.4.0 / valkey 9.0.0", -5, READONLY | FAST, Read).key(1),
     Spec::new(298, "hvals", "2.0.0", 2, READONLY, CacheableRead)
-        .key(1).cached(CacheRule::HashField, ReplyShape::Same),
-    Spec::new(299, "incr", "1.0.0", 2, WRITE | DENYOOM | FAST, Write).key(1),
-    Spec::new(300, "incrby", "1.0.0", 3, WRITE | DENYOOM | FAST, Write).key(1),
-    Spec::new(301, "incrbyfloat", "2.6.0", 3, WRITE | DENYOOM | FAST, Write).key(1),
+        .key(1).cached(CacheRule::HashField, ReplyShape::Same).answers(b"*"),
+    Spec::new(299, "incr", "1.0.0", 2, WRITE | DENYOOM | FAST, Write).key(1).answers(b":"),
+    Spec::new(300, "incrby", "1.0.0", 3, WRITE | DENYOOM | FAST, Write).key(1).answers(b":"),
+    Spec::new(301, "incrbyfloat", "2.6.0", 3, WRITE | DENYOOM | FAST, Write).key(1).answers(b"$"),
     Spec::new(302, "increx", "8.8.0", -2, WRITE | DENYOOM | FAST, Write).key(1),
     Spec::new(303, "info", "1.0.0", -1, LOADING | STALE, Read).route(Route::Edited),
     Spec::new(304, "json.arrappend", "1.0.0", -1, WRITE | DENYOOM | MODULE, Write).key(1),
@@ -547,10 +550,10 @@ pub(super) static TABLE: [Spec; COUNT] = [
     Spec::new(338, "latency|reset", "2.8.13", -2, ADMIN | NOSCRIPT | LOADING | STALE, Dangerous),
     Spec::new(339, "lcs", "7.0.0", -3, READONLY, CacheableRead).range(1, 2, 1),
     Spec::new(340, "lindex", "1.0.0", 3, READONLY, CacheableRead)
-        .key(1).cached(CacheRule::Yes, ReplyShape::SameButNull),
-    Spec::new(341, "linsert", "2.2.0", 5, WRITE | DENYOOM, Write).key(1),
+        .key(1).cached(CacheRule::Yes, ReplyShape::SameButNull).answers(b"$_"),
+    Spec::new(341, "linsert", "2.2.0", 5, WRITE | DENYOOM, Write).key(1).answers(b":"),
     Spec::new(342, "llen", "1.0.0", 2, READONLY | FAST, CacheableRead)
-        .key(1).cached(CacheRule::Yes, ReplyShape::Same),
+        .key(1).cached(CacheRule::Yes, ReplyShape::Same).answers(b":"),
     Spec::new(343, "lmove", "6.2.0", 5, WRITE | DENYOOM, MultiKeyWrite).range(1, 2, 1),
     Spec::new(344, "lmovem", "8.10.0", -5, WRITE | DENYOOM, MultiKeyWrite).range(1, 2, 1),
     Spec::new(345, "lmpop", "7.0.0", -4, WRITE | MOVABLEKEYS, MultiKeyWrite)
@@ -559,13 +562,13 @@ pub(super) static TABLE: [Spec; COUNT] = [
     Spec::new(347, "lpop", "1.0.0", -2, WRITE | FAST, Write).key(1),
     Spec::new(348, "lpos", "6.0.6", -3, READONLY, CacheableRead)
         .key(1).cached(CacheRule::Yes, ReplyShape::SameButNull),
-    Spec::new(349, "lpush", "1.0.0", -3, WRITE | DENYOOM | FAST, Write).key(1),
-    Spec::new(350, "lpushx", "2.2.0", -3, WRITE | DENYOOM | FAST, Write).key(1),
+    Spec::new(349, "lpush", "1.0.0", -3, WRITE | DENYOOM | FAST, Write).key(1).answers(b":"),
+    Spec::new(350, "lpushx", "2.2.0", -3, WRITE | DENYOOM | FAST, Write).key(1).answers(b":"),
     Spec::new(351, "lrange", "1.0.0", 4, READONLY, CacheableRead)
-        .key(1).cached(CacheRule::Yes, ReplyShape::Same),
-    Spec::new(352, "lrem", "1.0.0", 4, WRITE, Write).key(1),
-    Spec::new(353, "lset", "1.0.0", 4, WRITE | DENYOOM, Write).key(1),
-    Spec::new(354, "ltrim", "1.0.0", 4, WRITE, Write).key(1),
+        .key(1).cached(CacheRule::Yes, ReplyShape::Same).answers(b"*"),
+    Spec::new(352, "lrem", "1.0.0", 4, WRITE, Write).key(1).answers(b":"),
+    Spec::new(353, "lset", "1.0.0", 4, WRITE | DENYOOM, Write).key(1).answers(b"+"),
+    Spec::new(354, "ltrim", "1.0.0", 4, WRITE, Write).key(1).answers(b"+"),
     Spec::new(355, "memory", "4.0.0", -2, 0, Local).container(6),
     Spec::new(356, "memory|doctor", "4.0.0", 2, 0, Admin),
     Spec::new(357, "memory|help", "4.0.0", 2, LOADING | STALE, Local),
@@ -574,7 +577,7 @@ pub(super) static TABLE: [Spec; COUNT] = [
     Spec::new(360, "memory|stats", "4.0.0", 2, 0, Admin),
     Spec::new(361, "memory|usage", "4.0.0", -3, READONLY | VALUELESS, Read).key(2),
     Spec::new(362, "mget", "1.0.0", -2, READONLY | FAST, CacheableRead)
-        .range(1, -1, 1).cached(CacheRule::Multi, ReplyShape::SameButNull),
+        .range(1, -1, 1).cached(CacheRule::Multi, ReplyShape::SameButNull).answers(b"*"),
     Spec::new(363, "migrate", "2.6.0", -6, WRITE | MOVABLEKEYS, Dangerous)
         .keys(KeySpec::Migrate).refuse(Refusal::Dangerous),
     Spec::new(364, "module", "4.0.0", -2, 0, Local).container(5),
@@ -588,12 +591,14 @@ pub(super) static TABLE: [Spec; COUNT] = [
         .refuse(Refusal::Dangerous),
     Spec::new(370, "monitor", "1.0.0", 1, ADMIN | NOSCRIPT | LOADING | STALE, Dangerous)
         .own(Need::Monitor),
-    Spec::new(371, "move", "1.0.0", 3, WRITE | FAST, Write).key(1),
-    Spec::new(372, "mset", "1.0.1", -3, WRITE | DENYOOM, MultiKeyWrite).range(1, -1, 2),
+    Spec::new(371, "move", "1.0.0", 3, WRITE | FAST, Write).key(1).answers(b":"),
+    Spec::new(372, "mset", "1.0.1", -3, WRITE | DENYOOM, MultiKeyWrite)
+        .range(1, -1, 2).answers(b"+"),
     Spec::new(373, "msetex", "redis 8.4.0 / valkey 9.1.0", -4,
         WRITE | DENYOOM | MOVABLEKEYS, MultiKeyWrite)
         .counted(1, 2),
-    Spec::new(374, "msetnx", "1.0.1", -3, WRITE | DENYOOM, MultiKeyWrite).range(1, -1, 2),
+    Spec::new(374, "msetnx", "1.0.1", -3, WRITE | DENYOOM, MultiKeyWrite)
+        .range(1, -1, 2).answers(b":"),
     Spec::new(375, "multi", "1.2.0", 1,
         NOSCRIPT | LOADING | STALE | FAST | NO_MULTI | ALLOW_BUSY, Pinned)
         .own(Need::Transaction),
@@ -603,25 +608,25 @@ pub(super) static TABLE: [Spec; COUNT] = [
     Spec::new(379, "object|help", "6.2.0", 2, LOADING | STALE, Local),
     Spec::new(380, "object|idletime", "2.2.3", 3, READONLY | VALUELESS, Read).key(2),
     Spec::new(381, "object|refcount", "2.2.3", 3, READONLY | VALUELESS, Read).key(2),
-    Spec::new(382, "persist", "2.2.0", 2, WRITE | FAST, Write).key(1),
-    Spec::new(383, "pexpire", "2.6.0", -3, WRITE | FAST, Write).key(1),
-    Spec::new(384, "pexpireat", "2.6.0", -3, WRITE | FAST, Write).key(1),
+    Spec::new(382, "persist", "2.2.0", 2, WRITE | FAST, Write).key(1).answers(b":"),
+    Spec::new(383, "pexpire", "2.6.0", -3, WRITE | FAST, Write).key(1).answers(b":"),
+    Spec::new(384, "pexpireat", "2.6.0", -3, WRITE | FAST, Write).key(1).answers(b":"),
     Spec::new(385, "pexpiretime", "7.0.0", 2, READONLY | FAST, CacheableRead)
-        .key(1).cached(CacheRule::Yes, ReplyShape::Same),
-    Spec::new(386, "pfadd", "2.8.9", -2, WRITE | DENYOOM | FAST, Write).key(1),
-    Spec::new(387, "pfcount", "2.8.9", -2, READONLY, Read).range(1, -1, 1),
+        .key(1).cached(CacheRule::Yes, ReplyShape::Same).answers(b":"),
+    Spec::new(386, "pfadd", "2.8.9", -2, WRITE | DENYOOM | FAST, Write).key(1).answers(b":"),
+    Spec::new(387, "pfcount", "2.8.9", -2, READONLY, Read).range(1, -1, 1).answers(b":"),
     Spec::new(388, "pfdebug", "2.8.9", 3, WRITE | DENYOOM | ADMIN, Dangerous).key(2),
     Spec::new(389, "pfmerge", "2.8.9", -2, WRITE | DENYOOM, MultiKeyWrite).range(1, -1, 1),
     Spec::new(390, "pfselftest", "2.8.9", 1, ADMIN, Dangerous),
     Spec::new(391, "ping", "1.0.0", -1, FAST, Local),
-    Spec::new(392, "psetex", "2.6.0", 4, WRITE | DENYOOM, Write).key(1),
+    Spec::new(392, "psetex", "2.6.0", 4, WRITE | DENYOOM, Write).key(1).answers(b"+"),
     Spec::new(393, "psubscribe", "2.0.0", -2, PUBSUB | NOSCRIPT | LOADING | STALE, PubSub)
         .own(Need::Subscribe),
     Spec::new(394, "psync", "2.8.0", -3,
         ADMIN | NOSCRIPT | NO_ASYNC_LOADING | NO_MULTI, Unsupported)
         .refuse(Refusal::SharedLink),
-    Spec::new(395, "pttl", "2.6.0", 2, READONLY | FAST | VALUELESS, Read).key(1),
-    Spec::new(396, "publish", "2.0.0", 3, PUBSUB | LOADING | STALE | FAST, PubSub),
+    Spec::new(395, "pttl", "2.6.0", 2, READONLY | FAST | VALUELESS, Read).key(1).answers(b":"),
+    Spec::new(396, "publish", "2.0.0", 3, PUBSUB | LOADING | STALE | FAST, PubSub).answers(b":"),
     Spec::new(397, "pubsub", "2.8.0", -2, 0, Local).container(6),
     Spec::new(398, "pubsub|channels", "2.8.0", -2, PUBSUB | LOADING | STALE, PubSub)
         .reply(ReplyRule::Channels),
@@ -640,8 +645,9 @@ pub(super) static TABLE: [Spec; COUNT] = [
     Spec::new(406, "randomkey", "1.0.0", 1, READONLY, Read).reply(ReplyRule::Key),
     Spec::new(407, "readonly", "3.0.0", 1, LOADING | STALE | FAST, Local).route(Route::Local),
     Spec::new(408, "readwrite", "3.0.0", 1, LOADING | STALE | FAST, Local).route(Route::Local),
-    Spec::new(409, "rename", "1.0.0", 3, WRITE, MultiKeyWrite).range(1, 2, 1),
-    Spec::new(410, "renamenx", "1.0.0", 3, WRITE | FAST, MultiKeyWrite).range(1, 2, 1),
+    Spec::new(409, "rename", "1.0.0", 3, WRITE, MultiKeyWrite).range(1, 2, 1).answers(b"+"),
+    Spec::new(410, "renamenx", "1.0.0", 3, WRITE | FAST, MultiKeyWrite)
+        .range(1, 2, 1).answers(b":"),
     Spec::new(411, "replconf", "3.0.0", -1,
         ADMIN | NOSCRIPT | LOADING | STALE | ALLOW_BUSY, Unsupported)
         .refuse(Refusal::SharedLink),
@@ -651,19 +657,19 @@ pub(super) static TABLE: [Spec; COUNT] = [
     Spec::new(413, "reset", "6.2.0", 1,
         NOSCRIPT | LOADING | STALE | FAST | NO_AUTH | ALLOW_BUSY, Local)
         .route(Route::Local),
-    Spec::new(414, "restore", "2.6.0", -4, WRITE | DENYOOM, Write).key(1),
+    Spec::new(414, "restore", "2.6.0", -4, WRITE | DENYOOM, Write).key(1).answers(b"+"),
     Spec::new(415, "restore-asking", "3.0.0", -4, WRITE | DENYOOM | ASKING, Unsupported)
         .key(1).refuse(Refusal::Internal),
     Spec::new(416, "role", "2.8.12", 1, NOSCRIPT | LOADING | STALE | FAST, Read),
     Spec::new(417, "rpop", "1.0.0", -2, WRITE | FAST, Write).key(1),
     Spec::new(418, "rpoplpush", "1.2.0", 3, WRITE | DENYOOM, MultiKeyWrite).range(1, 2, 1),
-    Spec::new(419, "rpush", "1.0.0", -3, WRITE | DENYOOM | FAST, Write).key(1),
-    Spec::new(420, "rpushx", "2.2.0", -3, WRITE | DENYOOM | FAST, Write).key(1),
-    Spec::new(421, "sadd", "1.0.0", -3, WRITE | DENYOOM | FAST, Write).key(1),
+    Spec::new(419, "rpush", "1.0.0", -3, WRITE | DENYOOM | FAST, Write).key(1).answers(b":"),
+    Spec::new(420, "rpushx", "2.2.0", -3, WRITE | DENYOOM | FAST, Write).key(1).answers(b":"),
+    Spec::new(421, "sadd", "1.0.0", -3, WRITE | DENYOOM | FAST, Write).key(1).answers(b":"),
     Spec::new(422, "save", "1.0.0", 1, ADMIN | NOSCRIPT | NO_ASYNC_LOADING | NO_MULTI, Dangerous),
-    Spec::new(423, "scan", "2.8.0", -2, READONLY, Read).reply(ReplyRule::Scan),
+    Spec::new(423, "scan", "2.8.0", -2, READONLY, Read).reply(ReplyRule::Scan).answers(b"*"),
     Spec::new(424, "scard", "1.0.0", 2, READONLY | FAST, CacheableRead)
-        .key(1).cached(CacheRule::Yes, ReplyShape::Same),
+        .key(1).cached(CacheRule::Yes, ReplyShape::Same).answers(b":"),
     Spec::new(425, "script", "2.6.0", -2, 0, Local).container(7),
     Spec::new(426, "script|debug", "3.2.0", -3, NOSCRIPT, Dangerous).refuse(Refusal::SharedLink),
     Spec::new(427, "script|exists", "2.6.0", -3, NOSCRIPT | STALE, Scripting),
@@ -672,24 +678,27 @@ pub(super) static TABLE: [Spec; COUNT] = [
     Spec::new(430, "script|kill", "2.6.0", 2, NOSCRIPT | ALLOW_BUSY, Dangerous).own(Need::Aside),
     Spec::new(431, "script|load", "2.6.0", 3, NOSCRIPT | STALE, Scripting).route(Route::Script),
     Spec::new(432, "script|show", "valkey 8.0.0", 3, NOSCRIPT | STALE, Scripting),
-    Spec::new(433, "sdiff", "1.0.0", -2, READONLY, CacheableRead).range(1, -1, 1),
+    Spec::new(433, "sdiff", "1.0.0", -2, READONLY, CacheableRead).range(1, -1, 1).answers(b"*~"),
     Spec::new(434, "sdiffcard", "8.10.0", -3, READONLY | MOVABLEKEYS, Read).counted(1, 1),
-    Spec::new(435, "sdiffstore", "1.0.0", -3, WRITE | DENYOOM, MultiKeyWrite).range(1, -1, 1),
+    Spec::new(435, "sdiffstore", "1.0.0", -3, WRITE | DENYOOM, MultiKeyWrite)
+        .range(1, -1, 1).answers(b":"),
     Spec::new(436, "select", "1.0.0", 2, LOADING | STALE | FAST | ALLOW_BUSY, Local)
         .route(Route::Local),
-    Spec::new(437, "set", "1.0.0", -3, WRITE | DENYOOM, Write).key(1),
-    Spec::new(438, "setbit", "2.2.0", 4, WRITE | DENYOOM, Write).key(1),
-    Spec::new(439, "setex", "2.0.0", 4, WRITE | DENYOOM, Write).key(1),
-    Spec::new(440, "setnx", "1.0.0", 3, WRITE | DENYOOM | FAST, Write).key(1),
-    Spec::new(441, "setrange", "2.2.0", 4, WRITE | DENYOOM, Write).key(1),
+    Spec::new(437, "set", "1.0.0", -3, WRITE | DENYOOM, Write).key(1).answers(b"$+_"),
+    Spec::new(438, "setbit", "2.2.0", 4, WRITE | DENYOOM, Write).key(1).answers(b":"),
+    Spec::new(439, "setex", "2.0.0", 4, WRITE | DENYOOM, Write).key(1).answers(b"+"),
+    Spec::new(440, "setnx", "1.0.0", 3, WRITE | DENYOOM | FAST, Write).key(1).answers(b":"),
+    Spec::new(441, "setrange", "2.2.0", 4, WRITE | DENYOOM, Write).key(1).answers(b":"),
     Spec::new(442, "shutdown", "1.0.0", -1,
         ADMIN | NOSCRIPT | LOADING | STALE | NO_MULTI | ALLOW_BUSY, Dangerous)
         .refuse(Refusal::Dangerous),
-    Spec::new(443, "sinter", "1.0.0", -2, READONLY, CacheableRead).range(1, -1, 1),
-    Spec::new(444, "sintercard", "7.0.0", -3, READONLY | MOVABLEKEYS, CacheableRead).counted(1, 1),
-    Spec::new(445, "sinterstore", "1.0.0", -3, WRITE | DENYOOM, MultiKeyWrite).range(1, -1, 1),
+    Spec::new(443, "sinter", "1.0.0", -2, READONLY, CacheableRead).range(1, -1, 1).answers(b"*~"),
+    Spec::new(444, "sintercard", "7.0.0", -3, READONLY | MOVABLEKEYS, CacheableRead)
+        .counted(1, 1).answers(b":"),
+    Spec::new(445, "sinterstore", "1.0.0", -3, WRITE | DENYOOM, MultiKeyWrite)
+        .range(1, -1, 1).answers(b":"),
     Spec::new(446, "sismember", "1.0.0", 3, READONLY | FAST, CacheableRead)
-        .key(1).cached(CacheRule::Yes, ReplyShape::Same),
+        .key(1).cached(CacheRule::Yes, ReplyShape::Same).answers(b":"),
     Spec::new(447, "slaveof", "1.0.0", 3, ADMIN | NOSCRIPT | STALE | NO_ASYNC_LOADING, Unsupported)
         .refuse(Refusal::Dangerous),
     Spec::new(448, "slowlog", "2.2.12", -2, 0, Local).container(4),
@@ -699,10 +708,10 @@ pub(super) static TABLE: [Spec; COUNT] = [
     Spec::new(451, "slowlog|len", "2.2.12", 2, ADMIN | LOADING | STALE, Admin),
     Spec::new(452, "slowlog|reset", "2.2.12", 2, ADMIN | LOADING | STALE, Dangerous),
     Spec::new(453, "smembers", "1.0.0", 2, READONLY, CacheableRead)
-        .key(1).cached(CacheRule::Yes, ReplyShape::Differs),
+        .key(1).cached(CacheRule::Yes, ReplyShape::Differs).answers(b"*~"),
     Spec::new(454, "smismember", "6.2.0", -3, READONLY | FAST, CacheableRead)
-        .key(1).cached(CacheRule::Yes, ReplyShape::Same),
-    Spec::new(455, "smove", "1.0.0", 4, WRITE | FAST, MultiKeyWrite).range(1, 2, 1),
+        .key(1).cached(CacheRule::Yes, ReplyShape::Same).answers(b"*"),
+    Spec::new(455, "smove", "1.0.0", 4, WRITE | FAST, MultiKeyWrite).range(1, 2, 1).answers(b":"),
     Spec::new(456, "sort", "1.0.0", -2, WRITE | DENYOOM | MOVABLEKEYS, MultiKeyWrite)
         .keys(KeySpec::Sort),
     Spec::new(457, "sort_ro", "7.0.0", -2, READONLY | MOVABLEKEYS, CacheableRead)
@@ -710,19 +719,20 @@ pub(super) static TABLE: [Spec; COUNT] = [
     Spec::new(458, "spop", "1.0.0", -2, WRITE | FAST, Write).key(1),
     Spec::new(459, "spublish", "7.0.0", 3, PUBSUB | LOADING | STALE | FAST, PubSub),
     Spec::new(460, "srandmember", "1.0.0", -2, READONLY, Read).key(1),
-    Spec::new(461, "srem", "1.0.0", -3, WRITE | FAST, Write).key(1),
-    Spec::new(462, "sscan", "2.8.0", -3, READONLY, Read).key(1),
+    Spec::new(461, "srem", "1.0.0", -3, WRITE | FAST, Write).key(1).answers(b":"),
+    Spec::new(462, "sscan", "2.8.0", -3, READONLY, Read).key(1).answers(b"*"),
     Spec::new(463, "ssubscribe", "7.0.0", -2, PUBSUB | NOSCRIPT | LOADING | STALE, PubSub)
         .own(Need::Subscribe),
     Spec::new(464, "strlen", "2.2.0", 2, READONLY | FAST, CacheableRead)
-        .key(1).cached(CacheRule::Yes, ReplyShape::Same),
+        .key(1).cached(CacheRule::Yes, ReplyShape::Same).answers(b":"),
     Spec::new(465, "subscribe", "2.0.0", -2, PUBSUB | NOSCRIPT | LOADING | STALE, PubSub)
         .own(Need::Subscribe),
     Spec::new(466, "substr", "1.0.0", 4, READONLY, CacheableRead)
-        .key(1).cached(CacheRule::Yes, ReplyShape::Same),
-    Spec::new(467, "sunion", "1.0.0", -2, READONLY, CacheableRead).range(1, -1, 1),
+        .key(1).cached(CacheRule::Yes, ReplyShape::Same).answers(b"$_"),
+    Spec::new(467, "sunion", "1.0.0", -2, READONLY, CacheableRead).range(1, -1, 1).answers(b"*~"),
     Spec::new(468, "sunioncard", "8.10.0", -3, READONLY | MOVABLEKEYS, Read).counted(1, 1),
-    Spec::new(469, "sunionstore", "1.0.0", -3, WRITE | DENYOOM, MultiKeyWrite).range(1, -1, 1),
+    Spec::new(469, "sunionstore", "1.0.0", -3, WRITE | DENYOOM, MultiKeyWrite)
+        .range(1, -1, 1).answers(b":"),
     Spec::new(470, "sunsubscribe", "7.0.0", -1, PUBSUB | NOSCRIPT | LOADING | STALE, PubSub)
         .own(Need::Subscribe),
     Spec::new(471, "swapdb", "4.0.0", 3, WRITE | FAST, Dangerous),
@@ -753,7 +763,7 @@ pub(super) static TABLE: [Spec; COUNT] = [
     Spec::new(493, "topk.query", "2.0.0", -1, READONLY | MODULE, CacheableRead)
         .key(1).cached(CacheRule::Yes, ReplyShape::Differs),
     Spec::new(494, "topk.reserve", "2.0.0", -1, WRITE | DENYOOM | MODULE, Write).key(1),
-    Spec::new(495, "touch", "3.2.1", -2, READONLY | FAST, Read).range(1, -1, 1),
+    Spec::new(495, "touch", "3.2.1", -2, READONLY | FAST, Read).range(1, -1, 1).answers(b":"),
     Spec::new(496, "trimslots", "8.4.0", -5, WRITE, Dangerous),
     Spec::new(497, "ts.add", "1.0.0", -1, WRITE | DENYOOM | MODULE, Write).key(1),
     Spec::new(498, "ts.alter", "1.0.0", -1, WRITE | DENYOOM | MODULE, Write).key(1),
@@ -786,10 +796,11 @@ pub(super) static TABLE: [Spec; COUNT] = [
     Spec::new(516, "ts.read", "8.10.0", -3, READONLY | MODULE, Read).key(1).own(Need::Block),
     Spec::new(517, "ts.revrange", "1.4.0", -1, READONLY | MODULE, CacheableRead)
         .key(1).cached(CacheRule::Yes, ReplyShape::Differs).route(Route::CacheableByKey),
-    Spec::new(518, "ttl", "1.0.0", 2, READONLY | FAST | VALUELESS, Read).key(1),
+    Spec::new(518, "ttl", "1.0.0", 2, READONLY | FAST | VALUELESS, Read).key(1).answers(b":"),
     Spec::new(519, "type", "1.0.0", 2, READONLY | FAST, CacheableRead)
-        .key(1).cached(CacheRule::Yes, ReplyShape::Same),
-    Spec::new(520, "unlink", "4.0.0", -2, WRITE | FAST, MultiKeyWrite).range(1, -1, 1),
+        .key(1).cached(CacheRule::Yes, ReplyShape::Same).answers(b"+"),
+    Spec::new(520, "unlink", "4.0.0", -2, WRITE | FAST, MultiKeyWrite)
+        .range(1, -1, 1).answers(b":"),
     Spec::new(521, "unsubscribe", "2.0.0", -1, PUBSUB | NOSCRIPT | LOADING | STALE, PubSub)
         .own(Need::Subscribe),
     Spec::new(522, "unwatch", "2.2.0", 1, NOSCRIPT | LOADING | STALE | FAST | ALLOW_BUSY, Pinned)
@@ -817,13 +828,13 @@ pub(super) static TABLE: [Spec; COUNT] = [
     Spec::new(538, "watch", "2.2.0", -2,
         NOSCRIPT | LOADING | STALE | FAST | NO_MULTI | ALLOW_BUSY, Pinned)
         .range(1, -1, 1).own(Need::Transaction),
-    Spec::new(539, "xack", "5.0.0", -4, WRITE | FAST, Write).key(1),
+    Spec::new(539, "xack", "5.0.0", -4, WRITE | FAST, Write).key(1).answers(b":"),
     Spec::new(540, "xackdel", "8.2.0", -6, WRITE | FAST, Write).key(1),
     Spec::new(541, "xadd", "5.0.0", -5, WRITE | DENYOOM | FAST, Write).key(1),
     Spec::new(542, "xautoclaim", "6.2.0", -6, WRITE | FAST, Write).key(1).reply(ReplyRule::Error),
     Spec::new(543, "xcfgset", "8.6.0", -2, WRITE | FAST, Write).key(1),
     Spec::new(544, "xclaim", "5.0.0", -6, WRITE | FAST, Write).key(1).reply(ReplyRule::Error),
-    Spec::new(545, "xdel", "5.0.0", -3, WRITE | FAST, Write).key(1),
+    Spec::new(545, "xdel", "5.0.0", -3, WRITE | FAST, Write).key(1).answers(b":"),
     Spec::new(546, "xdelex", "8.2.0", -5, WRITE | FAST, Write).key(1),
     Spec::new(547, "xgroup", "5.0.0", -2, 0, Local).container(6),
     Spec::new(548, "xgroup|create", "5.0.0", -5, WRITE | DENYOOM, Write).key(2),
@@ -841,66 +852,68 @@ pub(super) static TABLE: [Spec; COUNT] = [
     Spec::new(558, "xinfo|help", "5.0.0", 2, LOADING | STALE, Local),
     Spec::new(559, "xinfo|stream", "5.0.0", -3, READONLY, Read).key(2),
     Spec::new(560, "xlen", "5.0.0", 2, READONLY | FAST, CacheableRead)
-        .key(1).cached(CacheRule::Yes, ReplyShape::Same),
+        .key(1).cached(CacheRule::Yes, ReplyShape::Same).answers(b":"),
     Spec::new(561, "xnack", "8.8.0", -7, WRITE | FAST, Write).key(1).reply(ReplyRule::Error),
     Spec::new(562, "xpending", "5.0.0", -3, READONLY, Read).key(1).reply(ReplyRule::Error),
     Spec::new(563, "xrange", "5.0.0", -4, READONLY, CacheableRead)
-        .key(1).cached(CacheRule::Yes, ReplyShape::Same),
+        .key(1).cached(CacheRule::Yes, ReplyShape::Same).answers(b"*"),
     Spec::new(564, "xread", "5.0.0", -4, READONLY | BLOCKING | MOVABLEKEYS, Blocking)
         .keys(KeySpec::Streams).reply(ReplyRule::Streams).route(Route::OwnIfBlocking),
     Spec::new(565, "xreadgroup", "5.0.0", -7, WRITE | BLOCKING | MOVABLEKEYS, Blocking)
         .keys(KeySpec::Streams).reply(ReplyRule::Streams).route(Route::OwnIfBlocking),
     Spec::new(566, "xrevrange", "5.0.0", -4, READONLY, CacheableRead)
-        .key(1).cached(CacheRule::Yes, ReplyShape::Same),
+        .key(1).cached(CacheRule::Yes, ReplyShape::Same).answers(b"*"),
     Spec::new(567, "xsetid", "5.0.0", -3, WRITE | DENYOOM | FAST, Write).key(1),
-    Spec::new(568, "xtrim", "5.0.0", -4, WRITE, Write).key(1),
+    Spec::new(568, "xtrim", "5.0.0", -4, WRITE, Write).key(1).answers(b":"),
     Spec::new(569, "zadd", "1.2.0", -4, WRITE | DENYOOM | FAST, Write).key(1),
     Spec::new(570, "zcard", "1.2.0", 2, READONLY | FAST, CacheableRead)
-        .key(1).cached(CacheRule::Yes, ReplyShape::Same),
+        .key(1).cached(CacheRule::Yes, ReplyShape::Same).answers(b":"),
     Spec::new(571, "zcount", "2.0.0", 4, READONLY | FAST, CacheableRead)
-        .key(1).cached(CacheRule::Yes, ReplyShape::Same),
+        .key(1).cached(CacheRule::Yes, ReplyShape::Same).answers(b":"),
     Spec::new(572, "zdiff", "6.2.0", -3, READONLY | MOVABLEKEYS, CacheableRead).counted(1, 1),
     Spec::new(573, "zdiffstore", "6.2.0", -4, WRITE | DENYOOM | MOVABLEKEYS, MultiKeyWrite)
-        .keys(KeySpec::DestinationCounted),
+        .keys(KeySpec::DestinationCounted).answers(b":"),
     Spec::new(574, "zincrby", "1.2.0", 4, WRITE | DENYOOM | FAST, Write).key(1),
     Spec::new(575, "zinter", "6.2.0", -3, READONLY | MOVABLEKEYS, CacheableRead).counted(1, 1),
-    Spec::new(576, "zintercard", "7.0.0", -3, READONLY | MOVABLEKEYS, CacheableRead).counted(1, 1),
+    Spec::new(576, "zintercard", "7.0.0", -3, READONLY | MOVABLEKEYS, CacheableRead)
+        .counted(1, 1).answers(b":"),
     Spec::new(577, "zinterstore", "2.0.0", -4, WRITE | DENYOOM | MOVABLEKEYS, MultiKeyWrite)
-        .keys(KeySpec::DestinationCounted),
+        .keys(KeySpec::DestinationCounted).answers(b":"),
     Spec::new(578, "zlexcount", "2.8.9", 4, READONLY | FAST, CacheableRead)
-        .key(1).cached(CacheRule::Yes, ReplyShape::Same),
+        .key(1).cached(CacheRule::Yes, ReplyShape::Same).answers(b":"),
     Spec::new(579, "zmpop", "7.0.0", -4, WRITE | MOVABLEKEYS, MultiKeyWrite)
         .counted(1, 1).reply(ReplyRule::First),
     Spec::new(580, "zmscore", "6.2.0", -3, READONLY | FAST, CacheableRead)
-        .key(1).cached(CacheRule::Yes, ReplyShape::Differs),
+        .key(1).cached(CacheRule::Yes, ReplyShape::Differs).answers(b"*"),
     Spec::new(581, "zpopmax", "5.0.0", -2, WRITE | FAST, Write).key(1),
     Spec::new(582, "zpopmin", "5.0.0", -2, WRITE | FAST, Write).key(1),
     Spec::new(583, "zrandmember", "6.2.0", -2, READONLY, Read).key(1),
     Spec::new(584, "zrange", "1.2.0", -4, READONLY, CacheableRead)
-        .key(1).cached(CacheRule::Yes, ReplyShape::Differs),
+        .key(1).cached(CacheRule::Yes, ReplyShape::Differs).answers(b"*"),
     Spec::new(585, "zrangebylex", "2.8.9", -4, READONLY, CacheableRead)
-        .key(1).cached(CacheRule::Yes, ReplyShape::Same),
+        .key(1).cached(CacheRule::Yes, ReplyShape::Same).answers(b"*"),
     Spec::new(586, "zrangebyscore", "1.0.5", -4, READONLY, CacheableRead)
-        .key(1).cached(CacheRule::Yes, ReplyShape::Differs),
-    Spec::new(587, "zrangestore", "6.2.0", -5, WRITE | DENYOOM, MultiKeyWrite).range(1, 2, 1),
+        .key(1).cached(CacheRule::Yes, ReplyShape::Differs).answers(b"*"),
+    Spec::new(587, "zrangestore", "6.2.0", -5, WRITE | DENYOOM, MultiKeyWrite)
+        .range(1, 2, 1).answers(b":"),
     Spec::new(588, "zrank", "2.0.0", -3, READONLY | FAST, CacheableRead)
-        .key(1).cached(CacheRule::Yes, ReplyShape::Differs),
-    Spec::new(589, "zrem", "1.2.0", -3, WRITE | FAST, Write).key(1),
-    Spec::new(590, "zremrangebylex", "2.8.9", 4, WRITE, Write).key(1),
-    Spec::new(591, "zremrangebyrank", "2.0.0", 4, WRITE, Write).key(1),
-    Spec::new(592, "zremrangebyscore", "1.2.0", 4, WRITE, Write).key(1),
+        .key(1).cached(CacheRule::Yes, ReplyShape::Differs).answers(b":$*_"),
+    Spec::new(589, "zrem", "1.2.0", -3, WRITE | FAST, Write).key(1).answers(b":"),
+    Spec::new(590, "zremrangebylex", "2.8.9", 4, WRITE, Write).key(1).answers(b":"),
+    Spec::new(591, "zremrangebyrank", "2.0.0", 4, WRITE, Write).key(1).answers(b":"),
+    Spec::new(592, "zremrangebyscore", "1.2.0", 4, WRITE, Write).key(1).answers(b":"),
     Spec::new(593, "zrevrange", "1.2.0", -4, READONLY, CacheableRead)
-        .key(1).cached(CacheRule::Yes, ReplyShape::Differs),
+        .key(1).cached(CacheRule::Yes, ReplyShape::Differs).answers(b"*"),
     Spec::new(594, "zrevrangebylex", "2.8.9", -4, READONLY, CacheableRead)
-        .key(1).cached(CacheRule::Yes, ReplyShape::Same),
+        .key(1).cached(CacheRule::Yes, ReplyShape::Same).answers(b"*"),
     Spec::new(595, "zrevrangebyscore", "2.2.0", -4, READONLY, CacheableRead)
-        .key(1).cached(CacheRule::Yes, ReplyShape::Differs),
+        .key(1).cached(CacheRule::Yes, ReplyShape::Differs).answers(b"*"),
     Spec::new(596, "zrevrank", "2.0.0", -3, READONLY | FAST, CacheableRead)
-        .key(1).cached(CacheRule::Yes, ReplyShape::Differs),
-    Spec::new(597, "zscan", "2.8.0", -3, READONLY, Read).key(1),
+        .key(1).cached(CacheRule::Yes, ReplyShape::Differs).answers(b":$*_"),
+    Spec::new(597, "zscan", "2.8.0", -3, READONLY, Read).key(1).answers(b"*"),
     Spec::new(598, "zscore", "1.2.0", 3, READONLY | FAST, CacheableRead)
-        .key(1).cached(CacheRule::Yes, ReplyShape::Differs),
+        .key(1).cached(CacheRule::Yes, ReplyShape::Differs).answers(b"$,_"),
     Spec::new(599, "zunion", "6.2.0", -3, READONLY | MOVABLEKEYS, CacheableRead).counted(1, 1),
     Spec::new(600, "zunionstore", "2.0.0", -4, WRITE | DENYOOM | MOVABLEKEYS, MultiKeyWrite)
-        .keys(KeySpec::DestinationCounted),
+        .keys(KeySpec::DestinationCounted).answers(b":"),
 ];

@@ -10,7 +10,7 @@ use crate::config::warming::warming;
 use crate::config::written::{self, Commands, Patterns, TtlProbe, Written};
 use crate::config::{
     Admission, AuthMode, Cache, Level, Log, LogFormat, Merged, Mode, OnDown, Rule, ScriptPolicy,
-    Scripts, Server, Settings, TrackingMode, Upstream, VersionSource,
+    Scripts, Server, Settings, TrackingMode, Upstream, Verify, VersionSource,
 };
 use crate::keys::Prefix;
 use crate::net::address::Address;
@@ -470,7 +470,8 @@ fn cache(cache: &written::Cache, notes: &mut Notes) -> Cache {
     {
         notes.warn(format!("cache.max_memory is above the cgroup's limit of {}", Size(limit)));
     }
-    Cache { max_memory, max_variants, sweep_interval, commands }
+    let verify = cache.verify.unwrap_or(Verify::Fills);
+    Cache { max_memory, max_variants, verify, sweep_interval, commands }
 }
 
 fn scripts(scripts: &written::Scripts, notes: &mut Notes) -> Scripts {

@@ -113,6 +113,18 @@ word! {
 }
 
 word! {
+    /// `cache.verify`: what waits for the proof that answers came in the order of requests.
+    Verify {
+        /// What cached reads bring is served to others only after it.
+        Fills = "fills",
+        /// And no answer is delivered before it.
+        Strict = "strict",
+        /// Nothing does.
+        Off = "off",
+    }
+}
+
+word! {
     /// `upstream.on_down`: what clients see when upstream is gone.
     OnDown {
         /// Their connection closes, as a dead Redis does it.
@@ -381,6 +393,8 @@ pub struct Cache {
     pub max_memory: u64,
     /// Replies stored per key at most.
     pub max_variants: usize,
+    /// What waits for the proof that answers came in the order of requests.
+    pub verify: Verify,
     /// Pause between two parts of the sweep.
     pub sweep_interval: Duration,
     /// Commands whose replies are stored, in lower case; `None` = all that can be.

@@ -40,6 +40,7 @@ impl Settings {
         next.rules.clone_from(&new.rules);
         next.default_rule.clone_from(&new.default_rule);
         next.cache.max_memory = new.cache.max_memory;
+        next.cache.verify = new.cache.verify;
         next.cache.commands.clone_from(&new.cache.commands);
         next.invalidation.groups.clone_from(&new.invalidation.groups);
         next.invalidation.events.clone_from(&new.invalidation.events);
@@ -190,6 +191,7 @@ fn of_cache(all: &Settings) -> Vec<(&'static str, String)> {
         ("keys.version_source, keys.version_key", is(&all.version_key)),
         ("cache.max_memory", is(&cache.max_memory)),
         ("cache.max_variants", is(&cache.max_variants)),
+        ("cache.verify", is(&cache.verify)),
         ("cache.sweep_interval", is(&cache.sweep_interval)),
         ("cache.commands", is(&cache.commands)),
         ("cache.level", is(&rule.level)),

@@ -13,7 +13,7 @@ use crate::config::key::{Applies, BuiltIn, Key, Kind};
 pub use crate::config::values::{All, Commands, Patterns, Secret, TtlProbe, Unknown, Url};
 use crate::config::{
     Admission, AuthMode, Level, LogFormat, Mode, OnDown, Profile, ScriptPolicy, ShowKeys,
-    TrackingMode, VersionSource,
+    TrackingMode, Verify, VersionSource,
 };
 use crate::units::duration::Span;
 use crate::units::rate::Rate;
@@ -261,6 +261,9 @@ table! {
         max_variants: usize = 16, Restart;
         /// Longest local life of a hash's reply where fields expire on their own.
         hash_max_ttl: Span = "1s", Now;
+        /// What waits for the proof that answers came in the order of requests: a number that must
+        /// come back at its place.
+        verify: Verify = "fills", Now;
         /// Pause between two parts of the sweep.
         sweep_interval: Span = "1s", Restart;
     }

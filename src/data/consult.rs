@@ -239,7 +239,11 @@ fn send(session: &mut Session, miss: &Miss<'_>, slot: u32, batch: &mut Batch<'_>
     let owner = Waiter { client: batch.me, slot };
     let ticket = Ticket::new(owner, spec, batch.view.now, Kind::Read(read));
     let text_len = u32::try_from(text_len).unwrap_or(u32::MAX);
-    link.push_read(Ticket { text_len, ..ticket }, question, asked.name);
+    let answers = 1 + u32::from(fills && rule.ttl_probe);
+    link.push_read(Ticket { text_len, answers, ..ticket }, question, asked.name);
+    if fills {
+        link.canary.want();
+    }
     session.waits_for_link = link.hand_over();
 }
 

@@ -164,14 +164,17 @@ fn write_command(
 /// Writes `request` with `prefix` before the argument at `key`.
 #[inline]
 pub fn write_read(out: &mut BytesMut, request: &Request<'_>, prefix: &Prefix, key: usize) {
-    write::array(out, request.len());
-    for (index, argument) in request.from(0).enumerate() {
-        if index == key {
-            write_key(out, argument, prefix);
+    write::first_word(out, request.len(), request.arg(0));
+    for (index, argument) in request.from(1).enumerate() {
+        if index + 1 == key {
+            write::next_word(out, prefix.len() + argument.len());
+            out.extend_from_slice(prefix.as_bytes());
         } else {
-            write::bulk(out, argument);
+            write::next_word(out, argument.len());
         }
+        out.extend_from_slice(argument);
     }
+    write::end_word(out);
 }
 
 /// Writes a SET with a lifetime behind it.
@@ -188,8 +191,11 @@ fn write_lived(out: &mut BytesMut, request: &Request<'_>, prefix: &Prefix, life:
 /// Writes the PTTL that follows a read whose reply is to be stored (R10).
 #[inline]
 pub fn write_pttl(out: &mut BytesMut, key: &[u8], prefix: &Prefix) {
-    out.extend_from_slice(b"*2\r\n$4\r\nPTTL\r\n");
-    write_key(out, key, prefix);
+    out.extend_from_slice(b"*2\r\n$4\r\nPTTL");
+    write::next_word(out, prefix.len() + key.len());
+    out.extend_from_slice(prefix.as_bytes());
+    out.extend_from_slice(key);
+    write::end_word(out);
 }
 
 /// PUBSUB: channels as the server knows them.

@@ -3,7 +3,7 @@
 //! The order is the point: once a client has seen a reply, no client may be served anything older
 //! from here. Every answer that names a key and does not fill it invalidates it.
 
-use crate::cache::{Cache, Extra, Filled, Question, Reply};
+use crate::cache::{Cache, Entry, Extra, Filled, Policy, Question, Reply, Token};
 use crate::command::{Class, Flags, ReplyShape, Spec, replies};
 use crate::config::OnDown;
 use crate::data::order::Frame;
@@ -11,7 +11,7 @@ use crate::data::output::SHARE_MIN;
 use crate::data::pinned::{Step, answer, exec, notice};
 use crate::data::upstream::{Kind, Parts, Pipeline, Ticket, Waiter};
 use crate::data::worker::Clients;
-use crate::data::{Shared, consult, script, split, walk};
+use crate::data::{Shared, consult, prove, script, split, walk};
 use crate::keys::Prefix;
 use crate::rules::Rules;
 use crate::stats::{Block, Counter, Outcome};
@@ -35,6 +35,10 @@ pub enum Fault {
     /// An answer of a shape that the request cannot have.
     #[error("upstream's answer does not fit the request")]
     Shape,
+    /// The number that should come back at this place has not: an answer was lost, or is one too
+    /// many.
+    #[error("upstream's answers are not in the order of the requests (cache.verify)")]
+    Canary,
 }
 
 /// What settling may use.
@@ -56,6 +60,24 @@ pub struct Desk<'w> {
 
 /// Pairs every complete answer in the link's input with its ticket.
 pub fn settle(link: &mut Pipeline, desk: &mut Desk<'_>) -> Result<(), Fault> {
+    if link.is_strict() {
+        return settle_verified(link, desk);
+    }
+    settle_all(link, desk)
+}
+
+/// As [`settle`], but nothing behind the last canary that has come.
+#[cold]
+fn settle_verified(link: &mut Pipeline, desk: &mut Desk<'_>) -> Result<(), Fault> {
+    let verified = link.canary.verified(&link.input)?;
+    let unverified = link.input.split_off(verified);
+    settle_all(link, desk)?;
+    link.canary.settled(verified);
+    link.input.unsplit(unverified);
+    Ok(())
+}
+
+fn settle_all(link: &mut Pipeline, desk: &mut Desk<'_>) -> Result<(), Fault> {
     let mut input = std::mem::take(&mut link.input);
     let mut at = 0;
     let result = loop {
@@ -94,6 +116,11 @@ fn pair(link: &mut Pipeline, frame: &Frame<'_>, desk: &mut Desk<'_>) -> Result<(
     }
     if !link.front_is_sent() {
         return Err(Fault::Stray);
+    }
+    // A canary before its place: answers were lost.
+    let is_canary = link.canary.is_answer(frame.bytes());
+    if is_canary && !matches!(link.front().map(|ticket| &ticket.kind), Some(Kind::Canary)) {
+        return Err(Fault::Canary);
     }
     if kind == Some(b'-') {
         return error(link, frame, desk);
@@ -137,18 +164,34 @@ fn by_kind(link: &mut Pipeline, frame: &Frame<'_>, desk: &mut Desk<'_>) -> Resul
     match link.front().map(|ticket| &ticket.kind) {
         None => Err(Fault::Stray),
         Some(Kind::Forward | Kind::Edited(_)) => {
+            fits(link, frame)?;
             forwarded(link, frame, desk);
             Ok(())
         }
-        Some(Kind::Read(read)) if read.is_answered => proof(link, frame, desk),
-        Some(Kind::Read(_)) => value(link, frame, desk),
-        Some(Kind::Parts(parts)) if parts.is_answered => part_proof(link, frame, desk),
+        Some(Kind::Read(read)) if read.is_answered => prove::read(link, frame, desk),
+        Some(Kind::Read(_)) => {
+            fits(link, frame)?;
+            value(link, frame, desk)
+        }
+        Some(Kind::Parts(parts)) if parts.is_answered => prove::part(link, frame, desk),
         Some(Kind::Parts(_)) => part_values(link, frame, desk),
+        Some(Kind::Canary) => prove::canary(link, frame, desk),
         Some(Kind::Walk(_)) => walk::step(link, frame.bytes(), desk),
         Some(Kind::Own(_)) => answer::take(link, frame, desk),
         Some(Kind::Script(_)) => script::answer(link, frame, desk),
         Some(Kind::Call(_)) => script::called(link, frame, desk),
         Some(Kind::Exec(_)) => exec::heard(link, frame, desk),
+    }
+}
+
+/// An answer of a type that the command never gives belongs to another request.
+#[inline]
+fn fits(link: &mut Pipeline, frame: &Frame<'_>) -> Result<(), Fault> {
+    let proto = link.proto;
+    let answers = link.front().map(|ticket| ticket.spec.answers);
+    match (answers, frame.bytes().first()) {
+        (Some(answers), Some(&first)) if answers.allow(first, proto) => Ok(()),
+        _ => Err(Fault::Shape),
     }
 }
 
@@ -213,6 +256,7 @@ fn value(link: &mut Pipeline, frame: &Frame<'_>, desk: &mut Desk<'_>) -> Result<
     };
     let rule = snapshot.rules.get(read.rule);
     let expects_probe = read.fills && rule.ttl_probe;
+    let mut unprobed = None;
     if read.token.is_some() || !rule.may_cache() {
         let key = || text.get(..read.key_len as usize).unwrap_or_default();
         desk.block.fetched(read.hash, frame.bytes().len(), key);
@@ -230,12 +274,10 @@ fn value(link: &mut Pipeline, frame: &Frame<'_>, desk: &mut Desk<'_>) -> Result<
             };
             let policy = consult::policy(shared, ticket.spec, rule);
             match shared.cache.fill(&question, token, &policy, stored) {
-                Filled::Stored(entry) if stored == Reply::Nil => drop(entry),
-                Filled::Stored(entry) if expects_probe => read.unproved = Some(entry),
-                Filled::Stored(entry) => {
-                    shared.cache.prove(read.hash, &entry, token, policy.ttl, -1);
-                    desk.block.add(Counter::StoreStored, 1);
+                Filled::Stored(entry) if stored == Reply::Nil || !expects_probe => {
+                    unprobed = Some((read.hash, entry, *token, policy));
                 }
+                Filled::Stored(entry) => read.unproved = Some(entry),
                 refused => desk.block.add(reason(&refused), 1),
             }
         }
@@ -253,6 +295,9 @@ fn value(link: &mut Pipeline, frame: &Frame<'_>, desk: &mut Desk<'_>) -> Result<
     let (owner, joined) = (ticket.owner, std::mem::take(&mut ticket.joined));
     let (asked_at, spec) = (ticket.asked_at, ticket.spec);
     link.land_front();
+    if let Some((hash, entry, token, policy)) = unprobed {
+        prove::unprobed(link, hash, entry, (&token, &policy), desk);
+    }
     if !expects_probe {
         link.pop(|_| {});
     }
@@ -270,43 +315,6 @@ fn value(link: &mut Pipeline, frame: &Frame<'_>, desk: &mut Desk<'_>) -> Result<
     Ok(())
 }
 
-/// The PTTL of a read whose value was stored (or was refused meanwhile).
-fn proof(link: &mut Pipeline, frame: &Frame<'_>, desk: &Desk<'_>) -> Result<(), Fault> {
-    let snapshot = Rc::clone(link.snapshot_of_front());
-    let Some(Ticket { spec, kind: Kind::Read(read), .. }) = link.pop(|_| {}) else {
-        return Err(Fault::Stray);
-    };
-    let (Some(entry), Some(token)) = (&read.unproved, &read.token) else {
-        return check_pttl(frame);
-    };
-    let policy = consult::policy(desk.shared, spec, snapshot.rules.get(read.rule));
-    // An error (-LOADING, -BUSY, -NOPERM) proves nothing: as if the key had no time left.
-    let pttl = reply::integer(frame.bytes()).unwrap_or(-2);
-    // "No such key", twice: of that a negative life is proved, as of nil.
-    let is_absence = frame.bytes() == b":-2\r\n" && replies::of_no_key(spec, entry.as_ref());
-    let (ttl, pttl) = if is_absence && policy.negative_ttl > 0 {
-        (policy.negative_ttl, -1)
-    } else {
-        (policy.ttl, pttl)
-    };
-    let proved = desk.shared.cache.prove(read.hash, entry, token, ttl, pttl);
-    let outcome = match (proved, pttl) {
-        (true, _) => Counter::StoreStored,
-        (false, -2 | 0) => Counter::StoreShortTtl,
-        (false, _) => Counter::StoreRaced,
-    };
-    desk.block.add(outcome, 1);
-    check_pttl(frame)
-}
-
-/// PTTL answers an integer or an error; anything else belongs to another request.
-fn check_pttl(frame: &Frame<'_>) -> Result<(), Fault> {
-    match frame.bytes().first() {
-        Some(b':' | b'-') => Ok(()),
-        _ => Err(Fault::Shape),
-    }
-}
-
 /// The values of an MGET's missing keys: each is stored or invalidated, then all are delivered.
 fn part_values(link: &mut Pipeline, frame: &Frame<'_>, desk: &mut Desk<'_>) -> Result<(), Fault> {
     let (proto, db) = (link.proto, link.db);
@@ -319,12 +327,13 @@ fn part_values(link: &mut Pipeline, frame: &Frame<'_>, desk: &mut Desk<'_>) -> R
     if !is_error && fetched.clone().count() != parts.asked.len() {
         return Err(Fault::Shape);
     }
+    let mut unprobed = Vec::new();
     if is_error {
         for part in &parts.asked {
             desk.shared.cache.invalidate(part.hash);
         }
     } else {
-        store_parts(parts, fetched.clone(), (spec, db), &snapshot.rules, desk);
+        unprobed = store_parts(parts, fetched.clone(), (spec, db), &snapshot.rules, desk);
     }
     parts.is_answered = true;
     let whole = if is_error {
@@ -336,6 +345,9 @@ fn part_values(link: &mut Pipeline, frame: &Frame<'_>, desk: &mut Desk<'_>) -> R
     let (is_done, spec) = (parts.probes.is_empty(), *spec);
     if is_done {
         link.pop(|_| {});
+    }
+    for (hash, entry, token, policy) in unprobed {
+        prove::unprobed(link, hash, entry, (&token, &policy), desk);
     }
     desk.block.command(spec.index, is_error, 1);
     time(desk, owner, spec, (took, Outcome::Miss));
@@ -349,8 +361,8 @@ fn store_parts(
     (mget, db): (&Spec, u32),
     rules: &Rules,
     desk: &Desk<'_>,
-) {
-    let shared = desk.shared;
+) -> Vec<(u64, Entry, Token, Policy)> {
+    let (shared, mut unprobed) = (desk.shared, Vec::new());
     for (part, bytes) in parts.asked.iter_mut().zip(fetched) {
         desk.block.fetched(part.hash, bytes.len(), || &part.key);
         let (Some(token), Some(stored), true) = (&part.token, as_reply(mget, bytes), part.fills)
@@ -363,37 +375,14 @@ fn store_parts(
         let rule = rules.get(part.rule);
         let policy = consult::policy(shared, desk.shared.get, rule);
         match shared.cache.fill(&question, token, &policy, stored) {
-            Filled::Stored(entry) if stored == Reply::Nil => drop(entry),
-            Filled::Stored(entry) if rule.ttl_probe => part.unproved = Some(entry),
-            Filled::Stored(entry) => {
-                shared.cache.prove(part.hash, &entry, token, policy.ttl, -1);
-                desk.block.add(Counter::StoreStored, 1);
+            Filled::Stored(entry) if stored == Reply::Nil || !rule.ttl_probe => {
+                unprobed.push((part.hash, entry, *token, policy));
             }
+            Filled::Stored(entry) => part.unproved = Some(entry),
             refused => desk.block.add(reason(&refused), 1),
         }
     }
-}
-
-/// The PTTL of one of an MGET's keys.
-fn part_proof(link: &mut Pipeline, frame: &Frame<'_>, desk: &Desk<'_>) -> Result<(), Fault> {
-    let snapshot = Rc::clone(link.snapshot_of_front());
-    let Some(Ticket { kind: Kind::Parts(parts), .. }) = link.front() else {
-        return Err(Fault::Stray);
-    };
-    let index = parts.probes.pop_front();
-    if let Some(part) = index.and_then(|index| parts.asked.get_mut(index))
-        && let (Some(entry), Some(token)) = (part.unproved.take(), &part.token)
-    {
-        let shared = desk.shared;
-        let rule = snapshot.rules.get(part.rule);
-        let pttl = reply::integer(frame.bytes()).unwrap_or(-2);
-        let proved = shared.cache.prove(part.hash, &entry, token, rule.ttl_ns, pttl);
-        desk.block.add(if proved { Counter::StoreStored } else { Counter::StoreShortTtl }, 1);
-    }
-    if parts.probes.is_empty() {
-        link.pop(|_| {});
-    }
-    check_pttl(frame)
+    unprobed
 }
 
 /// A reply as it may be stored; `None` if it may not.
@@ -543,6 +532,7 @@ pub fn fail_front(link: &mut Pipeline, mut lost: Lost, desk: &mut Desk<'_>) {
             let lost = Lost::NotExecuted("upstream is down");
             return desk.clients.fail(ticket.owner, lost, OnDown::Close);
         }
+        Kind::Canary => return,
         Kind::Forward | Kind::Edited(_) | Kind::Walk(_) | Kind::Script(_) => {}
     }
     desk.block.command(ticket.spec.index, true, 1 + ticket.joined.len() as u64);

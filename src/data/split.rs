@@ -162,8 +162,12 @@ fn ask(
         }
     }
     let owner = Waiter { client: batch.me, slot: session.order.leave_hole() };
+    let answers = 1 + u32::try_from(probes.len()).unwrap_or(u32::MAX);
+    if asked.iter().any(|part| part.fills) {
+        link.canary.want();
+    }
     let kind = Kind::Parts(Box::new(Parts { values, asked, probes, is_answered: false }));
-    link.push(Ticket::new(owner, spec, batch.view.now, kind));
+    link.push(Ticket { answers, ..Ticket::new(owner, spec, batch.view.now, kind) });
     session.waits_for_link = link.hand_over();
 }
 

@@ -28,7 +28,7 @@ fn all_is_well(stage: &mut Stage, clients: &mut [Client]) {
     clients[0].reads(OLD);
     for (n, client) in clients.iter_mut().enumerate() {
         client.send(&format!("GET again:{n}"));
-        let reply = format!("+{n}\r\n");
+        let reply = format!("$1\r\n{n}\r\n");
         data.answer(&format!("GET v1:again:{n}"), &reply);
         client.reads(&reply);
     }
@@ -45,9 +45,9 @@ fn a_closed_link_fails_each_request_once() {
     let mut stage = plain();
     let (_first, mut data) = stage.pair();
     let mut clients = many(&stage, &mut data, 10);
-    data.reply("+0\r\n+1\r\n");
-    clients[0].reads("+0\r\n");
-    clients[1].reads("+1\r\n");
+    data.reply("$1\r\n0\r\n$1\r\n1\r\n");
+    clients[0].reads("$1\r\n0\r\n");
+    clients[1].reads("$1\r\n1\r\n");
     drop(data);
     for client in &mut clients[2..] {
         client.reads(BROKEN);
@@ -62,8 +62,8 @@ fn half_a_reply_is_not_delivered() {
     let mut stage = plain();
     let (_first, mut data) = stage.pair();
     let mut clients = many(&stage, &mut data, 3);
-    data.reply("+0\r\n$1000\r\nhalf of it");
-    clients[0].reads("+0\r\n");
+    data.reply("$1\r\n0\r\n$1000\r\nhalf of it");
+    clients[0].reads("$1\r\n0\r\n");
     drop(data);
     for client in &mut clients[1..] {
         client.reads(BROKEN);
@@ -86,8 +86,8 @@ fn garbage_discards_the_link() {
         let mut stage = plain();
         let (_first, mut data) = stage.pair();
         let mut clients = many(&stage, &mut data, 3);
-        data.reply(&format!("+0\r\n{garbage}+1\r\n+2\r\n"));
-        clients[0].reads("+0\r\n");
+        data.reply(&format!("$1\r\n0\r\n{garbage}$1\r\n1\r\n$1\r\n2\r\n"));
+        clients[0].reads("$1\r\n0\r\n");
         for client in &mut clients[1..] {
             client.reads(BROKEN);
         }
@@ -117,8 +117,8 @@ fn a_stray_reply_discards_the_link() {
     let (mut client, mut data) = stage.pair();
     client.send("GET k");
     data.expect("GET v1:k");
-    data.reply("+mine\r\n+stray\r\n");
-    client.reads("+mine\r\n");
+    data.reply("$2\r\n42\r\n+stray\r\n");
+    client.reads("$2\r\n42\r\n");
     data.is_closed();
     all_is_well(&mut stage, std::slice::from_mut(&mut client));
     assert_eq!(stage.count(Counter::ProtocolErrorsUpstream), 1);
@@ -186,8 +186,8 @@ fn a_push_on_a_data_link_is_no_reply() {
     client.send("GET k");
     let mut data = stage.data();
     data.expect("GET v1:k");
-    data.reply(">2\r\n$7\r\nmessage\r\n$1\r\nx\r\n+mine\r\n>1\r\n$1\r\ny\r\n");
-    client.reads("+mine\r\n");
+    data.reply(">2\r\n$7\r\nmessage\r\n$1\r\nx\r\n$2\r\n42\r\n>1\r\n$1\r\ny\r\n");
+    client.reads("$2\r\n42\r\n");
     Stage::quiet(&mut client, &mut data);
 }
 
@@ -217,9 +217,9 @@ fn on_down_close_ends_the_connection_behind_what_was_answered() {
     client.send_all(&["GET a", "GET b", "ECHO never"]);
     data.expect("GET v1:a");
     data.expect("GET v1:b");
-    data.reply("+a\r\n");
+    data.reply("$1\r\na\r\n");
     drop(data);
-    client.reads("+a\r\n");
+    client.reads("$1\r\na\r\n");
     client.is_closed();
     idle.asks("ECHO idle", "$4\r\nidle\r\n");
     assert_eq!(stage.count(Counter::ClosedUpstream), 1);

@@ -307,8 +307,14 @@ fn a_reply_with_an_error_inside_is_not_kept() {
 #[test]
 fn a_reply_of_another_protocol_is_not_shared() {
     let mut stage = Stage::new();
-    let (mut client, mut data) = stage.pair();
-    not_kept(&mut client, &mut data, "HVALS k", "~1\r\n$1\r\nv\r\n");
+    let mut client = stage.client();
+    client.send("HELLO 3");
+    let _hello = client.next();
+    client.send("INCR first");
+    let mut data = stage.data();
+    data.answer("INCR v1:first", ":1\r\n");
+    client.reads(":1\r\n");
+    not_kept(&mut client, &mut data, "BF.CARD k", "~1\r\n$1\r\nv\r\n");
 }
 
 /// Asked upstream each time.

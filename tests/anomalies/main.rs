@@ -20,5 +20,6 @@ mod own_losses;
 mod pipelines;
 mod stage;
 mod tracking;
+mod verify;
 mod walks;
 mod writes;

@@ -154,16 +154,17 @@ fn upstream_is_not_asked_for_replies_that_cannot_be_delivered() {
     other.send("INCR n");
     data.expect("INCR v1:n");
     for n in 0..8 {
-        data.reply(&format!(":{n}\r\n"));
+        data.reply(&format!("$1\r\n{n}\r\n"));
     }
     data.reply(":1\r\n");
     other.reads(":1\r\n");
     for n in 8..100 {
         data.expect("GET v1:k");
-        data.reply(&format!(":{n}\r\n"));
+        data.reply(&format!("$2\r\n{n:02}\r\n"));
     }
     for n in 0..100 {
-        slow.reads(&format!(":{n}\r\n"));
+        let length = if n < 8 { 1 } else { 2 };
+        slow.reads(&format!("${length}\r\n{n:0length$}\r\n"));
     }
 }
 

@@ -9,6 +9,7 @@ use nearside::data::flights::{Flights, Landing};
 use nearside::data::local::{Ledger, Profile};
 use nearside::data::pause::{Bells, Pause};
 use nearside::data::registry::{Client, Registry};
+use nearside::data::slow::SlowLog;
 use nearside::live::Live;
 use nearside::mail::Letterbox;
 use nearside::net::client::PeerAddress;
@@ -167,6 +168,8 @@ impl Fixture {
             ("cache.max_staleness", "\"1s\""),
             ("cache.ttl", "\"10m\""),
             ("cache.negative_ttl", "\"1s\""),
+            // The model's server is honest; numbers that come back would only multiply its states.
+            ("cache.verify", "\"off\""),
         ];
         let flags = flags.map(|(key, value)| ("test".to_owned(), key.to_owned(), value.to_owned()));
         let overrides = Overrides { flags: flags.to_vec(), ..Overrides::default() };
@@ -190,6 +193,7 @@ impl Fixture {
             pause: Pause::default(),
             bells: Bells::new(WORKERS),
             ledger: Ledger::new(Arc::clone(&stats), Profile::default(), Tick(1)),
+            slow: SlowLog::new(Duration::ZERO, 0),
             letterbox: Letterbox::new().0,
             dialer: Arc::new(Dialer {
                 target: settings.upstream.target.clone(),

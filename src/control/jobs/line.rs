@@ -34,6 +34,9 @@ pub enum LineError {
     /// What it sends is not RESP.
     #[error("upstream does not speak RESP: {0}")]
     Malformed(#[from] Malformed),
+    /// The number that was to come back behind the answers has not.
+    #[error("upstream's answers are not in the order of the requests")]
+    Disordered,
     /// No answer in time.
     #[error("upstream did not answer within {0:?}")]
     Silent(Duration),

@@ -73,6 +73,8 @@ struct Asked {
     right: Right,
     /// Stored, and not servable yet.
     unproved: Option<Entry>,
+    /// What upstream says of its life ([`Cache::prove`]).
+    pttl: i64,
     outcome: Outcome,
 }
 
@@ -152,30 +154,36 @@ impl Filler {
                 line.write(&[b"PTTL", &name]);
             }
         }
-        let (mut place, mut is_proof) = (0, false);
+        let canary = format!("{:016x}", self.cache.hash(&self.clock.now().0.to_le_bytes()));
+        line.write(&[b"PING", canary.as_bytes()]);
+        let (mut place, mut is_proof, mut is_whole) = (0, false, false);
         let heard = line
             .exchange(|answer| {
                 let Some(asked) = batch.get_mut(place) else {
+                    is_whole = reply::bulk(answer) == Some(canary.as_bytes());
                     return;
                 };
                 if is_proof {
-                    self.prove(asked, answer);
+                    // An error proves nothing, as if the key had no time left.
+                    asked.pttl = reply::integer(answer).unwrap_or(-2);
                 } else {
                     self.value(asked, answer, &mut tally.error);
                 }
                 is_proof = !is_proof && asked.right.ttl_probe;
-                if !is_proof {
-                    tally.add(asked.outcome);
-                    place += 1;
-                }
+                place += usize::from(!is_proof);
             })
             .await;
+        let heard = if is_whole { heard } else { heard.and(Err(LineError::Disordered)) };
         if let Err(error) = heard {
             // What waits for its proof will not get it.
             for asked in batch.iter().filter(|asked| asked.unproved.is_some()) {
                 self.cache.invalidate(asked.hash);
             }
             return Err(error.into());
+        }
+        for asked in &mut batch {
+            self.prove(asked);
+            tally.add(asked.outcome);
         }
         Ok(tally)
     }
@@ -193,8 +201,8 @@ impl Filler {
                 .collect();
             if !judged.iter().any(|(_, right)| matches!(right, Err(Denied::NotNow))) {
                 let asked = |(key, (hash, right)): (Vec<u8>, (u64, Result<Right, Denied>))| {
-                    let (unproved, outcome) = (None, Outcome::Skipped);
-                    Some(Asked { key, hash, right: right.ok()?, unproved, outcome })
+                    let (unproved, pttl, outcome) = (None, -1, Outcome::Skipped);
+                    Some(Asked { key, hash, right: right.ok()?, unproved, pttl, outcome })
                 };
                 return Ok(keys.into_iter().zip(judged).filter_map(asked).collect());
             }
@@ -212,7 +220,8 @@ impl Filler {
         asked.outcome = if reply::is_null(answer) {
             Outcome::Missing
         } else if answer.starts_with(b"$") {
-            self.store(asked, answer)
+            self.store(asked, answer);
+            Outcome::Skipped
         } else if answer.starts_with(b"-WRONGTYPE") {
             Outcome::Skipped
         } else {
@@ -221,31 +230,22 @@ impl Filler {
         };
     }
 
-    fn store(&self, asked: &mut Asked, answer: &[u8]) -> Outcome {
+    fn store(&self, asked: &mut Asked, answer: &[u8]) {
         let question = self.question(&asked.key, asked.hash);
-        let Right { token, policy, ttl_probe } = &asked.right;
-        match self.cache.fill(&question, token, policy, Reply::Bytes(answer)) {
-            Filled::Stored(entry) if *ttl_probe => {
-                asked.unproved = Some(entry);
-                Outcome::Skipped
-            }
-            Filled::Stored(entry)
-                if self.cache.prove(asked.hash, &entry, token, policy.ttl, -1) =>
-            {
-                Outcome::Loaded
-            }
-            _ => Outcome::Skipped,
+        let Right { token, policy, .. } = &asked.right;
+        let filled = self.cache.fill(&question, token, policy, Reply::Bytes(answer));
+        if let Filled::Stored(entry) = filled {
+            asked.unproved = Some(entry);
         }
     }
 
-    /// The answer to PTTL: an error proves nothing, as if the key had no time left.
-    fn prove(&self, asked: &mut Asked, answer: &[u8]) {
+    /// All answers have come, in the order of the requests.
+    fn prove(&self, asked: &mut Asked) {
         let Some(entry) = asked.unproved.take() else {
             return;
         };
         let Right { token, policy, .. } = &asked.right;
-        let pttl = reply::integer(answer).unwrap_or(-2);
-        if self.cache.prove(asked.hash, &entry, token, policy.ttl, pttl) {
+        if self.cache.prove(asked.hash, &entry, token, policy.ttl, asked.pttl) {
             asked.outcome = Outcome::Loaded;
         }
     }

@@ -29,6 +29,11 @@ pub struct Waiter {
     pub slot: u32,
 }
 
+impl Waiter {
+    /// Of what nearside asks for itself.
+    pub const NOBODY: Self = Self { client: ClientId { place: u32::MAX, number: 0 }, slot: 0 };
+}
+
 /// The promise of one answer (of a read with its PTTL: two).
 #[derive(Debug)]
 pub struct Ticket {
@@ -44,6 +49,8 @@ pub struct Ticket {
     pub keys: u32,
     /// Bytes of `texts` that belong to it.
     pub text_len: u32,
+    /// Answers that are awaited for it.
+    pub answers: u32,
     /// What is done with the answer.
     pub kind: Kind,
 }
@@ -52,7 +59,7 @@ impl Ticket {
     /// A ticket that names no keys and keeps no text.
     #[inline]
     pub const fn new(owner: Waiter, spec: &'static Spec, asked_at: Tick, kind: Kind) -> Self {
-        Self { owner, joined: Vec::new(), spec, asked_at, keys: 0, text_len: 0, kind }
+        Self { owner, joined: Vec::new(), spec, asked_at, keys: 0, text_len: 0, answers: 1, kind }
     }
 }
 
@@ -67,6 +74,8 @@ pub enum Kind {
     Read(Read),
     /// The values of several keys, and what is known of the others.
     Parts(Box<Parts>),
+    /// The link's canary: what came before it is proved, or the link is closed.
+    Canary,
     /// A walk that needs several requests before it has an answer.
     Walk(Box<Walk>),
     /// On a client's own link: the answer changes what that link holds.
