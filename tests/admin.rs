@@ -27,13 +27,13 @@ use nearside::control::observe::metrics::{
     CacheFigures, ChannelSource, Identity, Metrics, Sources, TrackingFigures,
 };
 use nearside::control::observe::state::{
-    BufferFigures, ConfigFigures, RuntimeFigures, State, UpstreamFigures,
+    AllocatorFigures, BufferFigures, ConfigFigures, RuntimeFigures, State, UpstreamFigures,
 };
 use nearside::control::office::Sweeper;
-use nearside::control::reload::{Parts, Reloader};
+use nearside::control::reload::{Cause, Parts, Reloader};
 use nearside::control::warm::fill::{Denied, Filler};
 use nearside::control::warm::{Warm, WarmFigures};
-use nearside::control::wing::{Client, DataWing, Explained, Facts, Place};
+use nearside::control::wing::{Client, DataWing, Explained, Facts, Place, SlowCommand};
 use nearside::control::workshop::Workshop;
 use nearside::keys::Names;
 use nearside::live::Live;
@@ -97,6 +97,9 @@ fn state() -> State {
         heard: Arc::default(),
         runtimes: Box::new(move || {
             vec![runtime(None, 1), runtime(Some(0), 2), runtime(Some(1), 3)]
+        }),
+        allocator: Box::new(|| {
+            Some(AllocatorFigures { allocated: 4_096, active: 8_192, resident: 16_384 })
         }),
     }
 }
@@ -189,10 +192,6 @@ impl DataWing for Nobody {
         Facts::default()
     }
 
-    fn settings(&self) -> Vec<(&'static str, String)> {
-        Vec::new()
-    }
-
     fn place(&self, _: &[u8]) -> Place {
         Place::default()
     }
@@ -218,6 +217,14 @@ impl DataWing for Nobody {
     }
 
     fn blocked_clients(&self) -> usize {
+        0
+    }
+
+    fn slow_commands(&self) -> Vec<SlowCommand> {
+        Vec::new()
+    }
+
+    fn forget_slow_commands(&self) -> usize {
         0
     }
 
@@ -445,13 +452,44 @@ fn a_path_that_cannot_be_is_refused() {
     }
 }
 
+#[tokio::test]
+async fn a_version_is_in_force_once_every_worker_has_it() {
+    let flag = ("test".to_owned(), "keys.version".to_owned(), "v1".to_owned());
+    let overrides = Overrides { flags: vec![flag], ..Overrides::default() };
+    let settings = load(&overrides).unwrap().settings;
+    let snapshots = Arc::new(Snapshots::new(Snapshot::of(&settings), 2));
+    let parts = Parts {
+        overrides,
+        cache: Arc::new(Cache::new(1 << 20, 4)),
+        live: Arc::default(),
+        snapshots: Arc::clone(&snapshots),
+        ring: Box::new(|| ()),
+        block: Stats::new(0).new_block(),
+        fleet: None,
+        follow: Box::new(|_| ()),
+    };
+    let reloader = Arc::new(Reloader::new(&settings, parts));
+    let both = |now: &str, next: Option<&str>| (now.to_owned(), next.map(str::to_owned));
+    assert_eq!(reloader.versions(), both("v1", None));
+    let adopting = async {
+        snapshots.newer(0).await;
+        snapshots.note(0, 1);
+        snapshots.note_tracking(1);
+        assert_eq!(reloader.versions(), both("v1", Some("v2")), "worker 1 serves under v1");
+        snapshots.note(1, 1);
+    };
+    let (switched, ()) = tokio::join!(reloader.switch_version("v2", None, Cause::Admin), adopting);
+    switched.unwrap();
+    assert_eq!(reloader.versions(), both("v2", None));
+}
+
 #[test]
 fn the_list_of_metrics_is_checked_in() {
     let stats = Arc::new(Stats::new(COMMANDS.len()));
     let block = stats.new_block();
     block.command(0, false, 1);
     for _ in 0..1_000 {
-        block.lookup(1, Seen::Hit, || Look { key: b"orders:1", rule: 0, bytes: 0 });
+        block.lookup(1, Seen::Hit, || Look { key: b"orders:1", rule: 0, bytes: 0, age: None });
     }
     let metrics = metrics(&stats);
     metrics.traffic.note(Some("/livez"), "GET", 200, Duration::from_millis(1));

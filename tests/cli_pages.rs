@@ -61,6 +61,7 @@ const COMMANDS: &[&str] = &[
     "status",
     "clients",
     "upstreams",
+    "slowlog",
     "get",
     "drain",
     "resume",

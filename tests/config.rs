@@ -148,6 +148,7 @@ const REFUSED: &[(&str, &str)] = &[
     ),
     ("invalidation.secret_file = \"/none\"", "invalidation.secret_file: `/none` cannot be read"),
     ("invalidation.secret_file = \"/dev/null\"", "a secret has at least 32 characters"),
+    ("invalidation.max_bans = 63", "invalidation.max_bans: 63 is too few"),
     ("invalidation.max_skew = \"2h\"", "invalidation.max_skew: must be between 1s and 1h"),
     ("[[invalidation.sources]]\nurl = \"redis://h\"", "sources[0].name: `` is not a name of"),
     ("invalidation.sources = [{ name = \"eu\" }]", "invalidation.sources[0]: url is missing"),

@@ -183,6 +183,7 @@ const SEEN: &[(&[&str], &str, &str, &str)] = &[
         CHANNEL,
         "signed_messages_alone_are_obeyed",
     ),
+    (&["invalidation.max_bans"], "invalidation.max_bans = 77", "metrics.rs", "orders"),
     (
         &["invalidation.max_skew"],
         "invalidation.max_skew = '77s'",
@@ -299,6 +300,12 @@ const SEEN: &[(&[&str], &str, &str, &str)] = &[
         "secrets_and_data_stay_out_of_logs_and_metrics",
     ),
     (&["log.format"], "log.format = 'json'", KEYS, "logs_are_text_or_json"),
+    (
+        &["log.slow_command", "log.slowlog_max"],
+        "log.slow_command = '7s'\nlog.slowlog_max = 7",
+        "real/figures.rs",
+        "what_took_long_is_told_with_who_asked",
+    ),
     (&["log.rate_limit"], "log.rate_limit = '2/h'", "metrics.rs", "logs"),
     (&["drain.delay"], "drain.delay = '7s'", KEYS, "a_drain_waits_as_long_as_it_may"),
     (&["drain.timeout"], "drain.timeout = '7s'", KEYS, "a_drain_waits_as_long_as_it_may"),

@@ -247,6 +247,7 @@ fn everyday(seen: &mut Seen) {
     });
     direct.words("FLUSHALL");
     seen.until(&proxy, "nearside_cache_flushes_total{reason=\"flushall\"}");
+    eventually("the log says so", || proxy.log().contains("\"cache_flushed\"").then_some(()));
     one.words("SET text no-number");
     assert!(one.words("INCR text").starts_with(b"-ERR"));
     one.words("HSET hash f v");
@@ -276,6 +277,7 @@ fn orders(seen: &mut Seen) {
         "cache.sweep_interval = \"1h\"",
         "invalidation.groups = { g = [\"g:*\"] }",
         "invalidation.events = [{ channel = \"saved\", patterns = \"e:{id}:*\" }]",
+        "invalidation.max_bans = 64",
     ];
     let proxy = Proxy::start(&server.url(), &settings);
     let (mut client, mut direct) = (proxy.dial(), server.dial());
@@ -305,10 +307,9 @@ fn orders(seen: &mut Seen) {
     seen.until(&proxy, malformed);
     let last = "nearside_invalidation_last_message_timestamp_seconds{channel=\"pubsub\"}";
     seen.until(&proxy, last);
-    // In one packet, so that no sweep comes between: more than is kept.
-    let long = |n: usize| format!("{n}{}*", "x".repeat(1000));
-    let flood: Vec<u8> = (0..64)
-        .flat_map(|n| request(&["PUBLISH", "system:cache_invalidation", &long(n)]))
+    // In one packet, so that no sweep comes between: more than are kept.
+    let flood: Vec<u8> = (0..300)
+        .flat_map(|n| request(&["PUBLISH", "system:cache_invalidation", &format!("{n}:*")]))
         .collect();
     direct.send(&flood);
     seen.until(&proxy, "nearside_cache_flushes_total{reason=\"overflow\"}");
@@ -408,6 +409,7 @@ fn shared_reads(seen: &mut Seen) {
     two.send(&request(&["GET", "b"]));
     // Whichever came first, the other has joined it.
     seen.until(&proxy, "nearside_cache_lookups_total{result=\"coalesced\"}");
+    assert_eq!(proxy.count("nearside_commands_in_flight"), 2);
     let mut asking = Vec::new();
     eventually("a lease ends", || {
         let mut client = proxy.dial();
@@ -417,6 +419,9 @@ fn shared_reads(seen: &mut Seen) {
     });
     server.thaw();
     assert_eq!((one.reply(), two.reply()), (b"$-1\r\n".to_vec(), b"$-1\r\n".to_vec()));
+    eventually("all is answered", || {
+        (proxy.count("nearside_commands_in_flight") == 0).then_some(())
+    });
     seen.look(&proxy);
 }
 
@@ -461,6 +466,7 @@ fn doors(seen: &mut Seen) {
     let mut first = Conn::unix(&door);
     first.words("PING");
     assert_eq!(Conn::unix(&door).rest(), b"-ERR max number of clients reached\r\n");
+    assert!(proxy.log().contains("\"client_rejected\""), "{}", proxy.log());
     seen.look(&proxy);
 
     let settings = ["auth.mode = \"static\"", "auth.password = \"right\""];
@@ -617,6 +623,9 @@ fn outage(seen: &mut Seen) {
     seen.until_upstream(&proxy, "requests", "disconnected");
     assert_eq!(proxy.count("nearside_upstream_requests_in_flight"), 0);
     assert_eq!(client.rest(), b"", "closed as by a dead Redis");
+    eventually("nobody waits any more", || {
+        (proxy.count("nearside_commands_in_flight") == 0).then_some(())
+    });
     seen.until(&proxy, "nearside_client_disconnections_total{reason=\"upstream\"}");
     seen.until(&proxy, "nearside_cache_flushes_total{reason=\"reconnect\"}");
 }

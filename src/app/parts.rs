@@ -23,6 +23,7 @@ use crate::data::flights::Flights;
 use crate::data::local::{Ledger, Profile};
 use crate::data::pause::{Bells, Pause};
 use crate::data::registry::{Client, Registry};
+use crate::data::slow::SlowLog;
 use crate::embedded::{self, Embedded};
 use crate::live::Live;
 use crate::mail::Letterbox;
@@ -125,9 +126,10 @@ pub(super) fn shared(
     letterbox: Letterbox,
 ) -> anyhow::Result<Shared> {
     let get = command::by_name("get").context("the command table has no GET")?;
-    let cache = &settings.cache;
+    let cache = Cache::new(settings.cache.max_memory, settings.cache.max_variants);
+    cache.set_bans_max(settings.invalidation.max_bans);
     Ok(Shared {
-        cache: Arc::new(Cache::new(cache.max_memory, cache.max_variants)),
+        cache: Arc::new(cache),
         snapshots: Arc::new(Snapshots::new(Snapshot::of(settings), settings.server.workers)),
         clock,
         live: Arc::new(Live::default()),
@@ -136,6 +138,7 @@ pub(super) fn shared(
         pause: Pause::default(),
         bells: Bells::new(settings.server.workers),
         ledger,
+        slow: SlowLog::new(settings.log.slow_command, settings.log.slowlog_max),
         letterbox,
         dedicated: AtomicUsize::new(0),
         dialer: Arc::new(dialer(settings, embedded)?),
@@ -321,9 +324,12 @@ pub(super) fn followers(
     guard: &Arc<Guard>,
     stats: &Arc<Stats>,
     warm: &Arc<Warm>,
+    shared: &Arc<Shared>,
 ) -> Box<dyn Fn(&Settings) + Send + Sync> {
     let (guard, stats, warm) = (Arc::clone(guard), Arc::clone(stats), Arc::clone(warm));
+    let shared = Arc::clone(shared);
     Box::new(move |settings| {
+        shared.slow.configure(settings.log.slow_command, settings.log.slowlog_max);
         guard.set(access(settings));
         logs::configure(&settings.log.level);
         stats.set_hot_keys(settings.hot_keys.into());

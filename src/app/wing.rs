@@ -1,9 +1,10 @@
 //! The data wing's answers to the control wing's questions.
 
-use crate::control::wing::{Client, DataWing, Explained, ExplainedKey, Facts, Place};
+use crate::control::wing::{Client, DataWing, Explained, ExplainedKey, Facts, Place, SlowCommand};
 use crate::data::Shared;
 use crate::data::explain::{Explanation, Key, explain_now};
 use crate::data::registry::{self, Mark};
+use crate::data::slow::Slow;
 use crate::net::address::Address;
 use crate::stats::{Counter, Outcome};
 use crate::units::clock::Tick;
@@ -34,10 +35,6 @@ impl DataWing for View {
             is_embedded: dialer.target.address == Address::Embedded,
             is_tracking: snapshot.tracked.is_some(),
         }
-    }
-
-    fn settings(&self) -> Vec<(&'static str, String)> {
-        self.0.snapshots.newest().settings.shown()
     }
 
     fn place(&self, key: &[u8]) -> Place {
@@ -91,6 +88,21 @@ impl DataWing for View {
 
     fn reset_counts(&self) {
         self.0.ledger.reset(self.0.clock.now());
+    }
+
+    fn slow_commands(&self) -> Vec<SlowCommand> {
+        let told = |slow: Slow| {
+            let Slow { id, at, command, outcome, took, client } = slow;
+            let client = client.map(|client| {
+                (client.id, client.address.to_string(), client.names.lock().name.clone())
+            });
+            SlowCommand { id, at, took, command, outcome: outcome.as_str(), client }
+        };
+        self.0.slow.list().into_iter().map(told).collect()
+    }
+
+    fn forget_slow_commands(&self) -> usize {
+        self.0.slow.clear()
     }
 }
 

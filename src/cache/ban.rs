@@ -14,14 +14,15 @@
 //! The list is bounded in the same manner: the oldest ban is forgotten, and with it whatever was
 //! not asked for since.
 
+use crate::cache::Cache;
 use crate::keys::{glob, namespace};
 use parking_lot::RwLock;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-/// Bans that are not settled, at most. A sweep settles all that it began with, so that only a
-/// flood comes here.
+/// Bans that are not settled, at most, until somebody says otherwise. A sweep settles all that it
+/// began with, so that only a flood comes here.
 const BANS_MAX: usize = 1024;
 
 /// Bytes of their texts, at most: a key is held against all of them.
@@ -122,6 +123,13 @@ impl Verdict {
     }
 }
 
+impl Cache {
+    /// From now on so many bans may be unsettled, at least one.
+    pub fn set_bans_max(&self, bans_max: usize) {
+        self.bans.change(|list| list.max = bans_max.max(1));
+    }
+}
+
 /// All bans that are not settled.
 #[derive(Debug, Default)]
 pub(super) struct Bans {
@@ -135,13 +143,21 @@ pub(super) struct Bans {
     forgotten: AtomicU64,
 }
 
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 struct List {
+    /// As many at most.
+    max: usize,
     /// By number.
     bans: VecDeque<Arc<Ban>>,
     /// All up to here are settled or forgotten.
     floor: u64,
     text_len: usize,
+}
+
+impl Default for List {
+    fn default() -> Self {
+        Self { max: BANS_MAX, bans: VecDeque::new(), floor: 0, text_len: 0 }
+    }
 }
 
 impl List {
@@ -191,7 +207,7 @@ impl List {
     }
 
     fn is_overfull(&self) -> bool {
-        self.bans.len() > BANS_MAX || (self.text_len > TEXT_MAX && self.bans.len() > 1)
+        self.bans.len() > self.max || (self.text_len > TEXT_MAX && self.bans.len() > 1)
     }
 }
 
@@ -214,7 +230,7 @@ impl Bans {
     /// True if a flood would soon make us forget some.
     pub(super) fn are_many(&self) -> bool {
         let list = self.list();
-        list.bans.len() > BANS_MAX / 2 || list.text_len > TEXT_MAX / 2
+        list.bans.len() > list.max / 2 || list.text_len > TEXT_MAX / 2
     }
 
     /// Times that a ban was forgotten.

@@ -1,6 +1,6 @@
 //! `nearside explain CMD ARGS...`: what would happen to one request, on a terminal. In: its words;
 //! out: what the settings in force say, without a server, or with `--live` what a running proxy
-//! says.
+//! says. What is refused is a failure, for scripts that ask whether something would work.
 
 use super::remote::{Failure, Reach};
 use super::{ended, fail, sound};
@@ -39,7 +39,15 @@ pub(super) fn run(choice: &Choice, loaded: Result<Loaded, ConfigError>) -> ExitC
         Ok(settings) => settings,
         Err(code) => return code,
     };
-    reach.tell(ask(reach, settings.as_ref(), request), |answer| lines(answer).join("\n"))
+    let done = ask(reach, settings.as_ref(), request);
+    let is_refused = done.as_ref().is_ok_and(is_refused);
+    let told = reach.tell(done, |answer| lines(answer).join("\n"));
+    if is_refused { ExitCode::FAILURE } else { told }
+}
+
+/// No client would get more than an error.
+fn is_refused(explained: &Value) -> bool {
+    explained.get("fate").is_some_and(|fate| fate == "refused")
 }
 
 /// By the settings alone: what only upstream knows stays unknown.
@@ -49,11 +57,13 @@ fn offline(settings: &Settings, json: bool, request: &[OsString]) -> ExitCode {
         Ok(explained) => explained,
         Err(unfit) => return fail(1, &unfit.into()),
     };
-    let written = serde_json::to_value(&explained).map_err(Into::into).and_then(|explained| {
-        let text = if json { format!("{explained:#}") } else { lines(&explained).join("\n") };
-        Ok(writeln!(stdout().lock(), "{text}")?)
-    });
-    ended(written)
+    let explained = match serde_json::to_value(&explained) {
+        Ok(explained) => explained,
+        Err(error) => return fail(1, &error.into()),
+    };
+    let text = if json { format!("{explained:#}") } else { lines(&explained).join("\n") };
+    let told = ended(writeln!(stdout().lock(), "{text}").map_err(Into::into));
+    if is_refused(&explained) { ExitCode::FAILURE } else { told }
 }
 
 fn ask(reach: &Reach, settings: Option<&Settings>, request: &[OsString]) -> Result<Value, Failure> {

@@ -1,8 +1,8 @@
 //! Commands that show what a running proxy counts: `stats`, `namespaces`, `hotkeys`, `reset-stats`,
 //! over its admin API.
 
-use super::ended;
 use super::remote::{Failure, Reach};
+use super::{ended, sort};
 use crate::config::{ConfigError, Loaded, Settings};
 use crate::keys::glob;
 use serde_json::Value;
@@ -38,6 +38,12 @@ pub(super) enum Command {
         /// Since when: start, reset, 10s, 1m, 5m or 10m
         #[arg(long, value_name = "WINDOW", default_value = "reset")]
         since: Since,
+        /// In which order
+        #[arg(long, value_name = "BY", default_value = "reads")]
+        sort: sort::Namespaces,
+        /// How many at most
+        #[arg(short = 'n', long)]
+        limit: Option<usize>,
     },
     /// Show which keys are asked for most
     Hotkeys {
@@ -146,8 +152,9 @@ pub(super) fn run(command: &Command, loaded: Result<Loaded, ConfigError>) -> Exi
             let pause = is_watching.then(|| watch.unwrap_or(WATCH));
             stats(settings, reach, pause, filter.as_deref())
         }
-        Command::Namespaces { since, .. } => {
+        Command::Namespaces { since, sort, limit, .. } => {
             let answer = get(&format!("/api/v1/namespaces?window={}", since.as_str()));
+            let answer = answer.map(|answer| sorted(answer, *sort, *limit));
             reach.tell(answer, namespaces)
         }
         Command::Hotkeys { by, limit, .. } => {
@@ -231,9 +238,27 @@ fn overview(answer: &Value) -> String {
     text
 }
 
+/// Namespaces in this order, and no more than so many.
+fn sorted(mut answer: Value, sort: sort::Namespaces, limit: Option<usize>) -> Value {
+    if let Some(rows) = answer.get_mut("namespaces").and_then(Value::as_array_mut) {
+        rows.sort_by(|a, b| sort.order(a, b));
+        rows.truncate(limit.unwrap_or(usize::MAX));
+    }
+    answer
+}
+
 fn namespaces(answer: &Value) -> String {
-    let mut table =
-        Table::new(&["namespace", "reads/s", "bytes/s", "hit ratio", "hits", "misses", "bypassed"]);
+    let mut table = Table::new(&[
+        "namespace",
+        "reads/s",
+        "bytes/s",
+        "hit ratio",
+        "hits",
+        "misses",
+        "bypassed",
+        "entries held",
+        "bytes held",
+    ]);
     for row in rows(answer, "namespaces") {
         let names = [
             "namespace",
@@ -243,6 +268,8 @@ fn namespaces(answer: &Value) -> String {
             "hits",
             "misses",
             "bypassed",
+            "entries",
+            "bytes",
         ];
         table.row(names.map(|name| shown(row.get(name))).to_vec());
     }
@@ -363,7 +390,8 @@ impl std::fmt::Display for Table {
 
 #[cfg(test)]
 mod tests {
-    use super::{Table, filtered, hot_keys, overview, pause};
+    use super::{Table, filtered, hot_keys, overview, pause, rows, shown, sorted};
+    use crate::cli::sort::Namespaces;
     use serde_json::json;
 
     #[test]
@@ -395,6 +423,28 @@ mod tests {
         let key = json!({"key_hash": "00ff", "namespace": "orders", "hint": "no_rule"});
         let text = hot_keys(&json!({"by": "bytes", "keys": [key]}));
         assert!(text.contains("orders:#00ff") && text.contains("no_rule"), "{text}");
+    }
+
+    #[test]
+    fn namespaces_come_in_the_order_that_is_wanted() {
+        let row = |name: &str, reads: f64, ratio: Option<f64>, bytes: u64| {
+            json!({
+                "namespace": name, "reads_per_second": reads, "hit_ratio": ratio, "bytes": bytes,
+            })
+        };
+        let answer = json!({ "namespaces": [
+            row("b", 1.0, Some(0.5), 10),
+            row("a", 3.0, None, 20),
+            row("c", 2.0, Some(0.1), 0),
+        ]});
+        let names = |sort, limit| -> Vec<String> {
+            let answer = sorted(answer.clone(), sort, limit);
+            rows(&answer, "namespaces").iter().map(|row| shown(row.get("namespace"))).collect()
+        };
+        assert_eq!(names(Namespaces::Reads, None), ["a", "c", "b"]);
+        assert_eq!(names(Namespaces::HitRatio, None), ["c", "b", "a"]);
+        assert_eq!(names(Namespaces::Held, Some(2)), ["a", "b"]);
+        assert_eq!(names(Namespaces::Name, Some(1)), ["a"]);
     }
 
     #[test]

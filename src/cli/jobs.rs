@@ -249,13 +249,18 @@ impl Version {
     }
 }
 
-/// The version in force, and below it those of rules, and what has none.
+/// The version in force, and the next one while it is being switched; below it those of rules, and
+/// what has none.
 fn versions(answer: &Value) -> String {
     let list = |value: &Value| {
         let texts = value.as_array().into_iter().flatten().filter_map(Value::as_str);
         texts.collect::<Vec<_>>().join(" ")
     };
     let mut told = text(answer, "current").to_owned();
+    let next = text(answer, "switching_to");
+    if !next.is_empty() {
+        told = format!("{told}, switching to {next}");
+    }
     for rule in answer.get("rules").and_then(Value::as_array).into_iter().flatten() {
         let globs = rule.get("match").map(list).unwrap_or_default();
         told = format!("{told}\n{globs}: {}", text(rule, "version"));

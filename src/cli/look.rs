@@ -1,7 +1,8 @@
 //! Looking at a proxy that runs, and sending its clients elsewhere: `status`, `clients`,
-//! `upstreams`, `get`, `drain`, `resume`, over its admin API.
+//! `upstreams`, `slowlog`, `get`, `drain`, `resume`, over its admin API.
 
 use crate::cli::remote::Reach;
+use crate::cli::sort;
 use crate::config::{ConfigError, Loaded};
 use crate::units::duration::Span;
 use crate::units::size::Size;
@@ -13,6 +14,9 @@ use std::os::unix::ffi::OsStrExt;
 use std::process::ExitCode;
 use std::time::Duration;
 
+/// How often it is asked whether clients are left.
+const LOOK: Duration = Duration::from_millis(250);
+
 /// What is asked of a running proxy.
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum Command {
@@ -21,18 +25,32 @@ pub(super) enum Command {
         #[command(flatten)]
         reach: Reach,
     },
-    /// Show the clients of a running proxy, the oldest first
+    /// Show the clients of a running proxy
     Clients {
         #[command(flatten)]
         reach: Reach,
         /// How many at most
         #[arg(short = 'n', long, default_value_t = 100, value_parser = limit())]
         limit: u16,
+        /// In which order
+        #[arg(long, value_name = "BY", default_value = "id")]
+        sort: sort::Clients,
     },
     /// Show the servers behind a running proxy
     Upstreams {
         #[command(flatten)]
         reach: Reach,
+    },
+    /// Show the commands whose answers took long (`log.slow_command`), the latest first
+    Slowlog {
+        #[command(flatten)]
+        reach: Reach,
+        /// How many at most
+        #[arg(short = 'n', long, default_value_t = 20, value_parser = limit())]
+        limit: u16,
+        /// Forget them
+        #[arg(long)]
+        reset: bool,
     },
     /// Show what a running proxy holds of a key
     Get {
@@ -48,6 +66,9 @@ pub(super) enum Command {
     Drain {
         #[command(flatten)]
         reach: Reach,
+        /// Wait until no client is left
+        #[arg(long)]
+        wait: bool,
     },
     /// Undo drain
     Resume {
@@ -67,19 +88,34 @@ type Words = fn(&Value) -> String;
 pub(super) fn run(command: &Command, loaded: Result<Loaded, ConfigError>) -> ExitCode {
     let (reach, method, path, words): (_, _, _, Words) = match command {
         Command::Status { reach } => (reach, "GET", "/api/v1/status".to_owned(), status),
-        Command::Clients { reach, limit } => {
-            (reach, "GET", format!("/api/v1/clients?limit={limit}"), clients)
+        Command::Clients { reach, limit, sort } => {
+            let path = format!("/api/v1/clients?limit={limit}&sort={}", sort.as_str());
+            (reach, "GET", path, clients)
         }
         Command::Upstreams { reach } => (reach, "GET", "/api/v1/upstreams".to_owned(), upstreams),
+        Command::Slowlog { reach, reset: true, .. } => {
+            (reach, "DELETE", "/api/v1/slowlog".to_owned(), forgotten)
+        }
+        Command::Slowlog { reach, limit, .. } => {
+            (reach, "GET", format!("/api/v1/slowlog?limit={limit}"), slow)
+        }
         Command::Get { reach, value, key } => (reach, "GET", lookup(key, *value), entry),
-        Command::Drain { reach } => (reach, "POST", "/api/v1/drain".to_owned(), draining),
+        Command::Drain { reach, .. } => (reach, "POST", "/api/v1/drain".to_owned(), draining),
         Command::Resume { reach } => (reach, "DELETE", "/api/v1/drain".to_owned(), draining),
     };
     let settings = match reach.settings(loaded) {
         Ok(settings) => settings,
         Err(code) => return code,
     };
-    reach.tell(reach.ask(settings.as_ref(), method, &path, &Value::Null), words)
+    let mut done = reach.ask(settings.as_ref(), method, &path, &Value::Null);
+    if matches!(command, Command::Drain { wait: true, .. }) {
+        // The route that drains tells how many are left; asked again it changes nothing.
+        while done.as_ref().is_ok_and(|answer| number(answer, "/clients") > 0) {
+            std::thread::sleep(LOOK);
+            done = reach.ask(settings.as_ref(), method, &path, &Value::Null);
+        }
+    }
+    reach.tell(done, words)
 }
 
 fn lookup(key: &OsStr, value: bool) -> String {
@@ -95,18 +131,15 @@ fn lookup(key: &OsStr, value: bool) -> String {
 }
 
 fn status(answer: &Value) -> String {
-    let (number, size) = (|at| number(answer, at), |at| Size(number(answer, at)).to_string());
+    let (number, size) = (|at| number(answer, at), |at| Size(number(answer, at)).for_people());
     let version = text(answer, "/key_version");
     let mut lines = vec![
-        format!("nearside  {} as {}", text(answer, "/version"), text(answer, "/instance")),
+        format!("nearside {} as {}", text(answer, "/version"), text(answer, "/instance")),
         format!("up        {}", span(number("/uptime_seconds"))),
         format!("mode      {}", text(answer, "/mode")),
         format!("keys      {}", if version.is_empty() { "as clients name them" } else { version }),
         format!("clients   {}, {} commands/s", number("/clients"), number("/ops_per_second")),
-        match answer.get("hit_ratio").and_then(Value::as_f64) {
-            Some(ratio) => format!("hits      {:.1} %", ratio * 100.0),
-            None => "hits      none asked for".to_owned(),
-        },
+        hits(answer),
         format!(
             "memory    {} of {}, {} keys",
             size("/memory/used_bytes"),
@@ -124,6 +157,40 @@ fn status(answer: &Value) -> String {
     lines.join("\n")
 }
 
+/// Of late, and in all: what was well for days hides what is wrong now.
+fn hits(answer: &Value) -> String {
+    let of = |name: &str, when: &str| {
+        let ratio = answer.get(name)?.as_f64()?;
+        Some(format!("{:.1} % {when}", ratio * 100.0))
+    };
+    let all = [
+        of("hit_ratio_1m", "in 1m"),
+        of("hit_ratio_5m", "in 5m"),
+        of("hit_ratio", "since the reset"),
+    ];
+    let told: Vec<String> = all.into_iter().flatten().collect();
+    if told.is_empty() {
+        return "hits      none asked for".to_owned();
+    }
+    format!("hits      {}", told.join(", "))
+}
+
+fn slow(answer: &Value) -> String {
+    let row = |slow: &Value| {
+        vec![
+            number(slow, "/id").to_string(),
+            text(slow, "/time").to_owned(),
+            number(slow, "/duration_us").to_string(),
+            text(slow, "/command").to_owned(),
+            text(slow, "/outcome").to_owned(),
+            text(slow, "/client_addr").to_owned(),
+            text(slow, "/client_name").to_owned(),
+        ]
+    };
+    let head = ["id", "time", "us", "command", "outcome", "client", "name"];
+    table(&head, list(answer, "/commands").iter().map(row).collect())
+}
+
 fn clients(answer: &Value) -> String {
     let row = |client: &Value| {
         vec![
@@ -136,9 +203,11 @@ fn clients(answer: &Value) -> String {
             text(client, "/command").to_owned(),
             number(client, "/commands").to_string(),
             number(client, "/hits").to_string(),
+            number(client, "/unsent_bytes").to_string(),
         ]
     };
-    let head = ["id", "addr", "name", "age", "idle", "db", "command", "commands", "hits"];
+    let head =
+        ["id", "addr", "name", "age", "idle", "db", "command", "commands", "hits", "unsent bytes"];
     let rows: Vec<_> = list(answer, "/clients").iter().map(row).collect();
     let (shown, total) = (rows.len() as u64, number(answer, "/total"));
     let text = table(&head, rows);
@@ -202,6 +271,10 @@ fn value(reply: &Value) -> Option<String> {
 fn harmless(text: &str) -> String {
     let harmless = |c: char| if c.is_control() && c != '\n' { '\u{fffd}' } else { c };
     text.replace("\r\n", "\n").chars().map(harmless).collect()
+}
+
+fn forgotten(answer: &Value) -> String {
+    format!("forgot {} commands", number(answer, "/removed"))
 }
 
 fn draining(answer: &Value) -> String {

@@ -1,7 +1,7 @@
 //! The command line: arguments in, exit code out.
 //!
-//! Exit codes: 0 done, 1 failed, 2 wrong usage (clap), 69 something is not reachable, 75 another
-//! job is at work, 77 no or a wrong token, 78 the configuration is wrong (sysexits.h).
+//! Exit codes: 0 done, 1 failed, 2 wrong usage (clap), 69 something is not reachable, 75 not now,
+//! 77 no or a wrong token, 78 the configuration is wrong (sysexits.h), 130 a second signal.
 
 mod about;
 mod bench;
@@ -14,12 +14,14 @@ mod init;
 mod jobs;
 mod look;
 mod remote;
+mod sort;
 mod top;
 mod validate;
 
-use crate::app;
+use crate::app::{self, Ended};
 use crate::config::{self, ConfigError, Loaded, Overrides};
 use crate::control::observe::logs;
+use crate::control::observe::state::Allocator;
 use anyhow::Context;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use std::ffi::OsString;
@@ -33,10 +35,28 @@ const UNREACHABLE: u8 = 69;
 /// `EX_CONFIG`.
 const BAD_CONFIG: u8 = 78;
 
+/// What shells give for a process that a signal has ended: a second one came while it drained.
+const INTERRUPTED: u8 = 130;
+
+/// What stands below the long help.
+const EXAMPLES: &str = "\
+Examples:
+  nearside --upstream redis://db:6379     start in front of a server
+  nearside validate                       what would a start say?
+  nearside status                         how does the running proxy fare?
+  nearside top                            watch it; m switches the mode, i invalidates
+  nearside mode bypass                    the kill switch: nothing is served from the cache
+  nearside invalidate --namespace orders  forget orders:*, here and at the peers
+  nearside explain GET orders:42          who would answer, and why
+
+Exit codes: 0 done, 1 failed or not possible, 2 wrong usage, 69 proxy or upstream not reachable,
+75 try again later, 77 no or a wrong token, 78 the configuration is wrong, 130 a second signal
+ended a drain";
+
 /// A RESP-speaking caching proxy: a coherent near-cache in front of Redis and Valkey.
 #[derive(Debug, Parser)]
 #[command(name = "nearside", version, about, args_conflicts_with_subcommands = false)]
-#[command(disable_version_flag = true)]
+#[command(disable_version_flag = true, after_long_help = EXAMPLES)]
 struct Cli {
     #[command(flatten)]
     options: Options,
@@ -105,6 +125,9 @@ enum Command {
         /// Treat warnings as errors
         #[arg(long)]
         deny_warnings: bool,
+        /// For people, or for machines
+        #[arg(long, value_enum, default_value_t = validate::Format::Text)]
+        format: validate::Format,
     },
     /// Write a proxy.toml to begin with; flags such as --upstream are written into it
     Init(init::Choice),
@@ -143,7 +166,7 @@ enum Command {
 }
 
 /// Runs the program; `allocator` is the one that it was built with.
-pub fn main(allocator: &str) -> ExitCode {
+pub fn main(allocator: Allocator) -> ExitCode {
     let words = std::env::args_os().map(|word| word.to_string_lossy().into_owned());
     let command = Cli::command().color(about::color(words));
     let cli = match Cli::from_arg_matches(&command.get_matches()) {
@@ -151,18 +174,21 @@ pub fn main(allocator: &str) -> ExitCode {
         Err(error) => error.exit(),
     };
     if cli.version {
-        let text = about::version(cli.options.verbose, allocator);
+        let text = about::version(cli.options.verbose, allocator.name);
         return ended(writeln!(std::io::stdout().lock(), "{text}").map_err(Into::into));
     }
     let overrides = overrides(&cli.options);
     let loaded = config::load(&overrides);
     match cli.command.unwrap_or(Command::Run) {
-        Command::Run => sound(loaded, |loaded| run(loaded, overrides, cli.options.watch_config)),
-        Command::Validate { no_environment, deny_warnings } => {
-            sound(loaded, |loaded| validate::run(&loaded, !no_environment, deny_warnings))
+        Command::Run => {
+            let watches = cli.options.watch_config;
+            sound(loaded, |loaded| run(loaded, overrides, watches, allocator))
+        }
+        Command::Validate { no_environment, deny_warnings, format } => {
+            validate::run(loaded, !no_environment, deny_warnings, format)
         }
         Command::Init(choice) => init::run(&choice, &overrides.flags),
-        Command::Config(command) => configure::run(command, loaded),
+        Command::Config(command) => configure::run(&command, loaded),
         Command::Healthcheck(probe) => health::run(&probe, loaded),
         Command::Completions { shell } => ended(completions(shell)),
         Command::Man { folder } => ended(man(&folder)),
@@ -211,7 +237,7 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
     written || as_json.is_some_and(|error| error.io_error_kind() == Some(ErrorKind::BrokenPipe))
 }
 
-fn run(loaded: Loaded, overrides: Overrides, watches: bool) -> ExitCode {
+fn run(loaded: Loaded, overrides: Overrides, watches: bool, allocator: Allocator) -> ExitCode {
     if let Err(error) = logs::init(&loaded.settings.log, about::forced_color()) {
         return fail(BAD_CONFIG, &error);
     }
@@ -222,8 +248,9 @@ fn run(loaded: Loaded, overrides: Overrides, watches: bool) -> ExitCode {
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
-    match app::run(loaded.settings, overrides, watches) {
-        Ok(()) => ExitCode::SUCCESS,
+    match app::run(loaded.settings, overrides, watches, allocator) {
+        Ok(Ended::Orderly) => ExitCode::SUCCESS,
+        Ok(Ended::Interrupted) => ExitCode::from(INTERRUPTED),
         Err(error) => fail(1, &error),
     }
 }

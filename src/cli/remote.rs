@@ -23,8 +23,8 @@ use super::{BAD_CONFIG, UNREACHABLE, ended, fail};
 /// `EX_NOPERM`: no token, or not this one.
 const NO_PERMISSION: u8 = 77;
 
-/// The type of the problem that another job is at work.
-const BUSY: &str = "urn:nearside:problem:busy";
+/// What the type of every problem begins with.
+const PROBLEM: &str = "urn:nearside:problem:";
 
 /// Keys of one request: fewer than the API takes, for they may be long.
 const KEYS_MAX: usize = 1000;
@@ -159,8 +159,10 @@ pub(super) enum Failure {
     Unreachable(anyhow::Error),
     /// Not with this token.
     Denied(String),
-    /// Not while another job is at work.
+    /// Not now: another job is at work, or too many wrong tokens came from here.
     Busy(String),
+    /// The configuration that it was to read is wrong.
+    Misconfigured(String),
     /// Anything else.
     Refused(anyhow::Error),
 }
@@ -170,7 +172,7 @@ impl Failure {
     pub(super) fn into_text(self) -> String {
         match self {
             Self::Unreachable(error) | Self::Refused(error) => format!("{error:#}"),
-            Self::Denied(text) | Self::Busy(text) => text,
+            Self::Denied(text) | Self::Busy(text) | Self::Misconfigured(text) => text,
         }
     }
 }
@@ -381,6 +383,7 @@ impl Reach {
             Err(Failure::Unreachable(error)) => fail(UNREACHABLE, &error),
             Err(Failure::Denied(text)) => fail(NO_PERMISSION, &anyhow::anyhow!(text)),
             Err(Failure::Busy(text)) => Failure::try_again(text),
+            Err(Failure::Misconfigured(text)) => fail(BAD_CONFIG, &anyhow::anyhow!(text)),
             Err(Failure::Refused(error)) => fail(1, &error),
         }
     }
@@ -415,14 +418,15 @@ impl Reach {
             let detail = value.get("detail").and_then(Value::as_str).map(str::to_owned);
             detail.unwrap_or_else(|| format!("{url} answers {status}: {}", text.trim()))
         };
-        match status {
-            200 | 202 | 204 => Ok(value),
-            401 | 403 | 429 => Err(Failure::Denied(detail())),
-            409 if value.get("type").is_some_and(|kind| kind == BUSY) => {
-                Err(Failure::Busy(detail()))
-            }
-            _ => Err(Failure::Refused(anyhow::anyhow!(detail()))),
-        }
+        let kind = value.get("type").and_then(Value::as_str).unwrap_or_default();
+        Err(match (status, kind.strip_prefix(PROBLEM).unwrap_or_default()) {
+            (200 | 202 | 204, _) => return Ok(value),
+            (401 | 403, _) => Failure::Denied(detail()),
+            (429, _) | (_, "busy") => Failure::Busy(detail()),
+            (_, "upstream-unavailable") => Failure::Unreachable(anyhow::anyhow!(detail())),
+            (_, "invalid-config") => Failure::Misconfigured(detail()),
+            _ => Failure::Refused(anyhow::anyhow!(detail())),
+        })
     }
 
     fn token(&self, settings: Option<&Settings>) -> anyhow::Result<Option<String>> {

@@ -1,39 +1,88 @@
 //! `nearside validate`: says what would happen at a start, and changes nothing.
 
+use super::{BAD_CONFIG, UNREACHABLE, fail};
 use crate::app;
-use crate::config::{Loaded, Settings};
+use crate::config::{ConfigError, Fault, Loaded, Settings};
 use crate::control::admin;
 use crate::control::survey::{self, Hidden};
 use crate::net::listen;
 use crate::wire::handshake::Options;
 use crate::wire::write::Proto;
+use serde_json::{Value, json};
 use std::process::ExitCode;
 
+/// How it is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(super) enum Format {
+    /// For people
+    Text,
+    /// For machines
+    Json,
+}
+
 /// Prints every finding; the exit code tells the worst of them.
+pub(super) fn run(
+    loaded: Result<Loaded, ConfigError>,
+    environment: bool,
+    deny_warnings: bool,
+    format: Format,
+) -> ExitCode {
+    let loaded = match loaded {
+        Ok(loaded) => loaded,
+        Err(error) if format == Format::Text => return fail(BAD_CONFIG, &error.into()),
+        Err(error) => {
+            let faults: Vec<Value> = error.0.iter().map(fault).collect();
+            return told(&json!({ "valid": false, "errors": faults, "warnings": [] }), BAD_CONFIG);
+        }
+    };
+    let (problems, hidden) =
+        if environment { surroundings(&loaded.settings) } else { Default::default() };
+    let hidden = hidden.map(|hidden| hidden.to_string());
+    let warnings: Vec<String> = loaded.warnings.iter().cloned().chain(hidden).collect();
+    let code = if !problems.is_empty() {
+        UNREACHABLE
+    } else if deny_warnings && !warnings.is_empty() {
+        BAD_CONFIG
+    } else {
+        0
+    };
+    if format == Format::Json {
+        let message = |problem: &String| json!({ "message": problem });
+        let errors: Vec<Value> = problems.iter().map(message).collect();
+        let file = loaded.file.as_ref().map(|file| file.display().to_string());
+        let valid = code == 0;
+        let findings =
+            json!({ "valid": valid, "file": file, "errors": errors, "warnings": warnings });
+        return told(&findings, code);
+    }
+    in_words(&loaded, &warnings, &problems);
+    ExitCode::from(code)
+}
+
 #[expect(clippy::print_stdout, reason = "the result of the command")]
-pub(super) fn run(loaded: &Loaded, environment: bool, deny_warnings: bool) -> ExitCode {
+fn in_words(loaded: &Loaded, warnings: &[String], problems: &[String]) {
     match &loaded.file {
         Some(file) => println!("{}: ok", file.display()),
         None => println!("no configuration file: defaults"),
     }
-    for warning in &loaded.warnings {
+    for warning in warnings {
         println!("warning: {warning}");
     }
-    let (problems, hidden) =
-        if environment { surroundings(&loaded.settings) } else { Default::default() };
-    if let Some(hidden) = &hidden {
-        println!("warning: {hidden}");
-    }
-    for problem in &problems {
+    for problem in problems {
         println!("error: {problem}");
     }
-    if !problems.is_empty() {
-        ExitCode::from(super::UNREACHABLE)
-    } else if deny_warnings && (hidden.is_some() || !loaded.warnings.is_empty()) {
-        ExitCode::from(super::BAD_CONFIG)
-    } else {
-        ExitCode::SUCCESS
-    }
+}
+
+#[expect(clippy::print_stdout, reason = "the result of the command")]
+fn told(findings: &Value, code: u8) -> ExitCode {
+    println!("{findings:#}");
+    ExitCode::from(code)
+}
+
+fn fault(fault: &Fault) -> Value {
+    let (line, column) = fault.place.unzip();
+    let source = fault.source.to_string();
+    json!({ "source": source, "line": line, "column": column, "message": fault.text.trim_end() })
 }
 
 /// What the settings name and the machine does not have, and what the upstream has that nobody

@@ -88,6 +88,8 @@ pub(super) fn settings(written: &Written, notes: &mut Notes) -> Option<Settings>
         level: log_level(written, notes),
         format: written.log.format.unwrap_or(LogFormat::Auto),
         rate_limit: written.log.rate_limit.unwrap_or(Rate::per_second(10)),
+        slow_command: span(written.log.slow_command, Duration::from_millis(100)),
+        slowlog_max: written.log.slowlog_max.unwrap_or(128),
     };
     // Everything has been looked at: from here on a fault may end it.
     let settings = Settings {

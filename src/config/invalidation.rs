@@ -64,7 +64,14 @@ pub(super) fn invalidation(written: &written::Invalidation, notes: &mut Notes) -
         notes.fault("invalidation.max_skew: must be between 1s and 1h");
     }
     let publish = written.publish.unwrap_or(true);
-    Invalidation { channels, publish, sources, groups, events, secret, max_skew }
+    let max_bans = written.max_bans.unwrap_or(1024);
+    if max_bans < PATTERNS_MAX {
+        notes.fault(format!(
+            "invalidation.max_bans: {max_bans} is too few: one group may have {PATTERNS_MAX} \
+             patterns"
+        ));
+    }
+    Invalidation { channels, publish, sources, groups, events, secret, max_skew, max_bans }
 }
 
 /// An empty name, or an empty list, turns it off.

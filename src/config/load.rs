@@ -6,7 +6,6 @@ use crate::config::place::{self, Place};
 use crate::config::written::Written;
 use crate::config::{Settings, check, shown};
 use serde::Deserialize;
-use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -17,6 +16,9 @@ const PLACES: &[&str] = &["proxy.toml", "/etc/nearside/proxy.toml"];
 
 /// What the name of every environment variable begins with.
 const ENVIRONMENT: &str = "NEARSIDE_";
+
+/// What errors and `config show` call who sets a key while nearside runs.
+pub(super) const RUNTIME: &str = "runtime";
 
 /// What is for the commands that ask a running proxy, and no key.
 const NOT_KEYS: &[&str] = &["NEARSIDE_ADMIN_URL", "NEARSIDE_ADMIN_TOKEN"];
@@ -52,6 +54,13 @@ pub struct Origin {
     pub source: Source,
     /// The line in a file, from 1.
     pub line: Option<usize>,
+}
+
+impl Origin {
+    /// Somebody who has set it while nearside runs.
+    pub(super) fn runtime() -> Self {
+        Self { source: Source::Flag(RUNTIME.to_owned()), line: None }
+    }
 }
 
 impl fmt::Display for Origin {
@@ -112,9 +121,6 @@ pub struct Loaded {
     pub warnings: Vec<String>,
     /// The file that was read, if any.
     pub file: Option<PathBuf>,
-    /// Who wrote the value of each path in [`Settings::values`]; those that are not here are
-    /// built in.
-    pub origins: BTreeMap<String, Origin>,
 }
 
 /// A file, read.
@@ -145,6 +151,12 @@ impl fmt::Debug for Merged {
 pub fn load(overrides: &Overrides) -> Result<Loaded, ConfigError> {
     let file = find(overrides).map_or_else(|| Ok(File::default()), |path| read(&path))?;
     finish(file, overrides)
+}
+
+/// As [`load`], with this text for what stands in the file.
+pub fn load_instead(text: String, overrides: &Overrides) -> Result<Loaded, ConfigError> {
+    let path = find(overrides).unwrap_or_else(|| PathBuf::from("proxy.toml"));
+    finish(parse(&path, text)?, overrides)
 }
 
 /// As [`load`], of a file that is not there yet: nothing stands over it.
@@ -186,9 +198,11 @@ fn finish(mut file: File, overrides: &Overrides) -> Result<Loaded, ConfigError> 
     match settings {
         Some(mut settings) if notes.faults.is_empty() => {
             settings.values = shown::values(&file.table, &settings);
-            let origins = file.origins(&settings, &origins);
+            for shown in &mut settings.values {
+                shown.origin = file.origin(&shown.path, &origins);
+            }
             settings.merged = Merged(Arc::new(file.table));
-            Ok(Loaded { settings, warnings: notes.warnings, file: file.path, origins })
+            Ok(Loaded { settings, warnings: notes.warnings, file: file.path })
         }
         _ => {
             let fault = |text| file.blame(text, &origins);
@@ -202,19 +216,13 @@ impl File {
         self.path.clone().map_or(Source::Settings, Source::File)
     }
 
-    /// Who wrote each value last.
-    fn origins(&self, settings: &Settings, over: &[(String, Source)]) -> BTreeMap<String, Origin> {
-        let mut all = BTreeMap::new();
-        for shown in &settings.values {
-            let path = &shown.path;
-            let origin = match over.iter().rev().find(|(written, _)| is_under(path, written)) {
-                Some((_, source)) => Some(Origin { source: source.clone(), line: None }),
-                None => place::of_written(&self.text, path)
-                    .map(|(line, _)| Origin { source: self.source(), line: Some(line) }),
-            };
-            all.extend(origin.map(|origin| (path.clone(), origin)));
+    /// Who wrote a value last.
+    fn origin(&self, path: &str, over: &[(String, Source)]) -> Option<Origin> {
+        match over.iter().rev().find(|(written, _)| is_under(path, written)) {
+            Some((_, source)) => Some(Origin { source: source.clone(), line: None }),
+            None => place::of_written(&self.text, path)
+                .map(|(line, _)| Origin { source: self.source(), line: Some(line) }),
         }
-        all
     }
 
     /// A fault of the key that `text` begins with, laid to whoever wrote that key last.

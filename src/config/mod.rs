@@ -26,8 +26,10 @@ pub mod written;
 pub use self::load::Merged;
 pub use self::reload::Reloaded;
 pub use self::runtime::{NotSet, settable};
-pub use load::{ConfigError, Fault, Loaded, Origin, Overrides, Source, load, load_text};
-pub use shown::Shown;
+pub use load::{
+    ConfigError, Fault, Loaded, Origin, Overrides, Source, load, load_instead, load_text,
+};
+pub use shown::{MASK, Shown};
 
 use crate::command::learned::Strangers;
 use crate::command::{Choices, KeySpec, Policy, Spec};
@@ -296,6 +298,8 @@ pub struct Invalidation {
     pub secret: Option<Password>,
     /// `max_skew`: how far the time of a signed message may be from the time here.
     pub max_skew: Duration,
+    /// `max_bans`: namespaces and patterns that entries are held against, at most.
+    pub max_bans: usize,
 }
 
 /// One of `[[invalidation.events]]`.
@@ -529,4 +533,8 @@ pub struct Log {
     pub format: LogFormat,
     /// Events of one place in the code, at most.
     pub rate_limit: Rate,
+    /// Answers that take so long are noted; zero = none.
+    pub slow_command: Duration,
+    /// As many of them are kept.
+    pub slowlog_max: usize,
 }

@@ -6,7 +6,7 @@
 
 use crate::config::key::LISTS;
 use crate::config::load::is_under;
-use crate::config::{Invalidation, Settings, Shown, written};
+use crate::config::{Invalidation, Origin, Settings, Shown, written};
 use crate::keys::Invalid;
 use crate::net::target::Password;
 use std::fmt::Debug;
@@ -37,6 +37,7 @@ impl Settings {
         next.invalidation.events.clone_from(&new.invalidation.events);
         next.invalidation.secret.clone_from(&new.invalidation.secret);
         next.invalidation.max_skew = new.invalidation.max_skew;
+        next.invalidation.max_bans = new.invalidation.max_bans;
         next.commands.profile = new.commands.profile;
         next.commands.choices.clone_from(&new.commands.choices);
         let (server, to) = (&new.server, &mut next.server);
@@ -54,6 +55,8 @@ impl Settings {
         to.dedicated_max = upstream.dedicated_max;
         to.on_down = upstream.on_down;
         next.log.level.clone_from(&new.log.level);
+        next.log.slow_command = new.log.slow_command;
+        next.log.slowlog_max = new.log.slowlog_max;
         next.hot_keys = new.hot_keys;
         let (admin, to) = (&new.admin, &mut next.admin);
         to.hosts.clone_from(&admin.hosts);
@@ -94,8 +97,12 @@ impl Settings {
     pub fn with_version(&self, version: &str) -> Result<Self, Invalid> {
         let names = self.names_under(version)?;
         let mut next = Self { version: version.to_owned(), names, ..self.clone() };
-        for shown in next.values.iter_mut().filter(|shown| shown.path == "keys.version") {
+        let is_other = |shown: &&mut Shown| {
+            shown.path == "keys.version" && shown.value.as_str() != Some(version)
+        };
+        for shown in next.values.iter_mut().filter(is_other) {
             shown.value = version.into();
+            shown.origin = Some(Origin::runtime());
         }
         Ok(next)
     }
@@ -221,6 +228,7 @@ fn of_office(all: &Settings) -> Vec<(&'static str, String)> {
         ("invalidation.events", is(&invalidation.events)),
         ("invalidation.secret_file", secret(invalidation.secret.as_ref())),
         ("invalidation.max_skew", is(&invalidation.max_skew)),
+        ("invalidation.max_bans", is(&invalidation.max_bans)),
         ("commands.profile", is(&commands.profile)),
         ("commands.allow, commands.deny", is(&commands.choices)),
         ("commands.unknown", is(&commands.unknown)),
@@ -236,6 +244,8 @@ fn of_office(all: &Settings) -> Vec<(&'static str, String)> {
         ("log.level", is(&all.log.level)),
         ("log.format", is(&all.log.format)),
         ("log.rate_limit", is(&all.log.rate_limit)),
+        ("log.slow_command", is(&all.log.slow_command)),
+        ("log.slowlog_max", is(&all.log.slowlog_max)),
         ("drain.delay", is(&all.drain_delay)),
         ("drain.timeout", is(&all.drain_timeout)),
         ("warming.on_start", is(&warming.on_start)),

@@ -5,12 +5,9 @@
 //! what is wrong. Invariant: nothing else changes by it; what stands in files is not read anew.
 
 use crate::config::key::{Applies, Key, Values};
-use crate::config::load::checked;
+use crate::config::load::{RUNTIME, checked, is_under};
 use crate::config::{ConfigError, Settings, written};
 use crate::keys::Invalid;
-
-/// What `config show` and errors call who set it.
-const WHO: &str = "runtime";
 
 /// Why a key is not set.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -65,9 +62,15 @@ impl Settings {
     /// These settings, as they were read, with keys and values over them.
     pub fn with_set(&self, set: &[(&'static str, String)]) -> Result<Self, ConfigError> {
         let one =
-            |(key, value): &(&str, String)| (WHO.to_owned(), (*key).to_owned(), value.clone());
+            |(key, value): &(&str, String)| (RUNTIME.to_owned(), (*key).to_owned(), value.clone());
         let mut next = checked(self.merged.table(), set.iter().map(one).collect())?;
         next.merged = self.merged.clone();
+        // What is not set is as it was read, where it was read.
+        let is_set = |path: &str| set.iter().any(|(key, _)| is_under(path, key));
+        for shown in next.values.iter_mut().filter(|shown| !is_set(&shown.path)) {
+            let read = self.values.iter().find(|read| read.path == shown.path);
+            shown.origin = read.and_then(|read| read.origin.clone());
+        }
         next.password.clone_from(&self.password);
         next.upstream.target.password.clone_from(&self.upstream.target.password);
         next.admin.operator.clone_from(&self.admin.operator);

@@ -2,11 +2,11 @@
 //! `CONFIG GET proxy.*` tells, and what the configuration's digest is of.
 //!
 //! In: the merged file and the settings that came of it. Out: [`Shown`]. Invariant: no secret is
-//! in it, and a URL has its password masked.
+//! in it, and a URL has its password masked. Who wrote a value, [`load`](super::load) fills in.
 
 use crate::config::Settings;
 use crate::config::key::{BuiltIn, Key, LISTS, Values};
-use crate::config::written;
+use crate::config::{Origin, written};
 use crate::net::target::Target;
 use crate::units::duration::Span;
 use crate::units::rate::Rate;
@@ -16,7 +16,7 @@ use std::fmt::Write as _;
 use toml::{Table, Value};
 
 /// What stands for a secret.
-const MASK: &str = "***";
+pub const MASK: &str = "***";
 
 /// One key, and its value in force.
 #[derive(Clone, Debug, PartialEq)]
@@ -27,12 +27,19 @@ pub struct Shown {
     pub path: String,
     /// As it would be written, in one spelling: `"60s"` is `"1m"`.
     pub value: Value,
+    /// Who wrote it; `None`: nobody.
+    pub origin: Option<Origin>,
 }
 
 impl Shown {
     /// True if this is what holds where nothing is written.
     pub fn is_built_in(&self) -> bool {
-        built_in(self.key).as_ref() == Some(&self.value)
+        self.origin.is_none() || self.key.default().as_ref() == Some(&self.value)
+    }
+
+    /// Who wrote it, in words.
+    pub fn origin(&self) -> String {
+        self.origin.as_ref().map_or_else(|| "default".to_owned(), ToString::to_string)
     }
 
     /// The value as `CONFIG GET` tells it.
@@ -75,8 +82,9 @@ pub(super) fn values(written: &Table, settings: &Settings) -> Vec<Shown> {
     let mut all = Vec::new();
     for key in written::keys().filter(|key| key.list().is_none()) {
         let value = find(written, key.path).map(|value| normal(key.values, value));
-        let value = value.or_else(|| built_in(key)).or_else(|| found(key.path, settings));
-        all.extend(value.map(|value| Shown { key, path: key.path.to_owned(), value }));
+        let value = value.or_else(|| key.default()).or_else(|| found(key.path, settings));
+        let path = key.path.to_owned();
+        all.extend(value.map(|value| Shown { key, path, value, origin: None }));
     }
     for list in LISTS {
         let tables = find(written, list).and_then(Value::as_array);
@@ -85,7 +93,7 @@ pub(super) fn values(written: &Table, settings: &Settings) -> Vec<Shown> {
                 let (_, name) = key.parts();
                 let value = table.get(name).map(|value| normal(key.values, value));
                 let path = format!("{list}[{index}].{name}");
-                all.extend(value.map(|value| Shown { key, path, value }));
+                all.extend(value.map(|value| Shown { key, path, value, origin: None }));
             }
         }
     }
@@ -100,10 +108,13 @@ fn find<'a>(table: &'a Table, path: &str) -> Option<&'a Value> {
     }
 }
 
-fn built_in(key: &Key) -> Option<Value> {
-    let BuiltIn::Toml(text) = key.built_in else { return None };
-    let mut table = format!("value = {text}").parse::<Table>().ok()?;
-    table.remove("value").map(|value| normal(key.values, &value))
+impl Key {
+    /// What holds where nothing is written, if that is known without asking the machine.
+    pub fn default(&self) -> Option<Value> {
+        let BuiltIn::Toml(text) = self.built_in else { return None };
+        let mut table = format!("value = {text}").parse::<Table>().ok()?;
+        table.remove("value").map(|value| normal(self.values, &value))
+    }
 }
 
 /// What depends on the machine, or on another key.

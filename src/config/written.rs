@@ -316,6 +316,10 @@ table! {
         secret_file: PathBuf = (), Now;
         /// How far the time of a signed message may be from the time here.
         max_skew: Span = "30s", Now;
+        /// Namespaces and patterns that entries are still held against, at most; 16 KiB of them
+        /// in any case. Beyond it the oldest is forgotten, and with it what was not asked for
+        /// since.
+        max_bans: usize = 1024, Now;
         tables {
             /// Other servers where the same is listened to, of another region for example.
             sources: Vec<Source>,
@@ -429,6 +433,11 @@ table! {
         format: LogFormat = "auto", Restart;
         /// Of one place in the code, no more is logged; `"off"`: everything is.
         rate_limit: Rate = "10/s", Restart;
+        /// An answer of upstream that takes so long is logged, and stands in the slow log
+        /// (`nearside slowlog`); `"0s"`: none is.
+        slow_command: Span = "100ms", Now;
+        /// The latest of them that are kept.
+        slowlog_max: usize = 128, Now;
     }
 }
 

@@ -6,7 +6,7 @@ use crate::config::Mode;
 use crate::control::admin::Check;
 use crate::control::observe::heard::Heard;
 use crate::live::Live;
-use crate::stats::Stats;
+use crate::stats::{Counter, Gauge, Stats};
 use crate::units::clock::Clock;
 use std::sync::Arc;
 use std::time::Duration;
@@ -55,6 +55,11 @@ impl Signals {
         signal(SignalKind::hangup())
     }
 
+    /// SIGUSR1, which ends nothing either.
+    pub fn user1(&self) -> std::io::Result<Signal> {
+        signal(SignalKind::user_defined1())
+    }
+
     /// Waits for the next one.
     pub async fn next(&mut self) -> Stop {
         tokio::select! {
@@ -62,6 +67,31 @@ impl Signals {
             _ = self.interrupt.recv() => Stop::Drain,
             _ = self.quit.recv() => Stop::Now,
         }
+    }
+}
+
+/// Writes the figures that matter most to the log whenever it is asked to, as long as the process
+/// lives: for who has a shell there, and no way to the admin port.
+pub async fn tell_stats(mut asked: Signal, stats: Arc<Stats>, live: Arc<Live>, cache: Arc<Cache>) {
+    while asked.recv().await.is_some() {
+        let figures = cache.figures();
+        tracing::info!(
+            event = "stats",
+            mode = live.mode().as_str(),
+            upstream_up = live.is_upstream_up(),
+            tracking_up = cache.tracking().is_up(),
+            clients = stats.gauge(Gauge::ClientsTcp) + stats.gauge(Gauge::ClientsUnix),
+            commands_in_flight = stats.gauge(Gauge::CommandsInFlight),
+            hits = stats.counter(Counter::LookupHit),
+            misses = stats.counter(Counter::LookupMiss),
+            coalesced = stats.counter(Counter::LookupCoalesced),
+            bypassed = stats.counter(Counter::LookupBypass),
+            entries = figures.entries,
+            memory_used_bytes = figures.used_bytes,
+            memory_max_bytes = figures.max_bytes,
+            evicted = figures.evicted,
+            "figures since the start"
+        );
     }
 }
 

@@ -19,6 +19,7 @@
 use crate::cache::Cache;
 use crate::config::{self, ConfigError, NotSet, Overrides, Reloaded, Settings};
 use crate::control::fleet::{Fleet, Unwritten};
+use crate::control::jobs::line::LineError;
 use crate::control::observe::state::ConfigFigures;
 use crate::keys::Invalid;
 use crate::live::Live;
@@ -103,9 +104,12 @@ pub enum Refused {
     /// Whether keys are named at all decides what scripts and commands may do.
     #[error("the first version, and to go without one, takes a restart with keys.version")]
     Restart,
-    /// It could not be written where the fleet's version stands.
+    /// Upstream would not write it where the fleet's version stands.
     #[error("the fleet's version could not be written: {0}")]
     Unwritten(String),
+    /// Upstream could not be asked to; if the answer was lost, it may have been written.
+    #[error("the fleet's version could not be written: {0}")]
+    Unreached(String),
 }
 
 impl Reloader {
@@ -116,6 +120,7 @@ impl Reloader {
             is_last_good: true,
             loaded_at: clock::unix_seconds(),
             digest: settings.digest(),
+            version: settings.version.clone(),
             ..ConfigFigures::default()
         };
         let state = State { in_force: Arc::clone(&settings), read: settings, set: Vec::new() };
@@ -175,52 +180,48 @@ impl Reloader {
         figures.digest.clone()
     }
 
+    /// What a [`Self::reload`] would do if this were written in the file: its report, and warnings.
+    pub async fn rehearse(&self, text: String) -> Result<(Report, Vec<String>), ConfigError> {
+        let loaded = config::load_instead(text, &self.parts.overrides)?;
+        let state = self.state.lock().await;
+        let Reloaded { changed, pending, .. } =
+            state.in_force.reload(&state.wanted(&loaded.settings, self.parts.fleet.is_some()).0);
+        drop(state);
+        Ok((Report { changed, pending }, loaded.warnings))
+    }
+
     async fn take_over(&self, read: Arc<Settings>) -> Report {
         let mut state = self.state.lock().await;
-        // What an operator has set or switched stays until the configuration says otherwise.
-        let was = Arc::clone(&state.read);
-        state.set.retain(|(key, _)| read.value(key) == was.value(key));
-        let mut wanted = Settings::clone(&read);
-        if !state.set.is_empty() {
-            match read.with_set(&state.set) {
-                Ok(with) => wanted = with,
-                Err(error) => {
-                    tracing::warn!(error = %error, "what was set fits no more: it is gone");
-                    state.set.clear();
-                }
-            }
-        }
-        let is_kept = read.version == was.version || self.parts.fleet.is_some();
-        if is_kept && let Ok(kept) = wanted.with_version(&state.in_force.version) {
-            wanted = kept;
-        }
-        if read.mode == was.mode {
-            wanted.mode = state.in_force.mode;
-        }
+        let (wanted, set) = state.wanted(&read, self.parts.fleet.is_some());
+        state.set = set;
         let report = self.put(&mut state, &wanted).await;
         state.read = read;
         drop(state);
         report
     }
 
-    /// Sets a key until the process ends, or the configuration says another value than it did.
-    /// It is written nowhere.
-    pub async fn set(self: &Arc<Self>, key: &str, value: &str) -> Result<(), NotSet> {
-        let (me, key, value) = (Arc::clone(self), config::settable(key)?.path, value.to_owned());
-        unbroken(Box::pin(async move { me.set_now(key, value).await })).await
+    /// Sets keys, all of them or none, until the process ends, or the configuration says another
+    /// value than it did. They are written nowhere.
+    pub async fn set(self: &Arc<Self>, keys: &[(&str, String)]) -> Result<Report, NotSet> {
+        let settable = |(key, value): &(&str, String)| {
+            config::settable(key).map(|key| (key.path, value.clone()))
+        };
+        let keys = keys.iter().map(settable).collect::<Result<Vec<_>, _>>()?;
+        let me = Arc::clone(self);
+        unbroken(Box::pin(async move { me.set_now(keys).await })).await
     }
 
-    async fn set_now(&self, key: &'static str, value: String) -> Result<(), NotSet> {
+    async fn set_now(&self, keys: Vec<(&'static str, String)>) -> Result<Report, NotSet> {
         let mut state = self.state.lock().await;
         let mut set = state.set.clone();
-        set.retain(|(other, _)| *other != key);
-        set.push((key, value));
+        set.retain(|(other, _)| keys.iter().all(|(key, _)| key != other));
+        set.extend(keys);
         let mut wanted = state.read.with_set(&set)?.with_version(&state.in_force.version)?;
         wanted.mode = state.in_force.mode;
         state.set = set;
-        self.put(&mut state, &wanted).await;
+        let report = self.put(&mut state, &wanted).await;
         drop(state);
-        Ok(())
+        Ok(report)
     }
 
     /// Puts in force what of `wanted` can be.
@@ -310,6 +311,15 @@ impl Reloader {
         Arc::clone(&self.parts.snapshots.newest().settings)
     }
 
+    /// The key version that every request is served under; and the next one, while some are
+    /// already served under that.
+    pub fn versions(&self) -> (String, Option<String>) {
+        let next = self.parts.snapshots.newest().settings.version.clone();
+        let version = self.figures.lock().version.clone();
+        let is_switching = next != version;
+        (version, is_switching.then_some(next))
+    }
+
     /// Puts settings in force.
     async fn exchange(&self, old: &Settings, new: &Settings, cause: Cause) {
         let (before, next) = (self.parts.snapshots.newest(), Snapshot::of(new));
@@ -322,7 +332,10 @@ impl Reloader {
         (self.parts.ring)();
         self.parts.snapshots.adopted(number).await;
         self.parts.cache.set_max(new.cache.max_memory);
-        self.figures.lock().digest = new.digest();
+        self.parts.cache.set_bans_max(new.invalidation.max_bans);
+        let mut figures = self.figures.lock();
+        (figures.digest, figures.version) = (new.digest(), new.version.clone());
+        drop(figures);
         if is_stale {
             self.parts.cache.clear();
             self.parts.live.open_gate();
@@ -381,12 +394,39 @@ impl From<Unwritten> for Refused {
     fn from(error: Unwritten) -> Self {
         match error {
             Unwritten::NotExpected(version) => Self::NotExpected(version),
-            Unwritten::Line(error) => Self::Unwritten(error.to_string()),
+            Unwritten::Line(LineError::Refused { .. }) => Self::Unwritten(error.to_string()),
+            Unwritten::Line(error) => Self::Unreached(error.to_string()),
         }
     }
 }
 
 impl State {
+    /// What a configuration that was read again comes to, and what stays set over it: what an
+    /// operator has set or switched stays until the configuration says otherwise.
+    fn wanted(&self, read: &Settings, is_fleet: bool) -> (Settings, Vec<(&'static str, String)>) {
+        let was = &self.read;
+        let mut set = self.set.clone();
+        set.retain(|(key, _)| read.value(key) == was.value(key));
+        let mut wanted = read.clone();
+        if !set.is_empty() {
+            match read.with_set(&set) {
+                Ok(with) => wanted = with,
+                Err(error) => {
+                    tracing::warn!(error = %error, "what was set does not fit this file");
+                    set.clear();
+                }
+            }
+        }
+        let is_kept = read.version == was.version || is_fleet;
+        if is_kept && let Ok(kept) = wanted.with_version(&self.in_force.version) {
+            wanted = kept;
+        }
+        if read.mode == was.mode {
+            wanted.mode = self.in_force.mode;
+        }
+        (wanted, set)
+    }
+
     /// What is in force, but for its key version.
     fn next(&self, version: &str, expected: Option<&str>) -> Result<Settings, Refused> {
         if expected.is_some_and(|expected| expected != self.in_force.version) {

@@ -10,8 +10,6 @@ use utoipa::ToSchema;
 pub trait DataWing: Send + Sync {
     /// Who this process is, and how it fares.
     fn facts(&self) -> Facts;
-    /// Every setting in force by its name in proxy.toml, without secrets.
-    fn settings(&self) -> Vec<(&'static str, String)>;
     /// What becomes of a client's key.
     fn place(&self, key: &[u8]) -> Place;
     /// What would become of a request, given by its words, if a client sent it now; or why no
@@ -29,6 +27,10 @@ pub trait DataWing: Send + Sync {
     fn end_client(&self, id: u64) -> bool;
     /// Counts anew, for people. Metrics never go back.
     fn reset_counts(&self);
+    /// Commands whose answers took long, the latest first.
+    fn slow_commands(&self) -> Vec<SlowCommand>;
+    /// Forgets them; answers how many there were.
+    fn forget_slow_commands(&self) -> usize;
 }
 
 /// What there is to say of the process.
@@ -58,6 +60,24 @@ pub struct Facts {
     pub is_embedded: bool,
     /// True if some rule needs a tracking link.
     pub is_tracking: bool,
+}
+
+/// A command whose answer took long.
+#[derive(Clone, Debug)]
+pub struct SlowCommand {
+    /// Counts them, from 1.
+    pub id: u64,
+    /// When it was answered, in milliseconds since 1970.
+    pub at: u64,
+    /// From the request to upstream's answer.
+    pub took: Duration,
+    /// Its name.
+    pub command: &'static str,
+    /// `miss`, or `bypass` for whatever the cache was not asked for.
+    pub outcome: &'static str,
+    /// Who asked, if it was still there: the number that CLIENT ID answers, where it came from,
+    /// and what it calls itself.
+    pub client: Option<(u64, String, String)>,
 }
 
 /// A client's key.

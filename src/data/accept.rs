@@ -87,8 +87,15 @@ pub async fn run(
 async fn deal(socket: Socket, desks: &[Desk], shared: &Shared, block: &Block) {
     let load = |desk: &&Desk| desk.clients.load(Ordering::Relaxed);
     let clients: usize = desks.iter().map(|desk| load(&desk)).sum();
-    if clients >= shared.snapshots.newest().limits.clients_max {
+    let clients_max = shared.snapshots.newest().limits.clients_max;
+    if clients >= clients_max {
         block.add(Counter::RejectedMaxClients, 1);
+        tracing::warn!(
+            event = "client_rejected",
+            reason = "max_clients",
+            clients,
+            "a client too many: server.max_clients is {clients_max}"
+        );
         refuse(&socket);
         return;
     }

@@ -17,6 +17,7 @@ use crate::units::clock::Tick;
 use crate::wire::request::Request;
 use crate::wire::write::{Proto, null_bytes};
 use bytes::Bytes;
+use std::time::Duration;
 
 /// Answers from the cache, or sends the read upstream. `hash` is the key's, if known already.
 #[inline]
@@ -43,7 +44,8 @@ pub fn read(
                 let rules = &batch.snapshot.rules;
                 batch.block.lookup(hash, Seen::Hit, || {
                     let rule = rules.find(question.key).index;
-                    Look { key: question.key, rule, bytes }
+                    let age = age(&question, batch);
+                    Look { key: question.key, rule, bytes, age }
                 });
                 return Flow::Next;
             }
@@ -56,6 +58,13 @@ pub fn read(
     }
     ask(session, &Miss::of(spec, request, &question, refused, batch), batch);
     Flow::Next
+}
+
+/// How old a reply is that was a hit just now. It is looked up again, because hits of which
+/// nobody asks should not pay for it.
+#[cold]
+pub fn age(question: &Question<'_>, batch: &Batch<'_>) -> Option<Duration> {
+    batch.shared.cache.served(question, batch.view.now).map(|served| served.age)
 }
 
 /// What a read is counted as where nothing is served from the cache: in the mode `observe`, as a
@@ -286,7 +295,7 @@ pub fn admit(
 
 #[inline]
 fn note(block: &Block, seen: Seen, question: &Question<'_>, rule: &Rule) {
-    let look = || Look { key: question.key, rule: rule.index, bytes: 0 };
+    let look = || Look { key: question.key, rule: rule.index, bytes: 0, age: None };
     block.lookup(question.hash, seen, look);
 }
 

@@ -4,12 +4,12 @@
 //! from here. Every answer that names a key and does not fill it invalidates it.
 
 use crate::cache::{Cache, Entry, Extra, Filled, Policy, Question, Reply, Token};
-use crate::command::{Flags, ReplyShape, Spec, replies};
+use crate::command::{Class, Flags, ReplyShape, Spec, replies};
 use crate::config::OnDown;
 use crate::data::order::Frame;
 use crate::data::output::SHARE_MIN;
 use crate::data::pinned::{Step, answer, exec, notice};
-use crate::data::upstream::{Kind, Parts, Pipeline, Ticket};
+use crate::data::upstream::{Kind, Parts, Pipeline, Ticket, Waiter};
 use crate::data::worker::Clients;
 use crate::data::{Shared, consult, prove, script, split, walk};
 use crate::keys::Names;
@@ -20,6 +20,8 @@ use crate::units::mutant::{self, Mutant};
 use crate::wire::{reply, write};
 use bytes::{Buf, BytesMut};
 use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
 
 /// Why a link must be closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -295,7 +297,7 @@ fn value(link: &mut Pipeline, frame: &Frame<'_>, desk: &mut Desk<'_>) -> Result<
     read.is_answered = true;
     let (flight, is_published) = (read.flight, std::mem::take(&mut read.is_published));
     let (owner, joined) = (ticket.owner, std::mem::take(&mut ticket.joined));
-    let (asked_at, index) = (ticket.asked_at, ticket.spec.index);
+    let (asked_at, spec) = (ticket.asked_at, ticket.spec);
     link.land_front();
     if let Some((hash, entry, token, policy)) = unprobed {
         prove::unprobed(link, hash, entry, (&token, &policy), desk);
@@ -305,11 +307,10 @@ fn value(link: &mut Pipeline, frame: &Frame<'_>, desk: &mut Desk<'_>) -> Result<
     }
     let abroad = if is_published { shared.flights.land(flight, || frame.own()) } else { 0 };
     let took = desk.now.0.saturating_sub(asked_at.0);
-    desk.block.observe(Outcome::Miss, took, 1);
+    time(desk, owner, spec, (took, Outcome::Miss));
     let is_error = frame.bytes().first() == Some(&b'-');
     let coalesced = joined.len() as u64 + abroad;
-    desk.block.command(index, is_error, 1 + coalesced);
-    desk.block.took(index, took);
+    desk.block.command(spec.index, is_error, 1 + coalesced);
     desk.block.observe(Outcome::Coalesced, took, coalesced);
     desk.clients.deliver(owner, frame);
     for waiter in joined {
@@ -345,16 +346,15 @@ fn part_values(link: &mut Pipeline, frame: &Frame<'_>, desk: &mut Desk<'_>) -> R
         split::assemble(&parts.values, fetched, proto)
     };
     let (owner, took) = (*owner, desk.now.0.saturating_sub(asked_at.0));
-    let (is_done, index) = (parts.probes.is_empty(), spec.index);
+    let (is_done, spec) = (parts.probes.is_empty(), *spec);
     if is_done {
         link.pop(|_| {});
     }
     for (hash, entry, token, policy) in unprobed {
         prove::unprobed(link, hash, entry, (&token, &policy), desk);
     }
-    desk.block.observe(Outcome::Miss, took, 1);
-    desk.block.command(index, is_error, 1);
-    desk.block.took(index, took);
+    desk.block.command(spec.index, is_error, 1);
+    time(desk, owner, spec, (took, Outcome::Miss));
     desk.clients.deliver(owner, &Frame::Borrowed(&whole));
     Ok(())
 }
@@ -434,9 +434,20 @@ pub fn deliver(ticket: &Ticket, frame: &Frame<'_>, outcome: Outcome, desk: &mut 
     let is_error = frame.bytes().first() == Some(&b'-');
     desk.block.command(ticket.spec.index, is_error, 1);
     let took = desk.now.0.saturating_sub(ticket.asked_at.0);
-    desk.block.took(ticket.spec.index, took);
-    desk.block.observe(outcome, took, 1);
+    time(desk, ticket.owner, ticket.spec, (took, outcome));
     desk.clients.deliver(ticket.owner, frame);
+}
+
+/// Counts how long, in nanoseconds, the answer to one client took.
+#[inline]
+fn time(desk: &mut Desk<'_>, owner: Waiter, spec: &'static Spec, (took, outcome): (u64, Outcome)) {
+    desk.block.took(spec.index, took);
+    desk.block.observe(outcome, took, 1);
+    // What may wait is not slow when it does.
+    if desk.shared.slow.is_slow(took) && spec.class != Class::Blocking {
+        let client = desk.clients.session(owner.client).map(|session| Arc::clone(&session.client));
+        desk.shared.slow.note(spec.name, outcome, Duration::from_nanos(took), client);
+    }
 }
 
 fn count_error(bytes: &[u8], desk: &Desk<'_>) {

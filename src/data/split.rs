@@ -52,6 +52,8 @@ pub fn mget(
                     key,
                     rule: rules.find(key).index,
                     bytes,
+                    age: questions(session, spec, key, batch)
+                        .find_map(|question| consult::age(&question, batch)),
                 });
             }
             Some(_) => {}
@@ -83,15 +85,12 @@ pub fn mget(
 
 /// One key's value as it stands in MGET's reply, if it is stored.
 fn find(session: &Session, spec: &Spec, key: &[u8], batch: &Batch<'_>) -> Option<Bytes> {
-    let shared = batch.shared;
-    let hash = shared.cache.hash(key);
-    if session.out_mask & stripe_bit(hash) != 0 {
+    if session.out_mask & stripe_bit(batch.shared.cache.hash(key)) != 0 {
         return None;
     }
-    [shared.get.index, spec.index].into_iter().find_map(|command| {
-        let question = question(key, hash, command, session.db);
+    questions(session, spec, key, batch).find_map(|question| {
         let mut value = None;
-        shared.cache.get(&question, &batch.view, |entry| {
+        batch.shared.cache.get(&question, &batch.view, |entry| {
             value = Some(match entry.reply() {
                 Reply::Bytes(_) => Bytes::from_owner(entry.clone()),
                 Reply::Nil => Bytes::from_static(null_bytes(session.proto)),
@@ -99,6 +98,18 @@ fn find(session: &Session, spec: &Spec, key: &[u8], batch: &Batch<'_>) -> Option
         });
         value
     })
+}
+
+/// The questions under which one key's value may be stored: GET's, and MGET's own.
+fn questions<'k>(
+    session: &Session,
+    spec: &Spec,
+    key: &'k [u8],
+    batch: &Batch<'_>,
+) -> impl Iterator<Item = Question<'k>> {
+    let (hash, db) = (batch.shared.cache.hash(key), session.db);
+    let commands = [batch.shared.get.index, spec.index].into_iter();
+    commands.map(move |command| question(key, hash, command, db))
 }
 
 /// The question under which one key's value is stored.

@@ -251,6 +251,9 @@ rows! {
     "blocked_clients" "Clients waiting in a blocking command." {
         ClientsBlocked []
     }
+    "commands_in_flight" "Commands read from clients and not yet answered." {
+        CommandsInFlight []
+    }
     "upstream_connections" "Open upstream connections." {
         UpstreamConnections [upstream = "*"]
     }
@@ -344,6 +347,18 @@ pub const HOT_KEYS: Family = Family {
 pub const DURATION: Family = Family {
     name: "nearside_command_duration_seconds",
     help: "Time from request parsed to reply queued; hits are not timed.",
+};
+
+/// The histogram of what upstream was asked for; label `upstream`.
+pub const UPSTREAM_DURATION: Family = Family {
+    name: "nearside_upstream_request_duration_seconds",
+    help: "Time from a client's request to upstream's answer: outcomes miss and bypass together.",
+};
+
+/// The histogram of the ages of hits.
+pub const HIT_AGE: Family = Family {
+    name: "nearside_cache_hit_age_seconds",
+    help: "Age of the reply at a hit, estimated from 1 in 16.",
 };
 
 /// The histogram of pipelining depth.

@@ -11,9 +11,11 @@
 //! chosen meanwhile is left out of the sketches. The worker allocates nothing.
 
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 
+use super::ages::Ages;
 use super::curve::FIRST;
 use super::namespaces::{Counts, Namespaces};
 use super::sketch::Sketch;
@@ -43,6 +45,8 @@ pub struct Look<'k> {
     pub rule: u16,
     /// Bytes of the reply, if it is here.
     pub bytes: usize,
+    /// How old the reply is, if it is here and that is known.
+    pub age: Option<Duration>,
 }
 
 /// What became of a read of one key.
@@ -140,6 +144,7 @@ pub(super) struct Sampler {
     heat: Mutex<Heat>,
     namespaces: Namespaces,
     rules: Box<[Counts]>,
+    pub(super) ages: Ages,
 }
 
 impl Sampler {
@@ -162,6 +167,7 @@ impl Sampler {
             heat: Mutex::new(heat),
             namespaces: Namespaces::default(),
             rules: (0..RULES_MAX).map(|_| Counts::default()).collect(),
+            ages: Ages::default(),
         }
     }
 
@@ -246,8 +252,11 @@ impl Sampler {
     }
 
     #[inline(never)]
-    fn note(&self, hash: u64, fate: Seen, Look { key, rule, bytes }: Look<'_>) {
+    fn note(&self, hash: u64, fate: Seen, Look { key, rule, bytes, age }: Look<'_>) {
         self.choose_next();
+        if let Some(age) = age {
+            self.ages.add(age, SAMPLED);
+        }
         let named = || self.namespaces.place(namespace(key));
         let known = self.heat.try_lock().and_then(|mut heat| {
             if fate == Seen::Miss {
@@ -346,7 +355,7 @@ mod tests {
     use crate::stats::trial::mixed;
 
     fn look(key: &[u8]) -> Look<'_> {
-        Look { key, rule: 0, bytes: 100 }
+        Look { key, rule: 0, bytes: 100, age: None }
     }
 
     #[test]

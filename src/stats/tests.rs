@@ -7,7 +7,7 @@ use crate::units::clock::Tick;
 use std::time::Duration;
 
 fn look(key: &[u8]) -> Look<'_> {
-    Look { key, rule: 1, bytes: 0 }
+    Look { key, rule: 1, bytes: 0, age: None }
 }
 
 #[test]

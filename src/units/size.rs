@@ -55,6 +55,20 @@ impl Size {
         bytes.map(Self).ok_or_else(|| format!("`{text}` is too large"))
     }
 
+    /// With a unit always, and not exact: `"128 bytes"`, `"1.5kb"`, `"58.6mb"`, `"256mb"`.
+    pub fn for_people(self) -> String {
+        let scales = [("gb", 1_u64 << 30), ("mb", 1 << 20), ("kb", 1 << 10)];
+        let Some((unit, scale)) = scales.into_iter().find(|(_, scale)| self.0 >= *scale) else {
+            return format!("{} bytes", self.0);
+        };
+        // In whole numbers: tenths, rounded.
+        let tenths = (u128::from(self.0) * 10 + u128::from(scale) / 2) / u128::from(scale);
+        match tenths % 10 {
+            0 => format!("{}{unit}", tenths / 10),
+            tenth => format!("{}.{tenth}{unit}", tenths / 10),
+        }
+    }
+
     /// The size as a number of things in memory.
     pub fn as_usize(self) -> usize {
         usize::try_from(self.0).unwrap_or(usize::MAX)
@@ -130,6 +144,22 @@ mod tests {
         }
         assert_eq!(Size(256 << 20).to_string(), "256mb");
         assert_eq!(Size(1000).to_string(), "1000");
+    }
+
+    #[test]
+    fn people_are_always_told_the_unit() {
+        for (bytes, text) in [
+            (0, "0 bytes"),
+            (128, "128 bytes"),
+            (1024, "1kb"),
+            (1536, "1.5kb"),
+            (61_442_102, "58.6mb"),
+            (256 << 20, "256mb"),
+            ((1 << 30) - 1, "1024mb"),
+            (2 << 30, "2gb"),
+        ] {
+            assert_eq!(Size(bytes).for_people(), text);
+        }
     }
 
     #[test]

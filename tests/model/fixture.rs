@@ -9,6 +9,7 @@ use nearside::data::flights::{Flights, Landing};
 use nearside::data::local::{Ledger, Profile};
 use nearside::data::pause::{Bells, Pause};
 use nearside::data::registry::{Client, Registry};
+use nearside::data::slow::SlowLog;
 use nearside::live::Live;
 use nearside::mail::Letterbox;
 use nearside::net::client::PeerAddress;
@@ -192,6 +193,7 @@ impl Fixture {
             pause: Pause::default(),
             bells: Bells::new(WORKERS),
             ledger: Ledger::new(Arc::clone(&stats), Profile::default(), Tick(1)),
+            slow: SlowLog::new(Duration::ZERO, 0),
             letterbox: Letterbox::new().0,
             dialer: Arc::new(Dialer {
                 target: settings.upstream.target.clone(),

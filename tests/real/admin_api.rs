@@ -16,7 +16,7 @@ const ASKED: &[(&str, &str, &str, u16, &str)] = &[
     ("GET", "/metrics", "", 200, "# TYPE nearside_cache_lookups_total counter"),
     ("GET", "/openapi.json", "", 200, "\"openapi\":\"3.1."),
     ("GET", "/api/v1/status", "", 200, "\"key_version\":\"v1\",\"draining\":false,"),
-    ("GET", "/api/v1/config", "", 200, "\"cache.ttl\":\"1m\""),
+    ("GET", "/api/v1/config", "", 200, "\"cache.ttl\":{\"value\":\"1m\",\"origin\":\"default\"}"),
     (
         "GET",
         "/api/v1/upstreams",
@@ -27,6 +27,8 @@ const ASKED: &[(&str, &str, &str, u16, &str)] = &[
     ("GET", "/api/v1/clients", "", 200, "{\"clients\":[],\"cursor\":null,\"total\":0}"),
     ("GET", "/api/v1/clients?limit=0", "", 422, "limit: 0 is not 1 to 1000"),
     ("GET", "/api/v1/clients?limt=1", "", 422, "unknown field `limt`"),
+    ("GET", "/api/v1/clients?sort=hits", "", 200, "{\"clients\":[],\"cursor\":null,\"total\":0}"),
+    ("GET", "/api/v1/clients?sort=hits&cursor=3", "", 422, "cursor: only with sort=id"),
     ("DELETE", "/api/v1/clients/77", "", 404, "there is no client 77"),
     ("DELETE", "/api/v1/clients/no%20number", "", 404, "there is no client no number"),
     ("GET", "/api/v1/mode", "", 200, "{\"mode\":\"cache\"}"),
@@ -98,6 +100,8 @@ const ASKED: &[(&str, &str, &str, u16, &str)] = &[
     ("GET", "/api/v1/hotkeys?by=colour", "", 422, "colour"),
     ("GET", "/api/v1/curve", "", 200, "\"hit_ratio\""),
     ("GET", "/api/v1/advice", "", 200, "{"),
+    ("GET", "/api/v1/slowlog", "", 200, "{\"commands\":["),
+    ("DELETE", "/api/v1/slowlog", "", 200, "{\"removed\":"),
     ("POST", "/api/v1/stats/reset", "", 204, ""),
     ("GET", "/api/v1/jobs", "", 200, "{\"jobs\":[]"),
     ("GET", "/api/v1/jobs?limit=1001", "", 422, "limit: 1001 is not 1 to 1000"),
@@ -108,13 +112,37 @@ const ASKED: &[(&str, &str, &str, u16, &str)] = &[
     ("POST", "/api/v1/key-versions/v1/purge", "[]", 400, "bad-json"),
     ("POST", "/api/v1/key-versions/v1/adopt", "[]", 400, "bad-json"),
     ("POST", "/api/v1/key-versions/v1/strip", "[]", 400, "bad-json"),
-    ("GET", "/api/v1/key-versions", "", 200, "{\"current\":\"v1\",\"rules\":[],\"exclude\":[]}"),
+    (
+        "GET",
+        "/api/v1/key-versions",
+        "",
+        200,
+        "{\"current\":\"v1\",\"switching_to\":null,\"rules\":[],\"exclude\":[]}",
+    ),
     (
         "PUT",
         "/api/v1/key-versions/current",
         "{\"version\":\"v1*\"}",
         422,
         "\"pointer\":\"/version\"",
+    ),
+    ("PATCH", "/api/v1/config", "{\"cache.ttl\":\"2m\"}", 200, "{\"changed\":[\"cache.ttl\"]"),
+    ("PATCH", "/api/v1/config", "{\"server.workers\":3}", 422, "takes a restart"),
+    ("PATCH", "/api/v1/config", "{\"cache.tll\":\"3s\"}", 422, "did you mean `cache.ttl`?"),
+    ("GET", "/api/v1/config/schema", "", 200, "\"$schema\""),
+    (
+        "POST",
+        "/api/v1/config/validate",
+        "{\"text\":\"keys.version = 'v1'\\ncache.negative_ttl = '3s'\\ncache.max_variants = 3\"}",
+        200,
+        "\"changed\":[\"cache.negative_ttl\"],\"pending_restart\":[",
+    ),
+    (
+        "POST",
+        "/api/v1/config/validate",
+        "{\"text\":\"[cache]\\ntll = '3s'\\n\"}",
+        200,
+        "{\"valid\":false,\"errors\":[{\"source\":",
     ),
     ("POST", "/api/v1/config/reload", "", 200, "\"changed\":[]"),
     (
@@ -192,6 +220,14 @@ fn clients_are_listed_part_by_part_and_sent_away() {
     let last = got(&proxy, &format!("/api/v1/clients?limit=2&cursor={}", first["cursor"]));
     assert!(last["cursor"].is_null(), "{last}");
     assert_eq!(last["clients"][0]["name"], "n2");
+    for _ in 0..20 {
+        conns[1].words("GET k");
+    }
+    let sorted = got(&proxy, "/api/v1/clients?sort=hits&limit=2");
+    let names: Vec<_> =
+        sorted["clients"].as_array().unwrap().iter().map(|client| &client["name"]).collect();
+    assert_eq!(names, ["n1", "n0"], "{sorted}");
+    assert!(sorted["cursor"].is_null() && sorted["total"] == 3, "{sorted}");
     let id = last["clients"][0]["id"].as_u64().unwrap();
     let (status, answer) = proxy.admin("DELETE", &format!("/api/v1/clients/{id}"), "");
     assert_eq!((status, answer.as_str()), (200, &*format!("{{\"id\":{id}}}\n")));

@@ -94,6 +94,8 @@ fn namespaces_rules_and_the_curve_tell_how_well_the_cache_does() {
     assert!(of("orders")["hit_ratio"].as_f64().unwrap() > 0.9, "{spaces}");
     assert!(of("lock")["bypassed"].as_u64().unwrap() > 1_000, "{spaces}");
     assert_eq!(of("lock")["hit_ratio"], Value::Null);
+    assert_eq!((&of("orders")["entries"], &of("lock")["entries"]), (&1.into(), &0.into()));
+    assert!(of("orders")["bytes"].as_u64().unwrap() > 0, "{spaces}");
     let rules = get(&proxy, "rules?window=start");
     let rows = rules["rules"].as_array().unwrap();
     let reads: Vec<bool> = rows.iter().map(|row| row["reads"].as_u64().unwrap() > 0).collect();
@@ -118,6 +120,53 @@ fn namespaces_rules_and_the_curve_tell_how_well_the_cache_does() {
         (422, true),
         "{body}"
     );
+}
+
+#[test]
+fn a_namespace_that_is_held_and_never_read_has_a_row() {
+    let server = Server::start(Kind::Redis);
+    server.dial().words("SET v1:cold:1 value");
+    let proxy = Proxy::start(&server.url(), SETTINGS);
+    proxy.admin("POST", "/api/v1/warm/runs", "{\"keys\":[\"cold:1\"]}");
+    eventually("it is loaded", || {
+        (proxy.count("nearside_warm_keys_total{result=\"loaded\"}") > 0).then_some(())
+    });
+    let spaces = get(&proxy, "namespaces");
+    let rows = spaces["namespaces"].as_array().unwrap();
+    let cold = rows.iter().find(|row| row["namespace"] == "cold").unwrap();
+    assert_eq!((&cold["reads"], &cold["entries"]), (&0.into(), &1.into()));
+}
+
+/// `log.slow_command`, `log.slowlog_max`: nothing upstream is faster than a microsecond.
+#[test]
+fn what_took_long_is_told_with_who_asked() {
+    let server = Server::start(Kind::Redis);
+    let proxy = Proxy::start(&server.url(), &["log.slow_command = \"1us\"", "log.slowlog_max = 2"]);
+    let mut client = proxy.dial();
+    client.words("CLIENT SETNAME shop");
+    client.words("SET a 1");
+    client.words("GET a");
+    client.words("MGET a b");
+    client.words("BLPOP none 0.001");
+    let slow = |words: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_nearside"));
+        let output = command.arg("slowlog").args(words).args(["--admin", &proxy.admin_url()]);
+        String::from_utf8(output.output().unwrap().stdout).unwrap()
+    };
+    let log: Value = serde_json::from_str(&slow(&["--json"])).unwrap();
+    let of = |name: &str| -> Vec<&Value> {
+        log["commands"].as_array().unwrap().iter().map(|row| &row[name]).collect()
+    };
+    assert_eq!(of("command"), ["mget", "get"], "the latest two, and none that blocks: {log}");
+    assert_eq!(of("outcome"), ["miss", "miss"]);
+    assert_eq!(of("client_name"), ["shop", "shop"]);
+    assert!(log["commands"][0]["duration_us"].as_u64().unwrap() > 0, "{log}");
+    assert!(slow(&["-n", "1"]).contains(" mget  "), "{}", slow(&["-n", "1"]));
+    assert!(proxy.log().contains("\"event\":\"slow_command\",\"command\":\"set\""));
+    assert_eq!(slow(&["--reset"]), "forgot 2 commands\n");
+    let (status, _) = proxy.admin("PATCH", "/api/v1/config", "{\"log.slow_command\":\"0s\"}");
+    client.words("SET a 2");
+    assert_eq!((status, get(&proxy, "slowlog")["commands"].clone()), (200, Value::Array(vec![])));
 }
 
 #[test]
@@ -168,6 +217,10 @@ fn the_command_line_shows_it() {
     assert!(hot.lines().nth(1).unwrap().starts_with("orders:1"), "{hot}");
     assert_eq!(hot.lines().count(), 2, "{hot}");
     assert!(run("namespaces --since start").contains("\norders "));
+    let first = run("namespaces --sort name -n 1");
+    assert!(first.lines().next().unwrap().ends_with("entries held  bytes held"), "{first}");
+    assert!(first.lines().nth(1).unwrap().starts_with("_other "), "{first}");
+    assert_eq!(first.lines().count(), 2, "{first}");
     assert_eq!(run("reset-stats"), "counting anew\n");
     let json: Value = serde_json::from_str(&run("namespaces --json")).unwrap();
     assert_eq!(json["window"], "reset");

@@ -2,6 +2,7 @@
 //! happened while one of them could not hear.
 
 use crate::harness::{KINDS, Kind, Proxy, Server, eventually};
+use crate::jobs::nearside;
 
 const KEY: &str = "system:cache_version";
 
@@ -141,7 +142,7 @@ fn the_first_request_waits_for_the_version() {
 
 #[test]
 fn a_user_that_may_not_read_it_is_told_and_caches_nothing() {
-    let server = Server::start(Kind::Redis);
+    let mut server = Server::start(Kind::Redis);
     let mut direct = server.dial();
     direct.words("ACL SETUSER small on >secret ~v1:* &* +@all");
     let url = server.url().replace("redis://", "redis://small:secret@");
@@ -163,4 +164,11 @@ fn a_user_that_may_not_read_it_is_told_and_caches_nothing() {
     assert_eq!(status, 502, "{answer}");
     assert!(answer.contains("NOPERM"), "{answer}");
     assert_eq!(version(&proxy), "v1", "nothing has changed");
+    // Exit codes: it would not, and it is not there.
+    let set = || nearside(&proxy, &["version", "set", "v2", "--yes"]).status.code();
+    assert_eq!(set(), Some(1));
+    server.kill();
+    assert_eq!(set(), Some(69));
+    let (status, answer) = proxy.admin("PUT", "/api/v1/key-versions/current", body);
+    assert!(status == 503 && answer.contains("upstream-unavailable"), "{answer}");
 }

@@ -330,13 +330,17 @@ impl Proxy {
         line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 1024
     }
 
+    pub(crate) fn signal(&self, sent: Signal) {
+        signal(&self.process, sent);
+    }
+
     /// SIGHUP.
     pub(crate) fn hangup(&self) {
-        signal(&self.process, Signal::HUP);
+        self.signal(Signal::HUP);
     }
 
     pub(crate) fn terminate(&self) {
-        signal(&self.process, Signal::TERM);
+        self.signal(Signal::TERM);
     }
 
     pub(crate) fn wait(&mut self) -> ExitStatus {

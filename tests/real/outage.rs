@@ -3,6 +3,7 @@
 //! crossed, and nothing old is served.
 
 use crate::harness::{Conn, KINDS, Kind, Proxy, Server, eventually, request, show};
+use rustix::process::Signal;
 
 /// Connects and asks until an answer comes that is no error.
 fn until_answered(proxy: &Proxy, line: &str) -> (Conn, Vec<u8>) {
@@ -157,6 +158,26 @@ fn a_drain_answers_what_was_received() {
         assert_eq!(status.code(), Some(0), "{}", proxy.log());
         assert_eq!(server.dial().words("GET v1:counter"), b"$4\r\n1010\r\n");
     }
+}
+
+/// What is still out is given up, and the exit code says that somebody had no patience.
+#[test]
+fn a_second_signal_ends_it_at_once() {
+    let server = Server::start(Kind::Redis);
+    let mut proxy = Proxy::start(&server.url(), &[]);
+    let mut client = proxy.dial();
+    client.words("SET a 1");
+    // For who has no way to the admin port: the figures, in the log.
+    proxy.signal(Signal::USR1);
+    let stats = "\"event\":\"stats\",\"mode\":\"cache\",\"upstream_up\":true";
+    eventually("figures in the log", || proxy.log().contains(stats).then_some(()));
+    server.freeze();
+    client.send(&request(&["INCR", "a"]));
+    eventually("it is out", || (proxy.count("nearside_commands_in_flight") == 1).then_some(()));
+    proxy.signal(Signal::TERM);
+    eventually("draining", || proxy.log().contains("draining").then_some(()));
+    proxy.signal(Signal::TERM);
+    assert_eq!(proxy.wait().code(), Some(130), "{}", proxy.log());
 }
 
 /// Nobody listens there: the log says so, and clients learn it as the setting says.

@@ -79,6 +79,7 @@ fn a_client_sets_keys_until_the_process_ends() {
     assert!(log.contains("\"action\":\"config_set\",\"target\":\"cache.ttl = 9m\""), "{log}");
     assert_eq!(setting(&mut conn, "cache.ttl"), "9m");
     assert_eq!(runtime(), "[\"cache.ttl\",\"log.level\"]");
+    live_settings(&proxy, &mut conn);
     for (line, expected) in [
         ("server.workers 3", "ERR `server.workers` takes a restart"),
         ("cache.tll 3s", "ERR there is no key `cache.tll`; did you mean `cache.ttl`?"),
@@ -106,6 +107,37 @@ fn a_client_sets_keys_until_the_process_ends() {
     assert_eq!(setting(&mut conn, "cache.ttl"), "2h");
     assert_eq!(runtime(), "[\"log.level\"]");
     assert_eq!(conn.words("PROXY VERSION"), b"$2\r\nv1\r\n");
+}
+
+/// `nearside config show --live`: what was set and switched since, and by whom the rest was written.
+fn live_settings(proxy: &Proxy, conn: &mut Conn) {
+    let show = |words: &[&str]| {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_nearside"));
+        command.args(["config", "show", "--live", "--admin", &proxy.admin_url()]).args(words);
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    assert_eq!(conn.words("PROXY MODE observe"), b"+OK\r\n");
+    assert_eq!(conn.words("PROXY VERSION SET v3"), b"+OK\r\n");
+    let text = show(&["--diff"]);
+    let lines: Vec<String> =
+        text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
+    for line in [
+        "mode = \"observe\" # runtime",
+        "version = \"v3\" # runtime",
+        "ttl = \"9m\" # runtime",
+        "level = \"info,nearside=debug\" # runtime",
+    ] {
+        assert!(lines.contains(&line.to_owned()), "no {line} in\n{text}");
+    }
+    assert!(!text.contains("max_clients"), "it is as built in: {text}");
+    let json: serde_json::Value = serde_json::from_str(&show(&["--json"])).unwrap();
+    assert_eq!(json["server.max_clients"]["origin"], "default");
+    let origin = json["upstream.url"]["origin"].as_str().unwrap();
+    assert!(origin.contains("proxy.toml:"), "{origin}");
+    assert_eq!(conn.words("PROXY MODE cache"), b"+OK\r\n");
+    assert_eq!(conn.words("PROXY VERSION SET v1"), b"+OK\r\n");
 }
 
 #[test]

@@ -11,6 +11,9 @@ use std::thread;
 
 const VERSIONED: &[&str] = &["keys.version = \"v1\"", "cache.admission = \"always\""];
 
+/// What is said of key versions before any switch.
+const IN_FORCE: &str = "{\"current\":\"v1\",\"switching_to\":null,\"rules\":[],\"exclude\":[]}";
+
 fn switch(proxy: &Proxy, body: &str) -> (u16, String) {
     proxy.admin("PUT", "/api/v1/key-versions/current", body)
 }
@@ -46,10 +49,7 @@ fn an_operator_switches_the_version_and_back() {
         let mut client = proxy.dial();
         assert_eq!(client.until_hit("GET k"), b"$3\r\none\r\n");
         let (status, answer) = proxy.admin("GET", "/api/v1/key-versions", "");
-        assert_eq!(
-            (status, answer.trim()),
-            (200, "{\"current\":\"v1\",\"rules\":[],\"exclude\":[]}")
-        );
+        assert_eq!((status, answer.trim()), (200, IN_FORCE));
 
         let (status, answer) = switch(&proxy, "{\"version\":\"v2\",\"expect\":\"v1\"}");
         assert_eq!(status, 200, "{answer}");
@@ -88,6 +88,8 @@ fn the_command_line_switches_and_reloads() {
     rewrite(&proxy, "keys.version", "cache.ttl = \"9m\"\nkeys.version");
     let told = "changed: cache.ttl\nwaits for a restart: nothing\n".to_owned();
     assert_eq!(cli(&proxy, &["reload"]), (0, told));
+    rewrite(&proxy, "cache.ttl = \"9m\"", "cache.ttl = \"soon\"");
+    assert_eq!(cli(&proxy, &["reload"]).0, 78, "sysexits' EX_CONFIG");
 }
 
 #[test]
@@ -109,7 +111,7 @@ fn what_is_no_switch_changes_nothing() {
         assert_eq!(status, expected, "{body}: {answer}");
     }
     let (_, answer) = proxy.admin("GET", "/api/v1/key-versions", "");
-    assert_eq!(answer.trim(), "{\"current\":\"v1\",\"rules\":[],\"exclude\":[]}");
+    assert_eq!(answer.trim(), IN_FORCE);
     let unversioned = Proxy::start(&server.url(), &[]);
     assert_eq!(switch(&unversioned, "{\"version\":\"v1\"}").0, 409);
 }

@@ -128,6 +128,7 @@ fn a_proxy_is_watched_and_switched() {
     terminal.presses("Escape");
     terminal.shows("orders:1");
 
+    pages(&proxy, &terminal);
     terminal.types("mb");
     terminal.shows("switch this proxy to bypass? [y/N]");
     terminal.types("n");
@@ -141,6 +142,38 @@ fn a_proxy_is_watched_and_switched() {
     terminal.shows("PAUSED");
     terminal.types("q");
     terminal.is_as_before(0);
+}
+
+/// Pages are turned, and what is chosen on one is forgotten by who is sure.
+fn pages(proxy: &Proxy, terminal: &Terminal) {
+    terminal.types("4");
+    terminal.shows("invalidation channel heard at");
+    terminal.types("5s");
+    terminal.shows("clients by commands, of 0");
+    terminal.types("3");
+    terminal.shows("[3 namespaces]");
+    terminal.types("/orders");
+    terminal.presses("Enter");
+    terminal.shows("> orders ");
+    for key in ["orders:1", "users:1"] {
+        proxy.dial().until_hit(&format!("GET {key}"));
+    }
+    terminal.types("i");
+    terminal.shows("invalidate namespace orders, here and at the peers? [y/N]");
+    terminal.types("n");
+    terminal.shows("q quit");
+    terminal.types("iy");
+    terminal.shows("namespace orders: removed 1 keys here; the peers are told");
+    terminal.presses("Escape");
+    terminal.types("2/users");
+    terminal.presses("Enter");
+    terminal.shows("> users:1 ");
+    terminal.types("iy");
+    terminal.shows("key users:1: removed 1 keys here; the peers are told");
+    assert_eq!(proxy.count("nearside_cache_entries"), 0);
+    terminal.presses("Escape");
+    terminal.types("1");
+    terminal.shows("namespaces by bytes, 1m");
 }
 
 #[test]

@@ -1,5 +1,5 @@
-//! `nearside top`: a screen that shows how a running proxy fares, over its admin API, and switches
-//! its mode.
+//! `nearside top`: a screen that shows how a running proxy fares, over its admin API, switches its
+//! mode, and has keys and namespaces be forgotten.
 //!
 //! ```text
 //!   keys ────┐
@@ -8,16 +8,17 @@
 //!     └──────── what to ask <───────┘
 //! ```
 //!
-//! `state` is what is known and chosen, `screen` draws it; both are plain functions. Here are the
-//! threads that wait: for keys, for signals, for answers. The terminal is given back as it was,
-//! whatever ends this: a key, a signal, a panic.
+//! `state` is what is known and chosen, `screen` draws it, `pages` has its lists; all are plain
+//! functions. Here are the threads that wait: for keys, for signals, for answers. The terminal is
+//! given back as it was, whatever ends this: a key, a signal, a panic.
 
+mod pages;
 mod screen;
 mod state;
 
-use self::state::{Act, Sample, State};
+use self::state::{Act, Forget, Sample, State, Wanted};
 use super::about::is_colored;
-use super::figures::{By, pause};
+use super::figures::pause;
 use super::remote::{Failure, Mode, Reach};
 use super::{ended, fail};
 use crate::config::{ConfigError, Loaded, Settings};
@@ -50,7 +51,8 @@ pub(super) struct Choice {
 /// What the screen waits for.
 enum Heard {
     Sample(Result<Box<Sample>, String>),
-    Switched(Result<String, String>),
+    /// What came of a switch, or of an order.
+    Done(Result<String, String>),
     Key(KeyEvent),
     Resized,
     End,
@@ -59,7 +61,8 @@ enum Heard {
 /// What the asker is told to do, beside asking again and again.
 enum Ask {
     Mode(Mode),
-    Rank(By),
+    Forget(Forget),
+    For(Wanted),
 }
 
 /// Shows it.
@@ -80,20 +83,24 @@ pub(super) fn run(choice: &Choice, loaded: Result<Loaded, ConfigError>) -> ExitC
 
 /// One frame as text.
 fn once(reach: &Reach, settings: Option<&Settings>) -> ExitCode {
-    let sample = match sample(reach, settings, By::Reads) {
+    let mut state = State::new(false);
+    let sample = match sample(reach, settings, state.wanted()) {
         Ok(sample) => sample,
         Err(failure) => return reach.tell(Err(failure), |_| String::new()),
     };
     if reach.json {
         return reach.tell(Ok(sample.into_json()), |_| String::new());
     }
-    let mut state = State::new(false);
     state.know(Ok(Box::new(sample)));
     ended(writeln!(stdout().lock(), "{}", screen::text(&state)).map_err(Into::into))
 }
 
 /// Everything that the screen shows.
-fn sample(reach: &Reach, settings: Option<&Settings>, by: By) -> Result<Sample, Failure> {
+fn sample(
+    reach: &Reach,
+    settings: Option<&Settings>,
+    Wanted { by, clients }: Wanted,
+) -> Result<Sample, Failure> {
     let get = |path: &str| reach.ask(settings, "GET", &format!("/api/v1/{path}"), &Value::Null);
     Ok(Sample {
         status: get("status")?,
@@ -101,6 +108,11 @@ fn sample(reach: &Reach, settings: Option<&Settings>, by: By) -> Result<Sample, 
         hot: get(&format!("hotkeys?by={}&limit={ROWS}", by.as_str()))?,
         namespaces: get("namespaces?window=1m")?,
         invalidations: get(&format!("invalidations?limit={ROWS}"))?,
+        upstreams: get("upstreams")?,
+        clients: match clients {
+            Some(sort) => get(&format!("clients?limit={ROWS}&sort={}", sort.as_str()))?,
+            None => Value::Null,
+        },
     })
 }
 
@@ -130,7 +142,7 @@ fn show(
                 state.know(sample);
                 Act::None
             }
-            Ok(Heard::Switched(done)) => {
+            Ok(Heard::Done(done)) => {
                 state.note(done);
                 Act::None
             }
@@ -142,7 +154,8 @@ fn show(
             Act::None => Ok(()),
             Act::Quit => return Ok(()),
             Act::Switch(mode) => asking.send(Ask::Mode(mode)),
-            Act::Rank(by) => asking.send(Ask::Rank(by)),
+            Act::Ask(wanted) => asking.send(Ask::For(wanted)),
+            Act::Forget(what) => asking.send(Ask::Forget(what)),
         };
         if told.is_err() {
             return Err(io::Error::other("the thread that asks has ended"));
@@ -167,26 +180,40 @@ fn ask(
     asked: &Receiver<Ask>,
     heard: &Sender<Heard>,
 ) {
-    let mut by = By::Reads;
+    let mut wanted = State::new(false).wanted();
     loop {
-        let sample = sample(reach, settings, by).map(Box::new).map_err(Failure::into_text);
+        let sample = sample(reach, settings, wanted).map(Box::new).map_err(Failure::into_text);
         if heard.send(Heard::Sample(sample)).is_err() {
             return;
         }
-        match asked.recv_timeout(interval) {
-            Ok(Ask::Rank(wanted)) => by = wanted,
-            Ok(Ask::Mode(mode)) => {
-                let body = json!({ "mode": mode.as_str() });
-                let done = reach.ask(settings, "PUT", "/api/v1/mode", &body);
-                let done = done.map(|_| format!("mode: {}", mode.as_str()));
-                if heard.send(Heard::Switched(done.map_err(Failure::into_text))).is_err() {
-                    return;
-                }
+        let done = match asked.recv_timeout(interval) {
+            Ok(Ask::For(other)) => {
+                wanted = other;
+                continue;
             }
-            Err(RecvTimeoutError::Timeout) => {}
+            Ok(Ask::Mode(mode)) => switch(reach, settings, mode),
+            Ok(Ask::Forget(what)) => forget(reach, settings, &what),
+            Err(RecvTimeoutError::Timeout) => continue,
             Err(RecvTimeoutError::Disconnected) => return,
+        };
+        if heard.send(Heard::Done(done.map_err(Failure::into_text))).is_err() {
+            return;
         }
     }
+}
+
+fn switch(reach: &Reach, settings: Option<&Settings>, mode: Mode) -> Result<String, Failure> {
+    let body = json!({ "mode": mode.as_str() });
+    reach.ask(settings, "PUT", "/api/v1/mode", &body)?;
+    Ok(format!("mode: {}", mode.as_str()))
+}
+
+fn forget(reach: &Reach, settings: Option<&Settings>, what: &Forget) -> Result<String, Failure> {
+    let answer = reach.ask(settings, "POST", "/api/v1/invalidations", &what.order)?;
+    let removed = answer.get("removed").and_then(Value::as_u64).unwrap_or(0);
+    let is_told = answer.get("published") == Some(&Value::Bool(true));
+    let told = if is_told { "the peers are told" } else { "nobody else is told" };
+    Ok(format!("{}: removed {removed} keys here; {told}", what.words))
 }
 
 /// Keys and sizes, until the terminal is gone.

@@ -1,7 +1,8 @@
 //! The screen of `nearside top`: a function of the state. In: what is known; out: cells of a
 //! buffer, or, where there is no terminal, lines of text.
 
-use super::state::{Input, Sample, Sort, State};
+use super::pages;
+use super::state::{Input, Page, Sample, State};
 use crate::cli::figures::{rows, shown};
 use crate::units::duration::Span;
 use crate::units::size::Size;
@@ -11,7 +12,6 @@ use ratatui::style::{Color, Modifier, Style};
 use ratatui::text::{Line, Span as Piece};
 use ratatui::widgets::{Paragraph, Row, Table, Widget};
 use serde_json::Value;
-use std::cmp::Ordering;
 use std::time::Duration;
 
 /// Where nobody has said how wide it is.
@@ -22,13 +22,16 @@ const RECENT: usize = 5;
 const OUTCOMES: usize = 4;
 
 /// What a key is called, and what it does.
-const KEYS: &str = "q quit  p pause  s sort  h hot by  / filter  Esc all  m mode";
+const KEYS: &str = "1-5 pages  q quit  p pause  s sort  h hot by  / filter  Esc all  m mode";
+
+/// And where a row can be chosen.
+const CHOOSING: &str = "  j/k choose  i invalidate";
 
 /// A list with its title and the heads of its columns, the first the widest.
-struct List {
-    title: String,
-    head: Vec<&'static str>,
-    rows: Vec<Vec<String>>,
+pub(super) struct List {
+    pub(super) title: String,
+    pub(super) head: Vec<&'static str>,
+    pub(super) rows: Vec<Vec<String>>,
 }
 
 /// Draws it.
@@ -43,6 +46,22 @@ pub(super) fn draw(state: &State, area: Rect, buffer: &mut Buffer) {
     let Some(sample) = &state.sample else {
         return;
     };
+    match state.page {
+        Page::Overview => overview(state, sample, middle, buffer),
+        Page::Upstreams => {
+            let servers = pages::list(state, sample);
+            let needed = u16::try_from(servers.rows.len() + 3).unwrap_or(u16::MAX);
+            let [above, below] =
+                Layout::vertical([Constraint::Length(needed), Constraint::Fill(1)]).areas(middle);
+            draw_list(state, &servers, above, buffer);
+            draw_list(state, &pages::channels(sample), below, buffer);
+        }
+        _ => draw_list(state, &chosen(state, pages::list(state, sample), middle), middle, buffer),
+    }
+}
+
+/// A part of each list.
+fn overview(state: &State, sample: &Sample, middle: Rect, buffer: &mut Buffer) {
     let recent = recent(state, sample);
     let needed = u16::try_from(recent.rows.len() + 2).unwrap_or(u16::MAX);
     let [lists, last] =
@@ -54,7 +73,21 @@ pub(super) fn draw(state: &State, area: Rect, buffer: &mut Buffer) {
     draw_list(state, &recent, last, buffer);
 }
 
-/// The same as lines of text, as many as it takes.
+/// A list with its chosen row marked, from a row on from which that can be seen.
+fn chosen(state: &State, mut list: List, area: Rect) -> List {
+    let chosen = state.chosen.min(list.rows.len().saturating_sub(1));
+    for (place, row) in list.rows.iter_mut().enumerate() {
+        if let Some(name) = row.first_mut() {
+            name.insert_str(0, if place == chosen { "> " } else { "  " });
+        }
+    }
+    // Without title and head.
+    let height = usize::from(area.height.saturating_sub(2)).max(1);
+    list.rows.drain(..(chosen + 1).saturating_sub(height));
+    list
+}
+
+/// The first page as lines of text, as many as it takes.
 pub(super) fn text(state: &State) -> String {
     let length = |list: List| list.rows.len() + 2;
     let lists = state.sample.as_ref().map_or(0, |sample| {
@@ -88,12 +121,28 @@ fn head(state: &State) -> Vec<Line<'static>> {
     } else if state.lost.is_none() {
         lines.push(Line::from("nearside: asking"));
     }
+    if state.page != Page::Overview {
+        lines.push(pages_line(state));
+    }
     if let Some(why) = &state.lost {
         let text = format!("LOST, trying again: {}", harmless(why));
         lines.push(Line::from(paint(state, text, Color::Red)));
     }
     lines.push(Line::default());
     lines
+}
+
+/// The pages, with the one that is shown.
+fn pages_line(state: &State) -> Line<'static> {
+    let pieces = (1..).zip(Page::ALL).map(|(key, page)| {
+        let text = format!("{key} {}  ", page.word());
+        if page == state.page {
+            strong(state, format!("[{}]  ", text.trim()))
+        } else {
+            Piece::raw(text)
+        }
+    });
+    Line::from(pieces.collect::<Vec<_>>())
 }
 
 fn who(state: &State, sample: &Sample) -> Line<'static> {
@@ -174,7 +223,12 @@ fn memory(state: &State, status: &Value) -> Line<'static> {
     Line::from(vec![
         Piece::raw("memory "),
         strong(state, bar),
-        Piece::raw(format!(" {} of {}, {} keys", Size(used), Size(most), of("entries"))),
+        Piece::raw(format!(
+            " {} of {}, {} keys",
+            Size(used).for_people(),
+            Size(most).for_people(),
+            of("entries")
+        )),
     ])
 }
 
@@ -197,10 +251,8 @@ fn latencies(stats: &Value) -> Vec<Line<'static>> {
 
 fn hot(state: &State, sample: &Sample) -> List {
     let row = |row: &Value| {
-        let name = ["key", "key_base64"].into_iter().find_map(|name| row.get(name));
-        let hash = || format!("{}:#{}", shown(row.get("namespace")), shown(row.get("key_hash")));
         vec![
-            name.map_or_else(hash, |name| shown(Some(name))),
+            hot_name(row),
             rate(row.get("rate_per_second")),
             percent(row.get("share").and_then(Value::as_f64)),
             if row.get("cached") == Some(&Value::Bool(true)) { "yes" } else { "no" }.to_owned(),
@@ -214,9 +266,16 @@ fn hot(state: &State, sample: &Sample) -> List {
     }
 }
 
+/// A hot key as it is shown.
+pub(super) fn hot_name(row: &Value) -> String {
+    let name = ["key", "key_base64"].into_iter().find_map(|name| row.get(name));
+    let hash = || format!("{}:#{}", shown(row.get("namespace")), shown(row.get("key_hash")));
+    name.map_or_else(hash, |name| shown(Some(name)))
+}
+
 fn namespaces(state: &State, sample: &Sample) -> List {
     let mut sorted: Vec<&Value> = rows(&sample.namespaces, "namespaces").iter().collect();
-    sorted.sort_by(|a, b| order(state.sort, a, b));
+    sorted.sort_by(|a, b| state.sort.order(a, b));
     let row = |row: &Value| {
         vec![
             shown(row.get("namespace")),
@@ -230,19 +289,6 @@ fn namespaces(state: &State, sample: &Sample) -> List {
         title: format!("namespaces by {}, 1m", state.sort.word()),
         head: vec!["namespace", "reads/s", "hits", "misses", "bytes/s"],
         rows: kept(state, sorted.into_iter().map(row)),
-    }
-}
-
-/// The most first; of hit ratios and names the least. Who has none comes last.
-fn order(sort: Sort, a: &Value, b: &Value) -> Ordering {
-    let float = |row: &Value| row.get(sort.member()).and_then(Value::as_f64);
-    match sort {
-        Sort::Name => at(a, "/namespace").cmp(&at(b, "/namespace")),
-        Sort::HitRatio => {
-            let ratio = |row| float(row).unwrap_or(f64::INFINITY);
-            ratio(a).total_cmp(&ratio(b))
-        }
-        _ => float(b).unwrap_or(-1.0).total_cmp(&float(a).unwrap_or(-1.0)),
     }
 }
 
@@ -292,19 +338,25 @@ fn draw_list(state: &State, list: &List, area: Rect, buffer: &mut Buffer) {
 
 /// What keys do now, or what came of one.
 fn foot(state: &State) -> Line<'static> {
-    match (state.input, &state.note) {
+    let asked = |text: String| Line::from(paint(state, text, Color::Yellow));
+    match (&state.input, &state.note) {
         (Input::Filter, _) => Line::from(format!("filter: {}_", harmless(&state.filter))),
         (Input::Mode, _) => Line::from("mode: c cache  o observe  b bypass  (others: stay)"),
-        (Input::Sure(mode), _) => {
-            let text = format!("switch this proxy to {}? [y/N]", mode.as_str());
-            Line::from(paint(state, text, Color::Yellow))
+        (Input::Sure(mode), _) => asked(format!("switch this proxy to {}? [y/N]", mode.as_str())),
+        (Input::Forget(what), _) => {
+            asked(format!("invalidate {}, here and at the peers? [y/N]", what.words))
         }
         (Input::Plain, Some(Ok(done))) => Line::from(done.clone()),
         (Input::Plain, Some(Err(why))) => Line::from(paint(state, harmless(why), Color::Red)),
-        (Input::Plain, None) if !state.filter.is_empty() => {
-            Line::from(format!("{KEYS}  (filter: {})", harmless(&state.filter)))
+        (Input::Plain, None) => {
+            let is_choosing = matches!(state.page, Page::Keys | Page::Namespaces);
+            let choosing = if is_choosing { CHOOSING } else { "" };
+            let filter = match state.filter.as_str() {
+                "" => String::new(),
+                filter => format!("  (filter: {})", harmless(filter)),
+            };
+            Line::from(format!("{KEYS}{choosing}{filter}"))
         }
-        (Input::Plain, None) => Line::from(KEYS),
     }
 }
 
@@ -323,11 +375,11 @@ const fn dim(state: &State) -> Style {
     if state.is_colored { style.add_modifier(Modifier::DIM) } else { style }
 }
 
-fn percent(ratio: Option<f64>) -> String {
+pub(super) fn percent(ratio: Option<f64>) -> String {
     ratio.map_or_else(|| "-".to_owned(), |ratio| format!("{:.1} %", ratio * 100.0))
 }
 
-fn rate(value: Option<&Value>) -> String {
+pub(super) fn rate(value: Option<&Value>) -> String {
     value.and_then(Value::as_f64).map_or_else(|| "-".to_owned(), |rate| format!("{rate:.1}"))
 }
 
@@ -336,11 +388,11 @@ fn harmless(text: &str) -> String {
     shown(Some(&Value::from(text)))
 }
 
-fn at(value: &Value, pointer: &str) -> String {
+pub(super) fn at(value: &Value, pointer: &str) -> String {
     harmless(value.pointer(pointer).and_then(Value::as_str).unwrap_or_default())
 }
 
-fn number(value: &Value, pointer: &str) -> u64 {
+pub(super) fn number(value: &Value, pointer: &str) -> u64 {
     value.pointer(pointer).and_then(Value::as_u64).unwrap_or(0)
 }
 
@@ -350,8 +402,9 @@ fn list<'v>(value: &'v Value, name: &str) -> &'v [Value] {
 
 #[cfg(test)]
 mod tests {
-    use super::{Input, Sample, Sort, State, draw, text};
+    use super::{Input, Page, Sample, State, draw, text};
     use crate::cli::remote::Mode;
+    use crate::cli::sort::Namespaces;
     use ratatui::Terminal;
     use ratatui::backend::TestBackend;
     use ratatui::buffer::Cell;
@@ -374,11 +427,20 @@ mod tests {
         let row = |name: &str, reads: f64, ratio: Option<f64>| {
             json!({
                 "namespace": name, "reads_per_second": reads, "hit_ratio": ratio, "misses": 3,
-                "bytes_per_second": 10.0,
+                "bytes_per_second": 10.0, "entries": 7, "bytes": 1536,
             })
         };
         let mut state = State::new(false);
         state.know(Ok(Box::new(Sample {
+            upstreams: json!({
+                "upstreams": [upstream],
+                "channels": [{ "source": "eu", "address": "eu:6379", "state": "down" }],
+            }),
+            clients: json!({ "total": 12, "clients": [{
+                "id": 7, "addr": "10.0.0.1:5", "name": "shop", "age_seconds": 60,
+                "idle_seconds": 1, "db": 0, "command": "get", "commands": 9, "hits": 8,
+                "unsent_bytes": 2048,
+            }]}),
             status: json!({
                 "version": "0.1.0", "instance": "host", "uptime_seconds": 3_600, "mode": "cache",
                 "key_version": "v1", "clients": 12, "ops_per_second": 3456,
@@ -424,14 +486,55 @@ mod tests {
             "invalidations                                                                       ",
             "what                                  kind    by    removed time                    ",
             "orders:*                              pattern admin 4       2026-11-22T00:00:00.000Z",
-            "q quit  p pause  s sort  h hot by  / filter  Esc all  m mode                        ",
+            "1-5 pages  q quit  p pause  s sort  h hot by  / filter  Esc all  m mode             ",
         ]);
+    }
+
+    /// The lines below the head.
+    fn lines(state: &State, width: u16, height: u16) -> Vec<String> {
+        let mut terminal = Terminal::new(TestBackend::new(width, height)).unwrap();
+        terminal.draw(|frame| draw(state, frame.area(), frame.buffer_mut())).unwrap();
+        let cells = terminal.backend().buffer().content();
+        let line = |cells: &[Cell]| cells.iter().map(Cell::symbol).collect::<String>();
+        let lines = cells.chunks(usize::from(width)).map(line);
+        lines.skip(9).map(|line| line.trim_end().to_owned()).collect()
+    }
+
+    #[test]
+    fn each_page_has_its_list() {
+        let mut state = known();
+        state.page = Page::Namespaces;
+        state.chosen = 1;
+        let all = lines(&state, 100, 14);
+        assert_eq!((all.len(), all[0].as_str()), (5, "namespaces by reads, 1m"));
+        assert!(
+            all[1].starts_with("namespace ") && all[1].ends_with(" keys held held"),
+            "{all:#?}"
+        );
+        assert!(all[2].starts_with("  users ") && all[2].ends_with(" 7         1.5kb"), "{all:#?}");
+        assert!(all[3].starts_with("> orders "), "{all:#?}");
+        assert!(all[4].ends_with("  m mode  j/k choose  i invalidate"), "{all:#?}");
+        // What is chosen is seen.
+        let few = lines(&state, 100, 13);
+        assert!(few[2].starts_with("> orders") && few.len() == 4, "{few:#?}");
+        state.page = Page::Keys;
+        let keys = lines(&state, 100, 14);
+        assert!(keys[2].starts_with("  orders:1\u{fffd}") && keys[3].starts_with("> users:#00ff"));
+        state.page = Page::Upstreams;
+        let servers = lines(&state, 100, 17).join("\n");
+        for words in ["db:6379", "redis 7.2.4", "invalidation channel heard at\n", "eu:6379"] {
+            assert!(servers.contains(words), "no {words} in\n{servers}");
+        }
+        state.page = Page::Clients;
+        let clients = lines(&state, 100, 13);
+        assert_eq!(clients[0], "clients by id, of 12");
+        assert!(clients[2].starts_with("> 10.0.0.1:5 shop") && clients[2].ends_with("2kb"));
     }
 
     #[test]
     fn what_is_asked_and_what_is_lost() {
         let mut state = known();
-        state.sort = Sort::HitRatio;
+        state.sort = Namespaces::HitRatio;
         state.filter = "ord".to_owned();
         state.input = Input::Sure(Mode::Bypass);
         state.know(Err("no proxy at http://h".to_owned()));

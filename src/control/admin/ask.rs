@@ -155,21 +155,8 @@ pub(super) struct Few {
     pub(super) limit: usize,
 }
 
-/// Which part of a list.
-#[derive(Debug, Deserialize, utoipa::IntoParams)]
-#[serde(deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
-pub(super) struct Part {
-    /// How many at most.
-    #[serde(default = "hundred")]
-    #[param(default = 100, minimum = 1, maximum = 1000)]
-    pub(super) limit: usize,
-    /// Where the last part ended: its `cursor`.
-    #[serde(default)]
-    pub(super) cursor: u64,
-}
-
-const fn hundred() -> usize {
+/// Rows of a list, unless somebody says otherwise.
+pub(super) const fn hundred() -> usize {
     100
 }
 

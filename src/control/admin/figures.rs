@@ -73,7 +73,7 @@ pub(super) struct Figures {
     /// Reads that went past the cache.
     bypassed: u64,
     /// Hits and would-be hits of all lookups; null: there were none.
-    hit_ratio: Option<f64>,
+    pub(super) hit_ratio: Option<f64>,
     /// Replies stored.
     stored: u64,
     /// Requests sent upstream, however they ended.

@@ -33,6 +33,7 @@ pub(super) enum Kind {
     TooManyRequests,
     Busy,
     Upstream,
+    UpstreamUnavailable,
     JobFailed,
     Internal,
 }
@@ -74,6 +75,11 @@ impl Kind {
             }
             Self::Busy => ("busy", "Another job is at work", StatusCode::CONFLICT),
             Self::Upstream => ("upstream", "Upstream would not", StatusCode::BAD_GATEWAY),
+            Self::UpstreamUnavailable => (
+                "upstream-unavailable",
+                "Upstream cannot be reached",
+                StatusCode::SERVICE_UNAVAILABLE,
+            ),
             Self::JobFailed => ("job-failed", "The job failed", StatusCode::BAD_GATEWAY),
             Self::Internal => ("internal", "Internal error", StatusCode::INTERNAL_SERVER_ERROR),
         }
@@ -239,7 +245,7 @@ pub(super) struct Unreached;
 
 impl IntoResponses for Unreached {
     fn responses() -> BTreeMap<String, RefOr<Documented>> {
-        Kind::documented(&[Kind::Upstream])
+        Kind::documented(&[Kind::Upstream, Kind::UpstreamUnavailable])
     }
 }
 

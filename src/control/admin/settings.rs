@@ -6,17 +6,25 @@ use super::door::Json;
 use super::problem::{
     Conflicts, Kind, Misconfigured, Problem, Refused, Unreached, Unread, WrongMedia,
 };
-use crate::config::Rule;
+use crate::config::{self, Rule};
 use crate::control::reload::{self, Cause};
 use axum::extract::State;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 pub(super) fn routes() -> OpenApiRouter<Arc<Admin>> {
-    OpenApiRouter::new().routes(routes!(reload)).routes(routes!(version)).routes(routes!(switch))
+    OpenApiRouter::new()
+        .routes(routes!(reload))
+        .routes(routes!(set))
+        .routes(routes!(rehearse))
+        .routes(routes!(schema))
+        .routes(routes!(version))
+        .routes(routes!(switch))
 }
 
 /// What a reload has done.
@@ -49,11 +57,138 @@ async fn reload(State(admin): State<Arc<Admin>>, who: Operator) -> Result<Json<R
     }
 }
 
+/// Set keys of the configuration.
+///
+/// All of them or none, for the next request: those that take effect at once and are no secrets or
+/// files. They are written nowhere, and last until the process ends or the configuration says
+/// another value than it did.
+#[utoipa::path(
+    patch,
+    path = "/api/v1/config",
+    tag = "configuration",
+    security(("token" = ["operator"])),
+    request_body(
+        content = BTreeMap<String, Value>,
+        example = json!({ "cache.ttl": "30s", "server.max_clients": 500 })
+    ),
+    responses((status = 200, body = Reloaded), Refused, Unread)
+)]
+async fn set(
+    State(admin): State<Arc<Admin>>,
+    who: Operator,
+    Asked(keys): Asked<BTreeMap<String, Value>>,
+) -> Result<Json<Reloaded>, Problem> {
+    let mut wanted = Vec::new();
+    for (key, value) in &keys {
+        // As it would be written, so that a text stays one.
+        let value = toml::Value::try_from(value).map_err(|error| {
+            let detail = format!("{key}: {error}");
+            Problem::at(Kind::InvalidRequest, &format!("/{key}"), detail)
+        })?;
+        wanted.push((key.as_str(), value.to_string()));
+    }
+    let done = admin.api.reloader.set(&wanted).await;
+    let report = done.map_err(|error| Problem::new(Kind::InvalidRequest, error.to_string()))?;
+    for (key, value) in wanted {
+        who.audit("config_set", &format!("{key} = {value}"), None);
+    }
+    Ok(Json(Reloaded { changed: report.changed, pending_restart: report.pending }))
+}
+
+/// What could be written in proxy.toml.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct ConfigDraft {
+    /// All of it.
+    #[schema(example = "[cache]\nttl = \"30s\"\n")]
+    text: String,
+}
+
+/// What would become of it.
+#[derive(Debug, Serialize, ToSchema)]
+struct Rehearsed {
+    /// Whether it would be taken over.
+    valid: bool,
+    /// Everything that is wrong with it.
+    errors: Vec<ConfigFault>,
+    /// What is legal and probably not meant.
+    warnings: Vec<String>,
+    /// The keys that would change.
+    changed: Vec<&'static str>,
+    /// The keys that would wait for a restart.
+    pending_restart: Vec<&'static str>,
+}
+
+/// Something that is wrong.
+#[derive(Debug, Serialize, ToSchema)]
+struct ConfigFault {
+    /// Who said it: a file, an environment variable, a flag.
+    source: String,
+    /// In a file, from 1.
+    line: Option<usize>,
+    message: String,
+}
+
+/// Try a configuration: what would a reload do if this were written in proxy.toml?
+///
+/// Nothing is changed. The files that it names are read, so it takes an operator.
+#[utoipa::path(
+    post,
+    path = "/api/v1/config/validate",
+    tag = "configuration",
+    security(("token" = ["operator"])),
+    request_body = ConfigDraft,
+    responses((status = 200, body = Rehearsed), Refused, Unread)
+)]
+async fn rehearse(
+    State(admin): State<Arc<Admin>>,
+    _: Operator,
+    Asked(draft): Asked<ConfigDraft>,
+) -> Json<Rehearsed> {
+    Json(match admin.api.reloader.rehearse(draft.text).await {
+        Ok((report, warnings)) => Rehearsed {
+            valid: true,
+            errors: Vec::new(),
+            warnings,
+            changed: report.changed,
+            pending_restart: report.pending,
+        },
+        Err(error) => {
+            let fault = |fault: &config::Fault| ConfigFault {
+                source: fault.source.to_string(),
+                line: fault.place.map(|(line, _)| line),
+                message: fault.text.trim_end().to_owned(),
+            };
+            Rehearsed {
+                valid: false,
+                errors: error.0.iter().map(fault).collect(),
+                warnings: Vec::new(),
+                changed: Vec::new(),
+                pending_restart: Vec::new(),
+            }
+        }
+    })
+}
+
+/// The JSON Schema of proxy.toml.
+#[utoipa::path(
+    get,
+    path = "/api/v1/config/schema",
+    tag = "configuration",
+    security(("token" = ["viewer"])),
+    responses((status = 200, body = Value), Refused)
+)]
+async fn schema(_: Viewer) -> Json<Value> {
+    Json(config::reference::schema())
+}
+
 /// The key versions in force.
 #[derive(Debug, Serialize, ToSchema)]
 struct InForce {
     /// What stands before keys upstream, as `v1` in `v1:orders:42`; empty for nothing.
     current: String,
+    /// The next one, for the moment in which some workers have it and others not yet; else null.
+    switching_to: Option<String>,
     /// The rules whose keys have another one.
     rules: Vec<RuleVersion>,
     /// Globs of keys that are never rewritten.
@@ -105,12 +240,14 @@ struct Switched {
 )]
 async fn version(State(admin): State<Arc<Admin>>, _: Viewer) -> Json<InForce> {
     let settings = admin.api.reloader.settings();
+    let (current, switching_to) = admin.api.reloader.versions();
     let own = |rule: &Rule| {
         let version = rule.version.clone()?;
         Some(RuleVersion { patterns: rule.patterns.clone(), version })
     };
     Json(InForce {
-        current: settings.version.clone(),
+        current,
+        switching_to,
         rules: settings.rules.iter().filter_map(own).collect(),
         exclude: settings.exclude.clone(),
     })
@@ -154,6 +291,7 @@ pub(super) fn refused(why: reload::Refused) -> Problem {
             Problem::at(Kind::InvalidRequest, "/version", invalid.to_string())
         }
         reload::Refused::Unwritten(_) => Problem::new(Kind::Upstream, why.to_string()),
+        reload::Refused::Unreached(_) => Problem::new(Kind::UpstreamUnavailable, why.to_string()),
         other => Problem::new(Kind::Conflict, other.to_string()),
     }
 }

@@ -11,15 +11,17 @@ use super::problem::{Problem, Refused, Unasked, WrongMedia};
 use super::shown::Bytes;
 use crate::cache::Cache;
 use crate::config::{Level, ShowKeys};
+use crate::control::census::{Counted, Held};
 use crate::control::observe::metrics::Source;
 use crate::keys::namespace;
 use crate::rules::{Rule, Rules};
 use crate::snapshot::Snapshots;
 use crate::stats::history::{Span, Window};
-use crate::stats::{self, Counter, HotKey, KEY_KEPT, Stats};
+use crate::stats::{self, Counter, HotKey, KEY_KEPT, NAMESPACES_MAX, OTHER, Stats, Tally};
 use crate::units::clock::Clock;
 use axum::extract::State;
 use axum::http::StatusCode;
+use foldhash::HashMap;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::sync::Arc;
@@ -205,14 +207,28 @@ struct NamespaceReads {
     reads: Tallied,
     /// Of replies.
     bytes_per_second: Option<f64>,
+    /// Keys that may be served now.
+    entries: u64,
+    /// Accounted bytes of their replies.
+    bytes: u64,
     /// Its name.
     namespace: String,
 }
 
+impl NamespaceReads {
+    fn of(namespace: String, counts: Tally, held: Held, length: Duration) -> Self {
+        let [.., bytes] = counts;
+        let bytes_per_second = per_second(bytes, length);
+        let Held { entries, bytes } = held;
+        Self { reads: Tallied::of(counts, length), bytes_per_second, entries, bytes, namespace }
+    }
+}
+
 /// Reads by namespace.
 ///
-/// Estimated from one read in sixteen, the most read first; `_root`: keys without one, `_other`:
-/// all behind the first hundred.
+/// Reads are estimated from one in sixteen, the most read first; `_root`: keys without one,
+/// `_other`: all behind the first hundred. What is held is counted when it is asked for, and told
+/// again for five seconds.
 #[utoipa::path(
     get,
     path = "/api/v1/namespaces",
@@ -226,7 +242,8 @@ async fn namespaces(
     _: Viewer,
     Params(During { window }): Params<During>,
 ) -> Json<ByNamespace> {
-    Json(admin.api.view.namespaces(window))
+    let held = admin.api.census.take().await;
+    Json(admin.api.view.namespaces(window, &held))
 }
 
 /// Reads by rule.
@@ -440,15 +457,25 @@ impl View {
         }
     }
 
-    /// What GET /namespaces answers: the most read first.
-    fn namespaces(&self, since: Since) -> ByNamespace {
+    /// What GET /namespaces answers: the most read first, and behind them what is only held, with
+    /// a row of its own while there is room.
+    fn namespaces(&self, since: Since, held: &Counted) -> ByNamespace {
         let Window { length, counted } = self.window(since);
-        let rows = counted.namespaces.into_iter().map(|(namespace, counts)| {
-            let [.., bytes] = counts;
-            let bytes_per_second = per_second(bytes, length);
-            NamespaceReads { reads: Tallied::of(counts, length), bytes_per_second, namespace }
+        let mut left: HashMap<&str, Held> =
+            held.namespaces.iter().map(|(name, held)| (&**name, *held)).collect();
+        let read = counted.namespaces.into_iter().map(|(name, counts)| {
+            let held = left.remove(&*name).unwrap_or_default();
+            NamespaceReads::of(name, counts, held, length)
         });
-        let namespaces = rows.collect();
+        let mut namespaces: Vec<_> = read.collect();
+        for (name, held) in held.namespaces.iter().filter(|(name, _)| left.contains_key(&**name)) {
+            if namespaces.len() <= NAMESPACES_MAX {
+                namespaces.push(NamespaceReads::of(name.clone(), [0; 4], *held, length));
+            } else if let Some(other) = namespaces.iter_mut().find(|row| row.namespace == OTHER) {
+                other.entries += held.entries;
+                other.bytes += held.bytes;
+            }
+        }
         ByNamespace { window: since, seconds: length.as_secs_f64(), namespaces }
     }
 

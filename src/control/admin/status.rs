@@ -3,17 +3,21 @@
 use super::Admin;
 use super::ask::Viewer;
 use super::door::Json;
-use super::figures::Memory;
+use super::figures::{Figures, Memory};
 use super::mode::Mode;
 use super::problem::Refused;
+use super::stats::View;
 use super::upstreams::{self, Upstream};
-use crate::config;
+use crate::config::{self, Shown};
 use crate::control::observe::state::ConfigFigures;
 use crate::stats::Counter;
+use crate::stats::history::Span;
 use axum::extract::State;
 use indexmap::IndexMap;
 use serde::Serialize;
+use serde_json::{Value, json};
 use std::sync::Arc;
+use std::time::Duration;
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -40,6 +44,10 @@ struct Status {
     memory: Memory,
     /// Hits of all lookups since the last reset; null if there were none.
     hit_ratio: Option<f64>,
+    /// The same of the last minute.
+    hit_ratio_1m: Option<f64>,
+    /// The same of the last five.
+    hit_ratio_5m: Option<f64>,
     /// Commands in the last second.
     ops_per_second: u64,
     upstreams: Vec<Upstream>,
@@ -71,6 +79,8 @@ async fn status(State(admin): State<Arc<Admin>>, _: Viewer) -> Json<Status> {
             max_bytes: figures.max_bytes,
         },
         hit_ratio: hit_ratio(&admin),
+        hit_ratio_1m: of_late(&admin, 1),
+        hit_ratio_5m: of_late(&admin, 5),
         ops_per_second: facts.ops_per_second,
         upstreams,
         warnings: warnings(&admin),
@@ -85,6 +95,13 @@ pub(super) fn hit_ratio(admin: &Admin) -> Option<f64> {
     let hits = counted(&[Counter::LookupHit]);
     let all = hits + counted(&[Counter::LookupMiss, Counter::LookupCoalesced]);
     (all > 0).then(|| share(hits, all))
+}
+
+/// The same of late; what would have been a hit counts as one.
+fn of_late(admin: &Admin, minutes: u64) -> Option<f64> {
+    let View { stats, clock, .. } = &admin.api.view;
+    let span = Span::Last(Duration::from_mins(minutes));
+    Figures::of(&stats.window(span, clock.now())).hit_ratio
 }
 
 /// A part of a whole. Exact up to 2^53.
@@ -113,17 +130,29 @@ fn warnings(admin: &Admin) -> Vec<String> {
 /// Settings by their names in proxy.toml.
 #[derive(Debug, Serialize, ToSchema)]
 struct Effective {
-    /// Name and value, as text; but for secrets, files and `[[rules]]`.
-    #[schema(value_type = std::collections::BTreeMap<String, String>)]
-    settings: IndexMap<&'static str, String>,
-    /// Keys that a client has set since (PROXY CONFIG SET): their origin is `runtime`, and they are
-    /// written nowhere.
+    /// What tells this configuration from others: as in `nearside_config_info`, and in the log.
+    digest: String,
+    /// By name: `cache.ttl`, `rules[0].match`.
+    #[schema(value_type = std::collections::BTreeMap<String, Setting>)]
+    settings: IndexMap<String, Setting>,
+    /// Keys that were set since, here or by a client (PROXY CONFIG SET): their origin is
+    /// `runtime`, and they are written nowhere.
     runtime: Vec<&'static str>,
     /// Keys whose written values wait for a restart.
     pending_restart: Vec<&'static str>,
 }
 
-/// The settings in force.
+/// A setting in force.
+#[derive(Debug, Serialize, ToSchema)]
+struct Setting {
+    /// As it would be written; a secret is `***`.
+    value: Value,
+    /// Who wrote it: a file with its line, an environment variable, a flag; `runtime`: somebody
+    /// who has set or switched it since the start; `default`: nobody.
+    origin: String,
+}
+
+/// The settings in force, and who wrote each.
 #[utoipa::path(
     get,
     path = "/api/v1/config",
@@ -132,7 +161,18 @@ struct Effective {
     responses((status = 200, body = Effective), Refused)
 )]
 async fn settings(State(admin): State<Arc<Admin>>, _: Viewer) -> Json<Effective> {
-    let ConfigFigures { set, pending, .. } = admin.api.reloader.figures();
-    let settings = admin.api.wing.settings().into_iter().collect();
-    Json(Effective { settings, runtime: set, pending_restart: pending })
+    let ConfigFigures { set, pending, digest, .. } = admin.api.reloader.figures();
+    let mode = admin.api.live.mode().as_str();
+    let setting = |shown: &Shown| {
+        let is_switched = shown.path == "mode" && shown.value.as_str() != Some(mode);
+        let setting = if is_switched {
+            Setting { value: mode.into(), origin: "runtime".to_owned() }
+        } else {
+            Setting { value: json!(shown.value), origin: shown.origin() }
+        };
+        (shown.path.clone(), setting)
+    };
+    let values = &admin.api.view.snapshots.newest().settings.values;
+    let settings = values.iter().map(setting).collect();
+    Json(Effective { digest, settings, runtime: set, pending_restart: pending })
 }

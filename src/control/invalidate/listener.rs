@@ -212,6 +212,7 @@ impl Listener {
             block.add(Counter::InvalidationsTracking, 1);
             block.add(Counter::FlushesFlushall, 1);
             cache.clear();
+            tracing::info!(event = "cache_flushed", reason = "flushall", "upstream was flushed");
             if let Some(fleet) = &mut self.fleet {
                 fleet.changed(None);
             }

@@ -224,6 +224,8 @@ impl Orders {
                     Source::Pubsub => Counter::FlushesPubsub,
                 };
                 self.block.add(flush, 1);
+                let reason = source.as_str();
+                tracing::info!(event = "cache_flushed", reason, keys = held, "all is forgotten");
                 Done { removed: held, ..Done::default() }
             }
             Order::Namespace(_) | Order::Pattern(_) | Order::Several(_) => {

@@ -20,15 +20,13 @@ use parking_lot::Mutex;
 use super::state::State;
 use super::traffic::Traffic;
 use super::warming::Warming;
-use super::{process, text, warming};
+use super::{histograms, process, text, warming};
 use crate::cache;
 use crate::control::warm::WarmFigures;
-use crate::stats::block::PIPELINE_BOUNDS;
 use crate::stats::counters::{
-    COMMAND_SECONDS, COMMANDS, Counter, DURATION, Family, Gauge, HOT_KEYS, NAMESPACES, Outcome,
-    PER_UPSTREAM, PIPELINE, WORKER_HITS,
+    COMMAND_SECONDS, COMMANDS, Counter, Family, Gauge, HOT_KEYS, NAMESPACES, PER_UPSTREAM,
+    WORKER_HITS,
 };
-use crate::stats::histogram::BOUNDS;
 use crate::stats::{NAMESPACES_MAX, OTHER, Stats};
 
 /// Commands with series of their own: 256 names, with two results each, at most 512 series.
@@ -177,8 +175,7 @@ impl Metrics {
     pub fn render(&self) -> String {
         self.series.lock().publish(&self.stats, &self.sources);
         let mut out = text::sorted(&self.handle.render());
-        self.durations(&mut out);
-        self.pipelines(&mut out);
+        histograms::write(&self.stats, &self.upstream, &mut out);
         self.command_seconds(&mut out);
         self.traffic.write(&mut out);
         self.key_version(&mut out);
@@ -186,18 +183,6 @@ impl Metrics {
         self.sources.state.write(&self.upstream, &mut out);
         process::write(&mut out);
         out
-    }
-
-    fn durations(&self, out: &mut String) {
-        text::family(out, DURATION, "histogram");
-        for outcome in Outcome::ALL {
-            let snapshot = self.stats.latency(*outcome);
-            let labels = format!("outcome=\"{}\",", outcome.as_str());
-            let les = BOUNDS.iter().map(|(_, le)| *le);
-            let buckets: Vec<_> = les.zip(snapshot.cumulative()).collect();
-            let seconds = Duration::from_nanos(snapshot.sum()).as_secs_f64();
-            text::histogram(out, DURATION.name, &labels, &buckets, (seconds, snapshot.count()));
-        }
     }
 
     /// Of the commands that have series of their own, and of all others together. Written here
@@ -226,19 +211,6 @@ impl Metrics {
         text::family(out, KEY_VERSION, "gauge");
         let version = (self.sources.key_version)();
         text::line(out, &format!("{}{{version=\"{version}\"}} 1", KEY_VERSION.name));
-    }
-
-    fn pipelines(&self, out: &mut String) {
-        text::family(out, PIPELINE, "histogram");
-        let counts = self.stats.pipeline();
-        let bounds = PIPELINE_BOUNDS.map(|bound| bound.to_string());
-        let cumulative = counts.reads.iter().scan(0, |below, reads| {
-            *below += reads;
-            Some(*below)
-        });
-        let buckets: Vec<_> = bounds.iter().map(String::as_str).zip(cumulative).collect();
-        let totals = (float(counts.commands), counts.reads.iter().sum());
-        text::histogram(out, PIPELINE.name, "", &buckets, totals);
     }
 }
 
@@ -530,7 +502,8 @@ fn channel_up(registrar: &Registrar, labels: &[(&'static str, &str)]) -> metrics
 fn constants(registrar: &Registrar, me: &Identity) {
     let build = &[
         ("version", env!("CARGO_PKG_VERSION")),
-        ("revision", option_env!("NEARSIDE_REVISION").unwrap_or("unknown")),
+        ("revision", option_env!("BUILD_COMMIT").unwrap_or("unknown")),
+        ("rustc", option_env!("BUILD_RUSTC").unwrap_or("unknown")),
     ];
     let help = "Always 1; build identity in labels.";
     registrar.figure("nearside_build_info", help, build).set(1.0);

@@ -1,6 +1,7 @@
 //! What operators see: numbers in, text out. Nothing here is on the way of a request.
 
 pub mod heard;
+mod histograms;
 pub mod logs;
 pub mod metrics;
 mod process;

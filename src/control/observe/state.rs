@@ -23,6 +23,8 @@ pub struct ConfigFigures {
     pub loaded_at: u64,
     /// What tells it from others.
     pub digest: String,
+    /// The key version that every worker serves under.
+    pub version: String,
     /// Keys that were set over it, and are written nowhere.
     pub set: Vec<&'static str>,
     /// Keys that wait for a restart.
@@ -56,6 +58,26 @@ pub struct RuntimeFigures {
     pub busy: Duration,
     /// Tasks that live.
     pub tasks: usize,
+}
+
+/// What the process allocates by.
+#[derive(Clone, Copy, Debug)]
+pub struct Allocator {
+    /// What it is called.
+    pub name: &'static str,
+    /// What it says of itself.
+    pub figures: fn() -> Option<AllocatorFigures>,
+}
+
+/// Bytes that the allocator knows of.
+#[derive(Clone, Copy, Debug)]
+pub struct AllocatorFigures {
+    /// Asked for, and not given back.
+    pub allocated: usize,
+    /// In pages that hold some of it.
+    pub active: usize,
+    /// In memory, for it and for its own needs.
+    pub resident: usize,
 }
 
 /// The runtimes of all threads that have one.
@@ -95,6 +117,8 @@ pub struct State {
     pub heard: Arc<Heard>,
     /// The threads.
     pub runtimes: Source<Vec<RuntimeFigures>>,
+    /// The allocator, if it tells.
+    pub allocator: Source<Option<AllocatorFigures>>,
 }
 
 impl fmt::Debug for State {
@@ -118,6 +142,7 @@ impl State {
         self.heard.write(out);
         self.runtimes(out);
         log(out);
+        self.allocator(out);
     }
 
     fn config(&self, out: &mut String) {
@@ -159,6 +184,19 @@ impl State {
         }
         let tasks: usize = runtimes.iter().map(|runtime| runtime.tasks).sum();
         one(out, "nearside_runtime_tasks", "Live tasks.", "gauge", tasks);
+    }
+
+    /// What is not told is left out, as of the process.
+    fn allocator(&self, out: &mut String) {
+        let Some(AllocatorFigures { allocated, active, resident }) = (self.allocator)() else {
+            return;
+        };
+        let help = "Bytes that the process has asked for and not given back.";
+        one(out, "allocator_allocated_bytes", help, "gauge", allocated);
+        let help = "Bytes of pages that hold something allocated.";
+        one(out, "allocator_active_bytes", help, "gauge", active);
+        let help = "Bytes of memory that the allocator has, its own needs included.";
+        one(out, "allocator_resident_bytes", help, "gauge", resident);
     }
 }
 

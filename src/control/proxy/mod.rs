@@ -121,7 +121,8 @@ impl Clerk {
             }
             [verb, key, value] if is(verb, "set") => {
                 let (key, value) = (text("key", key)?.to_lowercase(), text("value", value)?);
-                self.api.reloader.set(&key, value).await.map_err(|error| failed(&error))?;
+                let keys = [(key.as_str(), value.to_owned())];
+                self.api.reloader.set(&keys).await.map_err(|error| failed(&error))?;
                 audit("config_set", &format_args!("{key} = {}", value.escape_debug()), from);
             }
             _ => return Err(syntax()),

@@ -34,6 +34,8 @@ pub(super) struct Member {
     pub(super) closing: Option<Counter>,
     /// Since when output has not moved, in ticks.
     pub(super) stuck_since: Option<u64>,
+    /// Of its commands, those that the gauge has as not answered.
+    pub(super) told_out: u32,
     /// The owner task of its own link, which reads no more until this client has.
     pub(super) choked: Option<Waker>,
 }
@@ -44,6 +46,14 @@ impl Member {
         if let Some(waker) = self.waker.take() {
             waker.wake();
         }
+    }
+
+    /// By how many more, or fewer, of its commands are not answered than when this was last asked.
+    #[inline]
+    pub(super) fn news_of_out(&mut self) -> i64 {
+        let out = self.session.order.holes();
+        let was = std::mem::replace(&mut self.told_out, out);
+        i64::from(out) - i64::from(was)
     }
 }
 
