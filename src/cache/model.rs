@@ -27,6 +27,8 @@ enum Step {
     /// Its invalidation.
     Bump,
     Take,
+    /// The second half of a soft one.
+    PutOut,
     /// Its place is evicted.
     Evict,
     /// The link is lost, and comes back.
@@ -41,7 +43,8 @@ enum Step {
 }
 
 use Step::{
-    Ask, Ban, Bump, Check, Down, Epoch, Evict, Fill, IsUp, Prove, Settle, Sweep, Take, Up, Write,
+    Ask, Ban, Bump, Check, Down, Epoch, Evict, Fill, IsUp, Prove, PutOut, Settle, Sweep, Take, Up,
+    Write,
 };
 
 const READ: &[Step] = &[Step::Token, IsUp, Ask, Fill, Prove];
@@ -78,7 +81,7 @@ impl World<'_> {
             Prove => {
                 let reader = &mut self.readers[actor];
                 if let (Some(entry), Some(token)) = (reader.entry.take(), reader.token) {
-                    cache.prove(hash, &entry, &token, POLICY.ttl, -1);
+                    cache.prove(hash, &entry, &token, &POLICY, -1);
                 }
             }
             Write => self.value += 1,
@@ -86,12 +89,15 @@ impl World<'_> {
             Take => {
                 cache.store.take(hash);
             }
+            PutOut => {
+                cache.store.look(hash, |entry| entry.put_out(NOW));
+            }
             Evict => {
                 cache.store.sweep(&mut super::store::Place::default(), 2048, |_| true);
             }
             Down => cache.tracking.set_down(),
             Epoch => cache.epochs.bump_tracked(),
-            Up => cache.tracking.set_up(),
+            Up => cache.tracking_up(),
             Ban => {
                 cache.ban(Banned::Namespace(b"space".as_slice().into()), Source::Admin);
             }
@@ -225,6 +231,11 @@ fn nothing_comes_between_bump_and_take() {
 }
 
 #[test]
+fn nothing_comes_between_bump_and_put_out() {
+    assert_holds("a soft one and two readers", &[&[Write, Bump, PutOut], READ, READ], PutOut);
+}
+
+#[test]
 fn a_lost_link_leaves_no_gap() {
     // The write that nobody tells of may come at any time after the link is dead.
     let lost: &[Step] = &[Write, Down, Epoch, Up];
@@ -254,6 +265,7 @@ fn a_ban_leaves_no_gap() {
 #[test]
 fn the_other_order_would_not_do() {
     assert!(play(&[&[Write, Take, Bump], READ], Bump).1.is_some());
+    assert!(play(&[&[Write, PutOut, Bump], READ], Bump).1.is_some());
     assert!(play(&[&[Epoch, Write, Down, Up], READ], Up).1.is_some());
     assert!(play(&[&[Write, Down, Up], READ], Up).1.is_some());
     assert!(play(&[&[Ban, Write, Sweep, Check, Settle], READ], Settle).1.is_some());

@@ -3,15 +3,16 @@
 //! The order is the point: once a client has seen a reply, no client may be served anything older
 //! from here. Every answer that names a key and does not fill it invalidates it.
 
-use crate::cache::{Cache, Extra, Filled, Question, Reply};
+use crate::cache::{Cache, Extra, Filled, Policy, Question, Reply};
 use crate::command::{Flags, ReplyShape, Spec, replies};
 use crate::config::OnDown;
 use crate::data::order::Frame;
 use crate::data::output::SHARE_MIN;
 use crate::data::pinned::{Step, answer, exec, notice};
+use crate::data::refresh::End;
 use crate::data::upstream::{Kind, Parts, Pipeline, Ticket};
 use crate::data::worker::Clients;
-use crate::data::{Shared, consult, script, split, walk};
+use crate::data::{Shared, consult, script, split, stale, walk};
 use crate::keys::Prefix;
 use crate::rules::Rules;
 use crate::stats::{Block, Counter, Outcome};
@@ -227,11 +228,16 @@ fn value(link: &mut Pipeline, frame: &Frame<'_>, desk: &mut Desk<'_>) -> Result<
                 extra: Extra::Written(extra),
             };
             let policy = consult::policy(shared, ticket.spec, rule);
-            match shared.cache.fill(&question, token, &policy, stored) {
+            let filled = shared.cache.fill(&question, token, &policy, stored);
+            if let Some(refresh) = &read.refresh {
+                let is_stored = matches!(filled, Filled::Stored(_));
+                refresh.count(if is_stored { End::Ok } else { End::Dropped }, desk.block);
+            }
+            match filled {
                 Filled::Stored(entry) if stored == Reply::Nil => drop(entry),
                 Filled::Stored(entry) if expects_probe => read.unproved = Some(entry),
                 Filled::Stored(entry) => {
-                    shared.cache.prove(read.hash, &entry, token, policy.ttl, -1);
+                    shared.cache.prove(read.hash, &entry, token, &policy, -1);
                     desk.block.add(Counter::StoreStored, 1);
                 }
                 refused => desk.block.add(reason(&refused), 1),
@@ -241,12 +247,14 @@ fn value(link: &mut Pipeline, frame: &Frame<'_>, desk: &mut Desk<'_>) -> Result<
             if token.is_some() && stored.is_none() {
                 desk.block.add(Counter::StoreErrorReply, 1);
             }
+            stale::count_failed(read, desk);
             if token.is_some() || rule.may_cache() {
                 forget(&shared.cache, read.hash);
             }
         }
     }
     read.is_answered = true;
+    let own = u64::from(read.refresh.is_none());
     let (flight, is_published) = (read.flight, std::mem::take(&mut read.is_published));
     let (owner, joined) = (ticket.owner, std::mem::take(&mut ticket.joined));
     let (asked_at, index) = (ticket.asked_at, ticket.spec.index);
@@ -256,10 +264,10 @@ fn value(link: &mut Pipeline, frame: &Frame<'_>, desk: &mut Desk<'_>) -> Result<
     }
     let abroad = if is_published { shared.flights.land(flight, || frame.own()) } else { 0 };
     let took = desk.now.0.saturating_sub(asked_at.0);
-    desk.block.observe(Outcome::Miss, took, 1);
+    desk.block.observe(Outcome::Miss, took, own);
     let is_error = frame.bytes().first() == Some(&b'-');
     let coalesced = joined.len() as u64 + abroad;
-    desk.block.command(index, is_error, 1 + coalesced);
+    desk.block.command(index, is_error, own + coalesced);
     desk.block.took(index, took);
     desk.block.observe(Outcome::Coalesced, took, coalesced);
     desk.clients.deliver(owner, frame);
@@ -283,12 +291,12 @@ fn proof(link: &mut Pipeline, frame: &Frame<'_>, desk: &Desk<'_>) -> Result<(), 
     let pttl = reply::integer(frame.bytes()).unwrap_or(-2);
     // "No such key", twice: of that a negative life is proved, as of nil.
     let is_absence = frame.bytes() == b":-2\r\n" && replies::of_no_key(spec, entry.as_ref());
-    let (ttl, pttl) = if is_absence && policy.negative_ttl > 0 {
-        (policy.negative_ttl, -1)
+    let (policy, pttl) = if is_absence && policy.negative_ttl > 0 {
+        (Policy { ttl: policy.negative_ttl, refresh_ahead: 0, ..policy }, -1)
     } else {
-        (policy.ttl, pttl)
+        (policy, pttl)
     };
-    let proved = desk.shared.cache.prove(read.hash, entry, token, ttl, pttl);
+    let proved = desk.shared.cache.prove(read.hash, entry, token, &policy, pttl);
     let outcome = match (proved, pttl) {
         (true, _) => Counter::StoreStored,
         (false, -2 | 0) => Counter::StoreShortTtl,
@@ -366,7 +374,7 @@ fn store_parts(
             Filled::Stored(entry) if stored == Reply::Nil => drop(entry),
             Filled::Stored(entry) if rule.ttl_probe => part.unproved = Some(entry),
             Filled::Stored(entry) => {
-                shared.cache.prove(part.hash, &entry, token, policy.ttl, -1);
+                shared.cache.prove(part.hash, &entry, token, &policy, -1);
                 desk.block.add(Counter::StoreStored, 1);
             }
             refused => desk.block.add(reason(&refused), 1),
@@ -385,9 +393,9 @@ fn part_proof(link: &mut Pipeline, frame: &Frame<'_>, desk: &Desk<'_>) -> Result
         && let (Some(entry), Some(token)) = (part.unproved.take(), &part.token)
     {
         let shared = desk.shared;
-        let rule = snapshot.rules.get(part.rule);
+        let policy = consult::policy(shared, shared.get, snapshot.rules.get(part.rule));
         let pttl = reply::integer(frame.bytes()).unwrap_or(-2);
-        let proved = shared.cache.prove(part.hash, &entry, token, rule.ttl_ns, pttl);
+        let proved = shared.cache.prove(part.hash, &entry, token, &policy, pttl);
         desk.block.add(if proved { Counter::StoreStored } else { Counter::StoreShortTtl }, 1);
     }
     if parts.probes.is_empty() {
@@ -485,6 +493,7 @@ impl Lost {
 /// Fails the front ticket: what it names is invalidated (its outcome is unknown, A15), and its
 /// clients are told as `on_down` says.
 pub fn fail_front(link: &mut Pipeline, mut lost: Lost, desk: &mut Desk<'_>) {
+    let kept = stale::instead(link, lost, desk);
     let (cache, proto) = (&desk.shared.cache, link.proto);
     let on_down = link.snapshot_of_front().limits.on_down;
     let Some(ticket) = link.pop(|hash| {
@@ -496,21 +505,30 @@ pub fn fail_front(link: &mut Pipeline, mut lost: Lost, desk: &mut Desk<'_>) {
         cache.clear();
     }
     match &ticket.kind {
-        Kind::Read(read) => {
+        // What was answered is stored, and its proof will not come. Of what was not, nobody knows
+        // more than before.
+        Kind::Read(read) if read.is_answered => {
             cache.invalidate(read.hash);
-            if read.is_answered {
-                return;
+            return;
+        }
+        Kind::Parts(parts) if parts.is_answered => {
+            for part in &parts.asked {
+                cache.invalidate(part.hash);
+            }
+            return;
+        }
+        Kind::Read(read) => {
+            stale::count_failed(read, desk);
+            if let Some(reply) = kept {
+                return stale::deliver(ticket, &reply, desk);
             }
             if read.is_published {
                 desk.shared.flights.crash(read.flight);
             }
         }
-        Kind::Parts(parts) => {
-            for part in &parts.asked {
-                cache.invalidate(part.hash);
-            }
-            if parts.is_answered {
-                return;
+        Kind::Parts(_) => {
+            if let Some(reply) = kept {
+                return stale::deliver(ticket, &reply, desk);
             }
         }
         Kind::Walk(walk) if walk.has_changed() => lost = lost.in_part(),
@@ -534,7 +552,8 @@ pub fn fail_front(link: &mut Pipeline, mut lost: Lost, desk: &mut Desk<'_>) {
         }
         Kind::Forward | Kind::Edited(_) | Kind::Walk(_) | Kind::Script(_) => {}
     }
-    desk.block.command(ticket.spec.index, true, 1 + ticket.joined.len() as u64);
+    let clients = u64::from(ticket.client().is_some()) + ticket.joined.len() as u64;
+    desk.block.command(ticket.spec.index, true, clients);
     for waiter in std::iter::once(ticket.owner).chain(ticket.joined) {
         desk.clients.fail(waiter, lost, on_down);
     }

@@ -229,9 +229,7 @@ impl Filler {
                 asked.unproved = Some(entry);
                 Outcome::Skipped
             }
-            Filled::Stored(entry)
-                if self.cache.prove(asked.hash, &entry, token, policy.ttl, -1) =>
-            {
+            Filled::Stored(entry) if self.cache.prove(asked.hash, &entry, token, policy, -1) => {
                 Outcome::Loaded
             }
             _ => Outcome::Skipped,
@@ -245,7 +243,7 @@ impl Filler {
         };
         let Right { token, policy, .. } = &asked.right;
         let pttl = reply::integer(answer).unwrap_or(-2);
-        if self.cache.prove(asked.hash, &entry, token, policy.ttl, pttl) {
+        if self.cache.prove(asked.hash, &entry, token, policy, pttl) {
             asked.outcome = Outcome::Loaded;
         }
     }

@@ -5,6 +5,7 @@ use crate::command::Spec;
 use crate::data::local::Edit;
 use crate::data::pinned::Step;
 use crate::data::pinned::exec::Exec;
+use crate::data::refresh::Refresh;
 use crate::data::script::{Call, Script};
 use crate::data::walk::Walk;
 use crate::units::clock::Tick;
@@ -27,6 +28,11 @@ pub struct Waiter {
     pub client: ClientId,
     /// Which of its requests.
     pub slot: u32,
+}
+
+impl Waiter {
+    /// Of what nearside asks for itself.
+    pub const NOBODY: Self = Self { client: ClientId { place: u32::MAX, number: 0 }, slot: 0 };
 }
 
 /// The promise of one answer (of a read with its PTTL: two).
@@ -53,6 +59,11 @@ impl Ticket {
     #[inline]
     pub const fn new(owner: Waiter, spec: &'static Spec, asked_at: Tick, kind: Kind) -> Self {
         Self { owner, joined: Vec::new(), spec, asked_at, keys: 0, text_len: 0, kind }
+    }
+
+    /// Who asked first; `None` if that was nearside itself.
+    pub fn client(&self) -> Option<Waiter> {
+        (self.owner.client != Waiter::NOBODY.client).then_some(self.owner)
     }
 }
 
@@ -100,6 +111,8 @@ pub struct Read {
     pub flight: u64,
     /// True while clients of other workers may join it.
     pub is_published: bool,
+    /// Set if no client has asked for it.
+    pub refresh: Option<Refresh>,
     /// Set between the two answers, if the first was stored.
     pub unproved: Option<Entry>,
     /// True once the value was delivered: the next answer is the PTTL.
