@@ -9,10 +9,15 @@
 
 use super::ban::Pass;
 use super::tests::{POLICY, cache, question};
-use super::{Banned, Cache, Entry, Filled, Lookup, Question, Reply, Source, Token};
+use super::{
+    Banned, Cache, Entry, Filled, Lookup, Policy, Question, Reply, Source, Strength, Token,
+};
 use crate::units::clock::Tick;
 
 const NOW: Tick = Tick(100_000_000_000);
+
+/// What is put out stays where it is.
+const KEPT: Policy = Policy { keep: 1, ..POLICY };
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Step {
@@ -37,14 +42,15 @@ enum Step {
     Up,
     /// Its namespace is banned, and what is banned is swept: found, held against the ban, settled.
     Ban,
+    SoftBan,
     Sweep,
     Check,
     Settle,
 }
 
 use Step::{
-    Ask, Ban, Bump, Check, Down, Epoch, Evict, Fill, IsUp, Prove, PutOut, Settle, Sweep, Take, Up,
-    Write,
+    Ask, Ban, Bump, Check, Down, Epoch, Evict, Fill, IsUp, Prove, PutOut, Settle, SoftBan, Sweep,
+    Take, Up, Write,
 };
 
 const READ: &[Step] = &[Step::Token, IsUp, Ask, Fill, Prove];
@@ -81,7 +87,7 @@ impl World<'_> {
             Prove => {
                 let reader = &mut self.readers[actor];
                 if let (Some(entry), Some(token)) = (reader.entry.take(), reader.token) {
-                    cache.prove(hash, &entry, &token, &POLICY, -1);
+                    cache.prove(hash, &entry, &token, &KEPT, -1);
                 }
             }
             Write => self.value += 1,
@@ -100,6 +106,10 @@ impl World<'_> {
             Up => cache.tracking_up(),
             Ban => {
                 cache.ban(Banned::Namespace(b"space".as_slice().into()), Source::Admin);
+            }
+            SoftBan => {
+                let namespace = Banned::Namespace(b"space".as_slice().into());
+                cache.ban_all(vec![namespace], Source::Admin, Strength::Soft(NOW));
             }
             Sweep => {
                 let pass = cache.bans.pass();
@@ -130,8 +140,7 @@ impl World<'_> {
         match &reader.token {
             Some(token) => {
                 let reply = Reply::Bytes(&bytes);
-                if let Filled::Stored(entry) =
-                    self.cache.fill(&self.question, token, &POLICY, reply)
+                if let Filled::Stored(entry) = self.cache.fill(&self.question, token, &KEPT, reply)
                 {
                     reader.entry = Some(entry);
                 }
@@ -249,6 +258,14 @@ fn a_lost_link_leaves_no_gap() {
 fn an_eviction_is_an_event() {
     // One reads before the write, one after; what the second stored is evicted.
     assert_holds("an eviction", &[&[Write, Evict], READ, READ], Up);
+}
+
+#[test]
+fn a_soft_ban_leaves_no_gap() {
+    let banned: &[Step] = &[Write, SoftBan, Sweep, Check, Settle];
+    assert_holds("a soft ban and a reader", &[banned, READ], SoftBan);
+    assert_holds("a soft ban and two readers", &[&banned[..2], READ, READ], SoftBan);
+    assert_holds("a swept soft ban", &[banned, READ, &READ[..4]], SoftBan);
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Refresh-ahead: which hits have what they were served from read anew, before it ends.
 //!
-//! The share of its life before whose end that begins is drawn for each entry, as XFetch draws it:
+//! The share of its life before whose end that begins is drawn for each entry, as `XFetch` draws it:
 //! `share * -ln(u)`, so that the proxies of a fleet, which filled it at the same time, do not ask
 //! again at the same time.
 

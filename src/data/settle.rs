@@ -10,11 +10,11 @@ use crate::data::order::Frame;
 use crate::data::output::SHARE_MIN;
 use crate::data::pinned::{Step, answer, exec, notice};
 use crate::data::refresh::End;
-use crate::data::upstream::{Kind, Parts, Pipeline, Ticket};
+use crate::data::upstream::{Kind, Parts, Pipeline, Read, Ticket};
 use crate::data::worker::Clients;
 use crate::data::{Shared, consult, script, split, stale, walk};
 use crate::keys::Prefix;
-use crate::rules::Rules;
+use crate::rules::{Rule, Rules};
 use crate::stats::{Block, Counter, Outcome};
 use crate::units::clock::Tick;
 use crate::units::mutant::{self, Mutant};
@@ -207,52 +207,11 @@ fn value(link: &mut Pipeline, frame: &Frame<'_>, desk: &mut Desk<'_>) -> Result<
     let Some((ticket, text)) = link.front_read() else {
         return Err(Fault::Stray);
     };
+    store_value(ticket, text, frame, &snapshot.rules, desk);
     let Kind::Read(read) = &mut ticket.kind else {
         return Err(Fault::Stray);
     };
-    let rule = snapshot.rules.get(read.rule);
-    let expects_probe = read.fills && rule.ttl_probe;
-    if read.token.is_some() || !rule.may_cache() {
-        let key = || text.get(..read.key_len as usize).unwrap_or_default();
-        desk.block.fetched(read.hash, frame.bytes().len(), key);
-    }
-    match (&read.token, as_reply(ticket.spec, frame.bytes())) {
-        (Some(token), Some(stored)) if read.fills => {
-            let (key, extra) = text.split_at_checked(read.key_len as usize).unwrap_or_default();
-            let question = Question {
-                key,
-                hash: read.hash,
-                command: ticket.spec.index,
-                db: read.db,
-                proto: read.proto,
-                extra: Extra::Written(extra),
-            };
-            let policy = consult::policy(shared, ticket.spec, rule);
-            let filled = shared.cache.fill(&question, token, &policy, stored);
-            if let Some(refresh) = &read.refresh {
-                let is_stored = matches!(filled, Filled::Stored(_));
-                refresh.count(if is_stored { End::Ok } else { End::Dropped }, desk.block);
-            }
-            match filled {
-                Filled::Stored(entry) if stored == Reply::Nil => drop(entry),
-                Filled::Stored(entry) if expects_probe => read.unproved = Some(entry),
-                Filled::Stored(entry) => {
-                    shared.cache.prove(read.hash, &entry, token, &policy, -1);
-                    desk.block.add(Counter::StoreStored, 1);
-                }
-                refused => desk.block.add(reason(&refused), 1),
-            }
-        }
-        (token, stored) => {
-            if token.is_some() && stored.is_none() {
-                desk.block.add(Counter::StoreErrorReply, 1);
-            }
-            stale::count_failed(read, desk);
-            if token.is_some() || rule.may_cache() {
-                forget(&shared.cache, read.hash);
-            }
-        }
-    }
+    let expects_probe = read.fills && snapshot.rules.get(read.rule).ttl_probe;
     read.is_answered = true;
     let own = u64::from(read.refresh.is_none());
     let (flight, is_published) = (read.flight, std::mem::take(&mut read.is_published));
@@ -275,6 +234,62 @@ fn value(link: &mut Pipeline, frame: &Frame<'_>, desk: &mut Desk<'_>) -> Result<
         desk.clients.deliver(waiter, frame);
     }
     Ok(())
+}
+
+/// The cache's part of it.
+fn store_value(
+    ticket: &mut Ticket,
+    text: &[u8],
+    frame: &Frame<'_>,
+    rules: &Rules,
+    desk: &Desk<'_>,
+) {
+    let Kind::Read(read) = &mut ticket.kind else {
+        return;
+    };
+    let (shared, rule) = (desk.shared, rules.get(read.rule));
+    let (key, extra) = text.split_at_checked(read.key_len as usize).unwrap_or_default();
+    if read.token.is_some() || !rule.may_cache() {
+        desk.block.fetched(read.hash, frame.bytes().len(), || key);
+    }
+    let reply = as_reply(ticket.spec, frame.bytes());
+    let (Some(token), Some(stored), true) = (&read.token, reply, read.fills) else {
+        return not_stored(read, reply, rule, desk);
+    };
+    let question = Question {
+        key,
+        hash: read.hash,
+        command: ticket.spec.index,
+        db: read.db,
+        proto: read.proto,
+        extra: Extra::Written(extra),
+    };
+    let policy = consult::policy(shared, ticket.spec, rule);
+    let filled = shared.cache.fill(&question, token, &policy, stored);
+    if let Some(refresh) = &read.refresh {
+        let is_stored = matches!(filled, Filled::Stored(_));
+        refresh.count(if is_stored { End::Ok } else { End::Dropped }, desk.block);
+    }
+    match filled {
+        Filled::Stored(entry) if stored == Reply::Nil => drop(entry),
+        Filled::Stored(entry) if rule.ttl_probe => read.unproved = Some(entry),
+        Filled::Stored(entry) => {
+            shared.cache.prove(read.hash, &entry, token, &policy, -1);
+            desk.block.add(Counter::StoreStored, 1);
+        }
+        refused => desk.block.add(reason(&refused), 1),
+    }
+}
+
+/// A reply that may not be stored, or need not.
+fn not_stored(read: &Read, stored: Option<Reply<'_>>, rule: &Rule, desk: &Desk<'_>) {
+    if read.token.is_some() && stored.is_none() {
+        desk.block.add(Counter::StoreErrorReply, 1);
+    }
+    stale::count_failed(read, desk);
+    if read.token.is_some() || rule.may_cache() {
+        forget(&desk.shared.cache, read.hash);
+    }
 }
 
 /// The PTTL of a read whose value was stored (or was refused meanwhile).

@@ -19,6 +19,7 @@ use crate::rules::{Rule, Rules};
 use crate::stats::Counter;
 use crate::wire::write::{Proto, null_bytes};
 use bytes::Bytes;
+use std::rc::Rc;
 
 /// Shows `show` what is kept of a question that is no hit, if it may be served; answers what it is
 /// counted as.
@@ -67,7 +68,7 @@ pub fn instead(link: &mut Pipeline, lost: Lost, desk: &Desk<'_>) -> Option<Bytes
     if lost == Lost::Busy || !serves {
         return None;
     }
-    let snapshot = link.snapshot().clone();
+    let snapshot = Rc::clone(link.snapshot());
     let (proto, db) = (link.proto, link.db);
     let (ticket, text) = link.front_read()?;
     match &ticket.kind {

@@ -11,7 +11,9 @@ const NEW: &str = "$3\r\nnew\r\n";
 
 /// Lives for a minute, and for half a minute more while upstream is down.
 const DOWN: &str = "cache.ttl=60s cache.stale_if_error=30s";
-const TTL: Duration = Duration::from_secs(60);
+const TTL: Duration = Duration::from_mins(1);
+/// All of it but its last moment.
+const NEARLY: Duration = Duration::from_nanos(59_999_999_999);
 const SPAN: Duration = Duration::from_secs(30);
 const MOMENT: Duration = Duration::from_nanos(1);
 
@@ -75,7 +77,7 @@ fn a58_an_outage_is_bridged_for_so_long_and_no_longer() {
     lose_upstream(&mut stage, data);
     stale(&stage, &mut client, "GET k", OLD, Counter::StaleUpstreamDown);
     // Its life counts, which ends long before the lease does.
-    stage.hands.advance(TTL + SPAN - MOMENT);
+    stage.hands.advance(SPAN + NEARLY);
     stale(&stage, &mut client, "GET k", OLD, Counter::StaleUpstreamDown);
     stage.hands.advance(MOMENT);
     fails(&stage, &mut client, "GET k");
@@ -185,6 +187,25 @@ fn a_miss_that_fails_is_served_what_is_kept() {
     stage.hit(&mut two, "GET k", NEW);
 }
 
+/// The same for clients of another worker, who read nothing themselves.
+#[test]
+fn a_miss_that_fails_is_served_to_other_workers() {
+    let mut stage = Stage::with(&format!("{DOWN} server.workers=2"));
+    let (mut one, mut data) = stage.pair();
+    let (mut two, _data) = stage.pair();
+    stage.fill(&mut one, &mut data, "GET k", OLD);
+    stage.hands.advance(TTL);
+    one.send("GET k");
+    data.expect("GET v1:k");
+    data.expect("PTTL v1:k");
+    two.send("GET k");
+    stage.counted(Counter::LookupCoalesced, 1);
+    drop(data);
+    one.reads(OLD);
+    two.reads(OLD);
+    stage.counted(Counter::StaleUpstreamDown, 2);
+}
+
 /// A server that takes a request and never answers is not there either.
 #[test]
 fn a_miss_that_times_out_is_served_what_is_kept() {
@@ -271,6 +292,25 @@ fn in_grace_one_read_refreshes_and_nobody_waits() {
     assert_eq!(stage.count(Counter::LookupMiss), 1, "the first of all");
 }
 
+/// One read, though clients of two workers ask.
+#[test]
+fn in_grace_workers_do_not_refresh_what_another_does() {
+    let mut stage = Stage::with(&format!("{GRACE} server.workers=2"));
+    let (mut one, mut data_one) = stage.pair();
+    let (mut two, mut data_two) = stage.pair();
+    stage.fill(&mut one, &mut data_one, "GET k", OLD);
+    stage.hands.advance(TTL);
+    stale(&stage, &mut one, "GET k", OLD, Counter::StaleRefreshing);
+    data_one.expect("GET v1:k");
+    data_one.expect("PTTL v1:k");
+    stale(&stage, &mut two, "GET k", OLD, Counter::StaleRefreshing);
+    Stage::quiet(&mut two, &mut data_two);
+    data_one.reply(NEW);
+    data_one.reply(":-1\r\n");
+    stage.counted(Counter::StoreStored, 2);
+    stage.hit(&mut two, "GET k", NEW);
+}
+
 /// Past its grace it is a miss as any other.
 #[test]
 fn a_grace_ends() {
@@ -322,7 +362,7 @@ const AHEAD: &str = "cache.ttl=60s cache.refresh_ahead=0.5";
 
 /// Reads a key until a hit has it read anew: the second one of its last moment does.
 fn refreshed(stage: &Stage, client: &mut Client, data: &mut Link) {
-    stage.hands.advance(TTL - MOMENT);
+    stage.hands.advance(NEARLY);
     stage.hit(client, "GET k", OLD);
     stage.hit(client, "GET k", OLD);
     data.expect("GET v1:k");
@@ -400,7 +440,7 @@ fn background_reads_are_bounded() {
     for key in &keys {
         stage.fill(&mut client, &mut data, key, OLD);
     }
-    stage.hands.advance(TTL - MOMENT);
+    stage.hands.advance(NEARLY);
     for key in keys.iter().chain(&keys) {
         stage.hit(&mut client, key, OLD);
     }

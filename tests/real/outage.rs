@@ -62,8 +62,17 @@ fn a_killed_upstream_is_bridged() {
             assert_eq!(ours.words("GET a"), b"$3\r\nold\r\n");
             show(&ours.words("PROXY LAST")).contains("upstream_down").then_some(())
         });
-        let (_, found) = proxy.admin("GET", "/api/v1/entries/lookup?key=a", "");
-        assert!(found.contains("\"present\":false") && found.contains("\"stale\":true"), "{found}");
+        eventually("it is shown as such", || {
+            let (_, found) = proxy.admin("GET", "/api/v1/entries/lookup?key=a", "");
+            let is_stale = found.contains("\"present\":false") && found.contains("\"stale\":true");
+            is_stale.then_some(())
+        });
+        let explained = ours.words("PROXY EXPLAIN GET a");
+        assert!(
+            String::from_utf8_lossy(&explained).contains("$5\r\nstale\r\n"),
+            "{}",
+            show(&explained)
+        );
         assert!(ours.words("SET b new").starts_with(b"-"), "writes are not taken");
         assert!(ours.words("GET b").starts_with(b"-"), "it may have been written");
         server.restart();

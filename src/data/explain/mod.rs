@@ -309,20 +309,17 @@ fn kept(settings: &Settings, spec: &Spec, index: usize, argc: usize) -> (bool, S
 
 /// What a rule says of what is past its time, or soon will be.
 fn stale(rule: &config::Rule) -> String {
-    let mut said = String::new();
-    if rule.refresh_ahead > 0 {
-        let share = f64::from(rule.refresh_ahead) / 1e4;
-        said.push_str(&format!(", read anew by a hit when some {share} % of its life are left"));
-    }
-    if !rule.grace.is_zero() {
-        let grace = humantime(rule.grace);
-        said.push_str(&format!(", served up to {grace} longer while it is read anew"));
-    }
-    if !rule.stale_if_error.is_zero() {
-        let span = humantime(rule.stale_if_error);
-        said.push_str(&format!(", served up to {span} longer while upstream cannot be reached"));
-    }
-    said
+    let share = f64::from(rule.refresh_ahead) / 1e4;
+    let (grace, span) = (humantime(rule.grace), humantime(rule.stale_if_error));
+    let ahead = format!(", read anew by a hit when about {share} % of its life are left");
+    let refreshing = format!(", served up to {grace} longer while it is read anew");
+    let down = format!(", served up to {span} longer while upstream cannot be reached");
+    let said = [
+        (rule.refresh_ahead > 0, ahead),
+        (!rule.grace.is_zero(), refreshing),
+        (!rule.stale_if_error.is_zero(), down),
+    ];
+    said.into_iter().filter_map(|(is_so, text)| is_so.then_some(text)).collect()
 }
 
 /// A rule as people find it in proxy.toml; beyond the last, what applies without one.
