@@ -1,8 +1,8 @@
 //! Refresh-ahead: which hits have what they were served from read anew, before it ends.
 //!
-//! The share of its life before whose end that begins is drawn for each entry, as `XFetch` draws it:
-//! `share * -ln(u)`, so that the proxies of a fleet, which filled it at the same time, do not ask
-//! again at the same time.
+//! The share of its life before whose end that begins is drawn for each entry, as `XFetch` draws
+//! it: `share * -ln(u)`, so that the proxies of a fleet, which filled it at the same time, do not
+//! ask again at the same time.
 
 use crate::cache::entry::Terms;
 use crate::cache::{Cache, Policy, Question, View};
