@@ -35,6 +35,9 @@ const POLICY: Policy = Policy {
     max_staleness: 1_000_000_000,
     tracked: true,
     value_max: 1024 * 1024,
+    grace: 0,
+    keep: 0,
+    refresh_ahead: 0,
 };
 const NOW: Tick = Tick(1_000_000_000);
 /// Places that the program's sweep looks at in one step.
@@ -130,7 +133,7 @@ impl Store {
         let Filled::Stored(entry) = self.cache.fill(&question, &token, &POLICY, reply) else {
             panic!("a fill was refused");
         };
-        assert!(self.cache.prove(question.hash, &entry, &token, POLICY.ttl, -1));
+        assert!(self.cache.prove(question.hash, &entry, &token, &POLICY, -1));
     }
 
     fn hit(&self, key: &[u8]) {

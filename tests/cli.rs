@@ -407,7 +407,9 @@ fn a_request_is_explained_as_it_would_be_served() {
     let folder = written(
         "[keys]\nversion = \"v1\"\n[commands]\ndeny = [\"KEYS\"]\n\
          [[rules]]\nmatch = \"session:*\"\nttl = \"5m\"\n\
-         [[rules]]\nmatch = \"lock:*\"\nlevel = \"bypass\"\n",
+         [[rules]]\nmatch = \"lock:*\"\nlevel = \"bypass\"\n\
+         [[rules]]\nmatch = \"feed:*\"\nlevel = \"ttl\"\nadmission = \"always\"\n\
+         stale_if_error = \"30s\"\ngrace = \"10s\"\nrefresh_ahead = 0.25\n",
     );
     let forwarded = "happens  forwarded to upstream, on a connection that clients share";
     explains(
@@ -421,6 +423,20 @@ fn a_request_is_explained_as_it_would_be_served() {
             "cached   yes: rules[0] session:*, level \"coherent\": never more than 1s stale, kept for \
              at most 5m, once it was asked for twice",
             "sent     GET v1:session:42",
+        ],
+    );
+    explains(
+        &folder,
+        "GET feed:1",
+        &[
+            "command  GET (read)",
+            "happens  answered from the cache; a miss goes upstream, on a connection that clients \
+             share",
+            "key      feed:1 -> v1:feed:1",
+            "cached   yes: rules[2] feed:*, level \"ttl\": kept for at most 1m, read anew by a hit \
+             when about 25 % of its life are left, served up to 10s longer while it is read anew, \
+             served up to 30s longer while upstream cannot be reached",
+            "sent     GET v1:feed:1",
         ],
     );
     explains(

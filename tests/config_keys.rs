@@ -151,6 +151,9 @@ const SEEN: &[(&[&str], &str, &str, &str)] = &[
         "anomalies/verify.rs",
         "strict_delivers_nothing_before_the_canary",
     ),
+    (&["cache.stale_if_error"], "cache.stale_if_error = '7s'", KEYS, ENDS),
+    (&["cache.grace"], "cache.grace = '7s'", KEYS, ENDS),
+    (&["cache.refresh_ahead"], "cache.refresh_ahead = 0.25", KEYS, ENDS),
     (&["cache.sweep_interval"], "cache.sweep_interval = '7s'", "metrics.rs", "orders"),
     (&["invalidation.tracking"], "invalidation.tracking = 'off'", "metrics.rs", "modes"),
     (
@@ -366,7 +369,13 @@ const SEEN: &[(&[&str], &str, &str, &str)] = &[
         "what_is_set_for_ever_is_given_an_end",
     ),
     (&["rules.hash_max_ttl"], "[[rules]]\nmatch = 'i'\nhash_max_ttl = '7s'", KEYS, CACHE),
+    (&["rules.stale_if_error"], "[[rules]]\nmatch = 'k'\nstale_if_error = '7s'", KEYS, ENDS),
+    (&["rules.grace"], "[[rules]]\nmatch = 'l'\ngrace = '7s'", KEYS, ENDS),
+    (&["rules.refresh_ahead"], "[[rules]]\nmatch = 'm'\nrefresh_ahead = 0.25", KEYS, ENDS),
 ];
+
+/// Sees what is served past its time, and read anew before.
+const ENDS: &str = "what_ends_is_served_and_read_anew_as_the_keys_say";
 
 /// Where keys are tested that no other test is about.
 const KEYS: &str = "real/config_keys.rs";

@@ -109,8 +109,8 @@ impl DataWing for View {
 fn told(explained: Explanation) -> Explained {
     let Explanation { command, class, fate, happens, error, remedy, keys, sent, drops } = explained;
     let key = |key: Key| {
-        let Key { client, upstream, rule, cached, why, ttl_ms, .. } = key;
-        ExplainedKey { client, upstream, rule, cached, why, ttl_ms }
+        let Key { client, upstream, rule, cached, why, ttl_ms, stale, .. } = key;
+        ExplainedKey { client, upstream, rule, cached, why, ttl_ms, stale }
     };
     let (fate, keys) = (fate.as_str(), keys.into_iter().map(key).collect());
     Explained { command, class, fate, happens, error, remedy, keys, sent, drops }

@@ -13,9 +13,13 @@
 //! in the store but by a race that the sweep lost, and a question still on its way is asked again.
 //! The list is bounded in the same manner: the oldest ban is forgotten, and with it whatever was
 //! not asked for since.
+//!
+//! A soft ban leaves what it means where it is, no hit any more ([`Strength`]); where a hard one
+//! means the same key, that decides.
 
 use crate::cache::Cache;
 use crate::keys::{glob, namespace};
+use crate::units::clock::Tick;
 use parking_lot::RwLock;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -60,6 +64,16 @@ impl Banned {
     }
 }
 
+/// What is left of what is invalidated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Strength {
+    /// Nothing.
+    Hard,
+    /// It is no hit any more from this moment on, and kept as what has expired is (`grace`,
+    /// `stale_if_error`).
+    Soft(Tick),
+}
+
 /// Who says that something is to be invalidated, other than the server and clients' own writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
@@ -89,6 +103,7 @@ pub struct Ban {
     number: u64,
     source: Source,
     banned: Banned,
+    pub(super) strength: Strength,
     removed: AtomicU64,
     is_settled: AtomicBool,
 }
@@ -111,8 +126,8 @@ impl Ban {
 pub(super) enum Verdict {
     /// None of them means it, up to this one.
     Spared(u64),
-    /// This one does.
-    Banned(Arc<Ban>),
+    /// This one does; none of those up to the number is stronger.
+    Banned(Arc<Ban>, u64),
     /// One may have that is forgotten.
     Forgotten,
 }
@@ -169,27 +184,38 @@ impl List {
         if seen < self.floor {
             return Verdict::Forgotten;
         }
-        let mut later = self.bans.iter().skip_while(|ban| ban.number <= seen);
-        match later.find(|ban| ban.banned.covers(key)) {
-            Some(ban) => Verdict::Banned(Arc::clone(ban)),
+        let later = self.bans.iter().skip_while(|ban| ban.number <= seen);
+        let mut soft = None;
+        for ban in later.filter(|ban| ban.banned.covers(key)) {
+            if ban.strength == Strength::Hard {
+                return Verdict::Banned(Arc::clone(ban), self.newest());
+            }
+            soft = soft.or(Some(ban));
+        }
+        match soft {
+            Some(ban) => Verdict::Banned(Arc::clone(ban), self.newest()),
             None => Verdict::Spared(self.newest()),
         }
     }
 
     /// Adds one, as the newest.
-    fn push(&mut self, banned: Banned, source: Source) -> Arc<Ban> {
+    fn push(&mut self, banned: Banned, source: Source, strength: Strength) -> Arc<Ban> {
         let number = self.newest() + 1;
-        self.replace(&banned);
+        self.replace(&banned, strength);
         self.text_len += banned.text().len();
         let (removed, is_settled) = (AtomicU64::new(0), AtomicBool::new(false));
-        let ban = Arc::new(Ban { number, source, banned, removed, is_settled });
+        let ban = Arc::new(Ban { number, source, banned, strength, removed, is_settled });
         self.bans.push_back(Arc::clone(&ban));
         ban
     }
 
-    /// Takes one that says the same out: the newer one means all that it meant.
-    fn replace(&mut self, banned: &Banned) {
-        if let Some(place) = self.bans.iter().position(|ban| ban.banned == *banned)
+    /// Takes one that says the same out: the newer one means all that it meant, unless it is
+    /// softer.
+    fn replace(&mut self, banned: &Banned, strength: Strength) {
+        let is_hard = strength == Strength::Hard;
+        let is_less =
+            |ban: &Arc<Ban>| ban.banned == *banned && (is_hard || ban.strength != Strength::Hard);
+        if let Some(place) = self.bans.iter().position(is_less)
             && let Some(old) = self.bans.remove(place)
         {
             self.text_len -= old.banned.text().len();
@@ -258,12 +284,17 @@ impl Bans {
 
     /// In force when this returns.
     pub(super) fn issue(&self, banned: Banned, source: Source) -> Arc<Ban> {
-        self.change(|list| list.push(banned, source))
+        self.change(|list| list.push(banned, source, Strength::Hard))
     }
 
     /// All in force when this returns, and before that none.
-    pub(super) fn issue_all(&self, banned: Vec<Banned>, source: Source) -> Vec<Arc<Ban>> {
-        self.change(|list| banned.into_iter().map(|one| list.push(one, source)).collect())
+    pub(super) fn issue_all(
+        &self,
+        banned: Vec<Banned>,
+        source: Source,
+        strength: Strength,
+    ) -> Vec<Arc<Ban>> {
+        self.change(|list| banned.into_iter().map(|one| list.push(one, source, strength)).collect())
     }
 
     fn change<T>(&self, change: impl FnOnce(&mut List) -> T) -> T {

@@ -1,21 +1,44 @@
-//! One stored reply: one allocation, immutable but for its deadline.
+//! One stored reply: one allocation, immutable but for its times.
 //!
 //! ```text
-//!   count | length | Header: deadline epoch lease next ... | key | extra arguments | reply
+//!   count | length | Header: fresh deadline epoch lease next ... | key | extra arguments | reply
+//!
+//!   unproved | fresh ......... due ............. expired ............... gone
+//!            fill's proof    a hit asks for    no hit; kept only where its rule says so,
+//!                            it anew           for `grace` and `stale_if_error`
 //! ```
+//!
+//! A hit compares the time with `fresh` alone; what is past it is the rare branch. Times change
+//! under the lock of the entry's place.
 //!
 //! The variants of a key (`HGET k a`, `HGET k b`, `HGETALL k`) are a chain: the newest is the
 //! head and holds the rest. One removal drops them all.
 
 use crate::cache::shown::Variant;
-use crate::cache::{Policy, View};
+use crate::cache::{Policy, Question, Reply, View};
 use crate::units::clock::Tick;
-use crate::wire::request::Request;
 use bytes::BytesMut;
 use std::cell::RefCell;
 use std::fmt;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::time::Duration;
 use triomphe::ThinArc;
+
+/// `fresh` and `deadline` of an entry whose proof has not come.
+const UNPROVED: u64 = 0;
+
+/// `fresh` of an entry that is no hit any more, though its deadline has not come, and whose stripe
+/// was bumped since: it counts for nothing but [`Entry::good_until`].
+const OUT: u64 = 1;
+
+/// Leases are counted in milliseconds.
+const LEASE_UNIT: u64 = 1_000_000;
+
+/// The lease of an entry that needs none.
+const NO_LEASE: u32 = u32::MAX;
+
+/// Accounted bytes are counted in these: every size class is a multiple.
+const WEIGHT_UNIT: u64 = 16;
 
 /// What one entry costs beside its own allocation: its slot in the table (nine bytes, at a load of
 /// 7/16 to 7/8). Measured by `benches/store.rs` (resident memory at a million entries).
@@ -29,104 +52,6 @@ thread_local! {
 /// What a thread keeps of that.
 const BODY_KEPT: usize = 16 * 1024;
 
-/// A question to the cache: the key and everything else that decides the reply's bytes.
-#[derive(Clone, Copy, Debug)]
-pub struct Question<'b> {
-    /// The client's key, without version prefix.
-    pub key: &'b [u8],
-    /// [`crate::cache::Cache::hash`] of `key`.
-    pub hash: u64,
-    /// The command's row in the table.
-    pub command: u16,
-    /// The database.
-    pub db: u32,
-    /// 2 or 3 where the reply differs between the protocols, else 0.
-    pub proto: u8,
-    /// Everything else: the arguments beside the key.
-    pub extra: Extra<'b>,
-}
-
-/// The arguments of a question beside its key: as they stand in a request, or as
-/// [`Extra::write`] wrote them down.
-#[derive(Clone, Copy, Debug)]
-pub enum Extra<'b> {
-    /// The arguments of a request, from this one on.
-    Asked(Request<'b>, usize),
-    /// Each argument behind its length.
-    Written(&'b [u8]),
-}
-
-impl Extra<'_> {
-    /// Appends the arguments, each behind its length.
-    #[inline]
-    pub fn write(&self, out: &mut impl Extend<u8>) {
-        match self {
-            Self::Asked(request, from) => {
-                for argument in request.from(*from) {
-                    out.extend(length_bytes(argument));
-                    out.extend(argument.iter().copied());
-                }
-            }
-            Self::Written(written) => out.extend(written.iter().copied()),
-        }
-    }
-
-    /// Bytes that [`Self::write`] appends.
-    #[inline]
-    pub fn written_len(&self) -> usize {
-        match self {
-            Self::Asked(request, from) => {
-                request.from(*from).map(|argument| argument.len() + 4).sum()
-            }
-            Self::Written(written) => written.len(),
-        }
-    }
-
-    /// True if `written` is what [`Self::write`] writes.
-    #[inline]
-    pub fn is(&self, mut written: &[u8]) -> bool {
-        match self {
-            Self::Asked(request, from) => {
-                for argument in request.from(*from) {
-                    let Some(rest) = written
-                        .strip_prefix(&length_bytes(argument))
-                        .and_then(|rest| rest.strip_prefix(argument))
-                    else {
-                        return false;
-                    };
-                    written = rest;
-                }
-                written.is_empty()
-            }
-            Self::Written(own) => *own == written,
-        }
-    }
-}
-
-fn length_bytes(argument: &[u8]) -> [u8; 4] {
-    // Arguments are shorter than a request, which is shorter than 1 GiB.
-    u32::try_from(argument.len()).unwrap_or(u32::MAX).to_le_bytes()
-}
-
-/// A reply to store or compare.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reply<'b> {
-    /// The bytes, ready to be sent.
-    Bytes(&'b [u8]),
-    /// Nil: written as the client's protocol wants it.
-    Nil,
-}
-
-impl<'b> Reply<'b> {
-    /// The bytes of a value; none for nil.
-    pub fn bytes(self) -> &'b [u8] {
-        match self {
-            Self::Bytes(bytes) => bytes,
-            Self::Nil => &[],
-        }
-    }
-}
-
 /// What a new entry is given.
 #[derive(Debug)]
 pub(super) struct Fresh<'p> {
@@ -137,14 +62,29 @@ pub(super) struct Fresh<'p> {
     pub(super) next: Option<Entry>,
 }
 
+/// How long an entry lives: what its proof says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Life {
+    /// In ticks.
+    pub(super) deadline: u64,
+    /// When a hit has it read anew; not after the deadline.
+    pub(super) refresh_at: u64,
+    /// True if upstream has not ended it when `grace` is over.
+    pub(super) has_grace: bool,
+}
+
 /// What a hit may do with an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Terms {
     Servable,
+    /// Servable; it should be read anew.
+    Due,
     /// Its barrier is too old.
     Lease,
     /// Its time is over.
     Expired,
+    /// It was put out ([`Entry::put_out`]).
+    Out,
     /// Its epoch is over.
     Dead,
     /// Its PTTL has not come yet.
@@ -158,25 +98,28 @@ pub(super) enum Terms {
 pub struct Entry(ThinArc<Header, u8>);
 
 struct Header {
-    /// End of life in ticks; 0 = not proved yet.
+    /// Until when a hit need not look further: the deadline, or earlier; [`UNPROVED`], [`OUT`].
+    fresh: AtomicU64,
+    /// End of life in ticks; [`UNPROVED`].
     deadline: AtomicU64,
     epoch: u64,
     /// The last ban that its key was held against.
     bans: AtomicU64,
-    lease: u64,
     /// When its question was asked: no reply is younger than that.
-    asked_at: Tick,
+    asked_at: AtomicU64,
     next: Option<Entry>,
-    /// Accounted bytes of this entry and those behind it.
-    weight: u64,
     /// Of the key: what the store's table moves it by.
     hash: u64,
+    /// In [`LEASE_UNIT`]s.
+    lease: u32,
+    /// Accounted bytes of this entry and those behind it, in [`WEIGHT_UNIT`]s.
+    weight: u32,
     key_length: u32,
     extra_length: u32,
     db: u32,
     command: u16,
-    /// [`TRACKED`], [`NIL`], and the protocol in the upper half.
-    flags: u8,
+    /// [`TRACKED`], [`NIL`], [`KEPT`], [`GRACE`], and the protocol in the upper half.
+    flags: AtomicU8,
     /// Hits that the eviction's hand has not taken back yet; counted at the head of a chain.
     uses: AtomicU8,
 }
@@ -184,8 +127,15 @@ struct Header {
 /// As many uses as an entry can save up.
 const USES_MAX: u8 = 3;
 
+/// Uses that show that one hit was not the only one.
+const USES_WANTED: u8 = 2;
+
 const TRACKED: u8 = 1;
 const NIL: u8 = 2;
+/// Its rule keeps it past its time.
+const KEPT: u8 = 4;
+/// Upstream has not ended it when its grace is over.
+const GRACE: u8 = 8;
 const PROTO_SHIFT: u32 = 4;
 
 /// The reply's bytes; nothing for nil. Lets a large reply be sent from where it is stored.
@@ -207,24 +157,28 @@ impl Entry {
         let extra = question.extra.written_len();
         let length = question.key.len() + extra + reply.bytes().len();
         let tracked = if fresh.policy.tracked { TRACKED } else { 0 };
-        let nil = if matches!(reply, Reply::Nil) { NIL } else { 0 };
+        let kept = if fresh.policy.keep > 0 { KEPT } else { 0 };
+        // Whether a value has a grace is for its proof to say.
+        let nil = if matches!(reply, Reply::Nil) { NIL | GRACE } else { 0 };
+        let flags = tracked | kept | nil | question.proto << PROTO_SHIFT;
         let own = STORE_OVERHEAD + size_class(size_of::<Header>() + 16 + length);
         let behind = fresh.next.as_ref().map_or(0, Self::weight);
         let header = Header {
+            fresh: AtomicU64::new(0),
             deadline: AtomicU64::new(0),
             epoch: fresh.epoch,
             bans: AtomicU64::new(fresh.bans),
-            lease: fresh.policy.max_staleness,
-            asked_at: fresh.asked_at,
+            asked_at: AtomicU64::new(fresh.asked_at.0),
             next: fresh.next,
-            weight: own + behind,
             hash: question.hash,
+            lease: lease(fresh.policy.max_staleness),
+            weight: u32::try_from((own + behind) / WEIGHT_UNIT).unwrap_or(u32::MAX),
             uses: AtomicU8::new(0),
             key_length: u32::try_from(question.key.len()).unwrap_or(u32::MAX),
             extra_length: u32::try_from(extra).unwrap_or(u32::MAX),
             db: question.db,
             command: question.command,
-            flags: tracked | nil | question.proto << PROTO_SHIFT,
+            flags: AtomicU8::new(flags),
         };
         BODY.with_borrow_mut(|body| {
             body.clear();
@@ -239,7 +193,7 @@ impl Entry {
     /// The reply.
     #[inline]
     pub fn reply(&self) -> Reply<'_> {
-        if self.header().flags & NIL == 0 {
+        if self.flags() & NIL == 0 {
             Reply::Bytes(self.part(self.reply_start(), usize::MAX))
         } else {
             Reply::Nil
@@ -284,22 +238,36 @@ impl Entry {
     #[inline]
     pub(super) fn judge(&self, view: &View) -> Terms {
         let header = self.header();
-        let deadline = header.deadline.load(Ordering::Acquire);
-        if header.epoch != view.epoch(header.flags & TRACKED != 0) {
+        let fresh = header.fresh.load(Ordering::Acquire);
+        if header.epoch != view.epoch(self.is_tracked()) {
             Terms::Dead
         } else if self.bans() < view.bans {
             Terms::Unchecked
-        } else if deadline == 0 {
-            Terms::Unproved
-        } else if view.now.0 >= deadline {
-            Terms::Expired
-        } else if header.lease != u64::MAX
-            && view.now.0 > view.synced_at.0.saturating_add(header.lease)
-        {
+        } else if view.now.0 >= fresh {
+            self.judge_late(fresh, view)
+        } else if self.lease_is_over(view) {
             Terms::Lease
         } else {
             Terms::Servable
         }
+    }
+
+    /// What is not simply fresh.
+    #[cold]
+    fn judge_late(&self, fresh: u64, view: &View) -> Terms {
+        match fresh {
+            UNPROVED => Terms::Unproved,
+            OUT => Terms::Out,
+            _ if view.now.0 >= self.deadline() => Terms::Expired,
+            _ if self.lease_is_over(view) => Terms::Lease,
+            _ => Terms::Due,
+        }
+    }
+
+    #[inline]
+    fn lease_is_over(&self, view: &View) -> bool {
+        let lease = self.header().lease;
+        lease != NO_LEASE && view.now.0 > view.synced_at.0 + u64::from(lease) * LEASE_UNIT
     }
 
     /// A hit on this chain.
@@ -318,6 +286,11 @@ impl Entry {
         let uses = self.header().uses.load(Ordering::Relaxed);
         self.header().uses.store(uses.saturating_sub(1), Ordering::Relaxed);
         uses > 0
+    }
+
+    /// True if it was hit more than once since it came.
+    pub(super) fn is_wanted(&self) -> bool {
+        self.header().uses.load(Ordering::Relaxed) >= USES_WANTED
     }
 
     /// True if it is this very entry, not one like it.
@@ -365,7 +338,37 @@ impl Entry {
     }
 
     pub(super) fn weight(&self) -> u64 {
-        self.header().weight
+        u64::from(self.header().weight) * WEIGHT_UNIT
+    }
+
+    /// What was carried on when it came.
+    pub(super) fn next(&self) -> Option<&Self> {
+        self.header().next.as_ref()
+    }
+
+    #[inline]
+    pub(super) fn is_tracked(&self) -> bool {
+        self.flags() & TRACKED != 0
+    }
+
+    /// True if its rule keeps it past its time.
+    pub(super) fn is_kept(&self) -> bool {
+        self.flags() & KEPT != 0
+    }
+
+    /// True if it is no hit any more, for good.
+    pub(super) fn is_out(&self) -> bool {
+        self.header().fresh.load(Ordering::Acquire) == OUT
+    }
+
+    /// When its question was asked.
+    pub(super) fn asked_at(&self) -> Tick {
+        Tick(self.header().asked_at.load(Ordering::Relaxed))
+    }
+
+    /// End of life in ticks; next to nothing without a proof.
+    pub(super) fn deadline(&self) -> u64 {
+        self.header().deadline.load(Ordering::Acquire)
     }
 
     /// This entry and the variants behind it.
@@ -375,29 +378,104 @@ impl Entry {
 
     /// True if its question was asked after that time.
     pub(super) fn is_younger_than(&self, at: Tick) -> bool {
-        self.header().asked_at > at
+        self.asked_at() > at
     }
 
     /// The variant as it is shown.
-    pub(super) fn variant(&self, now: Tick) -> Variant {
+    pub(super) fn variant(&self, now: Tick, is_stale: bool) -> Variant {
         let header = self.header();
         let behind = header.next.as_ref().map_or(0, Self::weight);
         Variant {
             command: header.command,
             db: header.db,
-            size: header.weight - behind,
-            age: now.since(header.asked_at),
-            left: Tick(header.deadline.load(Ordering::Acquire)).since(now),
+            size: self.weight() - behind,
+            age: now.since(self.asked_at()),
+            left: if is_stale { Duration::ZERO } else { Tick(self.deadline()).since(now) },
+            is_stale,
         }
     }
 
-    /// Makes the entry servable until `deadline`, or until an earlier one that it has already:
-    /// with two proofs nobody can say which of them is the younger.
-    pub(super) fn limit(&self, deadline: u64) {
-        let earliest = |known: u64| (known == 0 || deadline < known).then_some(deadline.max(1));
-        // An error says that the known one is the earlier.
-        let _kept =
-            self.header().deadline.fetch_update(Ordering::AcqRel, Ordering::Acquire, earliest);
+    /// Makes the entry servable, unless it is out; of two proofs the earlier deadline holds, for
+    /// nobody can say which of them is the younger. Under the lock of its place.
+    pub(super) fn limit(&self, life: Life) {
+        let earliest = |time: &AtomicU64, end: u64| {
+            let known = time.load(Ordering::Relaxed);
+            if known == UNPROVED || end < known {
+                time.store(end.max(OUT + 1), Ordering::Release);
+            }
+        };
+        let header = self.header();
+        let is_first = header.fresh.load(Ordering::Relaxed) == UNPROVED;
+        if self.is_out() {
+            return;
+        }
+        earliest(&header.deadline, life.deadline);
+        earliest(&header.fresh, life.refresh_at);
+        let had_grace = is_first || self.flags() & GRACE != 0;
+        self.set_grace(had_grace && life.has_grace);
+    }
+
+    /// Lets it live on: what was asked at `asked_at`, after it was proved, is the same. Under the
+    /// lock of its place.
+    pub(super) fn renew(&self, asked_at: Tick, life: Life) {
+        let header = self.header();
+        header.asked_at.store(asked_at.0, Ordering::Relaxed);
+        header.deadline.store(life.deadline.max(OUT + 1), Ordering::Release);
+        header.fresh.store(life.refresh_at.max(OUT + 1), Ordering::Release);
+        self.set_grace(life.has_grace);
+    }
+
+    /// It is being read anew: until its deadline no other hit asks for that. False if one has.
+    /// Under the lock of its place.
+    pub(super) fn claim_refresh(&self) -> bool {
+        let header = self.header();
+        let deadline = self.deadline();
+        header.fresh.swap(deadline, Ordering::AcqRel) != deadline
+    }
+
+    /// Nothing of this key is a hit any more, from `at` on; its stripe was bumped before. False if
+    /// it was so already. Under the lock of its place.
+    pub(super) fn put_out(&self, at: Tick) -> bool {
+        let was_out = self.is_out();
+        for entry in self.chain() {
+            let header = entry.header();
+            let deadline = entry.deadline().min(at.0);
+            header.deadline.store(deadline, Ordering::Release);
+            header.fresh.store(OUT, Ordering::Release);
+        }
+        !was_out
+    }
+
+    /// Until when it was as good as its rule promises; `None` if it never was. `synced_at`: the
+    /// last barrier of its tracking link.
+    pub(super) fn good_until(&self, synced_at: Tick) -> Option<u64> {
+        let deadline = self.deadline();
+        let lease = match self.header().lease {
+            NO_LEASE => 0,
+            lease => u64::from(lease) * LEASE_UNIT,
+        };
+        let guarded = if self.is_tracked() { synced_at.0.saturating_add(lease) } else { u64::MAX };
+        (deadline != UNPROVED).then_some(deadline.min(guarded))
+    }
+
+    /// True if it may be served for `grace` beyond its deadline.
+    pub(super) fn is_in_grace(&self, view: &View, grace: u64) -> bool {
+        self.header().epoch == view.epoch(self.is_tracked())
+            && self.deadline() != UNPROVED
+            && view.now.0 < self.deadline().saturating_add(grace)
+            && self.flags() & GRACE != 0
+            && !self.lease_is_over(view)
+    }
+
+    fn set_grace(&self, has_grace: bool) {
+        let flags = self.flags() & !GRACE;
+        let grace = if has_grace { GRACE } else { 0 };
+        self.header().flags.store(flags | grace, Ordering::Relaxed);
+    }
+
+    #[inline]
+    fn flags(&self) -> u8 {
+        self.header().flags.load(Ordering::Relaxed)
     }
 
     #[inline]
@@ -405,7 +483,7 @@ impl Entry {
         let header = self.header();
         header.command == question.command
             && header.db == question.db
-            && header.flags >> PROTO_SHIFT == question.proto
+            && self.flags() >> PROTO_SHIFT == question.proto
             && self.key() == question.key
             && question.extra.is(self.part(header.key_length as usize, self.reply_start()))
     }
@@ -431,6 +509,15 @@ impl Entry {
         let body = &self.0.slice;
         body.get(start..end.min(body.len())).unwrap_or_default()
     }
+}
+
+/// A lease in [`LEASE_UNIT`]s; `u64::MAX` is none.
+fn lease(nanos: u64) -> u32 {
+    if nanos == u64::MAX {
+        return NO_LEASE;
+    }
+    // One of more than 49 days is one of 49 days.
+    u32::try_from(nanos / LEASE_UNIT).unwrap_or(u32::MAX).min(NO_LEASE - 1)
 }
 
 /// What jemalloc takes for an allocation of `size` bytes: multiples of 16 to 128, then four

@@ -9,10 +9,15 @@
 
 use super::ban::Pass;
 use super::tests::{POLICY, cache, question};
-use super::{Banned, Cache, Entry, Filled, Lookup, Question, Reply, Source, Token};
+use super::{
+    Banned, Cache, Entry, Filled, Lookup, Policy, Question, Reply, Source, Strength, Token,
+};
 use crate::units::clock::Tick;
 
 const NOW: Tick = Tick(100_000_000_000);
+
+/// What is put out stays where it is.
+const KEPT: Policy = Policy { keep: 1, ..POLICY };
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Step {
@@ -27,6 +32,8 @@ enum Step {
     /// Its invalidation.
     Bump,
     Take,
+    /// The second half of a soft one.
+    PutOut,
     /// Its place is evicted.
     Evict,
     /// The link is lost, and comes back.
@@ -35,13 +42,15 @@ enum Step {
     Up,
     /// Its namespace is banned, and what is banned is swept: found, held against the ban, settled.
     Ban,
+    SoftBan,
     Sweep,
     Check,
     Settle,
 }
 
 use Step::{
-    Ask, Ban, Bump, Check, Down, Epoch, Evict, Fill, IsUp, Prove, Settle, Sweep, Take, Up, Write,
+    Ask, Ban, Bump, Check, Down, Epoch, Evict, Fill, IsUp, Prove, PutOut, Settle, SoftBan, Sweep,
+    Take, Up, Write,
 };
 
 const READ: &[Step] = &[Step::Token, IsUp, Ask, Fill, Prove];
@@ -78,7 +87,7 @@ impl World<'_> {
             Prove => {
                 let reader = &mut self.readers[actor];
                 if let (Some(entry), Some(token)) = (reader.entry.take(), reader.token) {
-                    cache.prove(hash, &entry, &token, POLICY.ttl, -1);
+                    cache.prove(hash, &entry, &token, &KEPT, -1);
                 }
             }
             Write => self.value += 1,
@@ -86,14 +95,21 @@ impl World<'_> {
             Take => {
                 cache.store.take(hash);
             }
+            PutOut => {
+                cache.store.look(hash, |entry| entry.put_out(NOW));
+            }
             Evict => {
                 cache.store.sweep(&mut super::store::Place::default(), 2048, |_| true);
             }
             Down => cache.tracking.set_down(),
             Epoch => cache.epochs.bump_tracked(),
-            Up => cache.tracking.set_up(),
+            Up => cache.tracking_up(),
             Ban => {
                 cache.ban(Banned::Namespace(b"space".as_slice().into()), Source::Admin);
+            }
+            SoftBan => {
+                let namespace = Banned::Namespace(b"space".as_slice().into());
+                cache.ban_all(vec![namespace], Source::Admin, Strength::Soft(NOW));
             }
             Sweep => {
                 let pass = cache.bans.pass();
@@ -124,8 +140,7 @@ impl World<'_> {
         match &reader.token {
             Some(token) => {
                 let reply = Reply::Bytes(&bytes);
-                if let Filled::Stored(entry) =
-                    self.cache.fill(&self.question, token, &POLICY, reply)
+                if let Filled::Stored(entry) = self.cache.fill(&self.question, token, &KEPT, reply)
                 {
                     reader.entry = Some(entry);
                 }
@@ -225,6 +240,11 @@ fn nothing_comes_between_bump_and_take() {
 }
 
 #[test]
+fn nothing_comes_between_bump_and_put_out() {
+    assert_holds("a soft one and two readers", &[&[Write, Bump, PutOut], READ, READ], PutOut);
+}
+
+#[test]
 fn a_lost_link_leaves_no_gap() {
     // The write that nobody tells of may come at any time after the link is dead.
     let lost: &[Step] = &[Write, Down, Epoch, Up];
@@ -241,6 +261,14 @@ fn an_eviction_is_an_event() {
 }
 
 #[test]
+fn a_soft_ban_leaves_no_gap() {
+    let banned: &[Step] = &[Write, SoftBan, Sweep, Check, Settle];
+    assert_holds("a soft ban and a reader", &[banned, READ], SoftBan);
+    assert_holds("a soft ban and two readers", &[&banned[..2], READ, READ], SoftBan);
+    assert_holds("a swept soft ban", &[banned, READ, &READ[..4]], SoftBan);
+}
+
+#[test]
 fn a_ban_leaves_no_gap() {
     // Nobody tells of the write but the ban that follows it.
     let banned: &[Step] = &[Write, Ban, Sweep, Check, Settle];
@@ -254,6 +282,7 @@ fn a_ban_leaves_no_gap() {
 #[test]
 fn the_other_order_would_not_do() {
     assert!(play(&[&[Write, Take, Bump], READ], Bump).1.is_some());
+    assert!(play(&[&[Write, PutOut, Bump], READ], Bump).1.is_some());
     assert!(play(&[&[Epoch, Write, Down, Up], READ], Up).1.is_some());
     assert!(play(&[&[Write, Down, Up], READ], Up).1.is_some());
     assert!(play(&[&[Ban, Write, Sweep, Check, Settle], READ], Settle).1.is_some());

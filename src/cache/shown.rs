@@ -17,12 +17,15 @@ pub struct Variant {
     pub size: u64,
     /// Since its question was asked.
     pub age: Duration,
-    /// Until its deadline.
+    /// Until its deadline; of what is past its time nothing.
     pub left: Duration,
+    /// True if it is past its time, and may be served by an [`crate::cache::Excuse`] only.
+    pub is_stale: bool,
 }
 
 impl Cache {
-    /// What may be served of a key, the newest first; of some only when their barrier has come.
+    /// What is held of a key, the newest first: of some it may be served only when their barrier
+    /// has come, and of what is past its time only for a reason.
     pub fn variants(&self, key: &[u8], now: Tick) -> Vec<Variant> {
         self.replies(key, now).iter().map(|(variant, _)| *variant).collect()
     }
@@ -34,8 +37,12 @@ impl Cache {
         let Some(head) = head.filter(|head| head.key() == key) else {
             return Vec::new();
         };
-        let held = head.chain().filter(|entry| self.is_held(entry, &view));
-        held.map(|entry| (entry.variant(now), entry.clone())).collect()
+        let shown = head.chain().filter_map(|entry| {
+            let is_held = self.is_held(entry, &view);
+            let is_stale = !is_held && self.keeps(entry, now) && self.is_unbanned(entry);
+            (is_held || is_stale).then(|| (entry.variant(now, is_stale), entry.clone()))
+        });
+        shown.collect()
     }
 
     /// The reply that a hit on this question was served from at that time, if it is still stored.
@@ -43,7 +50,9 @@ impl Cache {
         let view = self.view(at);
         let head = self.store.look(question.hash, Entry::clone)?;
         let entry = head.find(question)?;
-        let is_the_one = !matches!(entry.judge(&view.without_bans()), Terms::Dead);
-        (is_the_one && !entry.is_younger_than(at)).then(|| entry.variant(at))
+        let is_dead = entry.judge(&view.without_bans()) == Terms::Dead;
+        let is_stale = is_dead && self.keeps(entry, at);
+        let is_the_one = (!is_dead || is_stale) && !entry.is_younger_than(at);
+        is_the_one.then(|| entry.variant(at, is_stale))
     }
 }

@@ -73,7 +73,7 @@ fn read(cache: &Cache, key: &Key) -> bool {
     // The client has its answer here.
     key.known.fetch_max(number, Ordering::SeqCst);
     if let Filled::Stored(entry) = filled {
-        cache.prove(question.hash, &entry, &token, POLICY.ttl, -1);
+        cache.prove(question.hash, &entry, &token, &POLICY, -1);
     }
     false
 }

@@ -3,10 +3,10 @@
 use super::{Banned, Cache, Extra, Filled, Lookup, Policy, Question, Reply, Source, Token};
 use crate::units::clock::Tick;
 
-const SECOND: u64 = 1_000_000_000;
+pub(super) const SECOND: u64 = 1_000_000_000;
 
 /// When everything here is asked, unless it says otherwise.
-const NOW: Tick = Tick(100 * SECOND);
+pub(super) const NOW: Tick = Tick(100 * SECOND);
 
 pub(super) const POLICY: Policy = Policy {
     ttl: 60 * SECOND,
@@ -14,6 +14,9 @@ pub(super) const POLICY: Policy = Policy {
     max_staleness: SECOND,
     tracked: true,
     value_max: 1 << 20,
+    grace: 0,
+    keep: 0,
+    refresh_ahead: 0,
 };
 
 /// A cache whose link is up and synced.
@@ -42,10 +45,10 @@ fn store(cache: &Cache, question: &Question<'_>, value: &[u8]) {
     let Filled::Stored(entry) = fill(cache, question, &token, value) else {
         panic!("not stored");
     };
-    assert!(cache.prove(question.hash, &entry, &token, POLICY.ttl, -1));
+    assert!(cache.prove(question.hash, &entry, &token, &POLICY, -1));
 }
 
-fn get_at(cache: &Cache, question: &Question<'_>, now: Tick) -> Result<Vec<u8>, Lookup> {
+pub(super) fn get_at(cache: &Cache, question: &Question<'_>, now: Tick) -> Result<Vec<u8>, Lookup> {
     let mut value = Vec::new();
     let lookup = cache.get(question, &cache.view(now), |entry| value.extend(entry.as_ref()));
     if lookup == Lookup::Hit { Ok(value) } else { Err(lookup) }
@@ -55,7 +58,7 @@ fn get(cache: &Cache, question: &Question<'_>) -> Result<Vec<u8>, Lookup> {
     get_at(cache, question, NOW)
 }
 
-fn sweep_all(cache: &Cache, now: Tick) {
+pub(super) fn sweep_all(cache: &Cache, now: Tick) {
     let mut sweep = cache.start_sweep();
     while cache.sweep(&mut sweep, 100, now) {}
 }
@@ -119,7 +122,7 @@ fn an_invalidation_after_the_question_refuses_the_fill() {
     let late = token(&cache, &key);
     let Filled::Stored(entry) = fill(&cache, &key, &late, b"old") else { panic!() };
     cache.invalidate(key.hash);
-    assert!(!cache.prove(key.hash, &entry, &late, POLICY.ttl, -1));
+    assert!(!cache.prove(key.hash, &entry, &late, &POLICY, -1));
     assert_eq!(get(&cache, &key), Err(Lookup::Miss));
 }
 
@@ -144,7 +147,7 @@ fn a_value_is_no_hit_before_its_proof() {
     let asked = token(&cache, &key);
     let Filled::Stored(entry) = fill(&cache, &key, &asked, b"1") else { panic!() };
     assert_eq!(get(&cache, &key), Err(Lookup::Miss));
-    assert!(cache.prove(key.hash, &entry, &asked, POLICY.ttl, -1));
+    assert!(cache.prove(key.hash, &entry, &asked, &POLICY, -1));
     assert!(get(&cache, &key).is_ok());
 }
 
@@ -165,7 +168,7 @@ fn the_proof_decides_how_long_it_lives() {
         let key = question(&cache, b"key");
         let asked = token(&cache, &key);
         let Filled::Stored(entry) = fill(&cache, &key, &asked, b"1") else { panic!() };
-        let proved = cache.prove(key.hash, &entry, &asked, POLICY.ttl, pttl);
+        let proved = cache.prove(key.hash, &entry, &asked, &POLICY, pttl);
         assert_eq!(proved, life.is_some(), "{pttl}");
         let Some(life) = life else {
             assert_eq!(get(&cache, &key), Err(Lookup::Miss));
@@ -192,7 +195,7 @@ fn of_two_proofs_the_shorter_holds() {
         for pttl in pttls {
             let asked = token(&cache, &key);
             let Filled::Stored(entry) = fill(&cache, &key, &asked, b"1") else { panic!() };
-            assert!(cache.prove(key.hash, &entry, &asked, POLICY.ttl, pttl));
+            assert!(cache.prove(key.hash, &entry, &asked, &POLICY, pttl));
         }
         assert!(get_at(&cache, &key, Tick(NOW.0 + 19_000_000)).is_ok());
         assert!(get_at(&cache, &key, Tick(NOW.0 + 20_000_000)).is_err());
@@ -262,7 +265,7 @@ fn a_lost_link_ends_what_it_guarded_and_nothing_else() {
     let Filled::Stored(entry) = cache.fill(&free, &loose, &untracked, Reply::Bytes(b"2")) else {
         panic!()
     };
-    assert!(cache.prove(free.hash, &entry, &loose, POLICY.ttl, -1));
+    assert!(cache.prove(free.hash, &entry, &loose, &POLICY, -1));
     let flying = token(&cache, &key);
 
     cache.tracking_lost();
@@ -305,7 +308,7 @@ fn a_sweep_gives_back_what_has_ended() {
         tokens.push((key.hash, asked));
         let Filled::Stored(entry) = fill(&cache, &key, &asked, &[1; 100]) else { panic!() };
         let pttl = if place % 2 == 0 { 1000 } else { -1 };
-        assert!(cache.prove(key.hash, &entry, &asked, POLICY.ttl, pttl));
+        assert!(cache.prove(key.hash, &entry, &asked, &POLICY, pttl));
     }
     let full = cache.figures().used_bytes;
     assert!(full > 500 * 100);
@@ -351,7 +354,7 @@ fn store_or_lose(cache: &Cache, question: &Question<'_>) -> u64 {
         panic!("not stored");
     };
     let held = cache.figures().entries;
-    cache.prove(question.hash, &entry, &asked, POLICY.ttl, -1);
+    cache.prove(question.hash, &entry, &asked, &POLICY, -1);
     held - cache.figures().entries
 }
 
@@ -467,7 +470,7 @@ fn a_ban_after_the_question_refuses_the_fill() {
     let late = token(&cache, &order);
     let Filled::Stored(entry) = fill(&cache, &order, &late, b"old") else { panic!() };
     cache.ban(pattern("ord*"), Source::Pubsub);
-    cache.prove(order.hash, &entry, &late, POLICY.ttl, -1);
+    cache.prove(order.hash, &entry, &late, &POLICY, -1);
     assert_eq!(get(&cache, &order), Err(Lookup::Miss));
     assert_eq!(cache.removed_by(Source::Pubsub), 1);
 }

@@ -50,30 +50,35 @@ pub fn stripe_bit(hash: u64) -> u64 {
     1 << (stripe(hash) % 64)
 }
 
-/// Two counters; an entry remembers the one that concerns it and is dead once it has moved.
+/// Losses that an epoch counts before one of them counts as a clear.
+const LOSS_BITS: u32 = 24;
+
+/// Times that everything was cleared and, in the lower bits, times that the tracking link was lost.
+/// An entry remembers what concerns it, and is dead once that has moved: all of it if it is
+/// tracked, else the clears.
 #[derive(Debug, Default)]
-pub struct Epochs {
-    /// Moves when the tracking link is lost, and with `untracked`.
-    tracked: AtomicU64,
-    /// Moves when everything is cleared.
-    untracked: AtomicU64,
-}
+pub struct Epochs(AtomicU64);
 
 impl Epochs {
     #[inline]
     pub(super) fn read(&self, tracked: bool) -> u64 {
-        let epoch = if tracked { &self.tracked } else { &self.untracked };
-        epoch.load(Ordering::SeqCst)
+        let epoch = self.0.load(Ordering::SeqCst);
+        if tracked { epoch } else { clears(epoch) }
     }
 
     pub(super) fn bump_tracked(&self) {
-        self.tracked.fetch_add(1, Ordering::SeqCst);
+        self.0.fetch_add(1, Ordering::SeqCst);
     }
 
     pub(super) fn bump_all(&self) {
-        self.untracked.fetch_add(1, Ordering::SeqCst);
-        self.bump_tracked();
+        self.0.fetch_add(1 << LOSS_BITS, Ordering::SeqCst);
     }
+}
+
+/// The times that everything had been cleared at a tracked epoch.
+#[inline]
+pub(super) const fn clears(epoch: u64) -> u64 {
+    epoch >> LOSS_BITS
 }
 
 /// What the tracking link's thread publishes: it bumps, removes and stores here, and never waits
@@ -83,6 +88,11 @@ pub struct Tracking {
     up: AtomicBool,
     /// Every write acknowledged before this tick has been applied to the cache (R8).
     synced_at: AtomicU64,
+    /// That of the link that was lost last.
+    lost_synced_at: AtomicU64,
+    /// The first epoch of the link that came last: upstream was back, so what is of an earlier one
+    /// is of no use any more.
+    returned: AtomicU64,
 }
 
 impl Tracking {
@@ -103,12 +113,29 @@ impl Tracking {
         self.synced_at.fetch_max(at.0, Ordering::SeqCst);
     }
 
-    pub(super) fn set_up(&self) {
+    /// The epoch in force is the first of a new link.
+    pub(super) fn set_up(&self, epoch: u64) {
+        self.returned.store(epoch, Ordering::SeqCst);
         self.up.store(true, Ordering::SeqCst);
     }
 
     pub(super) fn set_down(&self) {
         self.up.store(false, Ordering::SeqCst);
+        self.lost_synced_at.store(self.synced_at().0, Ordering::SeqCst);
+    }
+
+    /// The last barrier of what was stored in `epoch`, if that is the one in force or has ended
+    /// with the link that is lost now.
+    pub(super) fn guarded_until(&self, epoch: u64, epochs: &Epochs) -> Option<Tick> {
+        // First: who finds an epoch in force then has not the barriers of a later one.
+        let synced_at = self.synced_at();
+        let newest = epochs.read(true);
+        if epoch == newest {
+            return Some(synced_at);
+        }
+        let is_lost =
+            clears(epoch) == clears(newest) && epoch >= self.returned.load(Ordering::SeqCst);
+        is_lost.then(|| Tick(self.lost_synced_at.load(Ordering::SeqCst)))
     }
 }
 
@@ -125,6 +152,8 @@ pub struct Token {
     pub bans: u64,
     /// When the question was asked; lives are counted from here (R10).
     pub asked_at: Tick,
+    /// The reply that it is to replace: when that was asked for. It was proved before this was.
+    pub renews: Option<Tick>,
     /// How old a read may be that is joined, in nanoseconds: a reply that is long on its way may
     /// be older than its level promises, as an entry may.
     pub lease: u64,
@@ -158,14 +187,10 @@ pub struct View {
 impl View {
     #[inline]
     pub(super) fn read(epochs: &Epochs, tracking: &Tracking, bans: u64, now: Tick) -> Self {
-        Self {
-            now,
-            // Before the epochs: else entries of an old link could pass with the lease of a new.
-            synced_at: tracking.synced_at(),
-            tracked: epochs.read(true),
-            untracked: epochs.read(false),
-            bans,
-        }
+        // Before the epochs: else entries of an old link could pass with the lease of a new.
+        let synced_at = tracking.synced_at();
+        let tracked = epochs.read(true);
+        Self { now, synced_at, tracked, untracked: clears(tracked), bans }
     }
 
     /// The same, for who asks about bans himself.

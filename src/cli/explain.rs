@@ -103,7 +103,9 @@ fn key_lines(key: &Value) -> Vec<String> {
         format!("cached   {cached}: {rule}{}", text("why")),
     ];
     // Only a running proxy says anything of it.
+    let is_stale = key.get("stale") == Some(&Value::Bool(true));
     lines.extend(key.get("ttl_ms").map(|ttl| match ttl.as_u64() {
+        Some(_) if is_stale => "held     past its time".to_owned(),
         Some(ttl) => format!("held     now, for {}", Span(Duration::from_millis(ttl))),
         None => "held     not now".to_owned(),
     }));

@@ -240,7 +240,11 @@ fn entry(answer: &Value) -> String {
             number(reply, "/db").to_string(),
             number(reply, "/size_bytes").to_string(),
             number(reply, "/age_ms").to_string(),
-            number(reply, "/ttl_ms").to_string(),
+            if reply.get("stale") == Some(&Value::Bool(true)) {
+                "stale".to_owned()
+            } else {
+                number(reply, "/ttl_ms").to_string()
+            },
         ]
     };
     let (upstream, rule) = (text(answer, "/upstream_key"), text(answer, "/rule"));

@@ -123,8 +123,11 @@ pub(super) struct How {
     /// Tell no other proxy
     #[arg(long)]
     local_only: bool,
+    /// They are no hits any more, but may be served past their time (`stale_if_error`, `grace`)
+    #[arg(long)]
+    soft: bool,
     /// Delete the keys upstream, too
-    #[arg(long, conflicts_with = "all")]
+    #[arg(long, conflicts_with_all = ["all", "soft"])]
     delete_upstream: bool,
     /// Do not ask
     #[arg(short, long)]
@@ -221,7 +224,7 @@ fn invalidate(settings: Option<&Settings>, reach: &Reach, what: &What, how: How)
         let error = anyhow::anyhow!("--all --dry-run: /metrics has cache_entries");
         return fail(2, &error);
     }
-    if what.all {
+    if what.all && !how.soft {
         return clear(settings, reach, !how.local_only, how.yes);
     }
     let is_harmless = how.dry_run || how.yes || !how.delete_upstream;
@@ -240,6 +243,7 @@ fn invalidate(settings: Option<&Settings>, reach: &Reach, what: &What, how: How)
     for mut order in orders {
         order.insert("dry_run".to_owned(), how.dry_run.into());
         order.insert("local_only".to_owned(), how.local_only.into());
+        order.insert("soft".to_owned(), how.soft.into());
         order.insert("upstream".to_owned(), how.delete_upstream.into());
         match reach.ask(settings, "POST", "/api/v1/invalidations", &Value::Object(order)) {
             Ok(answer) => sum = added(&sum, &answer),
@@ -259,6 +263,9 @@ fn invalidate(settings: Option<&Settings>, reach: &Reach, what: &What, how: How)
 /// One order, or as many as it takes for the keys of standard input.
 fn orders(what: &What) -> anyhow::Result<Vec<Map<String, Value>>> {
     let one = |name: &str, value: Value| Map::from_iter([(name.to_owned(), value)]);
+    if what.all {
+        return Ok(vec![one("pattern", "*".into())]);
+    }
     if let Some(name) = &what.namespace {
         return Ok(vec![one("namespace", name.clone().into())]);
     }

@@ -37,7 +37,7 @@ family! {
         "Show the keys that are asked for most."
     "info" -2 "INFO [<section> ...]"
         "Show nearside's own sections of INFO."
-    "invalidate" -4 "INVALIDATE [LOCAL] \
+    "invalidate" -4 "INVALIDATE [SOFT] [LOCAL] \
         (KEY <key> [<key> ...]|NAMESPACE <name>|PATTERN <glob>|GROUP <name>)"
         "Forget what is cached of these keys, here and at peers; the number of keys here."
     "last" 2 "LAST"

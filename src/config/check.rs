@@ -30,6 +30,9 @@ const MEMORY_DEFAULT: u64 = 256 << 20;
 /// `keys.version_key`, unless given.
 const VERSION_KEY_DEFAULT: &str = "system:cache_version";
 
+/// What is read anew as soon as it has come is not cached.
+const SHARE_MAX: f64 = 0.9;
+
 /// More replies of one key are not kept.
 const VARIANTS_MAX: usize = 1024;
 
@@ -378,6 +381,9 @@ fn inherited(cache: &written::Cache, notes: &mut Notes) -> Rule {
         write_ttl: None,
         ttl_probe: cache.ttl_probe != Some(TtlProbe::Never),
         admission: cache.admission.unwrap_or(Admission::SecondHit),
+        stale_if_error: span(cache.stale_if_error, Duration::ZERO),
+        grace: span(cache.grace, Duration::ZERO),
+        refresh_ahead: millionths("cache", cache.refresh_ahead, notes).unwrap_or(0),
     };
     sound("cache", &rule, notes);
     rule
@@ -414,9 +420,23 @@ fn one_rule(
         write_ttl: rule.write_ttl.map(|span| span.0),
         ttl_probe: rule.ttl_probe.map_or(base.ttl_probe, |probe| probe == TtlProbe::Always),
         admission: rule.admission.unwrap_or(base.admission),
+        stale_if_error: span(rule.stale_if_error, base.stale_if_error),
+        grace: span(rule.grace, base.grace),
+        refresh_ahead: millionths(&name, rule.refresh_ahead, notes).unwrap_or(base.refresh_ahead),
     };
     sound(&name, &rule, notes);
     rule
+}
+
+/// A share of a life, as `refresh_ahead` has it.
+fn millionths(name: &str, share: Option<f64>, notes: &mut Notes) -> Option<u32> {
+    let share = share?;
+    if !(0.0..=SHARE_MAX).contains(&share) {
+        notes.fault(format!("{name}.refresh_ahead: {share} is not a share from 0 to {SHARE_MAX}"));
+        return None;
+    }
+    // Within what was just checked.
+    u32::try_from(Duration::from_secs_f64(share).as_micros()).ok()
 }
 
 fn sound(name: &str, rule: &Rule, notes: &mut Notes) {

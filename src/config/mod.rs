@@ -429,6 +429,12 @@ pub struct Rule {
     pub ttl_probe: bool,
     /// Which misses are stored.
     pub admission: Admission,
+    /// How long past its time something is served while upstream cannot be reached.
+    pub stale_if_error: Duration,
+    /// How long past its deadline something is served while it is read anew.
+    pub grace: Duration,
+    /// The part of its life, in millionths, before whose end a hit has it read anew.
+    pub refresh_ahead: u32,
 }
 
 /// `[scripts]`.

@@ -266,6 +266,15 @@ table! {
         /// What waits for the proof that answers came in the order of requests: a number that must
         /// come back at its place.
         verify: Verify = "fills", Now;
+        /// How long past its time a reply is served while upstream cannot be reached; `"0s"`: it
+        /// is not.
+        stale_if_error: Span = "0s", Now;
+        /// How long past its local life a reply is served while it is read anew in the background,
+        /// though not past its end upstream; `"0s"`: it is not.
+        grace: Span = "0s", Now;
+        /// The share of its life left at which a hit has a reply read anew in the background, on
+        /// average; 0: none does.
+        refresh_ahead: f64 = 0.0, Now;
         /// Pause between two parts of the sweep.
         sweep_interval: Span = "1s", Restart;
     }
@@ -296,6 +305,12 @@ table! {
         write_ttl: Span = (), Now;
         /// As `cache.hash_max_ttl`.
         hash_max_ttl: Span = ("cache.hash_max_ttl"), Now;
+        /// As `cache.stale_if_error`.
+        stale_if_error: Span = ("cache.stale_if_error"), Now;
+        /// As `cache.grace`.
+        grace: Span = ("cache.grace"), Now;
+        /// As `cache.refresh_ahead`.
+        refresh_ahead: f64 = ("cache.refresh_ahead"), Now;
     }
 }
 

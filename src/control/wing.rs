@@ -134,6 +134,8 @@ pub struct ExplainedKey {
     pub why: String,
     /// Until the last of what is held of it expires; null: nothing is held now.
     pub ttl_ms: Option<u64>,
+    /// True: all that is held of it is past its time.
+    pub stale: bool,
 }
 
 /// A client, as CLIENT LIST tells of it.

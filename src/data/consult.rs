@@ -9,7 +9,7 @@ use crate::data::output::SHARE_MIN;
 use crate::data::session::{Flow, Session};
 use crate::data::standing::Fate;
 use crate::data::upstream::{Kind, Read, Ticket, Waiter, flight_name};
-use crate::data::{Shared, forward};
+use crate::data::{Shared, forward, refresh, stale};
 use crate::rules::Rule;
 use crate::snapshot::Snapshot;
 use crate::stats::{Block, Counter, Look, Seen};
@@ -38,7 +38,7 @@ pub fn read(
     } else {
         let mut bytes = 0;
         match batch.shared.cache.get(&question, &batch.view, |entry| bytes = hit(session, entry)) {
-            Lookup::Hit => {
+            looked @ (Lookup::Hit | Lookup::Due) => {
                 batch.hits += 1;
                 batch.block.command(spec.index, false, 1);
                 let rules = &batch.snapshot.rules;
@@ -47,6 +47,9 @@ pub fn read(
                     let age = age(&question, batch);
                     Look { key: question.key, rule, bytes, age }
                 });
+                if looked == Lookup::Due {
+                    refresh::ahead(session.proto, spec, &question, batch);
+                }
                 return Flow::Next;
             }
             Lookup::Lease => refused = Some(Counter::BypassLease),
@@ -56,7 +59,10 @@ pub fn read(
     if session.is_abroad {
         return Flow::Barrier;
     }
-    ask(session, &Miss::of(spec, request, &question, refused, batch), batch);
+    let miss = Miss::of(spec, request, &question, refused, batch);
+    if !(miss.rule.serves_stale() && serve_stale(session, &miss, batch)) {
+        ask(session, &miss, batch);
+    }
     Flow::Next
 }
 
@@ -67,6 +73,25 @@ pub fn age(question: &Question<'_>, batch: &Batch<'_>) -> Option<Duration> {
     batch.shared.cache.served(question, batch.view.now).map(|served| served.age)
 }
 
+/// Answers a read that is no hit with what is kept past its time. False if nothing may be served.
+#[cold]
+fn serve_stale(session: &mut Session, miss: &Miss<'_>, batch: &mut Batch<'_>) -> bool {
+    let Miss { spec, question, rule, refused, .. } = *miss;
+    if !matches!(refused, None | Some(Counter::BypassLease)) {
+        return false;
+    }
+    let (mut bytes, proto) = (0, session.proto);
+    let show = |entry: &Entry| bytes = hit(session, entry);
+    let Some(reason) = stale::find(proto, spec, rule, question, batch, show) else {
+        return false;
+    };
+    batch.block.command(spec.index, false, 1);
+    let look = || Look { key: question.key, rule: rule.index, bytes, age: age(question, batch) };
+    batch.block.lookup(question.hash, Seen::Hit, look);
+    session.note(spec.index, Fate::Stale(reason), batch.commands);
+    true
+}
+
 /// What a read is counted as where nothing is served from the cache: in the mode `observe`, as a
 /// would-be hit or a miss.
 #[cold]
@@ -75,7 +100,7 @@ fn unserved(question: &Question<'_>, batch: &Batch<'_>) -> Counter {
         return Counter::BypassMode;
     }
     match batch.shared.cache.get(question, &batch.view, |_| {}) {
-        Lookup::Hit => Counter::LookupWouldHit,
+        Lookup::Hit | Lookup::Due => Counter::LookupWouldHit,
         Lookup::Lease => Counter::BypassLease,
         Lookup::Miss => Counter::LookupMiss,
     }
@@ -243,6 +268,7 @@ fn send(session: &mut Session, miss: &Miss<'_>, slot: u32, batch: &mut Batch<'_>
         proto: question.proto,
         flight: asked.name,
         is_published,
+        refresh: None,
         unproved: None,
         is_answered: false,
     };
@@ -252,9 +278,6 @@ fn send(session: &mut Session, miss: &Miss<'_>, slot: u32, batch: &mut Batch<'_>
     let text_len = u32::try_from(text_len).unwrap_or(u32::MAX);
     let answers = 1 + u32::from(fills && rule.ttl_probe);
     link.push_read(Ticket { text_len, answers, ..ticket }, question, asked.name);
-    if fills {
-        link.canary.want();
-    }
     session.waits_for_link = link.hand_over();
 }
 
@@ -345,11 +368,15 @@ pub fn right(
 pub fn policy(shared: &Shared, spec: &Spec, rule: &Rule) -> Policy {
     // A hash field may end without its key saying so: PTTL does not show it (R10).
     let is_hash_read = spec.cache == CacheRule::HashField && shared.live.has_field_ttls();
+    let grace = if is_hash_read { 0 } else { rule.grace_ns };
     Policy {
         ttl: if is_hash_read { rule.ttl_ns.min(rule.hash_max_ttl_ns) } else { rule.ttl_ns },
         negative_ttl: rule.negative_ttl_ns,
         max_staleness: if rule.level == Level::Coherent { rule.max_staleness_ns } else { u64::MAX },
         tracked: rule.level != Level::Ttl,
         value_max: rule.max_value_size,
+        grace,
+        keep: rule.stale_if_error_ns.max(grace),
+        refresh_ahead: rule.refresh_ahead,
     }
 }

@@ -10,7 +10,7 @@
 //! Another worker's link keeps no order with the waiter's own: who has joined here asks nothing
 //! more of upstream until it has its answer (`Session::is_abroad`).
 
-use crate::cache::{Question, Token};
+use crate::cache::{Extra, Question, Token};
 use crate::command;
 use crate::data::upstream::Waiter;
 use crate::wire::write::{self, Proto};
@@ -89,16 +89,11 @@ impl Flight {
 
     /// The read as a client sends it.
     fn read(&self) -> Bytes {
-        let (key, mut extra) = self.text.split_at_checked(self.key_length).unwrap_or_default();
+        let (key, extra) = self.text.split_at_checked(self.key_length).unwrap_or_default();
         let row = command::all().get(usize::from(self.command));
         let name = row.map_or_else(String::new, |row| row.name.to_ascii_uppercase());
         let mut parts = vec![name.as_bytes(), key];
-        while let Some((length, rest)) = extra.split_first_chunk::<4>() {
-            let length = u32::from_le_bytes(*length) as usize;
-            let (argument, rest) = rest.split_at_checked(length).unwrap_or_default();
-            parts.push(argument);
-            extra = rest;
-        }
+        Extra::Written(extra).each(|argument| parts.push(argument));
         let mut bytes = BytesMut::new();
         write::array(&mut bytes, parts.len());
         for part in parts {
@@ -225,7 +220,8 @@ impl Flights {
         Way(self.letters.get(worker).cloned())
     }
 
-    fn are_shared(&self) -> bool {
+    /// True if there are other workers.
+    pub fn are_shared(&self) -> bool {
         self.letters.len() > 1
     }
 }
@@ -243,7 +239,15 @@ mod tests {
         Question { key: b"k", hash: 7, command: 3, db: 0, proto: 0, extra: Extra::Written(b"") };
 
     fn token(generation: u64) -> Token {
-        Token { generation, epoch: 1, tracked: true, bans: 0, asked_at: Tick(5), lease: 0 }
+        Token {
+            generation,
+            epoch: 1,
+            tracked: true,
+            bans: 0,
+            asked_at: Tick(5),
+            renews: None,
+            lease: 0,
+        }
     }
 
     fn waiter(slot: u32) -> Waiter {

@@ -4,7 +4,7 @@
 //! What was parsed is re-encoded, never copied: a lenient byte that got past the parser would
 //! close a connection that all clients share.
 
-use crate::cache::stripe_bit;
+use crate::cache::{Question, stripe_bit};
 use crate::command::{ReplyRule, Spec, keys};
 use crate::data::batch::Batch;
 use crate::data::lifetime;
@@ -178,6 +178,17 @@ pub fn write_read(out: &mut BytesMut, request: &Request<'_>, names: &Names, key:
         out.extend_from_slice(argument);
     }
     write::end_word(out);
+}
+
+/// Writes a read of one key that no request stands for.
+#[cold]
+pub fn write_question(out: &mut BytesMut, spec: &Spec, question: &Question<'_>, names: &Names) {
+    let mut count = 2;
+    question.extra.each(|_| count += 1);
+    write::array(out, count);
+    write::bulk(out, spec.name.to_ascii_uppercase().as_bytes());
+    write_key(out, question.key, names);
+    question.extra.each(|argument| write::bulk(out, argument));
 }
 
 /// Writes a SET with a lifetime behind it.

@@ -3,20 +3,17 @@
 //! The order is the point: once a client has seen a reply, no client may be served anything older
 //! from here. Every answer that names a key and does not fill it invalidates it.
 
-use crate::cache::{Cache, Entry, Extra, Filled, Policy, Question, Reply, Token};
-use crate::command::{Class, Flags, ReplyShape, Spec, replies};
+use crate::command::{Class, Spec, replies};
 use crate::config::OnDown;
 use crate::data::order::Frame;
 use crate::data::output::SHARE_MIN;
 use crate::data::pinned::{Step, answer, exec, notice};
-use crate::data::upstream::{Kind, Parts, Pipeline, Ticket, Waiter};
+use crate::data::upstream::{Kind, Pipeline, Ticket, Waiter};
 use crate::data::worker::Clients;
-use crate::data::{Shared, consult, prove, script, split, walk};
+use crate::data::{Shared, fill, script, split, stale, walk};
 use crate::keys::Names;
-use crate::rules::Rules;
 use crate::stats::{Block, Counter, Outcome};
 use crate::units::clock::Tick;
-use crate::units::mutant::{self, Mutant};
 use crate::wire::{reply, write};
 use bytes::{Buf, BytesMut};
 use std::rc::Rc;
@@ -168,14 +165,14 @@ fn by_kind(link: &mut Pipeline, frame: &Frame<'_>, desk: &mut Desk<'_>) -> Resul
             forwarded(link, frame, desk);
             Ok(())
         }
-        Some(Kind::Read(read)) if read.is_answered => prove::read(link, frame, desk),
+        Some(Kind::Read(read)) if read.is_answered => fill::proof(link, frame, desk),
         Some(Kind::Read(_)) => {
             fits(link, frame)?;
             value(link, frame, desk)
         }
-        Some(Kind::Parts(parts)) if parts.is_answered => prove::part(link, frame, desk),
+        Some(Kind::Parts(parts)) if parts.is_answered => fill::part_proof(link, frame, desk),
         Some(Kind::Parts(_)) => part_values(link, frame, desk),
-        Some(Kind::Canary) => prove::canary(link, frame, desk),
+        Some(Kind::Canary) => fill::canary(link, frame, desk),
         Some(Kind::Walk(_)) => walk::step(link, frame.bytes(), desk),
         Some(Kind::Own(_)) => answer::take(link, frame, desk),
         Some(Kind::Script(_)) => script::answer(link, frame, desk),
@@ -204,7 +201,7 @@ pub fn forwarded(link: &mut Pipeline, frame: &Frame<'_>, desk: &mut Desk<'_>) {
     let Some(ticket) = link.pop(|hash| {
         named += 1;
         desk.block.written(hash);
-        removed += u64::from(forget(cache, hash));
+        removed += u64::from(fill::forget(cache, hash));
     }) else {
         return;
     };
@@ -242,12 +239,6 @@ pub fn forwarded(link: &mut Pipeline, frame: &Frame<'_>, desk: &mut Desk<'_>) {
     }
 }
 
-/// A reply that names this key and does not fill it is about to be seen (R4).
-#[inline]
-fn forget(cache: &Cache, hash: u64) -> bool {
-    !mutant::active(Mutant::NoAckInvalidate) && cache.invalidate(hash)
-}
-
 /// The value of a cacheable read: stored or not, then delivered to all who wait.
 fn value(link: &mut Pipeline, frame: &Frame<'_>, desk: &mut Desk<'_>) -> Result<(), Fault> {
     let shared = desk.shared;
@@ -255,62 +246,31 @@ fn value(link: &mut Pipeline, frame: &Frame<'_>, desk: &mut Desk<'_>) -> Result<
     let Some((ticket, text)) = link.front_read() else {
         return Err(Fault::Stray);
     };
+    let unprobed = fill::value(ticket, text, frame, &snapshot.rules, desk);
     let Kind::Read(read) = &mut ticket.kind else {
         return Err(Fault::Stray);
     };
-    let rule = snapshot.rules.get(read.rule);
-    let expects_probe = read.fills && rule.ttl_probe;
-    let mut unprobed = None;
-    if read.token.is_some() || !rule.may_cache() {
-        let key = || text.get(..read.key_len as usize).unwrap_or_default();
-        desk.block.fetched(read.hash, frame.bytes().len(), key);
-    }
-    match (&read.token, as_reply(ticket.spec, frame.bytes())) {
-        (Some(token), Some(stored)) if read.fills => {
-            let (key, extra) = text.split_at_checked(read.key_len as usize).unwrap_or_default();
-            let question = Question {
-                key,
-                hash: read.hash,
-                command: ticket.spec.index,
-                db: read.db,
-                proto: read.proto,
-                extra: Extra::Written(extra),
-            };
-            let policy = consult::policy(shared, ticket.spec, rule);
-            match shared.cache.fill(&question, token, &policy, stored) {
-                Filled::Stored(entry) if stored == Reply::Nil || !expects_probe => {
-                    unprobed = Some((read.hash, entry, *token, policy));
-                }
-                Filled::Stored(entry) => read.unproved = Some(entry),
-                refused => desk.block.add(reason(&refused), 1),
-            }
-        }
-        (token, stored) => {
-            if read.fills && stored.is_none() {
-                desk.block.add(Counter::StoreErrorReply, 1);
-            }
-            if token.is_some() || rule.may_cache() {
-                forget(&shared.cache, read.hash);
-            }
-        }
-    }
+    let expects_probe = read.fills && snapshot.rules.get(read.rule).ttl_probe;
     read.is_answered = true;
+    let own = u64::from(read.refresh.is_none());
     let (flight, is_published) = (read.flight, std::mem::take(&mut read.is_published));
     let (owner, joined) = (ticket.owner, std::mem::take(&mut ticket.joined));
     let (asked_at, spec) = (ticket.asked_at, ticket.spec);
     link.land_front();
-    if let Some((hash, entry, token, policy)) = unprobed {
-        prove::unprobed(link, hash, entry, (&token, &policy), desk);
+    if let Some(held) = unprobed {
+        fill::settle(link, held, desk);
     }
     if !expects_probe {
         link.pop(|_| {});
     }
     let abroad = if is_published { shared.flights.land(flight, || frame.own()) } else { 0 };
     let took = desk.now.0.saturating_sub(asked_at.0);
-    time(desk, owner, spec, (took, Outcome::Miss));
+    if own > 0 {
+        time(desk, owner, spec, (took, Outcome::Miss));
+    }
     let is_error = frame.bytes().first() == Some(&b'-');
     let coalesced = joined.len() as u64 + abroad;
-    desk.block.command(spec.index, is_error, 1 + coalesced);
+    desk.block.command(spec.index, is_error, own + coalesced);
     desk.block.observe(Outcome::Coalesced, took, coalesced);
     desk.clients.deliver(owner, frame);
     for waiter in joined {
@@ -337,7 +297,7 @@ fn part_values(link: &mut Pipeline, frame: &Frame<'_>, desk: &mut Desk<'_>) -> R
             desk.shared.cache.invalidate(part.hash);
         }
     } else {
-        unprobed = store_parts(parts, fetched.clone(), (spec, db), &snapshot.rules, desk);
+        unprobed = fill::parts(parts, fetched.clone(), (spec, db), &snapshot.rules, desk);
     }
     parts.is_answered = true;
     let whole = if is_error {
@@ -350,82 +310,13 @@ fn part_values(link: &mut Pipeline, frame: &Frame<'_>, desk: &mut Desk<'_>) -> R
     if is_done {
         link.pop(|_| {});
     }
-    for (hash, entry, token, policy) in unprobed {
-        prove::unprobed(link, hash, entry, (&token, &policy), desk);
+    for held in unprobed {
+        fill::settle(link, held, desk);
     }
     desk.block.command(spec.index, is_error, 1);
     time(desk, owner, spec, (took, Outcome::Miss));
     desk.clients.deliver(owner, &Frame::Borrowed(&whole));
     Ok(())
-}
-
-fn store_parts(
-    parts: &mut Parts,
-    fetched: reply::Elements<'_>,
-    (mget, db): (&Spec, u32),
-    rules: &Rules,
-    desk: &Desk<'_>,
-) -> Vec<(u64, Entry, Token, Policy)> {
-    let (shared, mut unprobed) = (desk.shared, Vec::new());
-    for (part, bytes) in parts.asked.iter_mut().zip(fetched) {
-        desk.block.fetched(part.hash, bytes.len(), || &part.key);
-        let (Some(token), Some(stored), true) = (&part.token, as_reply(mget, bytes), part.fills)
-        else {
-            shared.cache.invalidate(part.hash);
-            continue;
-        };
-        let command = if stored == Reply::Nil { mget.index } else { desk.shared.get.index };
-        let question = split::question(&part.key, part.hash, command, db);
-        let rule = rules.get(part.rule);
-        let policy = consult::policy(shared, desk.shared.get, rule);
-        match shared.cache.fill(&question, token, &policy, stored) {
-            Filled::Stored(entry) if stored == Reply::Nil || !rule.ttl_probe => {
-                unprobed.push((part.hash, entry, *token, policy));
-            }
-            Filled::Stored(entry) => part.unproved = Some(entry),
-            refused => desk.block.add(reason(&refused), 1),
-        }
-    }
-    unprobed
-}
-
-/// A reply as it may be stored; `None` if it may not.
-///
-/// Nil is stored as a mark, and served as `$-1` or `_`. RESP2's other nil, `*-1`, is stored as it
-/// stands, where each protocol has its own replies. Where both share one, a type of RESP3 only is
-/// not what the table says: it is not stored, nor is a nil among replies that have none.
-#[inline]
-fn as_reply<'b>(spec: &Spec, bytes: &'b [u8]) -> Option<Reply<'b>> {
-    let is_shared = spec.shape != ReplyShape::Differs;
-    match bytes.first()? {
-        b'-' | b'!' => None,
-        _ if reply::is_null(bytes) => match (spec.shape, bytes.first()) {
-            (ReplyShape::Same, _) => None,
-            (_, Some(b'$' | b'_')) => Some(Reply::Nil),
-            (ReplyShape::SameButNull, _) => None,
-            (ReplyShape::Differs, _) => Some(Reply::Bytes(bytes)),
-        },
-        b'+' | b':' | b'$' | b'*' => Some(Reply::Bytes(bytes)),
-        _ if is_shared => None,
-        _ => Some(Reply::Bytes(bytes)),
-    }
-    // Modules may answer an error for one of several; the server's own commands do not.
-    .filter(|_| !spec.flags.has(Flags::MODULE) || !has_error(bytes))
-}
-
-#[cold]
-fn has_error(bytes: &[u8]) -> bool {
-    reply::elements(bytes).any(|element| matches!(element.first(), Some(b'-' | b'!')))
-}
-
-fn reason(filled: &Filled) -> Counter {
-    match filled {
-        Filled::Stored(_) => Counter::StoreStored,
-        Filled::Raced => Counter::StoreRaced,
-        Filled::TooLarge => Counter::StoreTooLarge,
-        Filled::Nil => Counter::StoreNil,
-        Filled::Full => Counter::StoreNotAdmitted,
-    }
 }
 
 /// Hands a reply to the one client that waits for it.
@@ -489,6 +380,7 @@ impl Lost {
 /// Fails the front ticket: what it names is invalidated (its outcome is unknown, A15), and its
 /// clients are told as `on_down` says.
 pub fn fail_front(link: &mut Pipeline, mut lost: Lost, desk: &mut Desk<'_>) {
+    let kept = stale::instead(link, lost, desk);
     let (cache, proto) = (&desk.shared.cache, link.proto);
     let on_down = link.snapshot_of_front().limits.on_down;
     let Some(ticket) = link.pop(|hash| {
@@ -500,21 +392,30 @@ pub fn fail_front(link: &mut Pipeline, mut lost: Lost, desk: &mut Desk<'_>) {
         cache.clear();
     }
     match &ticket.kind {
-        Kind::Read(read) => {
+        // What was answered is stored, and its proof will not come. Of what was not, nobody knows
+        // more than before.
+        Kind::Read(read) if read.is_answered => {
             cache.invalidate(read.hash);
-            if read.is_answered {
-                return;
+            return;
+        }
+        Kind::Parts(parts) if parts.is_answered => {
+            for part in &parts.asked {
+                cache.invalidate(part.hash);
+            }
+            return;
+        }
+        Kind::Read(read) => {
+            stale::count_failed(read, desk);
+            if let Some(reply) = kept {
+                return stale::deliver(ticket, &reply, desk);
             }
             if read.is_published {
                 desk.shared.flights.crash(read.flight);
             }
         }
-        Kind::Parts(parts) => {
-            for part in &parts.asked {
-                cache.invalidate(part.hash);
-            }
-            if parts.is_answered {
-                return;
+        Kind::Parts(_) => {
+            if let Some(reply) = kept {
+                return stale::deliver(ticket, &reply, desk);
             }
         }
         Kind::Walk(walk) if walk.has_changed() => lost = lost.in_part(),
@@ -539,7 +440,8 @@ pub fn fail_front(link: &mut Pipeline, mut lost: Lost, desk: &mut Desk<'_>) {
         Kind::Canary => return,
         Kind::Forward | Kind::Listed(_) | Kind::Edited(_) | Kind::Walk(_) | Kind::Script(_) => {}
     }
-    desk.block.command(ticket.spec.index, true, 1 + ticket.joined.len() as u64);
+    let clients = u64::from(ticket.client().is_some()) + ticket.joined.len() as u64;
+    desk.block.command(ticket.spec.index, true, clients);
     for waiter in std::iter::once(ticket.owner).chain(ticket.joined) {
         desk.clients.fail(waiter, lost, on_down);
     }

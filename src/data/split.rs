@@ -4,16 +4,15 @@
 //! A value found by MGET and one found by GET are the same reply, so they share a variant. A nil
 //! is not: MGET says nil of a list, where GET says WRONGTYPE. So MGET's nils are kept as MGET's.
 
-use crate::cache::{Extra, Question, Reply, stripe_bit};
+use crate::cache::{Entry, Extra, Lookup, Question, stripe_bit};
 use crate::command::Spec;
 use crate::config::Mode;
 use crate::data::batch::Batch;
 use crate::data::session::{Flow, Session};
 use crate::data::standing::Fate;
 use crate::data::upstream::{Kind, Part, Parts, Ticket, Waiter};
-use crate::data::{consult, forward};
+use crate::data::{consult, forward, refresh, stale};
 use crate::stats::{Counter, Look, Seen};
-use crate::wire::reply;
 use crate::wire::request::Request;
 use crate::wire::write::{self, Proto, null_bytes};
 use bytes::{Bytes, BytesMut};
@@ -43,8 +42,13 @@ pub fn mget(
     }
     let mut values = Vec::with_capacity(request.len() - 1);
     let mut missing: usize = 0;
+    let mut stale = Vec::new();
     for key in request.from(1) {
-        let value = find(session, spec, key, batch);
+        let value = find(session, spec, key, batch).or_else(|| {
+            let (value, reason) = find_stale(session, spec, key, batch)?;
+            stale.push(reason);
+            Some(value)
+        });
         match &value {
             Some(value) if gate == Mode::Cache => {
                 let (rules, bytes) = (&batch.snapshot.rules, value.len());
@@ -67,9 +71,12 @@ pub fn mget(
         ask(session, spec, request, values, &would_hit, batch);
         return Flow::Next;
     }
-    let found = (values.len() - missing) as u64;
-    batch.hits += found;
+    let found = values.len() - missing - stale.len();
+    batch.hits += found as u64;
     if missing == 0 {
+        if let Some(reason) = stale.first() {
+            session.note(spec.index, Fate::Stale(*reason), batch.commands);
+        }
         batch.block.command(spec.index, false, 1);
         session.order.reply(&mut session.output, |out| {
             write::array(out, values.len());
@@ -84,18 +91,25 @@ pub fn mget(
 }
 
 /// One key's value as it stands in MGET's reply, if it is stored.
-fn find(session: &Session, spec: &Spec, key: &[u8], batch: &Batch<'_>) -> Option<Bytes> {
-    if session.out_mask & stripe_bit(batch.shared.cache.hash(key)) != 0 {
+fn find(
+    session: &Session,
+    spec: &'static Spec,
+    key: &[u8],
+    batch: &mut Batch<'_>,
+) -> Option<Bytes> {
+    let shared = batch.shared;
+    if session.out_mask & stripe_bit(shared.cache.hash(key)) != 0 {
         return None;
     }
     questions(session, spec, key, batch).find_map(|question| {
         let mut value = None;
-        batch.shared.cache.get(&question, &batch.view, |entry| {
-            value = Some(match entry.reply() {
-                Reply::Bytes(_) => Bytes::from_owner(entry.clone()),
-                Reply::Nil => Bytes::from_static(null_bytes(session.proto)),
-            });
-        });
+        let show = |entry: &Entry| value = Some(stale::whole(entry, session.proto));
+        if shared.cache.get(&question, &batch.view, show) == Lookup::Due
+            && batch.gate == Mode::Cache
+        {
+            let row = row(question.command, spec, batch);
+            refresh::ahead(session.proto, row, &question, batch);
+        }
         value
     })
 }
@@ -106,10 +120,38 @@ fn questions<'k>(
     spec: &Spec,
     key: &'k [u8],
     batch: &Batch<'_>,
-) -> impl Iterator<Item = Question<'k>> {
+) -> impl Iterator<Item = Question<'k>> + use<'k> {
     let (hash, db) = (batch.shared.cache.hash(key), session.db);
     let commands = [batch.shared.get.index, spec.index].into_iter();
     commands.map(move |command| question(key, hash, command, db))
+}
+
+/// What is kept of it past its time, and may be served: and why.
+#[cold]
+fn find_stale(
+    session: &Session,
+    spec: &'static Spec,
+    key: &[u8],
+    batch: &mut Batch<'_>,
+) -> Option<(Bytes, Counter)> {
+    let hash = batch.shared.cache.hash(key);
+    let rule = *batch.snapshot.rules.find(key);
+    let may_serve = batch.gate == Mode::Cache && session.out_mask & stripe_bit(hash) == 0;
+    if !may_serve || !rule.serves_stale() {
+        return None;
+    }
+    questions(session, spec, key, batch).find_map(|question| {
+        let mut value = None;
+        let show = |entry: &Entry| value = Some(stale::whole(entry, session.proto));
+        let row = row(question.command, spec, batch);
+        let reason = stale::find(session.proto, row, &rule, &question, batch, show)?;
+        Some((value?, reason))
+    })
+}
+
+/// Of a value GET's, of MGET's nil MGET's.
+fn row(command: u16, mget: &'static Spec, batch: &Batch<'_>) -> &'static Spec {
+    if command == mget.index { mget } else { batch.shared.get }
 }
 
 /// The question under which one key's value is stored.
@@ -174,7 +216,7 @@ fn ask(
 /// The whole reply: what was here and, in the gaps, what was fetched.
 pub fn assemble(
     values: &[Option<Bytes>],
-    mut fetched: reply::Elements<'_>,
+    mut fetched: impl Iterator<Item: AsRef<[u8]>>,
     proto: Proto,
 ) -> BytesMut {
     let mut out = BytesMut::new();
@@ -182,7 +224,10 @@ pub fn assemble(
     for value in values {
         match value {
             Some(value) => out.extend_from_slice(value),
-            None => out.extend_from_slice(fetched.next().unwrap_or_else(|| null_bytes(proto))),
+            None => match fetched.next() {
+                Some(value) => out.extend_from_slice(value.as_ref()),
+                None => out.extend_from_slice(null_bytes(proto)),
+            },
         }
     }
     out

@@ -58,6 +58,8 @@ pub enum Fate {
     Miss,
     /// One that did so only because of the mode `observe`.
     WouldHit,
+    /// A read that was served past its time, counted as this.
+    Stale(Counter),
     /// A read that waited for another's.
     Coalesced,
     /// A read that went past the cache, for this reason.
@@ -74,6 +76,7 @@ impl Fate {
         match self {
             Self::Miss => "miss",
             Self::WouldHit => "would_hit",
+            Self::Stale(_) => "stale",
             Self::Coalesced => "coalesced",
             Self::Bypass(_) => "bypass",
             Self::Forwarded => "forwarded",
@@ -81,10 +84,12 @@ impl Fate {
         }
     }
 
-    /// Why it went past the cache.
+    /// Why it went past the cache, or was served past its time.
     pub fn reason(self) -> Option<&'static str> {
         match self {
-            Self::Bypass(reason) => reason.row().labels.first().map(|(_, word)| *word),
+            Self::Bypass(reason) | Self::Stale(reason) => {
+                reason.row().labels.first().map(|(_, word)| *word)
+            }
             _ => None,
         }
     }
@@ -150,6 +155,13 @@ impl Standing {
     /// Something became of a request that its row does not tell.
     pub fn note(&mut self, row: u16, fate: Fate, number: u64) {
         self.noted = Note { number, row, fate: Some(fate) };
+    }
+
+    /// The last read, which went upstream, has failed there and was served past its time.
+    pub fn turn_stale(&mut self, reason: Counter) {
+        if matches!(self.noted.fate, Some(Fate::Miss | Fate::Coalesced | Fate::Bypass(_))) {
+            self.noted.fate = Some(Fate::Stale(reason));
+        }
     }
 
     /// PROXY LAST may have come, the `nth` of its batch: which was the command before it, as long

@@ -28,6 +28,12 @@ pub struct Rule {
     pub ttl_probe: bool,
     /// True if only a key that missed not long ago is stored.
     pub second_hit: bool,
+    /// How long past its time something is served while upstream cannot be reached.
+    pub stale_if_error_ns: u64,
+    /// How long past its deadline something is served while it is read anew.
+    pub grace_ns: u64,
+    /// The part of its life, in millionths, before whose end a hit has it read anew.
+    pub refresh_ahead: u32,
 }
 
 impl Rule {
@@ -35,6 +41,12 @@ impl Rule {
     #[inline]
     pub fn may_cache(&self) -> bool {
         self.level != Level::Bypass
+    }
+
+    /// True if anything is ever served past its time.
+    #[inline]
+    pub fn serves_stale(&self) -> bool {
+        self.stale_if_error_ns | self.grace_ns != 0
     }
 
     /// True if what is stored dies with the tracking link.
@@ -152,5 +164,8 @@ fn rule(index: u16, written: &config::Rule) -> Rule {
         write_ttl: written.write_ttl,
         ttl_probe: written.ttl_probe,
         second_hit: written.admission == Admission::SecondHit,
+        stale_if_error_ns: nanos(written.stale_if_error),
+        grace_ns: nanos(written.grace),
+        refresh_ahead: written.refresh_ahead,
     }
 }

@@ -114,6 +114,7 @@ rows! {
     }
     "cache_lookups_total" "Cache lookups for cacheable reads." {
         LookupHit [result = "hit"]
+        LookupStale [result = "stale"]
         LookupMiss [result = "miss"]
         LookupCoalesced [result = "coalesced"]
         LookupBypass [result = "bypass"]
@@ -128,6 +129,18 @@ rows! {
         BypassPipeline [reason = "pipeline"]
         BypassWatch [reason = "watch"]
         BypassClient [reason = "client"]
+    }
+    "cache_stale_served_total" "Replies served past their time." {
+        StaleUpstreamDown [reason = "upstream_down"]
+        StaleRefreshing [reason = "refreshing"]
+    }
+    "cache_refreshes_total" "Background refreshes." {
+        RefreshAheadOk [kind = "ahead", result = "ok"]
+        RefreshAheadError [kind = "ahead", result = "error"]
+        RefreshAheadDropped [kind = "ahead", result = "dropped"]
+        RefreshStaleOk [kind = "stale", result = "ok"]
+        RefreshStaleError [kind = "stale", result = "error"]
+        RefreshStaleDropped [kind = "stale", result = "dropped"]
     }
     "cache_stores_total" "Attempts to store an upstream reply." {
         StoreStored [result = "stored"]

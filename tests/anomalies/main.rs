@@ -19,6 +19,7 @@ mod own_links;
 mod own_losses;
 mod pipelines;
 mod stage;
+mod stale;
 mod tracking;
 mod verify;
 mod walks;

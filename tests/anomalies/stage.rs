@@ -247,6 +247,9 @@ impl Stage {
             max_staleness: 1,
             tracked: false,
             value_max: 1,
+            grace: 0,
+            keep: 0,
+            refresh_ahead: 0,
         };
         let cache = &self.app.shared().cache;
         let token = cache.token(hash(self), &policy, self.now()).unwrap();

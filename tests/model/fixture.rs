@@ -227,6 +227,9 @@ pub(crate) const POLICY: Policy = Policy {
     max_staleness: STALENESS * TICK_MS * 1_000_000,
     tracked: true,
     value_max: 0,
+    grace: 0,
+    keep: 0,
+    refresh_ahead: 0,
 };
 
 impl Op {

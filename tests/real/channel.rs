@@ -135,6 +135,72 @@ fn other_servers_are_listened_to_and_their_loss_is_seen() {
     assert!(!held(&mut client, &["c"]).contains(&"c"));
 }
 
+/// What is told of a key: `held`, `stale` or `gone`.
+fn state(proxy: &Proxy, key: &str) -> &'static str {
+    let (_, answer) = proxy.admin("GET", &format!("/api/v1/entries/lookup?key={key}"), "");
+    let found = json(&answer);
+    match (&found["present"], &found["replies"][0]["stale"]) {
+        (Value::Bool(true), Value::Bool(false)) => "held",
+        (Value::Bool(false), Value::Bool(true)) => "stale",
+        (Value::Bool(false), Value::Null) => "gone",
+        _ => panic!("{answer}"),
+    }
+}
+
+/// Through every door: soft leaves what the rule keeps, and hard nothing. Peers are told which.
+#[test]
+fn soft_orders_leave_what_rules_keep() {
+    const KEY: &str = "orders:1";
+    const PATH: &str = "/api/v1/invalidations";
+    let server = server(&[KEY]);
+    let kept = "cache.stale_if_error = \"9h\"";
+    let one = proxy(&server, &[kept, "instance = \"one\""], 1);
+    let two = proxy(&server, &[kept, "instance = \"two\""], 1);
+    let post = |body: &str| assert_eq!(one.admin("POST", PATH, body).0, 200, "{body}");
+    let cli = |arguments: &[&str]| {
+        let output = nearside(&one, &[&["invalidate"], arguments].concat());
+        assert!(output.status.success(), "{output:?}");
+    };
+    let client = |words: &str| assert!(one.dial().words(words).starts_with(b":"), "{words}");
+    let say = |text: &str| {
+        server.dial().ask(&["PUBLISH", "system:cache_invalidation", text]);
+    };
+    let doors: [(&dyn Fn(), &str); 12] = [
+        (&|| post("{\"keys\":[\"orders:1\"],\"soft\":true}"), "stale"),
+        (&|| post("{\"keys\":[\"orders:1\"]}"), "gone"),
+        (&|| post("{\"namespace\":\"orders\",\"soft\":true}"), "stale"),
+        (&|| post("{\"namespace\":\"orders\",\"soft\":false}"), "gone"),
+        (&|| cli(&["--soft", "--key", KEY]), "stale"),
+        (&|| cli(&["--soft", "--all"]), "stale"),
+        (&|| cli(&["--key", KEY]), "gone"),
+        (&|| client("PROXY INVALIDATE SOFT PATTERN o*"), "stale"),
+        (&|| client("PROXY INVALIDATE PATTERN o*"), "gone"),
+        (&|| say("{\"op\":\"key\",\"value\":\"orders:1\",\"soft\":true}"), "stale"),
+        (&|| say("{\"op\":\"all\",\"soft\":true}"), "stale"),
+        (&|| say("orders:1"), "gone"),
+    ];
+    for (place, (door, left)) in doors.iter().enumerate() {
+        for proxy in [&one, &two] {
+            warm(proxy, &[KEY]);
+            assert_eq!(state(proxy, KEY), "held");
+        }
+        door();
+        for proxy in [&one, &two] {
+            eventually(&format!("it is {left}: door {place}"), || {
+                (state(proxy, KEY) == *left).then_some(())
+            });
+        }
+    }
+    let (_, answer) = one.admin("GET", PATH, "");
+    let events = json(&answer)["invalidations"].as_array().unwrap().clone();
+    let softly: Vec<bool> = events.iter().map(|event| event["soft"] == true).collect();
+    let meant: Vec<bool> = doors.iter().rev().map(|(_, left)| *left == "stale").collect();
+    assert_eq!(softly, meant, "{answer}");
+    let (status, answer) =
+        one.admin("POST", PATH, "{\"keys\":[\"a\"],\"soft\":true,\"upstream\":true}");
+    assert!(status == 422 && json(&answer)["errors"][0]["pointer"] == "/soft", "{answer}");
+}
+
 /// One order for all its patterns, wherever it is given; a name that nobody has is an error that
 /// tells those there are.
 #[test]

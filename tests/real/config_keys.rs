@@ -323,6 +323,49 @@ fn each_lease_is_its_rules(server: &Server) {
     server.thaw();
 }
 
+/// Each in `[cache]`, and in a rule that `match`es: `stale_if_error`, `grace`, `refresh_ahead`.
+#[test]
+fn what_ends_is_served_and_read_anew_as_the_keys_say() {
+    let mut server = Server::start(Kind::Redis);
+    for (name, value, series) in [
+        ("stale_if_error", "\"9h\"", "nearside_cache_stale_served_total{reason=\"upstream_down\"}"),
+        ("grace", "\"9h\"", "nearside_cache_stale_served_total{reason=\"refreshing\"}"),
+        ("refresh_ahead", "0.9", "nearside_cache_refreshes_total{kind=\"ahead\",result=\"ok\"}"),
+    ] {
+        for set in [
+            format!("cache.{name} = {value}"),
+            format!("rules = [{{ match = \"k*\", {name} = {value} }}]"),
+        ] {
+            let settings = [
+                "cache.admission = \"always\"",
+                "cache.ttl = \"20ms\"",
+                "upstream.on_down = \"error\"",
+                &set,
+            ];
+            let proxy = Proxy::start(&server.url(), &settings);
+            let mut client = proxy.dial();
+            client.words("SET k 1");
+            client.words("SET other 1");
+            let is_down = name == "stale_if_error";
+            if is_down {
+                client.until_hit("GET k");
+                client.until_hit("GET other");
+                server.kill();
+            }
+            eventually(&set, || {
+                client.words("GET k");
+                (proxy.metric(series) > 0.0).then_some(())
+            });
+            if is_down {
+                assert_eq!(client.words("GET k"), b"$1\r\n1\r\n");
+                let is_served = client.words("GET other") == b"$1\r\n1\r\n";
+                assert_eq!(is_served, set.starts_with("cache"), "{set}: it is of no other key");
+                server.restart();
+            }
+        }
+    }
+}
+
 #[test]
 fn replies_of_one_key_are_counted() {
     let server = Server::start(Kind::Redis);

@@ -42,6 +42,49 @@ fn a_killed_upstream_comes_back() {
     }
 }
 
+/// With `stale_if_error` reads are answered while the server is dead, from what is kept, and are
+/// told as that; once it is back nothing of it is left.
+#[test]
+fn a_killed_upstream_is_bridged() {
+    for kind in KINDS {
+        let mut server = Server::start(kind);
+        let settings = [
+            "upstream.on_down = \"error\"",
+            "cache.admission = \"always\"",
+            "cache.stale_if_error = \"9h\"",
+        ];
+        let proxy = Proxy::start(&server.url(), &settings);
+        let mut ours = proxy.dial();
+        ours.words("MSET a old b old");
+        ours.until_hit("GET a");
+        ours.until_hit("GET b");
+        server.kill();
+        eventually("what is kept is served as such", || {
+            assert_eq!(ours.words("GET a"), b"$3\r\nold\r\n");
+            show(&ours.words("PROXY LAST")).contains("upstream_down").then_some(())
+        });
+        eventually("it is shown as such", || {
+            let (_, found) = proxy.admin("GET", "/api/v1/entries/lookup?key=a", "");
+            let is_stale = found.contains("\"present\":false") && found.contains("\"stale\":true");
+            is_stale.then_some(())
+        });
+        let explained = ours.words("PROXY EXPLAIN GET a");
+        assert!(
+            String::from_utf8_lossy(&explained).contains("$5\r\nstale\r\n"),
+            "{}",
+            show(&explained)
+        );
+        assert!(ours.words("SET b new").starts_with(b"-"), "writes are not taken");
+        assert!(ours.words("GET b").starts_with(b"-"), "it may have been written");
+        server.restart();
+        proxy.until_ready();
+        for key in ["a", "b"] {
+            let (_, answer) = until_answered(&proxy, &format!("GET {key}"));
+            assert_eq!(show(&answer), show(b"$-1\r\n"), "the restarted server has no {key}");
+        }
+    }
+}
+
 /// `on_down = "error"`: the connection stays, and the error says what is known.
 #[test]
 fn a_killed_upstream_is_an_error_by_choice() {

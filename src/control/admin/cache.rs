@@ -54,7 +54,7 @@ async fn clear(
     Asked(extent): Asked<Extent>,
 ) -> Json<Cleared> {
     let api = &admin.api;
-    let (done, published) = api.forget(&Order::All, extent.local_only);
+    let (done, published) = api.forget(&Order::All, extent.local_only, false);
     let removed = api.orders.count(done).await;
     who.audit("clear", "everything", Some(removed));
     Json(Cleared { removed, published })

@@ -59,7 +59,8 @@ struct Found {
     present: bool,
     /// `rules[0]`, or `[cache]` where none matches.
     rule: String,
-    /// The replies that may be served, the newest first; of some levels only while tracking is up.
+    /// The replies that may be served, the newest first; of some levels only while tracking is up,
+    /// and of what is `stale` only as `stale_if_error` and `grace` say.
     replies: Vec<Stored>,
 }
 
@@ -76,6 +77,8 @@ struct Stored {
     age_ms: u64,
     /// Until it expires.
     ttl_ms: u64,
+    /// True: it is past its time.
+    stale: bool,
     /// Its first 4096 bytes, if asked for: a string's, or a reply of another kind as RESP has it;
     /// null: nil.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -124,7 +127,7 @@ async fn lookup(
     let orders = &admin.api.orders;
     let replies = orders.cache.replies(&key, orders.clock.now());
     let mut headers = HeaderMap::new();
-    let is_hit = !replies.is_empty();
+    let is_hit = replies.iter().any(|(variant, _)| !variant.is_stale);
     headers.insert(X_CACHE, HeaderValue::from_static(if is_hit { "HIT" } else { "MISS" }));
     if let Some((newest, _)) = replies.first() {
         headers.insert(AGE, newest.age.as_secs().into());
@@ -177,6 +180,7 @@ fn stored((variant, entry): &(Variant, Entry), is_told: bool) -> Stored {
         size_bytes: variant.size,
         age_ms: millis(variant.age),
         ttl_ms: millis(variant.left),
+        stale: variant.is_stale,
         value,
         value_base64,
         value_cut_from,

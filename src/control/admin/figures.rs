@@ -64,6 +64,8 @@ pub(super) struct Figures {
     lookups: u64,
     /// Answered from it.
     hits: u64,
+    /// Answered from it past their time.
+    stale: u64,
     /// Asked of upstream.
     misses: u64,
     /// Waited for another client's miss.
@@ -72,7 +74,7 @@ pub(super) struct Figures {
     would_hits: u64,
     /// Reads that went past the cache.
     bypassed: u64,
-    /// Hits and would-be hits of all lookups; null: there were none.
+    /// Hits, stale ones and would-be hits of all lookups; null: there were none.
     pub(super) hit_ratio: Option<f64>,
     /// Replies stored.
     stored: u64,
@@ -134,7 +136,8 @@ impl Figures {
         let get = |counter| counted.get(counter);
         let (hits, joined) = (get(Counter::LookupHit), get(Counter::LookupCoalesced));
         let (would, misses) = (get(Counter::LookupWouldHit), get(Counter::LookupMiss));
-        let lookups = hits + would + joined + misses;
+        let stale = get(Counter::LookupStale);
+        let lookups = hits + stale + would + joined + misses;
         let sent = [
             Counter::UpstreamOk,
             Counter::UpstreamError,
@@ -148,11 +151,12 @@ impl Figures {
             commands_per_second: per_second(counted.commands, *length),
             lookups,
             hits,
+            stale,
             misses,
             coalesced: joined,
             would_hits: would,
             bypassed: get(Counter::LookupBypass),
-            hit_ratio: ratio(hits + would, lookups).map(rounded),
+            hit_ratio: ratio(hits + stale + would, lookups).map(rounded),
             stored: get(Counter::StoreStored),
             upstream_requests: sent,
             upstream_requests_per_second: per_second(sent, *length),

@@ -50,7 +50,11 @@ struct Invalidation {
     /// Tell no peer.
     #[serde(default)]
     local_only: bool,
-    /// Delete the keys upstream, too: a job does it.
+    /// They are no hits any more, but what rules keep past its time (`stale_if_error`, `grace`) may
+    /// still be served for that.
+    #[serde(default)]
+    soft: bool,
+    /// Delete the keys upstream, too: a job does it. Not with `soft`.
     #[serde(default)]
     upstream: bool,
     /// With `upstream`: keys deleted per second; 0: as fast as it goes; built in: 1000.
@@ -89,7 +93,11 @@ async fn invalidate(
     who: Operator,
     Asked(asked): Asked<Invalidation>,
 ) -> Result<Json<Forgotten>, Problem> {
-    let (dry_run, local_only) = (asked.dry_run, asked.local_only);
+    let (dry_run, local_only, soft) = (asked.dry_run, asked.local_only, asked.soft);
+    if soft && asked.upstream {
+        let detail = "soft: what is deleted upstream, too, is not kept";
+        return Err(Problem::at(Kind::InvalidRequest, "/soft", detail));
+    }
     let (upstream, rate) = (asked.upstream, asked.rate_per_second.unwrap_or(RATE_DEFAULT));
     let orders = &admin.api.orders;
     let order = asked.order(orders)?;
@@ -106,7 +114,7 @@ async fn invalidate(
         (orders.matched(&order).await, 0, false)
     } else {
         // In force, told and noted before anything is waited for: who asks may leave.
-        let (done, published) = admin.api.forget(&order, local_only);
+        let (done, published) = admin.api.forget(&order, local_only, soft);
         who.audit("invalidate", &order.to_string(), None);
         let removed = orders.count(done).await;
         (removed, removed, published)
@@ -149,6 +157,8 @@ struct Event {
     value_base64: Option<String>,
     /// Keys that it has dropped so far: those of namespaces and patterns are counted by a sweep.
     removed: u64,
+    /// True if what rules keep past its time stayed for that.
+    soft: bool,
 }
 
 /// What was forgotten last, because an operator or a message said so.
@@ -175,6 +185,7 @@ async fn recent(
             source: event.source.as_str(),
             kind: event.kind,
             removed: event.removed(),
+            soft: event.is_soft,
             value: value.text,
             value_base64: value.base64,
         }

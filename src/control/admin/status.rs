@@ -92,7 +92,7 @@ async fn status(State(admin): State<Arc<Admin>>, _: Viewer) -> Json<Status> {
 /// Hits of all lookups; coalesced reads are none, for upstream was asked.
 pub(super) fn hit_ratio(admin: &Admin) -> Option<f64> {
     let counted = |counters: &[Counter]| admin.api.wing.counted(counters);
-    let hits = counted(&[Counter::LookupHit]);
+    let hits = counted(&[Counter::LookupHit, Counter::LookupStale]);
     let all = hits + counted(&[Counter::LookupMiss, Counter::LookupCoalesced]);
     (all > 0).then(|| share(hits, all))
 }

@@ -72,7 +72,7 @@ impl fmt::Debug for Channel {
 /// what was true before it was read. So a flood of the same order costs one.
 #[derive(Debug)]
 pub(super) struct Batch {
-    given: HashSet<Order>,
+    given: HashSet<(Order, bool)>,
     /// Those in force when it was read.
     pub(super) settings: Arc<Settings>,
 }
@@ -165,7 +165,7 @@ impl Channel {
     /// Obeys what was said on `channel`, unless it is our own or this batch had the same.
     pub(super) fn obey(&self, channel: &[u8], payload: &[u8], batch: &mut Batch) {
         match self.order(channel, payload, &batch.settings) {
-            Ok(Some(order)) => self.carry_out(order, batch),
+            Ok(Some((order, is_soft))) => self.carry_out(order, is_soft, batch),
             Ok(None) => {}
             Err(fault) => {
                 self.orders.block.add(fault.counter(), 1);
@@ -179,13 +179,13 @@ impl Channel {
         }
     }
 
-    /// What a message orders, if it is not our own.
+    /// What a message orders, and whether softly, if it is not our own.
     fn order(
         &self,
         channel: &[u8],
         payload: &[u8],
         settings: &Settings,
-    ) -> Result<Option<Order>, Fault> {
+    ) -> Result<Option<(Order, bool)>, Fault> {
         let Invalidation { groups, events, .. } = &settings.invalidation;
         if self.names.iter().any(|name| name.as_bytes() == channel) {
             let said = Said::read(payload)?;
@@ -196,7 +196,7 @@ impl Channel {
             }
             self.believe(members, settings)?;
             return match said.means(groups)? {
-                Meaning::Order(order) => Ok(Some(order)),
+                Meaning::Order(order, is_soft) => Ok(Some((order, is_soft))),
                 Meaning::Version(version) if settings.invalidation.secret.is_some() => {
                     self.orders.block.add(Counter::MessagesVersion, 1);
                     self.version.send_replace(version);
@@ -213,7 +213,7 @@ impl Channel {
         if event.signed {
             self.believe(Some(&members), settings)?;
         }
-        Ok(Some(event::order(event, &members)?))
+        Ok(Some((event::order(event, &members)?, false)))
     }
 
     /// Whether who says it has the secret, if one is needed. Plain text has no members.
@@ -229,15 +229,16 @@ impl Channel {
         self.judge.judge(members, secret, *max_skew, clock::unix_millis())
     }
 
-    fn carry_out(&self, order: Order, batch: &mut Batch) {
+    fn carry_out(&self, order: Order, is_soft: bool, batch: &mut Batch) {
         self.orders.block.add(counter(&order), 1);
-        if batch.given.contains(&order) {
+        let given = (order, is_soft);
+        if batch.given.contains(&given) {
             return;
         }
-        self.orders.carry_out(&order, Source::Pubsub);
+        self.orders.carry_out(&given.0, Source::Pubsub, is_soft);
         // Keys cost no more to forget than to compare.
-        if !matches!(order, Order::Keys(_)) {
-            batch.given.insert(order);
+        if !matches!(given.0, Order::Keys(_)) {
+            batch.given.insert(given);
         }
     }
 }

@@ -24,6 +24,8 @@ pub struct Event {
     pub kind: &'static str,
     /// The namespace, the pattern, the group, the event's channel, or the key if it was one.
     pub value: Option<Vec<u8>>,
+    /// True if what rules keep past its time stayed for that.
+    pub is_soft: bool,
     done: Done,
 }
 
@@ -40,7 +42,7 @@ pub struct History(Mutex<VecDeque<Event>>);
 
 impl History {
     /// This was just carried out.
-    pub(super) fn note(&self, order: &Order, source: Source, done: &Done) {
+    pub(super) fn note(&self, order: &Order, source: Source, is_soft: bool, done: &Done) {
         let named;
         let (kind, value) = match order {
             Order::Keys(keys) => ("keys", if let [key] = &**keys { Some(key) } else { None }),
@@ -54,7 +56,7 @@ impl History {
         };
         // A key may be half a gigabyte long.
         let value = value.map(|text| text.iter().copied().take(TEXT_MAX).collect());
-        let event = Event { at: unix_millis(), source, kind, value, done: done.clone() };
+        let event = Event { at: unix_millis(), source, kind, value, is_soft, done: done.clone() };
         let mut events = self.0.lock();
         events.truncate(KEPT - 1);
         events.push_front(event);
@@ -77,9 +79,9 @@ mod tests {
         let history = History::default();
         for number in 0..=KEPT {
             let order = Order::Keys(vec![number.to_string().into_bytes()]);
-            history.note(&order, Source::Admin, &Done { removed: 1, ..Done::default() });
+            history.note(&order, Source::Admin, false, &Done { removed: 1, ..Done::default() });
         }
-        history.note(&Order::Keys(vec![vec![b'k'; 5000]]), Source::Pubsub, &Done::default());
+        history.note(&Order::Keys(vec![vec![b'k'; 5000]]), Source::Pubsub, false, &Done::default());
         let events = history.last(KEPT + 1);
         assert_eq!(events.len(), KEPT);
         assert_eq!(events[0].value.as_ref().map(Vec::len), Some(1024));

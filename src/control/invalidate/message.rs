@@ -3,6 +3,7 @@
 //! ```text
 //!   {"op":"key","value":"orders:42","origin":"pod-1:9f..","ts":1767225600000}
 //!   {"op":"key","value":["orders:42","orders:43"]}       key, namespace, pattern, group, all
+//!   {"op":"key","value":"orders:42","soft":true}         it may be served past its time
 //!   {"op":"version","value":"v2"}                       another key version
 //!   orders:42      orders:*      *                       plain: a key, a pattern, everything
 //! ```
@@ -23,6 +24,8 @@ pub const LENGTH_MAX: usize = 64 * 1024;
 pub struct Message {
     /// What is to be forgotten.
     pub order: Order,
+    /// True if what rules keep past its time stays for that.
+    pub is_soft: bool,
     /// Who says it; empty if it does not say.
     pub origin: String,
 }
@@ -56,8 +59,8 @@ pub enum Malformed {
 /// What somebody wants.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Meaning {
-    /// Something is to be forgotten.
-    Order(Order),
+    /// Something is to be forgotten; softly, if that is true.
+    Order(Order, bool),
     /// This key version is to be in force.
     Version(String),
 }
@@ -94,7 +97,7 @@ impl Said {
     /// What it means. `groups` are those that are configured here.
     pub fn means(self, groups: &Groups) -> Result<Meaning, Malformed> {
         match self {
-            Self::Plain(order) => Ok(Meaning::Order(order)),
+            Self::Plain(order) => Ok(Meaning::Order(order, false)),
             Self::Json(members) => from_json(&members, groups),
         }
     }
@@ -134,7 +137,7 @@ impl Message {
             ("op", op.into()),
             ("value", value),
             ("origin", self.origin.as_str().into()),
-            ("soft", false.into()),
+            ("soft", self.is_soft.into()),
             ("ts", unix_millis.into()),
         ];
         let mut members: Map<String, Value> =
@@ -167,7 +170,11 @@ fn from_json(members: &Map<String, Value>, groups: &Groups) -> Result<Meaning, M
         Some(_) => return Err(Malformed::Op),
         None => return Err(Malformed::Member("op")),
     };
-    Ok(Meaning::Order(order))
+    let is_soft = match members.get("soft") {
+        None | Some(Value::Null) => false,
+        Some(soft) => soft.as_bool().ok_or(Malformed::Member("soft"))?,
+    };
+    Ok(Meaning::Order(order, is_soft))
 }
 
 /// The patterns that the message tells, or those that are configured here.
@@ -213,7 +220,7 @@ mod tests {
         let origin = said.members().and_then(|members| members.get("origin")?.as_str());
         let origin = origin.unwrap_or_default().to_owned();
         match said.means(&groups)? {
-            Meaning::Order(order) => Ok(Message { order, origin }),
+            Meaning::Order(order, is_soft) => Ok(Message { order, is_soft, origin }),
             Meaning::Version(version) => panic!("no order: {version}"),
         }
     }
@@ -248,11 +255,13 @@ mod tests {
             ),
             (r#"{"op":"pattern","value":"*:ü"}"#, Order::Pattern("*:ü".into()), ""),
             (r#"{"op":"all","origin":null,"soft":false}"#, Order::All, ""),
+            (r#"{"op":"key","value":"a","soft":true}"#, keys(&["a"]), ""),
             (r#"{"op":"group","value":"shop"}"#, several("shop", &["a:*", "b"]), ""),
             (r#"{"op":"group","value":"x","patterns":["c?"]}"#, several("x", &["c?"]), ""),
         ] {
             let read = read(payload.as_bytes());
-            let wanted = Message { order, origin: origin.to_owned() };
+            let is_soft = payload.contains("true");
+            let wanted = Message { order, is_soft, origin: origin.to_owned() };
             assert_eq!(read, Ok(wanted), "{payload}");
         }
     }
@@ -273,6 +282,7 @@ mod tests {
             (r#"{"op":"version","value":2}"#, Malformed::Member("value")),
             (r#"{"op":"key"}"#, Malformed::Member("value")),
             (r#"{"op":"key","value":[]}"#, Malformed::Member("value")),
+            (r#"{"op":"key","value":"a","soft":"yes"}"#, Malformed::Member("soft")),
             (r#"{"op":"key","value":["a",1]}"#, Malformed::Member("value")),
             (r#"{"op":"namespace","value":"a:b"}"#, Malformed::Value(Invalid::Separator)),
             (r#"{"op":"group"}"#, Malformed::Member("value")),
@@ -299,12 +309,14 @@ mod tests {
             several("elsewhere", &["a:*", "\"{"]),
             Order::All,
         ] {
-            let message = Message { order, origin: "pod-1:77".to_owned() };
+            let is_soft = order != Order::All;
+            let message = Message { order, is_soft, origin: "pod-1:77".to_owned() };
             let members = message.members(1_767_225_600_000).unwrap();
             let written = Value::Object(members).to_string();
             assert_eq!(read(written.as_bytes()), Ok(message), "{written}");
         }
-        let binary = Message { order: Order::Keys(vec![vec![0xff]]), origin: String::new() };
+        let binary =
+            Message { order: Order::Keys(vec![vec![0xff]]), is_soft: false, origin: String::new() };
         assert_eq!(binary.members(1), None);
     }
 }

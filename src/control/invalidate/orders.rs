@@ -4,7 +4,7 @@
 //! An order is in force when [`Orders::carry_out`] returns. How many keys it has removed is known
 //! at once for keys, and when the next sweep is through for namespaces and patterns.
 
-use crate::cache::{Ban, Banned, Cache, Source};
+use crate::cache::{Ban, Banned, Cache, Source, Strength};
 use crate::config::Groups;
 use crate::config::invalidation::TEXT_MAX;
 use crate::control::invalidate::history::History;
@@ -197,24 +197,29 @@ impl Orders {
         Order::group(&self.snapshots.newest().settings.invalidation.groups, name)
     }
 
-    /// In force when this returns.
-    pub fn carry_out(&self, order: &Order, source: Source) -> Done {
-        let done = self.enforce(order, source);
-        self.history.note(order, source, &done);
+    /// In force when this returns. `is_soft`: what rules keep past its time stays for that.
+    pub fn carry_out(&self, order: &Order, source: Source, is_soft: bool) -> Done {
+        let done = self.enforce(order, source, is_soft);
+        self.history.note(order, source, is_soft, &done);
         done
     }
 
-    fn enforce(&self, order: &Order, source: Source) -> Done {
+    fn enforce(&self, order: &Order, source: Source, is_soft: bool) -> Done {
+        let strength = if is_soft { Strength::Soft(self.clock.now()) } else { Strength::Hard };
         let counter = match source {
             Source::Admin => Counter::InvalidationsAdmin,
             Source::Pubsub => Counter::InvalidationsPubsub,
         };
         self.block.add(counter, 1);
-        let remove = |key: &[u8]| self.cache.invalidate_by(source, self.cache.hash(key));
+        let remove = |key: &[u8]| self.cache.invalidate_by(source, self.cache.hash(key), strength);
         match order {
             Order::Keys(keys) => {
                 let removed = keys.iter().filter(|key| remove(key)).count() as u64;
                 Done { removed, ..Done::default() }
+            }
+            Order::All if is_soft => {
+                let all = vec![Banned::Pattern(b"*".as_slice().into())];
+                Done { removed: 0, bans: self.cache.ban_all(all, source, strength) }
             }
             Order::All => {
                 let held = self.cache.figures().entries;
@@ -237,7 +242,7 @@ impl Orders {
                         None => banned.push(one),
                     }
                 }
-                let bans = self.cache.ban_all(banned, source);
+                let bans = self.cache.ban_all(banned, source, strength);
                 if self.cache.has_many_bans() {
                     self.sweeper.hurry();
                 }

@@ -46,9 +46,11 @@ impl Outbox {
 
     /// Leaves an order for the peers, in as many messages as it needs; false if there is no room
     /// for all of them, or JSON cannot say it.
-    pub fn tell(&self, order: &Order) -> bool {
-        let tell =
-            |order: Order| self.text(order).is_some_and(|text| self.letters.try_send(text).is_ok());
+    pub fn tell(&self, order: &Order, is_soft: bool) -> bool {
+        let tell = |order: Order| {
+            let text = self.text(order, is_soft);
+            text.is_some_and(|text| self.letters.try_send(text).is_ok())
+        };
         match order {
             Order::Keys(keys) => {
                 parts(keys).map(|keys| tell(Order::Keys(keys.to_vec()))).fold(true, |a, b| a & b)
@@ -59,8 +61,8 @@ impl Outbox {
 }
 
 impl Outbox {
-    fn text(&self, order: Order) -> Option<String> {
-        let message = Message { order, origin: self.origin.clone() };
+    fn text(&self, order: Order, is_soft: bool) -> Option<String> {
+        let message = Message { order, is_soft, origin: self.origin.clone() };
         let mut members = message.members(clock::unix_millis())?;
         if let Some(secret) = &self.snapshots.newest().settings.invalidation.secret {
             signature::sign(secret, &mut members)?;
@@ -173,11 +175,11 @@ mod tests {
         let (outbox, mut letters) = outbox();
         let key = |n: usize| format!("\u{1}{n}:").into_bytes().repeat(1 + n % 7);
         let keys: Vec<Vec<u8>> = (0..10_000).map(key).collect();
-        assert!(outbox.tell(&Order::Keys(keys.clone())));
+        assert!(outbox.tell(&Order::Keys(keys.clone()), true));
         let mut told = Vec::new();
         while let Ok(text) = letters.try_recv() {
             let said = Said::read(text.as_bytes()).unwrap();
-            let Ok(Meaning::Order(Order::Keys(keys))) = said.means(&Groups::new()) else {
+            let Ok(Meaning::Order(Order::Keys(keys), true)) = said.means(&Groups::new()) else {
                 panic!("{text}")
             };
             told.extend(keys);
@@ -191,7 +193,7 @@ mod tests {
     #[test]
     fn an_outbox_that_is_full_says_so() {
         let (outbox, _letters) = outbox();
-        let is_told = |_| outbox.tell(&Order::All);
+        let is_told = |_| outbox.tell(&Order::All, false);
         assert_eq!((0..2000).map(is_told).filter(|is_told| *is_told).count(), 1024);
     }
 }

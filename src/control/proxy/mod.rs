@@ -94,14 +94,17 @@ impl Clerk {
                 Ok(Reply::Done)
             }
             "invalidate" => {
-                let (order, local_only) = order(words, |name| self.api.orders.group(name))?;
-                Ok(Reply::Count(self.forget("invalidate", &order, local_only, from).await))
+                let asked = order(words, |name| self.api.orders.group(name))?;
+                Ok(Reply::Count(self.forget("invalidate", &asked, from).await))
             }
             "config" => self.config(words, from).await,
             "hotkeys" => shown::hot_keys(words, &self.api).map(Reply::Shown).ok_or_else(syntax),
             "version" => self.version(words, from).await,
             "warm" => self.warm(words, from),
-            "clear" => Ok(Reply::Count(self.forget("clear", &Order::All, true, from).await)),
+            "clear" => {
+                let all = Asked { order: Order::All, local_only: true, is_soft: false };
+                Ok(Reply::Count(self.forget("clear", &all, from).await))
+            }
             "shutdown" => {
                 audit("shutdown", &"", from);
                 self.ending.notify_one();
@@ -174,14 +177,9 @@ impl Clerk {
         }
     }
 
-    async fn forget(
-        &self,
-        action: &str,
-        order: &Order,
-        local_only: bool,
-        from: &PeerAddress,
-    ) -> u64 {
-        let (done, _) = self.api.forget(order, local_only);
+    async fn forget(&self, action: &str, asked: &Asked, from: &PeerAddress) -> u64 {
+        let Asked { order, local_only, is_soft } = asked;
+        let (done, _) = self.api.forget(order, *local_only, *is_soft);
         audit(action, order, from);
         self.api.orders.count(done).await
     }
@@ -226,16 +224,21 @@ fn mode(words: &[Box<[u8]>]) -> Result<Mode, Refused> {
     mode.ok_or_else(|| Refused("ERR Invalid mode: it is one of cache, observe, bypass".to_owned()))
 }
 
-/// `[LOCAL] (KEY key ... | NAMESPACE name | PATTERN glob | GROUP name)`.
+/// What is to be forgotten, and how.
+#[derive(Debug, PartialEq, Eq)]
+struct Asked {
+    order: Order,
+    local_only: bool,
+    is_soft: bool,
+}
+
+/// `[SOFT] [LOCAL] (KEY key ... | NAMESPACE name | PATTERN glob | GROUP name)`.
 fn order(
     words: &[Box<[u8]>],
     group: impl Fn(&str) -> Result<Order, UnknownGroup>,
-) -> Result<(Order, bool), Refused> {
-    let is = |word: &[u8], name: &str| word.eq_ignore_ascii_case(name.as_bytes());
-    let (local_only, words) = match words {
-        [first, rest @ ..] if is(first, "local") => (true, rest),
-        words => (false, words),
-    };
+) -> Result<Asked, Refused> {
+    let (is_soft, words) = leading("soft", words);
+    let (local_only, words) = leading("local", words);
     let order = match words {
         [kind, keys @ ..] if is(kind, "key") && !keys.is_empty() => {
             if keys.len() > KEYS_MAX {
@@ -249,7 +252,15 @@ fn order(
             .map_err(|unknown| Refused(format!("ERR {unknown}")))?,
         _ => return Err(syntax()),
     };
-    Ok((order, local_only))
+    Ok(Asked { order, local_only, is_soft })
+}
+
+/// Whether the first word is this one, and what follows.
+fn leading<'w>(name: &str, words: &'w [Box<[u8]>]) -> (bool, &'w [Box<[u8]>]) {
+    match words {
+        [first, rest @ ..] if is(first, name) => (true, rest),
+        words => (false, words),
+    }
 }
 
 fn named(kind: &str, order: Result<Order, Invalid>) -> Result<Order, Refused> {
@@ -258,11 +269,11 @@ fn named(kind: &str, order: Result<Order, Invalid>) -> Result<Order, Refused> {
 
 #[cfg(test)]
 mod tests {
-    use super::{KEYS_MAX, Refused, mode};
+    use super::{Asked, KEYS_MAX, Refused, mode};
     use crate::config::{Groups, Mode};
     use crate::control::invalidate::orders::Order;
 
-    fn order(words: &[Box<[u8]>]) -> Result<(Order, bool), Refused> {
+    fn order(words: &[Box<[u8]>]) -> Result<Asked, Refused> {
         let groups = Groups::from([("shop".to_owned(), vec!["orders:*".to_owned()])]);
         super::order(words, |name| Order::group(&groups, name))
     }
@@ -275,19 +286,23 @@ mod tests {
     fn orders_as_they_are_written() {
         let keys = |keys: &[&[u8]]| Order::Keys(keys.iter().map(|key| key.to_vec()).collect());
         for (text, expected) in [
-            ("KEY a b", (keys(&[b"a", b"b"]), false)),
-            ("local key key", (keys(&[b"key"]), true)),
-            ("NAMESPACE orders", (Order::Namespace(b"orders".to_vec()), false)),
-            ("LOCAL pattern *:1", (Order::Pattern(b"*:1".to_vec()), true)),
+            ("KEY a b", (keys(&[b"a", b"b"]), false, false)),
+            ("local key key", (keys(&[b"key"]), true, false)),
+            ("soft key soft", (keys(&[b"soft"]), false, true)),
+            ("NAMESPACE orders", (Order::Namespace(b"orders".to_vec()), false, false)),
+            ("SOFT LOCAL pattern *:1", (Order::Pattern(b"*:1".to_vec()), true, true)),
         ] {
+            let (order_meant, local_only, is_soft) = expected;
+            let expected = Asked { order: order_meant, local_only, is_soft };
             assert_eq!(order(&words(text)), Ok(expected), "{text}");
         }
-        for text in ["KEY", "LOCAL KEY", "a b", "NAMESPACE a b", "LOCAL LOCAL KEY a", "PATTERN"] {
+        for text in ["KEY", "LOCAL KEY", "a b", "NAMESPACE a b", "LOCAL SOFT KEY a", "PATTERN"] {
             assert_eq!(order(&words(text)), Err(Refused("ERR syntax error".to_owned())), "{text}");
         }
         let Err(Refused(text)) = order(&words("GROUP shp")) else { panic!("there is none") };
         assert_eq!(text, "ERR there is no group `shp`: invalidation.groups has shop");
-        let Ok((Order::Several(group), true)) = order(&words("LOCAL GROUP shop")) else {
+        let local = order(&words("LOCAL GROUP shop"));
+        let Ok(Asked { order: Order::Several(group), local_only: true, .. }) = local else {
             panic!("it is there")
         };
         assert_eq!(group.patterns, [b"orders:*"]);

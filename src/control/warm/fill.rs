@@ -245,7 +245,7 @@ impl Filler {
             return;
         };
         let Right { token, policy, .. } = &asked.right;
-        if self.cache.prove(asked.hash, &entry, token, policy.ttl, asked.pttl) {
+        if self.cache.prove(asked.hash, &entry, token, policy, asked.pttl) {
             asked.outcome = Outcome::Loaded;
         }
     }

@@ -8,7 +8,7 @@ pub use self::fate::Fate;
 
 use crate::command::learned::Strangers;
 use crate::command::{self, CacheRule, Disposition, KeySpec, Spec, errors, keys, own};
-use crate::config::{Level, Settings, TrackingMode};
+use crate::config::{self, Level, Settings, TrackingMode};
 use crate::data::Shared;
 use crate::data::forward;
 use crate::data::lifetime;
@@ -79,6 +79,9 @@ pub struct Key {
     /// proxy knows.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ttl_ms: Option<u64>,
+    /// True if all that is held of it is past its time.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub stale: bool,
     /// The client's key itself.
     #[serde(skip)]
     bytes: Vec<u8>,
@@ -96,6 +99,7 @@ pub fn explain_now(
     for key in &mut explained.keys {
         let held = shared.cache.variants(&key.bytes, now);
         let left = held.iter().map(|variant| variant.left).max();
+        key.stale = !held.is_empty() && held.iter().all(|variant| variant.is_stale);
         key.ttl_ms = left.map(|left| u64::try_from(left.as_millis()).unwrap_or(u64::MAX));
     }
     Ok(explained)
@@ -265,6 +269,7 @@ fn keys_of(settings: &Settings, spec: &Spec, request: &Request<'_>) -> Vec<Key> 
                 cached,
                 why,
                 ttl_ms: None,
+                stale: false,
                 bytes: key.to_vec(),
             });
         },
@@ -296,10 +301,25 @@ fn kept(settings: &Settings, spec: &Spec, index: usize, argc: usize) -> (bool, S
         Level::Relaxed | Level::Ttl => format!("level \"{level}\": kept for at most {ttl}"),
     };
     let second = match rule.admission {
-        crate::config::Admission::SecondHit => ", once it was asked for twice",
-        crate::config::Admission::Always => "",
+        config::Admission::SecondHit => ", once it was asked for twice",
+        config::Admission::Always => "",
     };
-    (true, format!("{why}{second}"))
+    (true, format!("{why}{second}{}", stale(rule)))
+}
+
+/// What a rule says of what is past its time, or soon will be.
+fn stale(rule: &config::Rule) -> String {
+    let share = f64::from(rule.refresh_ahead) / 1e4;
+    let (grace, span) = (humantime(rule.grace), humantime(rule.stale_if_error));
+    let ahead = format!(", read anew by a hit when about {share} % of its life are left");
+    let refreshing = format!(", served up to {grace} longer while it is read anew");
+    let down = format!(", served up to {span} longer while upstream cannot be reached");
+    let said = [
+        (rule.refresh_ahead > 0, ahead),
+        (!rule.grace.is_zero(), refreshing),
+        (!rule.stale_if_error.is_zero(), down),
+    ];
+    said.into_iter().filter_map(|(is_so, text)| is_so.then_some(text)).collect()
 }
 
 /// A rule as people find it in proxy.toml; beyond the last, what applies without one.

@@ -200,7 +200,7 @@ fn own(shared: &Shared) -> Own {
         ],
         sums: vec![
             ("blocked_clients", shared.registry.count(Mark::Held) as u64),
-            ("keyspace_hits", totals.get(Counter::LookupHit)),
+            ("keyspace_hits", totals.get(Counter::LookupHit) + totals.get(Counter::LookupStale)),
         ],
         ..Own::default()
     };
@@ -381,15 +381,17 @@ fn proxy_cache(shared: &Shared) -> String {
     let (figures, totals) = (shared.cache.figures(), shared.ledger.totals());
     let get = |counter| totals.get(counter);
     let (hits, misses) = (get(Counter::LookupHit), get(Counter::LookupMiss));
-    let asked = hits + misses + get(Counter::LookupCoalesced);
-    let ratio = (hits * 10_000).checked_div(asked).unwrap_or(0);
+    let stale = get(Counter::LookupStale);
+    let asked = hits + stale + misses + get(Counter::LookupCoalesced);
+    let ratio = ((hits + stale) * 10_000).checked_div(asked).unwrap_or(0);
     let invalidations = totals.sum(INVALIDATIONS);
-    let rows: [(&str, String); 13] = [
+    let rows: [(&str, String); 14] = [
         ("entries", figures.entries.to_string()),
         ("memory_used_bytes", figures.used_bytes.to_string()),
         ("memory_used_human", human(figures.used_bytes)),
         ("memory_max_bytes", figures.max_bytes.to_string()),
         ("hits", hits.to_string()),
+        ("stale_hits", stale.to_string()),
         ("misses", misses.to_string()),
         ("coalesced", get(Counter::LookupCoalesced).to_string()),
         ("bypass", get(Counter::LookupBypass).to_string()),

@@ -5,6 +5,7 @@ use crate::command::Spec;
 use crate::data::local::Edit;
 use crate::data::pinned::Step;
 use crate::data::pinned::exec::Exec;
+use crate::data::refresh::Refresh;
 use crate::data::script::{Call, Script};
 use crate::data::walk::Walk;
 use crate::units::clock::Tick;
@@ -61,6 +62,11 @@ impl Ticket {
     pub const fn new(owner: Waiter, spec: &'static Spec, asked_at: Tick, kind: Kind) -> Self {
         Self { owner, joined: Vec::new(), spec, asked_at, keys: 0, text_len: 0, answers: 1, kind }
     }
+
+    /// Who asked first; `None` if that was nearside itself.
+    pub fn client(&self) -> Option<Waiter> {
+        (self.owner.client != Waiter::NOBODY.client).then_some(self.owner)
+    }
 }
 
 /// What is done with an answer.
@@ -111,6 +117,8 @@ pub struct Read {
     pub flight: u64,
     /// True while clients of other workers may join it.
     pub is_published: bool,
+    /// Set if no client has asked for it.
+    pub refresh: Option<Refresh>,
     /// Set between the two answers, if the first was stored.
     pub unproved: Option<Entry>,
     /// True once the value was delivered: the next answer is the PTTL.

@@ -141,7 +141,7 @@ async fn delete(
     let rate = rate.unwrap_or(RATE_DEFAULT);
     // Before anything is forgotten: it may be refused.
     let job = begin_purge(admin, Plan { target, dry_run: false, rate, max_keys: None }, who)?;
-    admin.api.forget(order, false);
+    admin.api.forget(order, false, false);
     who.audit("invalidate", &order.to_string(), None);
     answer(admin, &job, || Deleted {
         success: true,

@@ -86,7 +86,7 @@ async fn stats(State(admin): State<Arc<Admin>>, _: Viewer) -> Json<CacheStatisti
     let (wing, figures) = (&admin.api.wing, admin.api.orders.cache.figures());
     let facts = wing.facts();
     let counted = |counters: &[Counter]| wing.counted(counters);
-    let hits = counted(&[Counter::LookupHit]);
+    let hits = counted(&[Counter::LookupHit, Counter::LookupStale]);
     let misses = counted(&[Counter::LookupMiss, Counter::LookupCoalesced]);
     let percent = hit_ratio(&admin).unwrap_or(0.0) * 100.0;
     Json(CacheStatistics {
@@ -221,7 +221,7 @@ struct Dropped {
 )]
 async fn clear_all(State(admin): State<Arc<Admin>>, who: Operator) -> Json<Dropped> {
     let api = &admin.api;
-    let (done, _) = api.forget(&Order::All, false);
+    let (done, _) = api.forget(&Order::All, false, false);
     let cleared_count = api.orders.count(done).await;
     who.audit("clear", "everything", Some(cleared_count));
     Json(Dropped { success: true, cleared_count })

@@ -21,7 +21,7 @@ pub(super) fn stats(shared: &Shared) -> Value {
     let rates = shared.ledger.rates();
     let get = |counter| totals.get(counter);
     let (hits, misses) = (get(Counter::LookupHit), get(Counter::LookupMiss));
-    let coalesced = get(Counter::LookupCoalesced);
+    let (stale, coalesced) = (get(Counter::LookupStale), get(Counter::LookupCoalesced));
     let commands = totals.commands.iter().map(|row| row.ok + row.error).sum();
     let errors = totals.commands.iter().map(|row| row.error).sum();
     let count = Value::count;
@@ -32,10 +32,11 @@ pub(super) fn stats(shared: &Shared) -> Value {
         ("commands_per_second", count(rates.commands)),
         ("errors", count(errors)),
         ("hits", count(hits)),
+        ("stale_hits", count(stale)),
         ("misses", count(misses)),
         ("coalesced", count(coalesced)),
         ("bypass", count(get(Counter::LookupBypass))),
-        ("hit_ratio", Value::ratio(hits, hits + misses + coalesced)),
+        ("hit_ratio", Value::ratio(hits + stale, hits + stale + misses + coalesced)),
         ("entries", count(figures.entries)),
         ("memory_used_bytes", count(figures.used_bytes)),
         ("memory_max_bytes", count(figures.max_bytes)),

@@ -23,7 +23,8 @@ fn rule(key: &[u8], snapshot: &Snapshot) -> Value {
 /// PROXY GET: how old the oldest of its replies is, when the last of them ends, and each of them.
 pub(super) fn key(key: &[u8], batch: &Batch<'_>) -> Value {
     let variants = batch.shared.cache.variants(key, batch.view.now);
-    let mut pairs = vec![("present", Value::Count(i64::from(!variants.is_empty())))];
+    let is_present = variants.iter().any(|variant| !variant.is_stale);
+    let mut pairs = vec![("present", Value::Count(i64::from(is_present)))];
     if let (Some(age), Some(left)) = (
         variants.iter().map(|variant| variant.age).max(),
         variants.iter().map(|variant| variant.left).max(),
@@ -47,6 +48,7 @@ fn reply(variant: &Variant) -> Value {
         ("ttl_ms", millis(variant.left)),
         ("age_ms", millis(variant.age)),
         ("size", Value::count(variant.size)),
+        ("stale", Value::Count(i64::from(variant.is_stale))),
     ])
 }
 
@@ -70,11 +72,12 @@ fn map(explained: Explanation) -> Value {
 }
 
 fn one_key(key: Key) -> Value {
-    let Key { client, upstream, rule, cached, why, ttl_ms, .. } = key;
+    let Key { client, upstream, rule, cached, why, ttl_ms, stale, .. } = key;
     let mut pairs = vec![("client", client.into()), ("upstream", upstream.into())];
     pairs.extend(rule.map(|rule| ("rule", rule.into())));
     pairs.extend([("cached", Value::Count(i64::from(cached))), ("why", why.into())]);
     pairs.extend(ttl_ms.map(|ttl| ("ttl_ms", Value::count(ttl))));
+    pairs.extend(stale.then_some(("stale", Value::Count(1))));
     Value::Map(pairs)
 }
 
@@ -96,7 +99,9 @@ pub(super) fn last(session: &mut Session, batch: &Batch<'_>) -> Value {
     if let Some((question, at)) = session.standing.recall(&note) {
         let hash = shared.cache.hash(question.key);
         let question = crate::cache::Question { hash, ..question };
-        let served = (outcome == "hit").then(|| shared.cache.served(&question, at)).flatten();
+        let served = matches!(outcome, "hit" | "stale")
+            .then(|| shared.cache.served(&question, at))
+            .flatten();
         pairs.extend(served.map(|variant| ("age_ms", millis(variant.age))));
         pairs.push(("rule", rule(question.key, batch.snapshot)));
     }
