@@ -342,10 +342,10 @@ fn what_ends_is_served_and_read_anew_as_the_keys_say() {
                 "upstream.on_down = \"error\"",
                 &set,
             ];
+            // Before nearside comes: no push of it may be on its way.
+            server.dial().words("MSET k 1 other 1");
             let proxy = Proxy::start(&server.url(), &settings);
             let mut client = proxy.dial();
-            client.words("SET k 1");
-            client.words("SET other 1");
             let is_down = name == "stale_if_error";
             if is_down {
                 client.until_hit("GET k");
