@@ -17,6 +17,7 @@ use crate::rules::Rules;
 use crate::stats::{Block, Counter, Outcome};
 use crate::units::clock::Tick;
 use crate::units::mutant::{self, Mutant};
+use crate::wire::write::Proto;
 use crate::wire::{reply, write};
 use bytes::{Buf, BytesMut};
 use std::rc::Rc;
@@ -33,6 +34,9 @@ pub enum Fault {
     /// An answer of a shape that the request cannot have.
     #[error("upstream's answer does not fit the request")]
     Shape,
+    /// A type of RESP3 on a link of RESP2, whose clients cannot read it.
+    #[error("upstream speaks RESP3 on a link of RESP2")]
+    Proto,
 }
 
 /// What settling may use.
@@ -86,6 +90,9 @@ pub fn settle(link: &mut Pipeline, desk: &mut Desk<'_>) -> Result<(), Fault> {
 #[inline]
 fn pair(link: &mut Pipeline, frame: &Frame<'_>, desk: &mut Desk<'_>) -> Result<(), Fault> {
     let kind = frame.bytes().first().copied();
+    if link.proto == Proto::Resp2 && is_of_resp3(kind) && !link.is_turning() {
+        return Err(Fault::Proto);
+    }
     let is_odd = kind == Some(b'>') || link.pin.is_some();
     if is_odd && notice::take(link, frame.bytes(), desk) {
         return Ok(());
@@ -98,6 +105,12 @@ fn pair(link: &mut Pipeline, frame: &Frame<'_>, desk: &mut Desk<'_>) -> Result<(
     }
     desk.block.add(Counter::UpstreamOk, 1);
     by_kind(link, frame, desk)
+}
+
+/// True for what only RESP3 has.
+#[inline]
+const fn is_of_resp3(kind: Option<u8>) -> bool {
+    matches!(kind, Some(b'>' | b'_' | b'%' | b'~' | b',' | b'#' | b'(' | b'=' | b'!' | b'|'))
 }
 
 #[cold]

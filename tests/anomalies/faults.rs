@@ -81,6 +81,10 @@ fn garbage_discards_the_link() {
         "$-2\r\n",
         "*-5\r\n",
         "$1\r\naXY+2\r\n",
+        // RESP3, which no client of this link could read.
+        ">2\r\n+message\r\n+m\r\n",
+        "_\r\n",
+        "%0\r\n",
         "HTTP/1.1 400 Bad Request\r\n\r\n",
     ] {
         let mut stage = plain();
