@@ -128,6 +128,21 @@ fn a_stray_reply_discards_the_link() {
     assert_eq!(stage.count(Counter::ProtocolErrorsUpstream), 1);
 }
 
+/// What comes in one packet with the end of the handshake is not lost, nor is its second half taken
+/// for an answer (found by the simulation).
+#[test]
+fn what_follows_the_handshake_discards_the_link() {
+    let mut stage = plain();
+    let mut client = stage.client();
+    client.send("GET k");
+    let mut data = stage.silent_data();
+    data.shake_hands_and(7, "*");
+    data.is_closed();
+    let mut data = stage.data();
+    data.answer("GET v1:k", OLD);
+    client.reads(OLD);
+}
+
 /// The same on a link where nothing is under way.
 #[test]
 fn a_stray_reply_on_an_idle_link_discards_it() {
