@@ -11,14 +11,13 @@ use crate::wire::reply::{Malformed, Scan};
 use bytes::BytesMut;
 use std::fmt;
 use std::io;
-use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 /// Opens a connection to the embedded upstream.
-pub type Door = Box<dyn Fn() -> io::Result<UnixStream> + Send + Sync>;
+pub type Door = Box<dyn Fn() -> io::Result<Stream> + Send + Sync>;
 
 /// How links are opened.
 pub struct Dialer {
