@@ -97,6 +97,9 @@ fn pair(link: &mut Pipeline, frame: &Frame<'_>, desk: &mut Desk<'_>) -> Result<(
     if is_odd && notice::take(link, frame.bytes(), desk) {
         return Ok(());
     }
+    if mutant::active(Mutant::ForgetSlot) {
+        forget_the_gone(link, desk);
+    }
     if !link.front_is_sent() {
         return Err(Fault::Stray);
     }
@@ -111,6 +114,16 @@ fn pair(link: &mut Pipeline, frame: &Frame<'_>, desk: &mut Desk<'_>) -> Result<(
 #[inline]
 const fn is_of_resp3(kind: Option<u8>) -> bool {
     matches!(kind, Some(b'>' | b'_' | b'%' | b'~' | b',' | b'#' | b'(' | b'=' | b'!' | b'|'))
+}
+
+/// A fault on purpose: who has gone has no place in the order of answers.
+#[cold]
+fn forget_the_gone(link: &mut Pipeline, desk: &mut Desk<'_>) {
+    while link.front_is_sent()
+        && link.front().is_some_and(|ticket| desk.clients.session(ticket.owner.client).is_none())
+    {
+        link.pop(|_| {});
+    }
 }
 
 #[cold]
