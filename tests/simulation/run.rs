@@ -364,6 +364,7 @@ impl World {
                 Ok(count) => self.report.replies += count,
                 Err(_) if self.plan.may_be_wrong() => {
                     self.report.wrong += 1;
+                    client.far.close();
                     self.clients[place] = None;
                     continue;
                 }
