@@ -31,6 +31,7 @@ use crate::net::address::Address;
 use crate::net::dialer::{Dialer, Door};
 use crate::net::limits::fit_open_files;
 use crate::net::listen::{self, ListenOptions, Listener};
+use crate::net::stream::Stream;
 use crate::net::target::Password;
 use crate::net::tls::{TlsClient, TlsOptions};
 use crate::scripts::Scripts;
@@ -43,6 +44,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
+use tokio::net::UnixStream;
 use tokio::sync::{oneshot, watch};
 
 /// A runtime for the thread that asks.
@@ -91,7 +93,11 @@ pub fn dialer(settings: &Settings, embedded: Option<&Arc<Embedded>>) -> anyhow::
     let tls = if upstream.target.tls { Some(TlsClient::new(&upstream.tls)?) } else { None };
     let door = embedded.map(|server| -> Door {
         let server = Arc::clone(server);
-        Box::new(move || server.connect())
+        Box::new(move || {
+            let stream = server.connect()?;
+            stream.set_nonblocking(true)?;
+            UnixStream::from_std(stream).map(Stream::Unix)
+        })
     });
     Ok(Dialer {
         target: upstream.target.clone(),

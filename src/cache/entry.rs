@@ -16,10 +16,12 @@
 
 use crate::cache::shown::Variant;
 use crate::cache::{Policy, Question, Reply, View};
+use crate::command;
 use crate::units::clock::Tick;
 use bytes::BytesMut;
 use std::cell::RefCell;
 use std::fmt;
+use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::time::Duration;
 use triomphe::ThinArc;
@@ -51,6 +53,11 @@ thread_local! {
 
 /// What a thread keeps of that.
 const BODY_KEPT: usize = 16 * 1024;
+
+/// The commands that ask for a key's one value.
+static TWINS: LazyLock<[u16; 2]> = LazyLock::new(|| {
+    ["get", "mget"].map(|name| command::by_name(name).map_or(u16::MAX, |row| row.index))
+});
 
 /// What a new entry is given.
 #[derive(Debug)]
@@ -220,6 +227,21 @@ impl Entry {
             entry = candidate.header().next.as_ref();
         }
         None
+    }
+
+    /// True if a reply to `question` denies what is held of its key. GET and MGET ask for the same
+    /// value, though their nils are told apart (MGET says nil of a list, too): a value of one and
+    /// nil of the other are of different times.
+    pub(super) fn denies(&self, question: &Question<'_>, reply: &Reply<'_>) -> bool {
+        let is_nil = *reply == Reply::Nil;
+        TWINS.contains(&question.command)
+            && self.chain().any(|held| {
+                let header = held.header();
+                TWINS.contains(&header.command)
+                    && header.db == question.db
+                    && held.key() == question.key
+                    && (held.reply() == Reply::Nil) != is_nil
+            })
     }
 
     /// True if a new head that answers `question` may carry this chain on: it is of the same key

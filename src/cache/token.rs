@@ -9,8 +9,16 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 /// (at 100,000 invalidations a second and 1 ms a fetch, one fill in 650 is refused in vain).
 const STRIPES: usize = 1 << 16;
 
-/// One counter per stripe of keys, bumped by everything that happens to one of them (R2).
+/// One counter per stripe of keys, bumped by everything that happens to one of them (R2). Its lower
+/// half counts fills: they refuse no other fill, but who has seen what was filled may not join a
+/// read that was asked before (R5).
 pub(super) struct Generations(Box<[AtomicU64]>);
+
+/// What an invalidation adds.
+const INVALIDATION: u64 = 1 << FILL_BITS;
+
+/// Bits that count fills.
+const FILL_BITS: u32 = 32;
 
 impl Default for Generations {
     fn default() -> Self {
@@ -32,6 +40,14 @@ impl Generations {
 
     #[inline]
     pub(super) fn bump(&self, hash: u64) {
+        if let Some(counter) = self.0.get(stripe(hash)) {
+            counter.fetch_add(INVALIDATION, Ordering::SeqCst);
+        }
+    }
+
+    /// A reply is about to be seen that was stored, or need not be.
+    #[inline]
+    pub(super) fn fill(&self, hash: u64) {
         if let Some(counter) = self.0.get(stripe(hash)) {
             counter.fetch_add(1, Ordering::SeqCst);
         }
@@ -142,7 +158,7 @@ impl Tracking {
 /// The right to fill: what was true when the question was asked (R1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Token {
-    /// The generation of the key's stripe.
+    /// The generation of the key's stripe, and what was filled there.
     pub generation: u64,
     /// The epoch of its level.
     pub epoch: u64,
@@ -160,6 +176,12 @@ pub struct Token {
 }
 
 impl Token {
+    /// True if no invalidation has come since the stripe's counter stood as this token has it.
+    #[inline]
+    pub(super) const fn is_of(&self, generation: u64) -> bool {
+        self.generation >> FILL_BITS == generation >> FILL_BITS
+    }
+
     /// True if a read that would get `other` now may join the flight that holds this one (R5).
     #[inline]
     pub fn may_be_joined_by(&self, other: &Self) -> bool {

@@ -215,6 +215,11 @@ impl Flights {
         count
     }
 
+    /// True if nothing is on its way that others may join.
+    pub fn is_empty(&self) -> bool {
+        self.table.is_empty()
+    }
+
     /// The way to this worker's clients, for an answer of somebody else's.
     pub fn way_to(&self, worker: usize) -> Way {
         Way(self.letters.get(worker).cloned())

@@ -14,6 +14,8 @@ use crate::data::{Shared, fill, script, split, stale, walk};
 use crate::keys::Names;
 use crate::stats::{Block, Counter, Outcome};
 use crate::units::clock::Tick;
+use crate::units::mutant::{self, Mutant};
+use crate::wire::write::Proto;
 use crate::wire::{reply, write};
 use bytes::{Buf, BytesMut};
 use std::rc::Rc;
@@ -36,6 +38,9 @@ pub enum Fault {
     /// many.
     #[error("upstream's answers are not in the order of the requests (cache.verify)")]
     Canary,
+    /// A type of RESP3 on a link of RESP2, whose clients cannot read it.
+    #[error("upstream speaks RESP3 on a link of RESP2")]
+    Proto,
 }
 
 /// What settling may use.
@@ -107,9 +112,15 @@ fn settle_all(link: &mut Pipeline, desk: &mut Desk<'_>) -> Result<(), Fault> {
 #[inline]
 fn pair(link: &mut Pipeline, frame: &Frame<'_>, desk: &mut Desk<'_>) -> Result<(), Fault> {
     let kind = frame.bytes().first().copied();
+    if link.proto == Proto::Resp2 && is_of_resp3(kind) && !link.is_turning() {
+        return Err(Fault::Proto);
+    }
     let is_odd = kind == Some(b'>') || link.pin.is_some();
     if is_odd && notice::take(link, frame.bytes(), desk) {
         return Ok(());
+    }
+    if mutant::active(Mutant::ForgetSlot) {
+        forget_the_gone(link, desk);
     }
     if !link.front_is_sent() {
         return Err(Fault::Stray);
@@ -124,6 +135,22 @@ fn pair(link: &mut Pipeline, frame: &Frame<'_>, desk: &mut Desk<'_>) -> Result<(
     }
     desk.block.add(Counter::UpstreamOk, 1);
     by_kind(link, frame, desk)
+}
+
+/// True for what only RESP3 has.
+#[inline]
+const fn is_of_resp3(kind: Option<u8>) -> bool {
+    matches!(kind, Some(b'>' | b'_' | b'%' | b'~' | b',' | b'#' | b'(' | b'=' | b'!' | b'|'))
+}
+
+/// A fault on purpose: who has gone has no place in the order of answers.
+#[cold]
+fn forget_the_gone(link: &mut Pipeline, desk: &mut Desk<'_>) {
+    while link.front_is_sent()
+        && link.front().is_some_and(|ticket| desk.clients.session(ticket.owner.client).is_none())
+    {
+        link.pop(|_| {});
+    }
 }
 
 #[cold]
@@ -184,10 +211,9 @@ fn by_kind(link: &mut Pipeline, frame: &Frame<'_>, desk: &mut Desk<'_>) -> Resul
 /// An answer of a type that the command never gives belongs to another request.
 #[inline]
 fn fits(link: &mut Pipeline, frame: &Frame<'_>) -> Result<(), Fault> {
-    let proto = link.proto;
     let answers = link.front().map(|ticket| ticket.spec.answers);
     match (answers, frame.bytes().first()) {
-        (Some(answers), Some(&first)) if answers.allow(first, proto) => Ok(()),
+        (Some(answers), Some(&first)) if answers.allow(first) => Ok(()),
         _ => Err(Fault::Shape),
     }
 }

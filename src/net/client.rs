@@ -6,6 +6,7 @@
 //! Invariant: dropping the write half ends nothing. The socket closes when both halves are gone,
 //! or in both directions by [`WriteHalf::close`], which wakes the reader.
 
+use crate::net::pipe::Pipe;
 use socket2::SockRef;
 use std::fmt;
 use std::io;
@@ -56,6 +57,7 @@ pub struct ClientStream {
 enum Registered {
     Tcp(TcpStream),
     Unix(UnixStream),
+    Pipe(Arc<dyn Pipe>),
 }
 
 impl ClientStream {
@@ -73,6 +75,11 @@ impl ClientStream {
         })
     }
 
+    /// A connection that is no socket of the system's.
+    pub const fn from_pipe(pipe: Arc<dyn Pipe>, peer: PeerAddress) -> Self {
+        Self { socket: Registered::Pipe(pipe), peer }
+    }
+
     /// Where the client comes from.
     pub fn peer(&self) -> &PeerAddress {
         &self.peer
@@ -82,7 +89,7 @@ impl ClientStream {
     pub fn local(&self) -> io::Result<PeerAddress> {
         match (&self.socket, &self.peer) {
             (Registered::Tcp(stream), _) => stream.local_addr().map(PeerAddress::Tcp),
-            (Registered::Unix(_), path) => Ok(path.clone()),
+            (Registered::Unix(_) | Registered::Pipe(_), peer) => Ok(peer.clone()),
         }
     }
 
@@ -97,6 +104,9 @@ impl ClientStream {
                 let (read, write) = stream.into_split();
                 (ReadHalf(Read::Unix(read)), WriteHalf(Write::Unix(write)))
             }
+            Registered::Pipe(pipe) => {
+                (ReadHalf(Read::Pipe(Arc::clone(&pipe))), WriteHalf(Write::Pipe(pipe)))
+            }
         }
     }
 }
@@ -109,6 +119,7 @@ pub struct ReadHalf(Read);
 enum Read {
     Tcp(tcp::OwnedReadHalf),
     Unix(unix::OwnedReadHalf),
+    Pipe(Arc<dyn Pipe>),
 }
 
 impl AsyncRead for ReadHalf {
@@ -121,6 +132,7 @@ impl AsyncRead for ReadHalf {
         match &mut self.get_mut().0 {
             Read::Tcp(half) => Pin::new(half).poll_read(cx, buf),
             Read::Unix(half) => Pin::new(half).poll_read(cx, buf),
+            Read::Pipe(pipe) => pipe.poll_read(cx, buf),
         }
     }
 }
@@ -133,6 +145,7 @@ pub struct WriteHalf(Write);
 enum Write {
     Tcp(tcp::OwnedWriteHalf),
     Unix(unix::OwnedWriteHalf),
+    Pipe(Arc<dyn Pipe>),
     /// Only while it is dropped.
     Gone,
 }
@@ -144,6 +157,7 @@ impl WriteHalf {
         match &self.0 {
             Write::Tcp(half) => half.try_write(bytes),
             Write::Unix(half) => half.try_write(bytes),
+            Write::Pipe(pipe) => pipe.try_write(bytes),
             Write::Gone => Err(gone()),
         }
     }
@@ -158,6 +172,10 @@ impl WriteHalf {
         match &self.0 {
             Write::Tcp(half) => half.try_write_vectored(buffers),
             Write::Unix(half) => half.try_write_vectored(buffers),
+            Write::Pipe(pipe) => {
+                let first = buffers.iter().find(|buffer| !buffer.is_empty());
+                first.map_or(Ok(0), |buffer| pipe.try_write(buffer))
+            }
             Write::Gone => Err(gone()),
         }
     }
@@ -167,6 +185,7 @@ impl WriteHalf {
         match &self.0 {
             Write::Tcp(half) => half.as_ref().poll_write_ready(cx),
             Write::Unix(half) => half.as_ref().poll_write_ready(cx),
+            Write::Pipe(pipe) => pipe.poll_writable(cx),
             Write::Gone => Poll::Ready(Err(gone())),
         }
     }
@@ -177,6 +196,10 @@ impl WriteHalf {
         match &self.0 {
             Write::Tcp(half) => SockRef::from(half.as_ref()).shutdown(Shutdown::Both),
             Write::Unix(half) => SockRef::from(half.as_ref()).shutdown(Shutdown::Both),
+            Write::Pipe(pipe) => {
+                pipe.shutdown();
+                Ok(())
+            }
             Write::Gone => Err(gone()),
         }
     }
@@ -189,7 +212,7 @@ impl Drop for WriteHalf {
         match std::mem::replace(&mut self.0, Write::Gone) {
             Write::Tcp(half) => half.forget(),
             Write::Unix(half) => half.forget(),
-            Write::Gone => {}
+            Write::Pipe(_) | Write::Gone => {}
         }
     }
 }

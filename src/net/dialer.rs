@@ -11,14 +11,13 @@ use crate::wire::reply::{Malformed, Scan};
 use bytes::BytesMut;
 use std::fmt;
 use std::io;
-use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 /// Opens a connection to the embedded upstream.
-pub type Door = Box<dyn Fn() -> io::Result<UnixStream> + Send + Sync>;
+pub type Door = Box<dyn Fn() -> io::Result<Stream> + Send + Sync>;
 
 /// How links are opened.
 pub struct Dialer {
@@ -55,6 +54,9 @@ pub enum OpenError {
     /// What answered is no Redis.
     #[error("it does not answer as Redis does: {0}")]
     Malformed(#[from] Malformed),
+    /// It says more than it was asked.
+    #[error("it sent more than the answers to the handshake")]
+    Stray,
     /// It accepted the connection and then said nothing.
     #[error("connected, but the handshake was not answered within {0:?}")]
     Silent(Duration),
@@ -105,10 +107,14 @@ impl Dialer {
         let mut stream =
             stream::connect(&self.target, self.timeout, self.tls.as_ref(), embedded).await?;
         let shaking = shake_hands(&mut stream, options);
-        let (server, id) = tokio::time::timeout(self.timeout, shaking)
+        let (handshake, rest) = tokio::time::timeout(self.timeout, shaking)
             .await
             .map_err(|_| OpenError::Silent(self.timeout))??;
-        Ok(Opened { stream, server, id })
+        // Who tracks is told of changes at once; else it would be taken for the first answer.
+        if !rest.is_empty() && options.tracking.is_none() {
+            return Err(OpenError::Stray);
+        }
+        Ok(Opened { stream, server: handshake.server().cloned(), id: handshake.id(), rest })
     }
 }
 
@@ -121,19 +127,21 @@ pub struct Opened {
     pub server: Option<ServerInfo>,
     /// The server's number of it; 0 if it was not asked or did not say.
     pub id: i64,
+    /// What came in one read with the end of the handshake: pushes, and perhaps a part of one.
+    pub rest: BytesMut,
 }
 
-/// Plays the handshake out on a fresh connection.
+/// Plays the handshake out on a fresh connection; answers with what came behind it, too.
 async fn shake_hands(
     stream: &mut Stream,
     options: &Options<'_>,
-) -> Result<(Option<ServerInfo>, i64), OpenError> {
+) -> Result<(Handshake, BytesMut), OpenError> {
     let mut handshake = Handshake::new(options);
     let (mut out, mut input, mut scan) = (BytesMut::new(), BytesMut::new(), Scan::default());
     let mut progress = Progress::Write;
     loop {
         match progress {
-            Progress::Ready => return Ok((handshake.server().cloned(), handshake.id())),
+            Progress::Ready => return Ok((handshake, input)),
             Progress::Write => {
                 out.clear();
                 handshake.request(&mut out);

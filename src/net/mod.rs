@@ -14,6 +14,7 @@ pub mod dialer;
 mod insecure;
 pub mod limits;
 pub mod listen;
+pub mod pipe;
 pub mod stream;
 pub mod target;
 pub mod tls;

@@ -4,15 +4,16 @@
 //! of TLS done, all within one timeout. RESP's own handshake is `wire::handshake`.
 
 use crate::net::address::Address;
+use crate::net::pipe::{self, Pipe};
 use crate::net::plain;
 use crate::net::target::Target;
 use crate::net::tls::{self, TlsClient};
 use socket2::{SockRef, TcpKeepalive};
 use std::io;
 use std::net::SocketAddr;
-use std::os::unix::net::UnixStream as StdUnixStream;
 use std::path::Path;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -26,7 +27,7 @@ const KEEPALIVE: TcpKeepalive = TcpKeepalive::new()
     .with_retries(3);
 
 /// Opens a connection to the in-process upstream.
-pub type EmbeddedDoor<'a> = &'a (dyn Fn() -> io::Result<StdUnixStream> + Send + Sync);
+pub type EmbeddedDoor<'a> = &'a (dyn Fn() -> io::Result<Stream> + Send + Sync);
 
 /// A connected socket, read and written by one task.
 ///
@@ -39,6 +40,8 @@ pub enum Stream {
     Unix(UnixStream),
     /// TLS over TCP. Boxed: its state is a kilobyte, and it is not the fast path.
     Tls(Box<TlsStream<TcpStream>>),
+    /// No socket of the system's.
+    Pipe(Arc<dyn Pipe>),
 }
 
 /// Why there is no connection. `Display` names the target, with its password masked.
@@ -129,12 +132,9 @@ async fn open(
             let stream = UnixStream::connect(path).await;
             stream.map(Stream::Unix).map_err(|error| unix_failure(path, &error))
         }
-        (Address::Embedded, Some(door)) => door()
-            .and_then(|stream| {
-                stream.set_nonblocking(true)?;
-                UnixStream::from_std(stream).map(Stream::Unix)
-            })
-            .map_err(|error| (ConnectErrorKind::Io, plain(&error))),
+        (Address::Embedded, Some(door)) => {
+            door().map_err(|error| (ConnectErrorKind::Io, plain(&error)))
+        }
         (Address::Embedded, None) => {
             Err((ConnectErrorKind::Io, "the embedded upstream is not running".to_owned()))
         }
@@ -217,6 +217,7 @@ impl AsyncRead for Stream {
             Self::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
             Self::Unix(stream) => Pin::new(stream).poll_read(cx, buf),
             Self::Tls(stream) => Pin::new(stream.as_mut()).poll_read(cx, buf),
+            Self::Pipe(pipe) => pipe.poll_read(cx, buf),
         }
     }
 }
@@ -232,6 +233,7 @@ impl AsyncWrite for Stream {
             Self::Tcp(stream) => Pin::new(stream).poll_write(cx, buf),
             Self::Unix(stream) => Pin::new(stream).poll_write(cx, buf),
             Self::Tls(stream) => Pin::new(stream.as_mut()).poll_write(cx, buf),
+            Self::Pipe(pipe) => pipe::poll_write(pipe.as_ref(), cx, buf),
         }
     }
 
@@ -245,6 +247,10 @@ impl AsyncWrite for Stream {
             Self::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
             Self::Unix(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
             Self::Tls(stream) => Pin::new(stream.as_mut()).poll_write_vectored(cx, bufs),
+            Self::Pipe(pipe) => {
+                let first = bufs.iter().find(|buf| !buf.is_empty());
+                pipe::poll_write(pipe.as_ref(), cx, first.map_or(&[], |buf| buf))
+            }
         }
     }
 
@@ -253,6 +259,7 @@ impl AsyncWrite for Stream {
             Self::Tcp(stream) => stream.is_write_vectored(),
             Self::Unix(stream) => stream.is_write_vectored(),
             Self::Tls(stream) => stream.is_write_vectored(),
+            Self::Pipe(_) => false,
         }
     }
 
@@ -262,6 +269,7 @@ impl AsyncWrite for Stream {
             Self::Tcp(stream) => Pin::new(stream).poll_flush(cx),
             Self::Unix(stream) => Pin::new(stream).poll_flush(cx),
             Self::Tls(stream) => Pin::new(stream.as_mut()).poll_flush(cx),
+            Self::Pipe(_) => Poll::Ready(Ok(())),
         }
     }
 
@@ -270,6 +278,10 @@ impl AsyncWrite for Stream {
             Self::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
             Self::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
             Self::Tls(stream) => Pin::new(stream.as_mut()).poll_shutdown(cx),
+            Self::Pipe(pipe) => {
+                pipe.shutdown();
+                Poll::Ready(Ok(()))
+            }
         }
     }
 }

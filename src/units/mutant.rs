@@ -21,6 +21,8 @@ pub enum Mutant {
     NoBanCheck,
     /// The cache is served and filled while the key version is exchanged (R16).
     NoGate,
+    /// What a client has out is forgotten when it goes, so that its answers are taken for others'.
+    ForgetSlot,
 }
 
 /// True if `mutant` was switched on.
@@ -41,7 +43,7 @@ mod switch {
 
     impl Mutant {
         /// All of them.
-        pub const ALL: [Self; 7] = [
+        pub const ALL: [Self; 8] = [
             Self::NoToken,
             Self::NoJoinCheck,
             Self::NoAckInvalidate,
@@ -49,6 +51,7 @@ mod switch {
             Self::NoTtl,
             Self::NoBanCheck,
             Self::NoGate,
+            Self::ForgetSlot,
         ];
 
         /// Its name in `NEARSIDE_MUTANT`.
@@ -61,6 +64,7 @@ mod switch {
                 Self::NoTtl => "no_ttl",
                 Self::NoBanCheck => "no_ban_check",
                 Self::NoGate => "no_gate",
+                Self::ForgetSlot => "forget_slot",
             }
         }
     }

@@ -81,6 +81,10 @@ fn garbage_discards_the_link() {
         "$-2\r\n",
         "*-5\r\n",
         "$1\r\naXY+2\r\n",
+        // RESP3, which no client of this link could read.
+        ">2\r\n+message\r\n+m\r\n",
+        "_\r\n",
+        "%0\r\n",
         "HTTP/1.1 400 Bad Request\r\n\r\n",
     ] {
         let mut stage = plain();
@@ -122,6 +126,21 @@ fn a_stray_reply_discards_the_link() {
     data.is_closed();
     all_is_well(&mut stage, std::slice::from_mut(&mut client));
     assert_eq!(stage.count(Counter::ProtocolErrorsUpstream), 1);
+}
+
+/// What comes in one packet with the end of the handshake is not lost, nor is its second half taken
+/// for an answer (found by the simulation).
+#[test]
+fn what_follows_the_handshake_discards_the_link() {
+    let mut stage = plain();
+    let mut client = stage.client();
+    client.send("GET k");
+    let mut data = stage.silent_data();
+    data.shake_hands_and(7, "*");
+    data.is_closed();
+    let mut data = stage.data();
+    data.answer("GET v1:k", OLD);
+    client.reads(OLD);
 }
 
 /// The same on a link where nothing is under way.

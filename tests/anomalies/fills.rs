@@ -235,6 +235,46 @@ fn an_mget_fills_only_the_keys_that_were_not_pushed() {
     client.reads("*2\r\n$1\r\n9\r\n$1\r\n2\r\n");
 }
 
+/// A GET and an MGET of the same key are out together, and the key is deleted between them. Who has
+/// heard of that by MGET's nil reads no older value by GET (found by the simulation).
+#[test]
+fn a_nil_by_mget_denies_a_value_by_get() {
+    let mut stage = Stage::new();
+    let (mut first, mut data) = stage.pair();
+    let mut second = stage.client();
+    first.send("GET k");
+    data.expect("GET v1:k");
+    data.expect("PTTL v1:k");
+    second.send("MGET k");
+    data.expect("MGET v1:k");
+    data.expect("PTTL v1:k");
+    data.reply(&format!("{OLD}:-1\r\n*1\r\n$-1\r\n:-2\r\n"));
+    first.reads(OLD);
+    second.reads("*1\r\n$-1\r\n");
+    second.fetches(&mut data, "GET k", NEW);
+}
+
+/// The other way round: a value by GET denies what MGET had said.
+#[test]
+fn a_value_by_get_denies_a_nil_by_mget() {
+    let mut stage = Stage::with("cache.negative_ttl=1h");
+    let (mut first, mut data) = stage.pair();
+    let mut second = stage.client();
+    first.send("MGET k");
+    data.expect("MGET v1:k");
+    data.expect("PTTL v1:k");
+    second.send("GET k");
+    data.expect("GET v1:k");
+    data.expect("PTTL v1:k");
+    // Its life ends at once: it is no hit, and the nil would be one.
+    data.reply(&format!("*1\r\n$-1\r\n:-2\r\n{NEW}:1\r\n"));
+    first.reads("*1\r\n$-1\r\n");
+    second.reads(NEW);
+    stage.hands.advance(Duration::from_millis(2));
+    second.send("MGET k");
+    data.expect("MGET v1:k");
+}
+
 /// A push that shares its packet with the next is applied like one of its own.
 #[test]
 fn pushes_in_one_packet_are_all_applied() {
@@ -309,7 +349,7 @@ fn a_reply_of_another_protocol_is_not_shared() {
     let mut stage = Stage::new();
     let mut client = stage.client();
     client.send("HELLO 3");
-    let _hello = client.next();
+    assert_eq!(client.next().first(), Some(&b'%'));
     client.send("INCR first");
     let mut data = stage.data();
     data.answer("INCR v1:first", ":1\r\n");

@@ -128,6 +128,36 @@ fn a08_a_read_of_another_worker_does_not_join_one_from_before_a_push() {
     one.reads("$3\r\nold\r\n");
 }
 
+/// Two reads of a key are out, on links of both protocols, and the one that was asked later is
+/// answered first. Who asks once that answer was seen joins neither: what was asked before may be
+/// older, and the value that was seen is no hit before its PTTL (found by the simulation).
+#[test]
+fn nobody_joins_what_was_asked_before_an_answer_that_was_seen() {
+    const OLD: &str = "$3\r\nold\r\n";
+    let mut stage = Stage::new();
+    let (mut client, mut data) = stage.pair();
+    let [mut early, mut late] = [stage.client(), stage.client()];
+    for modern in [&mut early, &mut late] {
+        modern.send("HELLO 3");
+        assert_eq!(modern.next().first(), Some(&b'%'));
+    }
+    early.send("GET k");
+    let mut modern = stage.data();
+    modern.expect("GET v1:k");
+    modern.expect("PTTL v1:k");
+    client.send("GET k");
+    data.expect("GET v1:k");
+    data.expect("PTTL v1:k");
+    data.reply(VALUE);
+    client.reads(VALUE);
+    late.send("GET k");
+    modern.expect("GET v1:k");
+    modern.expect("PTTL v1:k");
+    modern.reply(&format!("{OLD}:-1\r\n{VALUE}:-1\r\n"));
+    early.reads(OLD);
+    late.reads(VALUE);
+}
+
 /// Reads with the same key and other arguments are other questions.
 #[test]
 fn only_the_same_question_is_shared() {

@@ -1,7 +1,7 @@
 //! Links of a client's own that break, wait or end at a bad moment.
 
 use crate::stage::Stage;
-use nearside::stats::Gauge;
+use nearside::stats::{Counter, Gauge};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -68,6 +68,22 @@ fn links_that_never_came_up_go_with_their_clients() {
         client.reads(DOWN);
         while !own.is_over() {}
     }
+}
+
+/// A push on a link of RESP2 is not passed on to a client that cannot read it: the link ends, and
+/// with it what it held of the client (found by the simulation).
+#[test]
+fn a_push_on_a_link_of_resp2_ends_it() {
+    let mut stage = Stage::new();
+    let mut client = stage.client();
+    client.send("WATCH k");
+    let mut own = stage.own_link(41);
+    own.answer("WATCH v1:k", OK);
+    client.reads(OK);
+    own.reply(">2\r\n$10\r\ninvalidate\r\n*1\r\n$4\r\nv1:k\r\n");
+    client.is_closed();
+    own.is_closed();
+    assert_eq!(stage.count(Counter::ProtocolErrorsUpstream), 1);
 }
 
 /// A command that blocks is failed as any other where `on_down` says so: nothing is left of it.

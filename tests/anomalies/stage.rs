@@ -375,9 +375,14 @@ impl Link {
 
     /// The same, as a server that knows this connection by a number.
     pub(crate) fn shake_hands_as(&mut self, id: u32) {
+        self.shake_hands_and(id, "");
+    }
+
+    /// The same, and says something more in the same packet.
+    pub(crate) fn shake_hands_and(&mut self, id: u32, more: &str) {
         loop {
             match self.next().as_slice() {
-                b"PING" => break self.reply("+PONG\r\n"),
+                b"PING" => break self.reply(&format!("+PONG\r\n{more}")),
                 b"CLIENT ID" => self.reply(&format!(":{id}\r\n")),
                 _ => self.reply("+OK\r\n"),
             }

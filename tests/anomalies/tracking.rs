@@ -135,6 +135,18 @@ fn a23_nothing_is_stored_before_tracking_is_acknowledged() {
     client.fetches(&mut data, "GET k", NEW);
 }
 
+/// A push may share its packet with the end of the handshake, and end in the next one.
+#[test]
+fn a_push_behind_the_handshake_is_read_as_one() {
+    let mut stage = Stage::silent("", "");
+    let mut link = stage.tracking_link();
+    link.shake_hands_and(7, ">2\r\n$10\r\ninvali");
+    link.reply("date\r\n_\r\n");
+    link.sync();
+    stage.eventually("tracking is up", |stage| stage.app.shared().cache.tracking().is_up());
+    assert_eq!(stage.count(Counter::FlushesFlushall), 1);
+}
+
 /// Until the first barrier is confirmed there is no lease, and who can be told of changes is not
 /// known: nothing is stored, so nothing is served.
 #[test]

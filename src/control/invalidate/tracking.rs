@@ -245,18 +245,19 @@ impl Tracking {
             tracking: Some(&plan.tracked),
             asks_id: false,
         };
-        let Opened { mut stream, server, .. } = self.dialer.open(&options).await?;
+        let Opened { mut stream, server, rest, .. } = self.dialer.open(&options).await?;
         if let Some(server) = server {
             self.live.set_identity(server.into());
         }
         self.live.set_tracking_on(true);
         self.live.set_upstream_up(true);
-        self.listen(&mut stream, plan, story).await
+        self.listen(&mut stream, &rest, plan, story).await
     }
 
     async fn listen(
         &self,
         stream: &mut Stream,
+        rest: &[u8],
         plan: &Plan,
         story: &mut Story,
     ) -> anyhow::Result<std::convert::Infallible> {
@@ -269,6 +270,7 @@ impl Tracking {
         let mut out = BytesMut::new();
         let mut heard_at = self.clock.now();
         let mut was_silent = false;
+        listener.feed(rest, heard_at, &self.cache, &plan.prefix, &self.block)?;
         loop {
             listener.ask_fleet(&mut out);
             if !out.is_empty() {

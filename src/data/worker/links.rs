@@ -115,6 +115,13 @@ impl Worker {
         self.release_waiters(index);
     }
 
+    /// True if nothing is awaited, queued, half sent or half read on any link.
+    pub fn is_quiet(&self) -> bool {
+        let mut is_quiet = true;
+        self.state.borrow_mut().links.each(|link| is_quiet &= link.is_quiet());
+        is_quiet
+    }
+
     /// True if one client has this link for itself, or it is idle.
     pub fn is_own(&self, index: usize) -> bool {
         self.with_link(index, |link| link.pin.is_some()).unwrap_or(false)

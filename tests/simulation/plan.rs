@@ -1,0 +1,142 @@
+//! What one seed means: how a run is set up, what its clients ask, what goes wrong in it.
+
+use crate::faults::{Fault, HONEST, LIES};
+use crate::oracle::Oracle;
+use crate::rng::Rng;
+use crate::words::{FIELDS, Op, Sort, Value, cell, key, value};
+
+/// Requests of a run, at least.
+const REQUESTS: usize = 300;
+
+/// What nearside promises of an upstream that lies (`VERIFY` in the environment).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verify {
+    /// Nothing: no lie is told.
+    Off,
+    /// No wrong value is ever cached, but a client may be given one.
+    Fills,
+    /// No client is given one, either.
+    Strict,
+}
+
+/// One run.
+#[derive(Clone, Debug)]
+pub(crate) struct Plan {
+    pub(crate) verify: Verify,
+    pub(crate) workers: usize,
+    /// `on_down = "close"`.
+    pub(crate) closes: bool,
+    pub(crate) clients: usize,
+    pub(crate) requests: usize,
+    /// Requests in one packet at most.
+    pub(crate) pipeline: usize,
+    pub(crate) faults: Vec<Fault>,
+    /// Of 1,000 steps, so many are faults.
+    pub(crate) fault_rate: usize,
+}
+
+impl Plan {
+    pub(crate) fn of(verify: Verify, rng: &mut Rng) -> Self {
+        let mut kinds: Vec<Fault> = HONEST.to_vec();
+        if verify != Verify::Off {
+            kinds.extend(LIES);
+        }
+        let count = rng.between(1, 4);
+        let mut faults: Vec<Fault> = (0..count).map(|_| *rng.pick(&kinds)).collect();
+        if verify != Verify::Off && rng.chance(30) {
+            faults.push(*rng.pick(LIES));
+        }
+        Self {
+            verify,
+            workers: rng.between(1, 2),
+            closes: rng.chance(50),
+            clients: rng.between(4, 7),
+            requests: rng.between(REQUESTS, REQUESTS + 60),
+            pipeline: *rng.pick(&[1, 2, 4, 4, 10, 30]),
+            faults,
+            fault_rate: rng.between(8, 50),
+        }
+    }
+
+    /// True if changes are not always told: then a value is as old as `cache.ttl` lets it be.
+    pub(crate) fn is_untold(&self) -> bool {
+        self.faults.contains(&Fault::Mute)
+    }
+
+    /// True if replies may be wrong, as far as it is promised.
+    pub(crate) fn may_be_wrong(&self) -> bool {
+        let lies = self.faults.iter().any(|fault| matches!(fault, Fault::Lie(_)));
+        lies && self.verify == Verify::Fills
+    }
+}
+
+/// What a client says next: one request or a whole transaction.
+pub(crate) fn requests(rng: &mut Rng, oracle: &mut Oracle) -> Vec<Op> {
+    if !rng.chance(6) {
+        return vec![request(rng, oracle)];
+    }
+    let mut all = Vec::new();
+    if rng.chance(30) {
+        all.push(Op::Watch(text(rng)));
+        if rng.chance(50) {
+            all.push(Op::Get(text(rng)));
+        }
+    }
+    all.push(Op::Multi);
+    let ops: Vec<Op> = (0..rng.between(1, 4)).map(|_| request(rng, oracle)).collect();
+    all.extend(ops.iter().map(|op| Op::Queued(Box::new(op.clone()))));
+    all.push(if rng.chance(85) { Op::Exec(ops) } else { Op::Discard(ops) });
+    all
+}
+
+fn request(rng: &mut Rng, oracle: &mut Oracle) -> Op {
+    match rng.below(100) {
+        0..48 => Op::Get(text(rng)),
+        48..54 => Op::Get(key(Sort::Counter, rng.below(2))),
+        54..64 => Op::HGet(hash(rng), rng.below(FIELDS)),
+        64..70 => {
+            let count = rng.between(1, 4);
+            Op::MGet((0..count).map(|_| text(rng)).collect())
+        }
+        70..72 => Op::GetEx(text(rng)),
+        72..82 => {
+            let key = text(rng);
+            Op::Set(key, fresh(cell(key, 0), rng, oracle))
+        }
+        82..84 => {
+            let key = text(rng);
+            Op::GetSet(key, fresh(cell(key, 0), rng, oracle))
+        }
+        84..88 => {
+            let (key, field) = (hash(rng), rng.below(FIELDS));
+            Op::HSet(key, field, fresh(cell(key, field), rng, oracle))
+        }
+        88..91 => Op::Del(if rng.chance(20) { hash(rng) } else { text(rng) }),
+        91..94 => Op::Incr(key(Sort::Counter, rng.below(2))),
+        94..98 => {
+            let key = if rng.chance(20) { hash(rng) } else { text(rng) };
+            Op::PExpire(key, rng.between(1, 400))
+        }
+        _ => Op::Ping,
+    }
+}
+
+/// The first keys are asked for most.
+fn text(rng: &mut Rng) -> usize {
+    key(Sort::Text, rng.below(6).min(rng.below(6)))
+}
+
+fn hash(rng: &mut Rng) -> usize {
+    key(Sort::Hash, rng.below(2))
+}
+
+/// A value that nobody has written before; a few are too large to be copied.
+fn fresh(cell: usize, rng: &mut Rng, oracle: &mut Oracle) -> Value {
+    let filling = match rng.below(400) {
+        0 => rng.between(100_000, 300_000),
+        1..10 => rng.between(16_000, 17_500),
+        10..100 => rng.below(200),
+        _ => rng.below(8),
+    };
+    value(cell, oracle.announce(), filling)
+}
