@@ -9,6 +9,7 @@
 
 use crate::cache::shown::Variant;
 use crate::cache::{Policy, View};
+use crate::command::find;
 use crate::units::clock::Tick;
 use crate::wire::request::Request;
 use bytes::BytesMut;
@@ -267,6 +268,24 @@ impl Entry {
             entry = candidate.header().next.as_ref();
         }
         None
+    }
+
+    /// True if `reply` and one of this chain cannot both be new, though their questions differ:
+    /// MGET answers with the value that GET has stored or else with a nil of its own (that of a
+    /// list, say), so a nil told to it and a value of GET are two replies to one question.
+    pub(super) fn contradicts(&self, question: &Question<'_>, reply: &Reply<'_>) -> bool {
+        let is_of = |command: u16, name| find::by_name(name).is_some_and(|s| s.index == command);
+        let (own, other) = match reply {
+            Reply::Nil => ("MGET", "GET"),
+            Reply::Bytes(_) => ("GET", "MGET"),
+        };
+        is_of(question.command, own)
+            && self.chain().any(|entry| {
+                let is_nil = entry.reply() == Reply::Nil;
+                is_nil != (*reply == Reply::Nil)
+                    && entry.header().db == question.db
+                    && is_of(entry.header().command, other)
+            })
     }
 
     /// True if a new head that answers `question` may carry this chain on: it is of the same key
