@@ -16,6 +16,9 @@ use std::time::Duration;
 /// Most operations of one batch.
 const BATCH: usize = 20;
 
+/// Of a hundred operations.
+const WRITES: u64 = 10;
+
 /// One connection of a client.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Session {
@@ -32,8 +35,9 @@ pub(crate) struct Plan {
     pub(crate) draw: Draw,
     /// Slots that only this client writes.
     pub(crate) owned: Vec<usize>,
-    /// Of a hundred operations.
-    pub(crate) writes: u64,
+    /// One request at a time, nothing in a transaction, and writes past the proxies only: so that
+    /// what is cached stays there until somebody says that it is old.
+    pub(crate) is_calm: bool,
 }
 
 #[derive(Debug)]
@@ -59,7 +63,7 @@ pub(crate) fn play(field: &Field, plan: Plan) -> History {
 
 impl Player<'_> {
     fn turn(&mut self) {
-        let which = usize::from(self.plan.draw.percent(30));
+        let which = usize::from(self.plan.draw.percent(15));
         let session = self.plan.sessions[which];
         let Some(mut connection) = self.connections[which].take().or_else(|| self.dial(session))
         else {
@@ -73,7 +77,8 @@ impl Player<'_> {
             Route::Direct => Some(field.gate.read()),
             _ => field.gate.try_read(),
         };
-        let ops = self.compose(gate.is_some());
+        let is_kept = self.plan.is_calm && session.route != Route::Direct;
+        let ops = self.compose(gate.is_some() && !is_kept);
         if self.exchange(&mut connection, session, &ops) {
             self.connections[which] = Some(connection);
         }
@@ -89,9 +94,10 @@ impl Player<'_> {
     }
 
     fn compose(&mut self, may_write: bool) -> Vec<Op> {
-        let count = if self.plan.draw.percent(40) { 1 } else { 1 + self.plan.draw.below(BATCH) };
+        let is_one = self.plan.is_calm || self.plan.draw.percent(40);
+        let count = if is_one { 1 } else { 1 + self.plan.draw.below(BATCH) };
         let one = |_| {
-            let is_write = may_write && self.plan.draw.percent(self.plan.writes);
+            let is_write = may_write && self.plan.draw.percent(WRITES);
             if is_write { self.write() } else { self.read() }
         };
         (0..count).map(one).collect()
@@ -111,7 +117,7 @@ impl Player<'_> {
         let register = self.pick();
         let kind = self.field.slot(register).kind;
         match self.plan.draw.below(20) {
-            0 => {
+            0 if !self.plan.is_calm => {
                 let mut registers = vec![register, self.pick(), self.pick()];
                 if kind == Kind::Pair {
                     registers[1] = register ^ 1;
@@ -229,7 +235,9 @@ impl Player<'_> {
         };
         self.note_torn(op, &seen);
         for (register, version) in seen {
+            let is_map = self.plan.is_resp3 && self.field.slot(register).kind == Kind::Hash;
             let what = match op {
+                Op::Read(_, Variant::Other) if is_map => What::Read(Variant::Map),
                 Op::Read(_, variant) => What::Read(*variant),
                 Op::Many(_) => What::Read(Variant::Many),
                 Op::Server(_) => What::Read(Variant::Server),

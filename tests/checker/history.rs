@@ -32,12 +32,14 @@ pub(crate) enum Variant {
     Other = 1,
     /// MGET.
     Many = 2,
+    /// HGETALL in RESP3, whose reply is another one than in RESP2.
+    Map = 3,
     /// In a transaction: never from the cache.
-    Server = 3,
+    Server = 4,
 }
 
 /// How many variants the cache answers.
-pub(crate) const CACHED: usize = 3;
+pub(crate) const CACHED: usize = 4;
 
 /// What was done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

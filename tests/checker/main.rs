@@ -52,10 +52,11 @@ use std::time::Duration;
 use world::World;
 
 /// The seed of the run that is the same each time.
+#[cfg(not(feature = "mutants"))]
 const FIXED: u64 = 1;
 
 const USAGE: &str = "usage: checker [--server redis|valkey|redis8|all] [--seconds N] [--seed N] \
-                     [--keys 32..256] [--nemesis NAME,NAME+NAME,...]";
+                     [--keys 32..256] [--nemesis NAME,NAME+NAME,...] [--first]";
 
 /// What is to be done.
 #[derive(Debug)]
@@ -66,6 +67,8 @@ struct Order {
     keys: usize,
     /// Only these, each list by itself; empty = all.
     nemeses: Vec<Vec<Nemesis>>,
+    /// The first violation ends the run.
+    is_first: bool,
 }
 
 fn main() -> ExitCode {
@@ -94,8 +97,10 @@ fn main() -> ExitCode {
 
 fn order(args: &[String]) -> Result<Order, String> {
     let (servers, nemeses) = (vec![Kind::Redis], Vec::new());
-    let mut order = Order { servers, seconds: 60, seed: any_seed(), keys: 96, nemeses };
-    let mut args = args.iter().filter(|arg| arg.as_str() != "--nocapture");
+    let is_first = args.iter().any(|arg| arg == "--first");
+    let mut order = Order { servers, seconds: 60, seed: any_seed(), keys: 96, nemeses, is_first };
+    let is_switch = |arg: &&String| matches!(arg.as_str(), "--nocapture" | "--first");
+    let mut args = args.iter().filter(|arg| !is_switch(arg));
     while let Some(name) = args.next() {
         let value = args.next().ok_or_else(|| format!("{name} wants a value"))?;
         let number = || value.parse::<u64>().map_err(|_| format!("{name}: no number: {value}"));
@@ -131,7 +136,42 @@ fn any_seed() -> u64 {
     clock::unix_millis() % 1_000_000
 }
 
-/// What runs in CI: half a minute against each server that matters most.
+/// A checker that finds nothing proves nothing: each rule of coherence, once broken, must be found
+/// by the check that was made for it, under a fault that lays it bare.
+#[cfg(feature = "mutants")]
+const MUTANTS: &[(&str, &str, &[&str])] = &[
+    ("no_token", "data_delay", &["C3", "C4", "C6", "C9"]),
+    ("no_join_check", "data_delay", &["C3", "C4"]),
+    ("no_ack_invalidate", "link_late", &["C3", "C4"]),
+    ("pong1", "link_late_stall", &["C6"]),
+    ("no_ttl", "no_active_expire+link_late", &["C8"]),
+];
+
+#[cfg(feature = "mutants")]
+fn short() -> bool {
+    let mut is_right = true;
+    for (mutant, nemesis, rules) in MUTANTS {
+        let clock = Clock::system();
+        let begun = clock.now();
+        let output = std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["--server", "redis", "--seconds", "30", "--seed", "1", "--keys", "64"])
+            .args(["--nemesis", nemesis, "--first"])
+            .env("NEARSIDE_MUTANT", mutant)
+            .output()
+            .unwrap();
+        let text = String::from_utf8_lossy(&output.stdout);
+        let is_told =
+            |line: &&str| rules.iter().any(|rule| line.starts_with(&format!("    {rule}: ")));
+        let told = text.lines().find(is_told);
+        let seconds = clock.now().since(begun).as_secs();
+        println!("{mutant} under {nemesis}, {seconds} s: {}", told.unwrap_or("NOT FOUND").trim());
+        is_right &= told.is_some();
+    }
+    is_right
+}
+
+/// What runs in CI: a while against each server, with one seed that stays.
+#[cfg(not(feature = "mutants"))]
 fn short() -> bool {
     let keys = 64;
     let part = |kind, seconds, seed| Order {
@@ -140,6 +180,7 @@ fn short() -> bool {
         seed,
         keys,
         nemeses: Vec::new(),
+        is_first: false,
     };
     let orders = [
         part(Kind::Redis, 20, FIXED),
@@ -171,6 +212,9 @@ fn run_one(kind: Kind, order: &Order) -> bool {
         report.add(&script, outcome, &field);
         if report.is_failed() {
             println!("{}", world.logs());
+            if order.is_first {
+                break;
+            }
         }
     }
     report.print(clock.now().since(begun))
@@ -180,30 +224,36 @@ fn run_one(kind: Kind, order: &Order) -> bool {
 fn plan(order: &Order) -> impl Iterator<Item = Script> + use<> {
     let mut draw = Draw::new(order.seed, 0);
     let is_long = order.seconds >= 120;
-    let length = Duration::from_millis(if is_long { 8000 } else { 2500 });
+    let length = Duration::from_millis(if is_long { 6000 } else { 2000 });
     let (keys, given) = (order.keys, order.nemeses.clone());
     let mut alone: Vec<Nemesis> = Nemesis::ALL.to_vec();
     draw.shuffle(&mut alone);
     (1..).map(move |number| {
-        let script = |is_linear, nemeses| Script { number, length, keys, is_linear, nemeses };
         let index = number as usize - 1;
+        let script = |is_calm, nemeses| {
+            let is_linear = given.is_empty() && index == 0;
+            Script { number, length, keys, is_linear, is_calm, nemeses }
+        };
         if !given.is_empty() {
             let list = &given[index % given.len()];
-            return script(false, list.iter().map(|nemesis| vec![*nemesis]).collect());
+            let is_calm = index / given.len() % 2 == 1;
+            return script(is_calm, list.iter().map(|nemesis| vec![*nemesis]).collect());
         }
-        if index < 2 {
-            return script(index == 0, Vec::new());
+        if index < 3 {
+            return script(index == 2, Vec::new());
         }
         if is_long {
-            if let Some(nemesis) = alone.get(index - 2) {
-                return script(false, vec![vec![*nemesis]]);
+            let is_calm = draw.percent(50);
+            if let Some(nemesis) = alone.get(index - 3) {
+                return script(is_calm, vec![vec![*nemesis]]);
             }
             let pair = [draw.below(alone.len()), draw.below(alone.len())];
-            return script(false, pair.map(|index| vec![alone[index]]).to_vec());
+            return script(is_calm, pair.map(|index| vec![alone[index]]).to_vec());
         }
         // All of them in turn, two at a time.
         draw.shuffle(&mut alone);
         let (one, two) = alone.split_at(alone.len() / 2);
-        Script { length: length * 3, ..script(false, vec![one.to_vec(), two.to_vec()]) }
+        let nemeses = vec![one.to_vec(), two.to_vec()];
+        Script { length: length * 4, ..script(index % 2 == 0, nemeses) }
     })
 }

@@ -79,7 +79,9 @@ impl Nemesis {
             // Long enough for a lease to end.
             Self::LinkStall | Self::LinkLateStall => (1200, 2000),
             Self::FreezeProxy | Self::DataStall => (200, 1500),
-            Self::LinkDelay | Self::DataDelay | Self::LinkLate | Self::NoActiveExpire => (500, 1500),
+            Self::LinkDelay | Self::DataDelay | Self::LinkLate | Self::NoActiveExpire => {
+                (500, 1500)
+            }
             Self::FreezeServer | Self::DebugSleep | Self::BusyScript => (50, 700),
             _ => (50, 300),
         }

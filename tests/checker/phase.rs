@@ -15,10 +15,7 @@ use std::thread;
 use std::time::Duration;
 
 /// Clients of each route.
-const CLIENTS: [usize; 3] = [5, 5, 3];
-
-/// Of a hundred operations.
-const WRITES: u64 = 10;
+const CLIENTS: [usize; 3] = [6, 6, 2];
 
 /// How long after a fault requests may still fail for it: until all have their links again.
 const AFTERMATH: u64 = 1_000_000_000;
@@ -31,6 +28,8 @@ pub(crate) struct Script {
     pub(crate) keys: usize,
     /// All clients use the first proxy.
     pub(crate) is_linear: bool,
+    /// See [`Plan::is_calm`].
+    pub(crate) is_calm: bool,
     /// Each strikes one after the other from its list, all lists at once.
     pub(crate) nemeses: Vec<Vec<Nemesis>>,
 }
@@ -38,13 +37,13 @@ pub(crate) struct Script {
 impl Script {
     pub(crate) fn name(&self) -> String {
         let lists = self.nemeses.iter();
-        let mut words: Vec<String> = lists
-            .map(|list| list.iter().map(|n| n.word()).collect::<Vec<_>>().join(","))
-            .collect();
+        let mut words: Vec<String> =
+            lists.map(|list| list.iter().map(|n| n.word()).collect::<Vec<_>>().join(",")).collect();
         if self.is_linear {
             words.push("all through one proxy".to_owned());
         }
-        if words.is_empty() { "no fault".to_owned() } else { words.join(" + ") }
+        let words = if words.is_empty() { "no fault".to_owned() } else { words.join(" + ") };
+        if self.is_calm { format!("{words} (calm)") } else { words }
     }
 }
 
@@ -74,7 +73,9 @@ pub(crate) fn play(world: &World, script: &Script, seed: u64) -> (Outcome, Field
     let before = world.lookups();
     let strikes = Strikes::default();
     let mut history = clash(world, &field, script, &strikes, &mut draw);
-    let after = world.lookups();
+    // A proxy that was replaced has forgotten what it had counted.
+    let is_counted = !script.nemeses.iter().flatten().any(|n| *n == Nemesis::ReplaceProxy);
+    let after = if is_counted { world.lookups() } else { before };
     history.wipes = std::mem::take(&mut *field.wipes.lock());
     let mut outcome = Outcome {
         hits: after.0.saturating_sub(before.0),
@@ -149,7 +150,7 @@ fn plans(world: &World, field: &Field, script: &Script, draw: &mut Draw) -> Vec<
             is_resp3: client % 2 == 1,
             draw: Draw::new(draw.next(), client as u64),
             owned: (0..field.slots.len()).filter(own).collect(),
-            writes: WRITES,
+            is_calm: script.is_calm,
         }
     };
     routes.iter().enumerate().map(|(client, route)| plan(client, route)).collect()

@@ -38,10 +38,11 @@ impl Report {
         self.phases += 1;
         let findings = &outcome.findings;
         let reads: u64 = findings.reads.iter().sum();
-        let share = outcome.hits * 100 / outcome.lookups.max(1);
+        let share = (outcome.hits * 100).checked_div(outcome.lookups);
+        let hits = share.map_or("? hits".to_owned(), |share| format!("{share} % hits"));
         let worst = findings.stale.iter().flatten().max().copied().unwrap_or(0);
         println!(
-            "  phase {:2} {}: {reads} reads, {share} % hits, {} faults, {} errors, {} half MSETs \
+            "  phase {:2} {}: {reads} reads, {hits}, {} faults, {} errors, {} half MSETs \
              in MGET, worst staleness {:.1} ms, {} violations",
             script.number,
             script.name(),
@@ -51,7 +52,7 @@ impl Report {
             f64::from(worst) / 1000.0,
             findings.violations.len(),
         );
-        if script.nemeses.is_empty() && share < HITS_MIN {
+        if script.nemeses.is_empty() && share < Some(HITS_MIN) {
             self.violations += 1;
             println!("    too few hits: this phase says nothing about the cache");
         }

@@ -104,9 +104,7 @@ impl Op {
             value(field, *register, element).map(|version| (*register, version))
         };
         let seen = match self {
-            Self::Read(register, Variant::Other)
-                if field.slot(*register).kind == Kind::Hash =>
-            {
+            Self::Read(register, Variant::Other) if field.slot(*register).kind == Kind::Hash => {
                 fields(*register, inner)?
             }
             Self::Read(register, _) => vec![value(register, inner)?],
@@ -150,10 +148,9 @@ fn read(field: &Field, register: u32, variant: Variant, prefix: &str, out: &mut 
 fn step(kind: Kind, key: &str, half: u32, how: How, out: &mut Vec<u8>) {
     let field = if half == 0 { "a" } else { "b" };
     let (words, script): (&[&str], _) = match kind {
-        Kind::Hash => (
-            &["HINCRBY", key, field, "1"],
-            "return redis.call('HINCRBY', KEYS[1], ARGV[1], 1)",
-        ),
+        Kind::Hash => {
+            (&["HINCRBY", key, field, "1"], "return redis.call('HINCRBY', KEYS[1], ARGV[1], 1)")
+        }
         Kind::List => (&["RPUSH", key, "x"], "return redis.call('RPUSH', KEYS[1], 'x')"),
         Kind::Text => (&["APPEND", key, "x"], "return redis.call('APPEND', KEYS[1], 'x')"),
         _ => (&["INCR", key], "return redis.call('INCR', KEYS[1])"),

@@ -132,7 +132,16 @@ impl Pump {
         draw: Draw,
     ) -> Self {
         let (shared, kind) = (Arc::clone(shared), Arc::clone(kind));
-        Self { shared, kind, from, to, draw, part: Vec::new(), scan: Scan::default(), held: Vec::new() }
+        Self {
+            shared,
+            kind,
+            from,
+            to,
+            draw,
+            part: Vec::new(),
+            scan: Scan::default(),
+            held: Vec::new(),
+        }
     }
 
     fn run(mut self, step: fn(&mut Self, &[u8]) -> Result<()>) {

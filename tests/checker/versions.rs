@@ -42,13 +42,8 @@ pub(crate) struct Versions {
 
 impl Versions {
     /// From the writes among `records`. `evicts`: the server may drop at any time what has a life.
-    pub(crate) fn of(
-        records: &[Record],
-        wipe: Option<Wipe>,
-        evicts: bool,
-    ) -> Result<Self, String> {
-        let nothing =
-            Version { number: 0, invoked: 0, acked: 0, is_nil: true, ends: UNKNOWN };
+    pub(crate) fn of(records: &[Record], wipe: Option<Wipe>, evicts: bool) -> Result<Self, String> {
+        let nothing = Version { number: 0, invoked: 0, acked: 0, is_nil: true, ends: UNKNOWN };
         let mut versions = Self { all: vec![nothing], wipe, ..Self::default() };
         for record in records {
             versions.add(record, evicts);
