@@ -177,8 +177,8 @@ struct Header {
     extra_length: u32,
     db: u32,
     command: u16,
-    /// [`TRACKED`], [`NIL`], and the protocol in the upper half.
-    flags: u8,
+    /// [`TRACKED`], [`NIL`], [`DOUBTED`], and the protocol in the upper half.
+    flags: AtomicU8,
     /// Hits that the eviction's hand has not taken back yet; counted at the head of a chain.
     uses: AtomicU8,
 }
@@ -188,6 +188,8 @@ const USES_MAX: u8 = 3;
 
 const TRACKED: u8 = 1;
 const NIL: u8 = 2;
+/// It was asked for when its lease was over, and what was asked before that may not fill.
+const DOUBTED: u8 = 4;
 const PROTO_SHIFT: u32 = 4;
 
 /// The reply's bytes; nothing for nil. Lets a large reply be sent from where it is stored.
@@ -226,7 +228,7 @@ impl Entry {
             extra_length: u32::try_from(extra).unwrap_or(u32::MAX),
             db: question.db,
             command: question.command,
-            flags: tracked | nil | question.proto << PROTO_SHIFT,
+            flags: AtomicU8::new(tracked | nil | question.proto << PROTO_SHIFT),
         };
         BODY.with_borrow_mut(|body| {
             body.clear();
@@ -241,7 +243,7 @@ impl Entry {
     /// The reply.
     #[inline]
     pub fn reply(&self) -> Reply<'_> {
-        if self.header().flags & NIL == 0 {
+        if self.flags() & NIL == 0 {
             Reply::Bytes(self.part(self.reply_start(), usize::MAX))
         } else {
             Reply::Nil
@@ -305,7 +307,7 @@ impl Entry {
     pub(super) fn judge(&self, view: &View) -> Terms {
         let header = self.header();
         let deadline = header.deadline.load(Ordering::Acquire);
-        if header.epoch != view.epoch(header.flags & TRACKED != 0) {
+        if header.epoch != view.epoch(self.flags() & TRACKED != 0) {
             Terms::Dead
         } else if self.bans() < view.bans {
             Terms::Unchecked
@@ -320,6 +322,17 @@ impl Entry {
         } else {
             Terms::Servable
         }
+    }
+
+    /// Notes that its lease was over when it was asked for; true the first time.
+    #[cold]
+    pub(super) fn doubt(&self) -> bool {
+        self.header().flags.fetch_or(DOUBTED, Ordering::Relaxed) & DOUBTED == 0
+    }
+
+    #[inline]
+    fn flags(&self) -> u8 {
+        self.header().flags.load(Ordering::Relaxed)
     }
 
     /// A hit on this chain.
@@ -425,7 +438,7 @@ impl Entry {
         let header = self.header();
         header.command == question.command
             && header.db == question.db
-            && header.flags >> PROTO_SHIFT == question.proto
+            && self.flags() >> PROTO_SHIFT == question.proto
             && self.key() == question.key
             && question.extra.is(self.part(header.key_length as usize, self.reply_start()))
     }

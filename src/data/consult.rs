@@ -30,6 +30,7 @@ pub fn read(
     let hash = hash.unwrap_or_else(|| batch.shared.cache.hash(request.arg(1)));
     let question = question(session, spec, request, hash);
     let mut refused = None;
+    let mut may_join = true;
     if batch.gate != Mode::Cache {
         refused = Some(unserved(&question, batch));
     } else if session.out_mask & stripe_bit(question.hash) != 0 {
@@ -48,13 +49,14 @@ pub fn read(
                 return Flow::Next;
             }
             Lookup::Lease => refused = Some(Counter::BypassLease),
+            Lookup::Unproved => may_join = false,
             Lookup::Miss => {}
         }
     }
     if session.is_abroad {
         return Flow::Barrier;
     }
-    ask(session, &Miss::of(spec, request, &question, refused, batch), batch);
+    ask(session, &Miss::of(spec, request, &question, refused, batch), may_join, batch);
     Flow::Next
 }
 
@@ -68,7 +70,7 @@ fn unserved(question: &Question<'_>, batch: &Batch<'_>) -> Counter {
     match batch.shared.cache.get(question, &batch.view, |_| {}) {
         Lookup::Hit => Counter::LookupWouldHit,
         Lookup::Lease => Counter::BypassLease,
-        Lookup::Miss => Counter::LookupMiss,
+        Lookup::Unproved | Lookup::Miss => Counter::LookupMiss,
     }
 }
 
@@ -166,13 +168,14 @@ impl<'r> Miss<'r> {
     }
 }
 
-/// Joins a read that is on its way, or sends this one upstream.
-fn ask(session: &mut Session, miss: &Miss<'_>, batch: &mut Batch<'_>) {
+/// Joins a read that is on its way, if it `may_join`, or sends this one upstream.
+fn ask(session: &mut Session, miss: &Miss<'_>, may_join: bool, batch: &mut Batch<'_>) {
     let bit = stripe_bit(miss.question.hash);
     // R5, corrected: a client with a request out on this stripe must not join, because the flight
     // may be older than its own write.
     let is_observed = matches!(miss.refused, Some(Counter::LookupWouldHit | Counter::LookupMiss));
-    if session.out_mask & bit == 0 && !is_observed && join(session, miss, batch) {
+    let may_join = may_join && session.out_mask & bit == 0 && !is_observed;
+    if may_join && join(session, miss, batch) {
         session.out_mask |= bit;
         session.note(miss.spec.index, Fate::Coalesced, batch.commands);
         batch.block.add(Counter::LookupCoalesced, 1);

@@ -116,6 +116,28 @@ fn nobody_joins_a_read_that_was_answered() {
     assert_eq!(stage.count(Counter::LookupCoalesced), 0);
 }
 
+/// What was answered, and waits for its PTTL, may be newer than what a read on its way will say.
+#[test]
+fn nobody_joins_an_older_read_when_a_newer_was_answered() {
+    let mut stage = Stage::with("server.workers=2");
+    let (mut one, mut data_one) = stage.pair();
+    let (mut two, mut data_two) = stage.pair();
+    one.send("GET k");
+    data_one.expect("GET v1:k");
+    data_one.expect("PTTL v1:k");
+    // MGET joins no read of a single key.
+    two.send("MGET k");
+    data_two.expect("MGET v1:k");
+    data_two.expect("PTTL v1:k");
+    data_two.reply("*1\r\n$3\r\nnew\r\n");
+    two.reads("*1\r\n$3\r\nnew\r\n");
+    // The same client: its link has only the PTTL to wait for.
+    two.send("GET k");
+    data_two.expect("GET v1:k");
+    data_one.reply("$3\r\nold\r\n");
+    one.reads("$3\r\nold\r\n");
+}
+
 /// Reads that have left without the right to fill may be from before a change: none is shared.
 #[test]
 fn a_sent_read_without_a_token_is_not_joined() {
