@@ -19,7 +19,7 @@
 
 use crate::field::{Field, LEVELS};
 use crate::history::{CACHED, History, Record, Route, UNKNOWN, Variant, What};
-use crate::versions::{SLACK, Versions};
+use crate::versions::{SLACK, Versions, WIPED};
 
 /// What is wrong, and where.
 #[derive(Debug)]
@@ -172,10 +172,10 @@ impl<'c> Walk<'c> {
 
     fn wiped(&mut self) {
         let Some(wipe) = self.versions.wipe else { return };
-        self.all = crate::versions::WIPED;
+        self.all = WIPED;
         for (known, is_known) in self.instance.iter_mut().zip(wipe.known) {
             if is_known {
-                known.learn(None, crate::versions::WIPED);
+                known.learn(None, WIPED);
             }
         }
     }
@@ -232,7 +232,11 @@ impl<'c> Walk<'c> {
             let variant = (!is_server).then_some(variant);
             self.session[session].learn(variant, shown);
             self.instance[route as usize].learn(variant, shown);
-            self.all = self.all.max(shown);
+            // A wipe may come to one proxy before it comes to another.
+            let wipe = self.versions.wipe.filter(|_| shown == WIPED);
+            if wipe.is_none_or(|wipe| record.returned > wipe.returned) {
+                self.all = self.all.max(shown);
+            }
         }
     }
 

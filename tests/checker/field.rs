@@ -140,13 +140,14 @@ impl Field {
         let invoked = self.now();
         let (known, bounded) = wipe()?;
         let returned = self.now();
-        let mut wipes = self.wipes.lock();
-        for (slot, state) in self.slots.iter().enumerate() {
-            for half in 0..2 {
-                let register = self.register(slot, half);
-                wipes.push(Wipe { register, invoked, returned, known, bounded });
-            }
-            state.incarnation.fetch_add(1, Ordering::SeqCst);
+        let registers = (0..self.slots.len()).flat_map(|slot| [(slot, 0), (slot, 1)]);
+        let ended = registers.map(|(slot, half)| {
+            let register = self.register(slot, half);
+            Wipe { register, invoked, returned, known, bounded }
+        });
+        self.wipes.lock().extend(ended);
+        for slot in &self.slots {
+            slot.incarnation.fetch_add(1, Ordering::SeqCst);
         }
         Ok(())
     }

@@ -187,6 +187,7 @@ impl Nemesis {
                     order(world, which, "PUT", "/api/v1/key-versions/current", &body)?;
                 }
                 field.version.store(*version, Ordering::SeqCst);
+                drop(version);
                 Ok((all, all))
             }
             _ => world.tell("FLUSHALL").map(|_| (direct, all)),

@@ -1,7 +1,7 @@
 //! What a run has found, as it goes and at its end.
 
 use crate::check::{millis, shown};
-use crate::field::{Field, LEVELS, slot_of};
+use crate::field::{Field, LEVELS, half_of, slot_of};
 use crate::harness::Kind;
 use crate::history::{Record, UNKNOWN};
 use crate::phase::{Outcome, Script};
@@ -34,12 +34,12 @@ impl Report {
     }
 
     /// Tells of one phase, and keeps its sums.
-    pub(crate) fn add(&mut self, script: &Script, outcome: Outcome, field: &Field) {
+    pub(crate) fn add(&mut self, script: &Script, outcome: &Outcome, field: &Field) {
         self.phases += 1;
         let findings = &outcome.findings;
         let reads: u64 = findings.reads.iter().sum();
         let share = (outcome.hits * 100).checked_div(outcome.lookups);
-        let hits = share.map_or("? hits".to_owned(), |share| format!("{share} % hits"));
+        let hits = share.map_or_else(|| "? hits".to_owned(), |share| format!("{share} % hits"));
         let worst = findings.stale.iter().flatten().max().copied().unwrap_or(0);
         println!(
             "  phase {:2} {}: {reads} reads, {hits}, {} faults, {} errors, {} half MSETs \
@@ -61,7 +61,7 @@ impl Report {
             for violation in findings.violations.iter().take(TOLD) {
                 println!("    {}: {}", violation.rule, violation.text);
             }
-            println!("    the history is in {}", self.save(script, &outcome, field).display());
+            println!("    the history is in {}", self.save(script, outcome, field).display());
         }
         let total = &mut self.total;
         total.faults += outcome.faults;
@@ -91,7 +91,7 @@ impl Report {
         }
         for wipe in &outcome.history.wipes {
             let (from, to) = (millis(wipe.invoked), millis(wipe.returned));
-            if wipe.register & 0xfff == 0 {
+            if slot_of(wipe.register) == 0 && half_of(wipe.register) == 0 {
                 writeln!(text, "# wiped {} {from:.3} {to:.3}", wipe.register >> 12).unwrap();
             }
         }

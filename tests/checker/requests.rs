@@ -48,11 +48,10 @@ impl Op {
     /// The registers that it writes.
     pub(crate) fn written(&self, field: &Field) -> Vec<u32> {
         match self {
-            Self::Step(register, _) => vec![*register],
             Self::Own { register, .. } if field.slot(*register).kind == Kind::Pair => {
                 vec![register & !1, register | 1]
             }
-            Self::Own { register, .. } => vec![*register],
+            Self::Step(register, _) | Self::Own { register, .. } => vec![*register],
             _ => Vec::new(),
         }
     }

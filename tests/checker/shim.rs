@@ -39,7 +39,7 @@ pub(crate) enum Mode {
 }
 
 #[derive(Debug)]
-struct Modes {
+struct Shared {
     modes: Mutex<[Mode; 2]>,
     changed: Condvar,
     open: Mutex<Vec<(Arc<AtomicUsize>, TcpStream, TcpStream)>>,
@@ -50,13 +50,13 @@ struct Modes {
 #[derive(Clone, Debug)]
 pub(crate) struct Shim {
     pub(crate) port: u16,
-    shared: Arc<Modes>,
+    shared: Arc<Shared>,
 }
 
 impl Shim {
     pub(crate) fn start(port: u16, server: u16, seed: u64) -> Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port))?;
-        let shared = Arc::new(Modes {
+        let shared = Arc::new(Shared {
             modes: Mutex::new([Mode::Pass; 2]),
             changed: Condvar::new(),
             open: Mutex::new(Vec::new()),
@@ -90,7 +90,7 @@ impl Shim {
     }
 }
 
-fn connect(shared: &Arc<Modes>, client: TcpStream, server: TcpStream) -> Result<()> {
+fn connect(shared: &Arc<Shared>, client: TcpStream, server: TcpStream) -> Result<()> {
     client.set_nodelay(true)?;
     server.set_nodelay(true)?;
     let kind = Arc::new(AtomicUsize::new(Line::Data as usize));
@@ -111,7 +111,7 @@ fn connect(shared: &Arc<Modes>, client: TcpStream, server: TcpStream) -> Result<
 /// One direction of one connection.
 #[derive(Debug)]
 struct Pump {
-    shared: Arc<Modes>,
+    shared: Arc<Shared>,
     kind: Arc<AtomicUsize>,
     from: TcpStream,
     to: TcpStream,
@@ -125,7 +125,7 @@ struct Pump {
 
 impl Pump {
     fn new(
-        shared: &Arc<Modes>,
+        shared: &Arc<Shared>,
         kind: &Arc<AtomicUsize>,
         from: TcpStream,
         to: TcpStream,

@@ -99,8 +99,9 @@ impl Versions {
 
     /// Strikes ends of lives that a later write forestalled, and looks for versions twice.
     fn settle(&mut self) -> Result<(), String> {
-        if let Some(twice) = self.all.windows(2).find(|pair| pair[0].number == pair[1].number) {
-            return Err(format!("C2: two writes were both acknowledged as {:?}", twice[0]));
+        let mut pairs = self.all.iter().zip(self.all.iter().skip(1));
+        if let Some((twice, _)) = pairs.find(|(one, other)| one.number == other.number) {
+            return Err(format!("two writes were both acknowledged as {twice:?}"));
         }
         let before = self.all.clone();
         let mut later = before.iter().skip(1).chain(std::iter::once(&before[0]));
@@ -137,16 +138,13 @@ impl Versions {
             return self.all.iter().rfind(nil).map(|known| known.number);
         }
         let number = version.checked_mul(2)?;
-        match self.find(number) {
-            Some(known) => (known.invoked <= returned && !known.is_nil).then_some(number),
-            // One that the server counted for a writer who was not told. It was sent, at least.
-            None => {
-                let sent = self.unknown.iter().filter(|sent| **sent <= returned).count();
-                let below = self.all.partition_point(|known| known.number < number) as u32;
-                let missing = (version + 1).saturating_sub(below);
-                (sent >= missing as usize).then_some(number)
-            }
+        if let Some(known) = self.find(number) {
+            return (known.invoked <= returned && !known.is_nil).then_some(number);
         }
+        // One that the server counted for a writer who was not told. It was sent, at least.
+        let sent = self.unknown.iter().filter(|sent| **sent <= returned).count();
+        let below = self.all.partition_point(|known| known.number < number);
+        (sent + below > version as usize).then_some(number)
     }
 
     /// The oldest version that a read may have shown which is not older than `known`; `None` if

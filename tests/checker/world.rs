@@ -112,7 +112,9 @@ impl World {
         let pid = process.as_ref().map(Proxy::pid).ok_or_else(|| Error::other("it is away"))?;
         kill_process(pid, Signal::STOP)?;
         during();
-        Ok(kill_process(pid, Signal::CONT)?)
+        let thawed = kill_process(pid, Signal::CONT);
+        drop(process);
+        Ok(thawed?)
     }
 
     pub(crate) fn freeze_server(&self, during: impl FnOnce()) {
@@ -134,6 +136,7 @@ impl World {
         let process = self.instances[which].process.lock();
         let proxy = process.as_ref().ok_or_else(|| Error::other("it is away"))?;
         let path = proxy.folder.path().join("proxy.toml");
+        drop(process);
         let text = std::fs::read_to_string(&path)?;
         let (from, to) = if text.contains(CHANGED[0]) { (0, 1) } else { (1, 0) };
         std::fs::write(&path, text.replace(CHANGED[from], CHANGED[to]))
@@ -153,11 +156,9 @@ impl World {
         eventually("the server is emptied", || self.tell("FLUSHALL").ok());
         for which in [0, 1] {
             eventually("the proxy is ready", || {
-                let process = self.instances[which].process.lock();
-                let proxy = process.as_ref()?;
                 drop(Client::dial(self.instances[which].port).ok()?);
                 let up = "nearside_invalidation_channel_up{channel=\"tracking\"";
-                (proxy.metric(up) > 0.5).then_some(())
+                (count(self.admin(which).ok()?, up) > 0).then_some(())
             });
         }
     }
