@@ -143,7 +143,7 @@ fn a_value_is_no_hit_before_its_proof() {
     let key = question(&cache, b"key");
     let asked = token(&cache, &key);
     let Filled::Stored(entry) = fill(&cache, &key, &asked, b"1") else { panic!() };
-    assert_eq!(get(&cache, &key), Err(Lookup::Miss));
+    assert_eq!(get(&cache, &key), Err(Lookup::Unproved));
     assert!(cache.prove(key.hash, &entry, &asked, POLICY.ttl, -1));
     assert!(get(&cache, &key).is_ok());
 }

@@ -6,8 +6,8 @@
 //!   C2 lost        what is read was written; no version is acknowledged twice
 //!   C3 session     not older than what the same session has written or read before
 //!   C4 instance    not older than what anybody behind the same proxy had when it was asked
-//!   C5 linear      where nobody writes past the proxy, and for what only the server answers: not
-//!                  older than what anybody at all had
+//!   C5 linear      where nobody writes past the proxy, not older than any write; and what only the
+//!                  server answers, not older than what anybody at all had
 //!   C6 bounded     not overtaken longer than the level's bound before it was asked
 //!   C7 torn        both halves of a pair in one transaction are of the same write
 //!   C8 expired     not after the end of its life
@@ -105,8 +105,10 @@ struct Walk<'c> {
     session: Vec<Known>,
     /// By anybody.
     all: u32,
-    /// What each read must not be older than, and what anybody knew.
-    asked: Vec<(u32, u32)>,
+    /// The newest that anybody wrote.
+    written: u32,
+    /// What each read must not be older than: by its proxy, by anybody, by who wrote.
+    asked: Vec<[u32; 3]>,
 }
 
 /// The order at one moment: what was asked then did not know what was answered then.
@@ -136,7 +138,8 @@ impl<'c> Walk<'c> {
             instance: [Known::default(); 3],
             session: vec![Known::default(); history.routes.len()],
             all: 0,
-            asked: vec![(0, 0); records.len()],
+            written: 0,
+            asked: vec![[0; 3]; records.len()],
         }
     }
 
@@ -184,7 +187,7 @@ impl<'c> Walk<'c> {
         let record = &self.records[index];
         let What::Read(variant) = record.what else { return };
         let known = self.instance[self.route(record) as usize].of(variant);
-        self.asked[index] = (known, self.all);
+        self.asked[index] = [known, self.all, self.written];
     }
 
     fn answer(&mut self, index: usize, findings: &mut Findings) {
@@ -196,6 +199,7 @@ impl<'c> Walk<'c> {
             self.session[session].learn(None, version);
             self.instance[route as usize].learn(None, version);
             self.all = self.all.max(version);
+            self.written = self.written.max(version);
             return;
         };
         findings.reads[self.level] += 1;
@@ -208,7 +212,7 @@ impl<'c> Walk<'c> {
             return;
         }
         let is_server = route == Route::Direct || variant == Variant::Server;
-        let (instance, anybody) = self.asked[index];
+        let [instance, anybody, written] = self.asked[index];
         let own = self.session[session].of(variant);
         let Some(number) = self.versions.read(record.version, record.returned) else {
             let is_future = self.versions.written(record.version).is_some();
@@ -219,7 +223,11 @@ impl<'c> Walk<'c> {
             };
             return self.fault(findings, rule, index, text);
         };
-        let linear = if is_server || self.terms.is_linear { anybody } else { 0 };
+        let linear = match self.terms.is_linear {
+            _ if is_server => anybody,
+            true => written,
+            false => 0,
+        };
         for (rule, known) in [("C3", own), ("C4", instance), ("C5", linear)] {
             if self.versions.at_least(record.version, known, record.returned).is_none() {
                 let text = format!("version {} was known (doubled: {known})", known / 2);
