@@ -40,7 +40,7 @@ impl Draw {
     }
 }
 
-/// The n-th of some things is drawn in proportion to 1/n.
+/// The n-th of some things is drawn in proportion to 1/(n+2): the first is not half of all.
 #[derive(Debug)]
 pub(crate) struct Zipf(Vec<u64>);
 
@@ -48,7 +48,7 @@ impl Zipf {
     pub(crate) fn new(count: usize) -> Self {
         let mut sum = 0;
         let weights = (1..=count as u64).map(|rank| {
-            sum += 1_000_000 / rank;
+            sum += 1_000_000 / (rank + 2);
             sum
         });
         Self(weights.collect())

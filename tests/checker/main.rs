@@ -175,7 +175,7 @@ fn short() -> bool {
 /// What runs in CI: a while against each server, with one seed that stays.
 #[cfg(not(feature = "mutants"))]
 fn short() -> bool {
-    let keys = 64;
+    let keys = 96;
     let part = |kind, seconds, seed| Order {
         servers: vec![kind],
         seconds,
