@@ -12,6 +12,9 @@ use std::time::Duration;
 /// Violations that are told one by one.
 const TOLD: usize = 6;
 
+/// Errors that the file tells of.
+const ERRORS_SAVED: usize = 200;
+
 /// Of a hundred reads that asked a cache, in a phase without a fault.
 const HITS_MIN: u64 = 30;
 
@@ -94,6 +97,10 @@ impl Report {
             if slot_of(wipe.register) == 0 && half_of(wipe.register) == 0 {
                 writeln!(text, "# wiped {} {from:.3} {to:.3}", wipe.register >> 12).unwrap();
             }
+        }
+        for (sent, failed, error) in outcome.history.errors.iter().take(ERRORS_SAVED) {
+            let (sent, failed) = (millis(*sent), millis(*failed));
+            writeln!(text, "# error {sent:.3} {failed:.3} {error}").unwrap();
         }
         let violations = outcome.findings.violations.iter();
         let guilty: Vec<u32> = violations.map(|violation| violation.register).collect();

@@ -89,6 +89,9 @@ impl World {
             format!("keys.version = \"v{version}\""),
             format!("cache.admission = \"{}\"", instance.admission),
             CHANGED[0].to_owned(),
+            // A machine that does much else is no fault: a new link may take its time.
+            "upstream.connect_timeout = \"10s\"".to_owned(),
+            "upstream.reconnect_wait = \"5s\"".to_owned(),
             RULES.to_owned(),
         ];
         let settings: Vec<&str> = settings.iter().map(String::as_str).collect();
