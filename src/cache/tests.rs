@@ -210,7 +210,13 @@ fn a_nil_has_its_own_life() {
     let asked = token(&cache, &key);
     let Filled::Stored(entry) = nil(&POLICY) else { panic!("not stored") };
     assert!(get(&cache, &key).is_err(), "not proved yet");
-    assert!(cache.prove(key.hash, &entry, &asked, POLICY.negative_ttl, -1));
+    assert!(cache.prove(
+        key.hash,
+        &entry,
+        &asked,
+        &Policy { ttl: POLICY.negative_ttl, ..POLICY },
+        -1
+    ));
     assert_eq!(get(&cache, &key).unwrap(), b"");
     let end = Tick(NOW.0 + POLICY.negative_ttl);
     cache.tracking().synced(end);

@@ -302,7 +302,8 @@ fn environment_path(name: &str, table: &Table) -> Option<String> {
         let is_set = table.get("upstream").and_then(|upstream| upstream.get("url")).is_some();
         return (!is_set).then(|| "upstream.url".to_owned());
     }
-    if NOT_KEYS.contains(&name) {
+    let is_mutant = cfg!(feature = "mutants") && name == "NEARSIDE_MUTANT";
+    if is_mutant || NOT_KEYS.contains(&name) {
         return None;
     }
     let path = name.strip_prefix(ENVIRONMENT)?;

@@ -139,6 +139,36 @@ fn a06_a_second_reply_with_other_bytes_is_not_stored() {
     assert_eq!(stage.count(Counter::StoreRaced), 1);
 }
 
+/// MGET says what GET has stored: after its nil an older value of GET must not be told to it, nor
+/// may its nil stand beside a newer one.
+#[test]
+fn a06_a_nil_of_mget_and_a_value_of_get_are_not_both_stored() {
+    let nil = "*1\r\n$-1\r\n";
+    for is_nil_first in [false, true] {
+        let mut stage = Stage::new();
+        let (mut client, mut data) = stage.pair();
+        let mut reads = [("GET", OLD), ("MGET", nil)];
+        if is_nil_first {
+            reads.reverse();
+        }
+        // One packet: both are asked before either is answered.
+        let asked = reads.map(|(command, _)| format!("{command} k"));
+        client.send_all(&[&asked[0], &asked[1]]);
+        for (command, reply) in reads {
+            data.expect(&format!("{command} v1:k"));
+            data.expect("PTTL v1:k");
+            data.reply(reply);
+            data.reply(":-1\r\n");
+        }
+        for (_, reply) in reads {
+            client.reads(reply);
+        }
+        assert_eq!(stage.count(Counter::StoreRaced), 1);
+        client.fetches(&mut data, "MGET k", "*1\r\n$3\r\nnew\r\n");
+        stage.hit(&mut client, "GET k", NEW);
+    }
+}
+
 /// A read that joins one from before a change is told what was true then.
 #[test]
 fn a08_a_read_after_a_push_does_not_join_one_from_before() {

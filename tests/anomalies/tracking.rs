@@ -72,6 +72,36 @@ fn a19_hits_end_with_the_lease_of_a_half_open_link() {
     assert_eq!(stage.count(Counter::LookupHit), 1);
 }
 
+/// What is there and may not be served can be newer than what a read on its way will say: whoever
+/// finds it so must not join that read, for somebody may have seen what is there.
+#[test]
+fn a19_no_older_read_is_joined_when_the_lease_is_over() {
+    let mut stage = Stage::with(&format!("server.workers=2 {SHORT}"));
+    let mut link = taken(&mut stage);
+    let (mut one, mut data_one) = stage.pair();
+    let (mut two, mut data_two) = stage.pair();
+    link.round();
+    stage.hands.advance(X / 2);
+    one.send("GET k");
+    data_one.expect("GET v1:k");
+    data_one.expect("PTTL v1:k");
+    // MGET joins no read of a single key; its value is the one that GET would be told.
+    two.send("MGET k");
+    data_two.answer("MGET v1:k", &format!("*1\r\n{NEW}"));
+    data_two.answer("PTTL v1:k", ":-1\r\n");
+    two.reads(&format!("*1\r\n{NEW}"));
+    stage.counted(Counter::StoreStored, 1);
+    stage.hands.advance(X / 2 + Duration::from_nanos(1));
+    two.send("GET k");
+    data_two.answer("GET v1:k", NEW);
+    data_two.answer("PTTL v1:k", ":-1\r\n");
+    two.reads(NEW);
+    assert_eq!(stage.count(Counter::BypassLease), 1);
+    data_one.reply(OLD);
+    data_one.reply(":-1\r\n");
+    one.reads(OLD);
+}
+
 /// A process that was stopped must not trust answers to what it asked before.
 #[test]
 fn a20_after_a_pause_only_rounds_sent_after_it_extend_the_lease() {

@@ -1,7 +1,7 @@
 //! A write made directly on the server, by someone who never heard of nearside, is seen through
 //! nearside at once.
 
-use crate::harness::{Conn, KINDS, Proxy, Server, eventually, show};
+use crate::harness::{Conn, KINDS, Kind, Proxy, Server, eventually, show};
 
 /// Each foreign write changes the answer of a read that was a hit: `(setup, read, write)`.
 const CHANGES: &[(&str, &str, &str)] = &[
@@ -30,7 +30,7 @@ const CHANGES: &[(&str, &str, &str)] = &[
 
 #[test]
 fn foreign_writes_are_seen() {
-    for kind in KINDS {
+    for kind in KINDS.into_iter().chain([Kind::Redis8]) {
         for version in ["", "v1"] {
             let server = Server::start(kind);
             let setting = format!("keys.version = \"{version}\"");

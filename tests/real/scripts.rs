@@ -238,7 +238,7 @@ fn a_trick_is_refused_before_it_runs() {
         for trick in TRICKS {
             // Valkey has another name for its helper.
             let trick = match kind {
-                Kind::Redis => (*trick).to_owned(),
+                Kind::Redis | Kind::Redis8 => (*trick).to_owned(),
                 Kind::Valkey => trick.replace("__redis__", "__server__"),
             };
             direct.words("FLUSHALL");

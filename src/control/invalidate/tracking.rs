@@ -270,7 +270,7 @@ impl Tracking {
         let mut out = BytesMut::new();
         let mut heard_at = self.clock.now();
         let mut was_silent = false;
-        listener.feed(rest, heard_at, &self.cache, &plan.prefix, &self.block)?;
+        listener.feed(rest, heard_at, &self.cache, &plan.names, &self.block)?;
         loop {
             listener.ask_fleet(&mut out);
             if !out.is_empty() {

@@ -132,7 +132,7 @@ impl Filler {
     pub fn is_cached(&self, key: &[u8]) -> bool {
         let question = self.question(key, self.cache.hash(key));
         let view = self.cache.view(self.clock.now());
-        self.cache.get(&question, &view, |_| {}) != Lookup::Miss
+        matches!(self.cache.get(&question, &view, |_| {}), Lookup::Hit | Lookup::Lease)
     }
 
     /// Loads keys: all are asked for at once.
