@@ -112,6 +112,22 @@ impl Tracking {
     }
 }
 
+/// What the cache says to a read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lookup {
+    /// Servable; it has been served.
+    Hit,
+    /// Nothing stored, or what was stored had expired.
+    Miss,
+    /// Stored and current, but its lease cannot be proved: the read goes upstream. It may be newer
+    /// than what reads on their way will say, and somebody may have seen it: none that was asked
+    /// before it was found so is joined, or fills.
+    Lease,
+    /// Stored, and its PTTL is on its way: the read goes upstream, and joins none, for the same
+    /// reason.
+    Unproved,
+}
+
 /// The right to fill: what was true when the question was asked (R1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Token {
