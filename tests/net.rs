@@ -398,7 +398,8 @@ async fn a_handshake_without_end_is_cut_off() {
 #[tokio::test]
 async fn the_embedded_door_is_a_socket_like_any_other() {
     let (ours, theirs) = UnixStream::pair().unwrap();
-    let door = move || ours.try_clone();
+    ours.set_nonblocking(true).unwrap();
+    let door = move || tokio::net::UnixStream::from_std(ours.try_clone()?).map(Stream::Unix);
     let target = Target::new(Address::Embedded);
     let mut stream = connect(&target, LONG, None, Some(&door)).await.unwrap();
     stream.write_all(b"PING\r\n").await.unwrap();

@@ -155,6 +155,19 @@ impl Tracking {
     }
 }
 
+/// What the cache says to a read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lookup {
+    /// Servable; it has been served.
+    Hit,
+    /// The same, and it should be read anew ([`crate::cache::Cache::claim_refresh`]).
+    Due,
+    /// Nothing stored, or what was stored had expired.
+    Miss,
+    /// Stored and current, but its lease cannot be proved: the read goes upstream.
+    Lease,
+}
+
 /// The right to fill: what was true when the question was asked (R1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Token {

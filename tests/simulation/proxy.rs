@@ -14,6 +14,7 @@ use nearside::data::flights::{Flights, Landing};
 use nearside::data::local::{Ledger, Profile};
 use nearside::data::pause::{Bells, Pause};
 use nearside::data::registry::Registry;
+use nearside::data::slow::SlowLog;
 use nearside::data::worker::Worker;
 use nearside::live::Live;
 use nearside::mail::Letterbox;
@@ -151,6 +152,7 @@ fn shared(
             timeout: settings.upstream.connect_timeout,
             name: "nearside:simulation".to_owned(),
         }),
+        slow: SlowLog::new(settings.log.slow_command, settings.log.slowlog_max),
         get: command::by_name("get").unwrap(),
         scripts: Scripts::new(&settings.scripts, true),
     }
