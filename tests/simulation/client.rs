@@ -243,14 +243,13 @@ impl Client {
         let ends = matches!(op, Op::Exec(_) | Op::Discard(_));
         // The server's own refusals name the key that they were the answer for.
         let of_key = text.split_once(" sim ").map(|(_, key)| key);
-        let is_known = match of_key {
-            Some(key) => key.parse().is_ok_and(|key| op.keys().contains(&key)),
-            None => {
-                let is_exec = matches!(op, Op::Exec(_));
-                text.starts_with("-ERR proxy: ")
-                    || (ends && !self.in_multi && text.ends_with("without MULTI"))
-                    || (is_exec && self.is_poisoned && text.starts_with("-EXECABORT"))
-            }
+        let is_known = if let Some(key) = of_key {
+            key.parse().is_ok_and(|key| op.keys().contains(&key))
+        } else {
+            let is_exec = matches!(op, Op::Exec(_));
+            text.starts_with("-ERR proxy: ")
+                || (ends && !self.in_multi && text.ends_with("without MULTI"))
+                || (is_exec && self.is_poisoned && text.starts_with("-EXECABORT"))
         };
         if !is_known {
             return Err("an error that nobody said".to_owned());

@@ -9,7 +9,7 @@ thread_local! {
 /// From now on panics of this process are noted, not printed.
 pub(crate) fn note() {
     std::panic::set_hook(Box::new(|info| {
-        LAST.with_borrow_mut(|last| *last = Some(info.to_string()))
+        LAST.with_borrow_mut(|last| *last = Some(info.to_string()));
     }));
 }
 

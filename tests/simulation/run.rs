@@ -22,6 +22,7 @@ use nearside::cache::{Extra, Lookup, Question};
 use nearside::config::{Mode, Settings};
 use nearside::stats::{Counter, Gauge};
 use nearside::wire::reply;
+use std::fmt::Write as _;
 use std::sync::LazyLock;
 use std::time::Duration;
 
@@ -264,7 +265,7 @@ impl World {
             for _ in 0..self.rng.between(1, self.plan.pipeline) {
                 for op in requests(&mut self.rng, &mut self.oracle) {
                     if self.is_told {
-                        said.push_str(&format!(" {op:?}"));
+                        write!(said, " {op:?}").unwrap();
                     }
                     client.say(op, self.server.names());
                     self.report.requests += 1;
