@@ -23,6 +23,8 @@ pub enum Mutant {
     NoGate,
     /// What a client has out is forgotten when it goes, so that its answers are taken for others'.
     ForgetSlot,
+    /// What was stored is served without waiting for the canary.
+    NoCanary,
 }
 
 /// True if `mutant` was switched on.
@@ -43,7 +45,7 @@ mod switch {
 
     impl Mutant {
         /// All of them.
-        pub const ALL: [Self; 8] = [
+        pub const ALL: [Self; 9] = [
             Self::NoToken,
             Self::NoJoinCheck,
             Self::NoAckInvalidate,
@@ -52,6 +54,7 @@ mod switch {
             Self::NoBanCheck,
             Self::NoGate,
             Self::ForgetSlot,
+            Self::NoCanary,
         ];
 
         /// Its name in `NEARSIDE_MUTANT`.
@@ -65,6 +68,7 @@ mod switch {
                 Self::NoBanCheck => "no_ban_check",
                 Self::NoGate => "no_gate",
                 Self::ForgetSlot => "forget_slot",
+                Self::NoCanary => "no_canary",
             }
         }
     }

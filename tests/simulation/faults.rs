@@ -97,6 +97,11 @@ pub(crate) const LIES: &[Fault] = &[
     Fault::Lie(Lie::Misshapen),
 ];
 
+/// Those of which nobody is given a wrong answer where all answers are counted before they are
+/// delivered: the number of answers is right in the others, and of some commands any type is.
+pub(crate) const COUNTED_LIES: &[Fault] =
+    &[Fault::Lie(Lie::Lost), Fault::Lie(Lie::Extra), Fault::Lie(Lie::Twice)];
+
 /// What the simulation itself does about a fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Strike {
@@ -231,10 +236,7 @@ impl Server {
                 let name = format!("{PREFIX}{}", self.data_name(rng.below(KEYS)));
                 self.conns[place].outbox.extend_from_slice(&invalidation(&[name]));
             }
-            Fault::Lie(lie) => {
-                conn.lie = Some(lie);
-                return conn.is_used;
-            }
+            Fault::Lie(lie) => conn.lie = Some(lie),
             _ => return false,
         }
         true

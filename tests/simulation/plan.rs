@@ -1,23 +1,13 @@
 //! What one seed means: how a run is set up, what its clients ask, what goes wrong in it.
 
-use crate::faults::{Fault, HONEST, LIES};
+use crate::faults::{COUNTED_LIES, Fault, HONEST, LIES};
 use crate::oracle::Oracle;
 use crate::rng::Rng;
 use crate::words::{FIELDS, Op, Sort, Value, cell, key, value};
+use nearside::config::Verify;
 
 /// Requests of a run, at least.
 const REQUESTS: usize = 300;
-
-/// What nearside promises of an upstream that lies (`VERIFY` in the environment).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Verify {
-    /// Nothing: no lie is told.
-    Off,
-    /// No wrong value is ever cached, but a client may be given one.
-    Fills,
-    /// No client is given one, either.
-    Strict,
-}
 
 /// One run.
 #[derive(Clone, Debug)]
@@ -37,14 +27,16 @@ pub(crate) struct Plan {
 
 impl Plan {
     pub(crate) fn of(verify: Verify, rng: &mut Rng) -> Self {
-        let mut kinds: Vec<Fault> = HONEST.to_vec();
-        if verify != Verify::Off {
-            kinds.extend(LIES);
-        }
+        let lies = match verify {
+            Verify::Off => &[],
+            Verify::Fills => LIES,
+            Verify::Strict => COUNTED_LIES,
+        };
+        let kinds = [HONEST, lies].concat();
         let count = rng.between(1, 4);
         let mut faults: Vec<Fault> = (0..count).map(|_| *rng.pick(&kinds)).collect();
         if verify != Verify::Off && rng.chance(30) {
-            faults.push(*rng.pick(LIES));
+            faults.push(*rng.pick(lies));
         }
         Self {
             verify,

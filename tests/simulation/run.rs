@@ -12,13 +12,14 @@
 use crate::client::{Bench, Client};
 use crate::faults::{Door, Fault, Strike};
 use crate::oracle::{Judged, MS, Oracle, Time};
-use crate::plan::{Plan, Verify, requests};
+use crate::plan::{Plan, requests};
 use crate::proxy::{Proxy, STALENESS_MS, TTL_MS, settings};
 use crate::rng::Rng;
 use crate::server::Server;
 use crate::words::{CELLS, FIELD, FIELDS, KEYS, Names, Op, Sort, cell, sort};
 use bytes::BytesMut;
 use nearside::cache::{Extra, Lookup, Question};
+use nearside::config::Verify;
 use nearside::config::{Mode, Settings};
 use nearside::stats::{Counter, Gauge};
 use nearside::wire::reply;
@@ -122,8 +123,9 @@ pub(crate) fn run(seed: u64, verify: Verify, is_told: bool) -> Report {
 
 impl World {
     fn new(plan: Plan, mut rng: Rng, is_told: bool) -> Self {
-        let settings = &SETTINGS[plan.workers - 1][usize::from(plan.closes)];
-        let proxy = Proxy::start(settings, &mut rng);
+        let mut settings = SETTINGS[plan.workers - 1][usize::from(plan.closes)].clone();
+        settings.cache.verify = plan.verify;
+        let proxy = Proxy::start(&settings, &mut rng);
         let names = Names::of(&proxy.shared.cache);
         let watched = watched(&proxy, &names);
         let server = Server::new(names, rng.fork());
