@@ -1,4 +1,4 @@
-//! What an answer leaves in the cache, and from when on that may be served. In: the values of cached
+//! What an answer leaves in the cache, and from when on that may be served. In: values of cached
 //! reads, the PTTLs behind them, and canaries of links. Out: entries that are servable, or gone.
 //!
 //! ```text
