@@ -366,8 +366,10 @@ impl<'f> World<'f> {
     /// The token that a read would get now.
     fn fresh(&self) -> Option<Token> {
         let Fixture { shared, hash, .. } = self.fixture;
+        let (cache, now) = (&shared.cache, self.tick());
+        let joins = || cache.right_to_join(*hash, POLICY.max_staleness, now);
         let is_open = shared.live.gate() == Mode::Cache;
-        is_open.then(|| shared.cache.token(*hash, &POLICY, self.tick())).flatten()
+        is_open.then(|| cache.token(*hash, &POLICY, now).unwrap_or_else(joins))
     }
 
     /// Runs a session on its worker; answers how many requests it served.

@@ -263,7 +263,9 @@ fn a_switch_leaves_a_rules_version_and_a_reload_changes_it() {
         assert!(explained.contains("\"upstream\":\"v5:sub:1\""), "{explained}");
         let (_, told) = proxy.admin("GET", "/api/v1/key-versions", "");
         let rules = "[{\"match\":[\"sub:*\"],\"version\":\"v5\"},{\"match\":[\"job:*\"],\"version\":\"v4\"}]";
-        let expected = format!("{{\"current\":\"v2\",\"rules\":{rules},\"exclude\":[\"lock:*\"]}}");
+        let expected = format!(
+            "{{\"current\":\"v2\",\"switching_to\":null,\"rules\":{rules},\"exclude\":[\"lock:*\"]}}"
+        );
         assert_eq!(told.trim(), expected);
 
         rewrite(&proxy, "[\"lock:*\"]", "[]");
