@@ -1,8 +1,9 @@
 //! Instructions per request of the sans-IO core, under callgrind: a hit, a pass-through, a miss
-//! with its fill, each in pipelines of 16. Later changes are held against benches/icount.toml.
+//! with its fill, the same with its canary (`cache.verify = "fills"`), each in pipelines of 16.
+//! Later changes are held against benches/icount.toml.
 //!
 //! `cargo bench --bench icount -- [--smoke] [--update]`. The program runs itself under valgrind;
-//! only what happens inside [`measured_feed`] and [`measured_settle`] is counted. The worker is
+//! only what happens inside [`measured_feed`], [`measured_seal`] and [`measured_settle`] is counted. The worker is
 //! the real one and its upstream is this file: what it queues is thrown away, and the answers are
 //! put where a link would have read them. The client's socket is real (a pair), so one write call
 //! for each pipeline is part of the figure, without the kernel's side of it.
@@ -14,6 +15,7 @@
     clippy::print_stdout,
     clippy::print_stderr,
     clippy::cast_precision_loss,
+    clippy::indexing_slicing,
     reason = "a benchmark: whatever fails ends it"
 )]
 
@@ -40,9 +42,11 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 const PIPELINE: usize = 16;
 const BATCHES: usize = 200;
-const CASES: [&str; 3] = ["hit", "pass", "miss"];
+const CASES: [&str; 4] = ["hit", "pass", "miss", "verified"];
 /// A figure this much above the one written down is a fault.
 const SLACK: f64 = 1.03;
+/// What a canary begins with; its word follows.
+const CANARY: &[u8] = b"*2\r\n$4\r\nPING\r\n";
 const ME: ClientId = ClientId { place: 0, number: 0 };
 const VALUE: &str = "$64\r\nvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvv\r\n";
 
@@ -123,7 +127,8 @@ fn drive(case: &str, batches: usize) {
     let runtime = nearside::app::runtime().expect("a runtime");
     let local = tokio::task::LocalSet::new();
     local.block_on(&runtime, async {
-        let mut stage = Stage::set().await;
+        let verify = if case == "verified" { "\"fills\"" } else { "\"off\"" };
+        let mut stage = Stage::set(verify).await;
         match case {
             "hit" => {
                 let keys = batch(0, "key");
@@ -136,7 +141,7 @@ fn drive(case: &str, batches: usize) {
                 let keys = batch(0, "lock");
                 (0..batches).for_each(|_| stage.pass(&keys));
             }
-            "miss" => {
+            "miss" | "verified" => {
                 (0..batches).for_each(|number| stage.miss(&batch(number, "key")));
                 let entries = stage.worker.shared.cache.figures().entries;
                 assert_eq!(entries, (batches * PIPELINE) as u64, "every miss fills");
@@ -162,7 +167,7 @@ fn requests_in(bytes: &[u8]) -> usize {
 }
 
 impl Stage {
-    async fn set() -> Self {
+    async fn set(verify: &str) -> Self {
         let flag = |key: &str, value: &str| (key.to_owned(), key.to_owned(), value.to_owned());
         let overrides = Overrides {
             file: Some(Path::new(env!("CARGO_MANIFEST_DIR")).join("proxy.toml")),
@@ -172,6 +177,7 @@ impl Stage {
                 flag("server.listen", "[\"127.0.0.1:0\"]"),
                 flag("server.workers", "1"),
                 flag("cache.admission", "\"always\""),
+                flag("cache.verify", verify),
                 // No thread may say that the link is lost: this file says that it is up.
                 flag("invalidation.tracking", "\"off\""),
             ],
@@ -225,12 +231,16 @@ impl Stage {
 
     fn answer(&mut self, each: &str, requests: &[u8]) {
         self.worker.link_up(0, 0);
-        let mut sent = self.worker.seal(0);
+        let mut sent = measured_seal(&self.worker);
         assert!(!sent.is_empty(), "nothing was asked upstream");
-        sent.clear();
-        self.worker.put_back_writing(0, sent);
         let mut input = self.worker.take_input(0);
         input.extend_from_slice(each.repeat(requests_in(requests)).as_bytes());
+        if let Some(at) = memchr::memmem::rfind(&sent, CANARY) {
+            // A canary is answered with its own word.
+            input.extend_from_slice(&sent[at + CANARY.len()..]);
+        }
+        sent.clear();
+        self.worker.put_back_writing(0, sent);
         self.worker.put_back_input(0, input);
         measured_settle(&self.worker);
         self.drain();
@@ -246,6 +256,11 @@ impl Stage {
 #[inline(never)]
 fn measured_feed(worker: &Rc<Worker>, requests: &[u8]) {
     worker.feed(ME, requests);
+}
+
+#[inline(never)]
+fn measured_seal(worker: &Rc<Worker>) -> BytesMut {
+    worker.seal(0)
 }
 
 #[inline(never)]

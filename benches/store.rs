@@ -17,9 +17,11 @@
 
 mod support;
 
-use nearside::cache::{Banned, Cache, Extra, Filled, Lookup, Policy, Question, Reply, Source};
-use nearside::units::clock::Tick;
+use nearside::cache::{Ban, Banned, Cache, Extra, Filled, Lookup, Policy, Question, Reply, Source};
+use nearside::control::office::Sweeper;
+use nearside::units::clock::{Clock, Tick};
 use std::hint::black_box;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -40,11 +42,8 @@ const POLICY: Policy = Policy {
     refresh_ahead: 0,
 };
 const NOW: Tick = Tick(1_000_000_000);
-/// Places that the program's sweep looks at in one step.
-const SWEEP_STEP: usize = 1024;
-
 struct Store {
-    cache: Cache,
+    cache: Arc<Cache>,
     command: u16,
     keys: Vec<[u8; 16]>,
     /// The keys in random order.
@@ -75,6 +74,20 @@ fn main() {
     table.print(&asked);
 }
 
+/// Sweeps until nothing is left that `ban` could remove.
+fn sweep(cache: &Arc<Cache>, ban: &Ban) {
+    let sweeper = Sweeper::new(Arc::clone(cache));
+    // It stands at `NOW`.
+    let (clock, _hands) = Clock::manual();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
+    runtime.expect("a runtime").block_on(async {
+        tokio::select! {
+            () = sweeper.clone().run(clock, Duration::from_secs(1)) => {}
+            () = sweeper.settled(ban) => {}
+        }
+    });
+}
+
 fn memory(store: &Store, before: u64, table: &mut Table) {
     let figures = store.cache.figures();
     let count = store.keys.len() as f64;
@@ -92,7 +105,7 @@ fn memory(store: &Store, before: u64, table: &mut Table) {
 
 impl Store {
     fn new(count: usize) -> Self {
-        let cache = Cache::new(2 * 1024 * 1024 * 1024, 8);
+        let cache = Arc::new(Cache::new(2 * 1024 * 1024 * 1024, 8));
         cache.tracking_up();
         cache.tracking().synced(NOW);
         let key = |index: usize| {
@@ -144,7 +157,7 @@ impl Store {
         assert_eq!(found, Lookup::Hit);
     }
 
-    /// A namespace of all these entries is banned and swept in steps, as the program does it, while
+    /// A namespace of all these entries is banned and swept by the program's own sweeper, while
     /// another thread hits a few keys of another namespace: how long does its longest hit take?
     /// The median of some rounds: the system's own pauses are in any single one.
     fn bans(&self, rounds: u64, table: &mut Table) {
@@ -185,7 +198,7 @@ impl Store {
         let quiet = longest(&|| begun.elapsed() > Duration::from_millis(400));
         let swept = thread::scope(|scope| {
             let hitting = scope.spawn(|| longest(&|| is_over.load(Ordering::Relaxed)));
-            self.cache.ban(Banned::Namespace(b"key".as_slice().into()), Source::Admin);
+            let ban = self.cache.ban(Banned::Namespace(b"key".as_slice().into()), Source::Admin);
             let view = self.cache.view(NOW);
             let first = self.question(&self.keys[0]);
             assert_ne!(
@@ -193,8 +206,7 @@ impl Store {
                 Lookup::Hit,
                 "it is in force at once"
             );
-            let mut sweep = self.cache.start_sweep();
-            while self.cache.sweep(&mut sweep, SWEEP_STEP, NOW) {}
+            sweep(&self.cache, &ban);
             is_over.store(true, Ordering::Relaxed);
             hitting.join().expect("the hits")
         });
