@@ -106,7 +106,7 @@ pub(super) static TABLE: [Spec; COUNT] = [
         .key(1).cached(CacheRule::Yes, ReplyShape::Same).answers(b":"),
     Spec::new(57, "bitfield", "3.2.0", -2, WRITE | DENYOOM, Write).key(1),
     Spec::new(58, "bitfield_ro", "6.0.0", -2, READONLY | FAST, CacheableRead)
-        .key(1).cached(CacheRule::Yes, ReplyShape::Same).answers(b"*"),
+        .key(1).cached(CacheRule::Yes, ReplyShape::Same).answers(b"*_"),
     Spec::new(59, "bitop", "2.6.0", -4, WRITE | DENYOOM, MultiKeyWrite).range(2, -1, 1),
     Spec::new(60, "bitpos", "2.8.7", -3, READONLY, CacheableRead)
         .key(1).cached(CacheRule::Yes, ReplyShape::Same).answers(b":"),
@@ -422,9 +422,9 @@ pub(super) static TABLE: [Spec; COUNT] = [
     Spec::new(244, "geodist", "3.2.0", -4, READONLY, CacheableRead)
         .key(1).cached(CacheRule::Yes, ReplyShape::SameButNull).answers(b"$_"),
     Spec::new(245, "geohash", "3.2.0", -2, READONLY, CacheableRead)
-        .key(1).cached(CacheRule::Yes, ReplyShape::Differs).answers(b"*"),
+        .key(1).cached(CacheRule::Yes, ReplyShape::Differs).answers(b"*_"),
     Spec::new(246, "geopos", "3.2.0", -2, READONLY, CacheableRead)
-        .key(1).cached(CacheRule::Yes, ReplyShape::Differs).answers(b"*"),
+        .key(1).cached(CacheRule::Yes, ReplyShape::Differs).answers(b"*_"),
     Spec::new(247, "georadius", "3.2.0", -6, WRITE | DENYOOM | MOVABLEKEYS, MultiKeyWrite)
         .keys(KeySpec::Georadius { options: 6 }),
     Spec::new(248, "georadiusbymember", "3.2.0", -5, WRITE | DENYOOM | MOVABLEKEYS, MultiKeyWrite)
@@ -458,7 +458,7 @@ pub(super) static TABLE: [Spec; COUNT] = [
     Spec::new(265, "hget", "2.0.0", 3, READONLY | FAST, CacheableRead)
         .key(1).cached(CacheRule::HashField, ReplyShape::SameButNull).answers(b"$_"),
     Spec::new(266, "hgetall", "2.0.0", 2, READONLY, CacheableRead)
-        .key(1).cached(CacheRule::HashField, ReplyShape::Differs).answers(b"*%"),
+        .key(1).cached(CacheRule::HashField, ReplyShape::Differs).answers(b"*%_"),
     Spec::new(267, "hgetdel", "redis 8.0.0 / valkey 9.1.0", -5, WRITE | FAST, Write).key(1),
     Spec::new(268, "hgetex", "redis 8.0.0 / valkey 9.0.0", -5, WRITE | FAST, Write).key(1),
     Spec::new(269, "himport", "8.10.0", -2, 0, Local).container(4),
@@ -469,11 +469,11 @@ pub(super) static TABLE: [Spec; COUNT] = [
     Spec::new(274, "hincrby", "2.0.0", 4, WRITE | DENYOOM | FAST, Write).key(1).answers(b":"),
     Spec::new(275, "hincrbyfloat", "2.6.0", 4, WRITE | DENYOOM | FAST, Write).key(1).answers(b"$"),
     Spec::new(276, "hkeys", "2.0.0", 2, READONLY, CacheableRead)
-        .key(1).cached(CacheRule::HashField, ReplyShape::Same).answers(b"*"),
+        .key(1).cached(CacheRule::HashField, ReplyShape::Same).answers(b"*_"),
     Spec::new(277, "hlen", "2.0.0", 2, READONLY | FAST, CacheableRead)
         .key(1).cached(CacheRule::HashField, ReplyShape::Same).answers(b":"),
     Spec::new(278, "hmget", "2.0.0", -3, READONLY | FAST, CacheableRead)
-        .key(1).cached(CacheRule::HashField, ReplyShape::Differs).answers(b"*"),
+        .key(1).cached(CacheRule::HashField, ReplyShape::Differs).answers(b"*_"),
     Spec::new(279, "hmset", "2.0.0", -4, WRITE | DENYOOM | FAST, Write).key(1).answers(b"+"),
     Spec::new(280, "hotkeys", "8.6.0", -2, 0, Local).container(5),
     Spec::new(281, "hotkeys|get", "8.6.0", 2, ADMIN | NOSCRIPT, Admin),
@@ -488,7 +488,7 @@ pub(super) static TABLE: [Spec; COUNT] = [
         .key(1).cached(CacheRule::HashField, ReplyShape::Same),
     Spec::new(290, "hpttl", "redis 7.4.0 / valkey 9.0.0", -5, READONLY | FAST, Read).key(1),
     Spec::new(291, "hrandfield", "6.2.0", -2, READONLY, Read).key(1),
-    Spec::new(292, "hscan", "2.8.0", -3, READONLY, Read).key(1).answers(b"*"),
+    Spec::new(292, "hscan", "2.8.0", -3, READONLY, Read).key(1).answers(b"*_"),
     Spec::new(293, "hset", "2.0.0", -4, WRITE | DENYOOM | FAST, Write).key(1).answers(b":"),
     Spec::new(294, "hsetex", "redis 8.0.0 / valkey 9.0.0", -6, WRITE | DENYOOM | FAST, Write)
         .key(1),
@@ -497,7 +497,7 @@ pub(super) static TABLE: [Spec; COUNT] = [
         .key(1).cached(CacheRule::HashField, ReplyShape::Same).answers(b":"),
     Spec::new(297, "httl", "redis 7.4.0 / valkey 9.0.0", -5, READONLY | FAST, Read).key(1),
     Spec::new(298, "hvals", "2.0.0", 2, READONLY, CacheableRead)
-        .key(1).cached(CacheRule::HashField, ReplyShape::Same).answers(b"*"),
+        .key(1).cached(CacheRule::HashField, ReplyShape::Same).answers(b"*_"),
     Spec::new(299, "incr", "1.0.0", 2, WRITE | DENYOOM | FAST, Write).key(1).answers(b":"),
     Spec::new(300, "incrby", "1.0.0", 3, WRITE | DENYOOM | FAST, Write).key(1).answers(b":"),
     Spec::new(301, "incrbyfloat", "2.6.0", 3, WRITE | DENYOOM | FAST, Write).key(1).answers(b"$"),
@@ -565,7 +565,7 @@ pub(super) static TABLE: [Spec; COUNT] = [
     Spec::new(349, "lpush", "1.0.0", -3, WRITE | DENYOOM | FAST, Write).key(1).answers(b":"),
     Spec::new(350, "lpushx", "2.2.0", -3, WRITE | DENYOOM | FAST, Write).key(1).answers(b":"),
     Spec::new(351, "lrange", "1.0.0", 4, READONLY, CacheableRead)
-        .key(1).cached(CacheRule::Yes, ReplyShape::Same).answers(b"*"),
+        .key(1).cached(CacheRule::Yes, ReplyShape::Same).answers(b"*_"),
     Spec::new(352, "lrem", "1.0.0", 4, WRITE, Write).key(1).answers(b":"),
     Spec::new(353, "lset", "1.0.0", 4, WRITE | DENYOOM, Write).key(1).answers(b"+"),
     Spec::new(354, "ltrim", "1.0.0", 4, WRITE, Write).key(1).answers(b"+"),
@@ -577,7 +577,7 @@ pub(super) static TABLE: [Spec; COUNT] = [
     Spec::new(360, "memory|stats", "4.0.0", 2, 0, Admin),
     Spec::new(361, "memory|usage", "4.0.0", -3, READONLY | VALUELESS, Read).key(2),
     Spec::new(362, "mget", "1.0.0", -2, READONLY | FAST, CacheableRead)
-        .range(1, -1, 1).cached(CacheRule::Multi, ReplyShape::SameButNull).answers(b"*"),
+        .range(1, -1, 1).cached(CacheRule::Multi, ReplyShape::SameButNull).answers(b"*_"),
     Spec::new(363, "migrate", "2.6.0", -6, WRITE | MOVABLEKEYS, Dangerous)
         .keys(KeySpec::Migrate).refuse(Refusal::Dangerous),
     Spec::new(364, "module", "4.0.0", -2, 0, Local).container(5),
@@ -667,7 +667,7 @@ pub(super) static TABLE: [Spec; COUNT] = [
     Spec::new(420, "rpushx", "2.2.0", -3, WRITE | DENYOOM | FAST, Write).key(1).answers(b":"),
     Spec::new(421, "sadd", "1.0.0", -3, WRITE | DENYOOM | FAST, Write).key(1).answers(b":"),
     Spec::new(422, "save", "1.0.0", 1, ADMIN | NOSCRIPT | NO_ASYNC_LOADING | NO_MULTI, Dangerous),
-    Spec::new(423, "scan", "2.8.0", -2, READONLY, Read).reply(ReplyRule::Scan).answers(b"*"),
+    Spec::new(423, "scan", "2.8.0", -2, READONLY, Read).reply(ReplyRule::Scan).answers(b"*_"),
     Spec::new(424, "scard", "1.0.0", 2, READONLY | FAST, CacheableRead)
         .key(1).cached(CacheRule::Yes, ReplyShape::Same).answers(b":"),
     Spec::new(425, "script", "2.6.0", -2, 0, Local).container(7),
@@ -678,7 +678,7 @@ pub(super) static TABLE: [Spec; COUNT] = [
     Spec::new(430, "script|kill", "2.6.0", 2, NOSCRIPT | ALLOW_BUSY, Dangerous).own(Need::Aside),
     Spec::new(431, "script|load", "2.6.0", 3, NOSCRIPT | STALE, Scripting).route(Route::Script),
     Spec::new(432, "script|show", "valkey 8.0.0", 3, NOSCRIPT | STALE, Scripting),
-    Spec::new(433, "sdiff", "1.0.0", -2, READONLY, CacheableRead).range(1, -1, 1).answers(b"*~"),
+    Spec::new(433, "sdiff", "1.0.0", -2, READONLY, CacheableRead).range(1, -1, 1).answers(b"*~_"),
     Spec::new(434, "sdiffcard", "8.10.0", -3, READONLY | MOVABLEKEYS, Read).counted(1, 1),
     Spec::new(435, "sdiffstore", "1.0.0", -3, WRITE | DENYOOM, MultiKeyWrite)
         .range(1, -1, 1).answers(b":"),
@@ -692,7 +692,7 @@ pub(super) static TABLE: [Spec; COUNT] = [
     Spec::new(442, "shutdown", "1.0.0", -1,
         ADMIN | NOSCRIPT | LOADING | STALE | NO_MULTI | ALLOW_BUSY, Dangerous)
         .refuse(Refusal::Dangerous),
-    Spec::new(443, "sinter", "1.0.0", -2, READONLY, CacheableRead).range(1, -1, 1).answers(b"*~"),
+    Spec::new(443, "sinter", "1.0.0", -2, READONLY, CacheableRead).range(1, -1, 1).answers(b"*~_"),
     Spec::new(444, "sintercard", "7.0.0", -3, READONLY | MOVABLEKEYS, CacheableRead)
         .counted(1, 1).answers(b":"),
     Spec::new(445, "sinterstore", "1.0.0", -3, WRITE | DENYOOM, MultiKeyWrite)
@@ -708,9 +708,9 @@ pub(super) static TABLE: [Spec; COUNT] = [
     Spec::new(451, "slowlog|len", "2.2.12", 2, ADMIN | LOADING | STALE, Admin),
     Spec::new(452, "slowlog|reset", "2.2.12", 2, ADMIN | LOADING | STALE, Dangerous),
     Spec::new(453, "smembers", "1.0.0", 2, READONLY, CacheableRead)
-        .key(1).cached(CacheRule::Yes, ReplyShape::Differs).answers(b"*~"),
+        .key(1).cached(CacheRule::Yes, ReplyShape::Differs).answers(b"*~_"),
     Spec::new(454, "smismember", "6.2.0", -3, READONLY | FAST, CacheableRead)
-        .key(1).cached(CacheRule::Yes, ReplyShape::Same).answers(b"*"),
+        .key(1).cached(CacheRule::Yes, ReplyShape::Same).answers(b"*_"),
     Spec::new(455, "smove", "1.0.0", 4, WRITE | FAST, MultiKeyWrite).range(1, 2, 1).answers(b":"),
     Spec::new(456, "sort", "1.0.0", -2, WRITE | DENYOOM | MOVABLEKEYS, MultiKeyWrite)
         .keys(KeySpec::Sort),
@@ -720,7 +720,7 @@ pub(super) static TABLE: [Spec; COUNT] = [
     Spec::new(459, "spublish", "7.0.0", 3, PUBSUB | LOADING | STALE | FAST, PubSub),
     Spec::new(460, "srandmember", "1.0.0", -2, READONLY, Read).key(1),
     Spec::new(461, "srem", "1.0.0", -3, WRITE | FAST, Write).key(1).answers(b":"),
-    Spec::new(462, "sscan", "2.8.0", -3, READONLY, Read).key(1).answers(b"*"),
+    Spec::new(462, "sscan", "2.8.0", -3, READONLY, Read).key(1).answers(b"*_"),
     Spec::new(463, "ssubscribe", "7.0.0", -2, PUBSUB | NOSCRIPT | LOADING | STALE, PubSub)
         .own(Need::Subscribe),
     Spec::new(464, "strlen", "2.2.0", 2, READONLY | FAST, CacheableRead)
@@ -729,7 +729,7 @@ pub(super) static TABLE: [Spec; COUNT] = [
         .own(Need::Subscribe),
     Spec::new(466, "substr", "1.0.0", 4, READONLY, CacheableRead)
         .key(1).cached(CacheRule::Yes, ReplyShape::Same).answers(b"$_"),
-    Spec::new(467, "sunion", "1.0.0", -2, READONLY, CacheableRead).range(1, -1, 1).answers(b"*~"),
+    Spec::new(467, "sunion", "1.0.0", -2, READONLY, CacheableRead).range(1, -1, 1).answers(b"*~_"),
     Spec::new(468, "sunioncard", "8.10.0", -3, READONLY | MOVABLEKEYS, Read).counted(1, 1),
     Spec::new(469, "sunionstore", "1.0.0", -3, WRITE | DENYOOM, MultiKeyWrite)
         .range(1, -1, 1).answers(b":"),
@@ -856,13 +856,13 @@ pub(super) static TABLE: [Spec; COUNT] = [
     Spec::new(561, "xnack", "8.8.0", -7, WRITE | FAST, Write).key(1).reply(ReplyRule::Error),
     Spec::new(562, "xpending", "5.0.0", -3, READONLY, Read).key(1).reply(ReplyRule::Error),
     Spec::new(563, "xrange", "5.0.0", -4, READONLY, CacheableRead)
-        .key(1).cached(CacheRule::Yes, ReplyShape::Same).answers(b"*"),
+        .key(1).cached(CacheRule::Yes, ReplyShape::Same).answers(b"*_"),
     Spec::new(564, "xread", "5.0.0", -4, READONLY | BLOCKING | MOVABLEKEYS, Blocking)
         .keys(KeySpec::Streams).reply(ReplyRule::Streams).route(Route::OwnIfBlocking),
     Spec::new(565, "xreadgroup", "5.0.0", -7, WRITE | BLOCKING | MOVABLEKEYS, Blocking)
         .keys(KeySpec::Streams).reply(ReplyRule::Streams).route(Route::OwnIfBlocking),
     Spec::new(566, "xrevrange", "5.0.0", -4, READONLY, CacheableRead)
-        .key(1).cached(CacheRule::Yes, ReplyShape::Same).answers(b"*"),
+        .key(1).cached(CacheRule::Yes, ReplyShape::Same).answers(b"*_"),
     Spec::new(567, "xsetid", "5.0.0", -3, WRITE | DENYOOM | FAST, Write).key(1),
     Spec::new(568, "xtrim", "5.0.0", -4, WRITE, Write).key(1).answers(b":"),
     Spec::new(569, "zadd", "1.2.0", -4, WRITE | DENYOOM | FAST, Write).key(1),
@@ -884,16 +884,16 @@ pub(super) static TABLE: [Spec; COUNT] = [
     Spec::new(579, "zmpop", "7.0.0", -4, WRITE | MOVABLEKEYS, MultiKeyWrite)
         .counted(1, 1).reply(ReplyRule::First),
     Spec::new(580, "zmscore", "6.2.0", -3, READONLY | FAST, CacheableRead)
-        .key(1).cached(CacheRule::Yes, ReplyShape::Differs).answers(b"*"),
+        .key(1).cached(CacheRule::Yes, ReplyShape::Differs).answers(b"*_"),
     Spec::new(581, "zpopmax", "5.0.0", -2, WRITE | FAST, Write).key(1),
     Spec::new(582, "zpopmin", "5.0.0", -2, WRITE | FAST, Write).key(1),
     Spec::new(583, "zrandmember", "6.2.0", -2, READONLY, Read).key(1),
     Spec::new(584, "zrange", "1.2.0", -4, READONLY, CacheableRead)
-        .key(1).cached(CacheRule::Yes, ReplyShape::Differs).answers(b"*"),
+        .key(1).cached(CacheRule::Yes, ReplyShape::Differs).answers(b"*_"),
     Spec::new(585, "zrangebylex", "2.8.9", -4, READONLY, CacheableRead)
-        .key(1).cached(CacheRule::Yes, ReplyShape::Same).answers(b"*"),
+        .key(1).cached(CacheRule::Yes, ReplyShape::Same).answers(b"*_"),
     Spec::new(586, "zrangebyscore", "1.0.5", -4, READONLY, CacheableRead)
-        .key(1).cached(CacheRule::Yes, ReplyShape::Differs).answers(b"*"),
+        .key(1).cached(CacheRule::Yes, ReplyShape::Differs).answers(b"*_"),
     Spec::new(587, "zrangestore", "6.2.0", -5, WRITE | DENYOOM, MultiKeyWrite)
         .range(1, 2, 1).answers(b":"),
     Spec::new(588, "zrank", "2.0.0", -3, READONLY | FAST, CacheableRead)
@@ -903,14 +903,14 @@ pub(super) static TABLE: [Spec; COUNT] = [
     Spec::new(591, "zremrangebyrank", "2.0.0", 4, WRITE, Write).key(1).answers(b":"),
     Spec::new(592, "zremrangebyscore", "1.2.0", 4, WRITE, Write).key(1).answers(b":"),
     Spec::new(593, "zrevrange", "1.2.0", -4, READONLY, CacheableRead)
-        .key(1).cached(CacheRule::Yes, ReplyShape::Differs).answers(b"*"),
+        .key(1).cached(CacheRule::Yes, ReplyShape::Differs).answers(b"*_"),
     Spec::new(594, "zrevrangebylex", "2.8.9", -4, READONLY, CacheableRead)
-        .key(1).cached(CacheRule::Yes, ReplyShape::Same).answers(b"*"),
+        .key(1).cached(CacheRule::Yes, ReplyShape::Same).answers(b"*_"),
     Spec::new(595, "zrevrangebyscore", "2.2.0", -4, READONLY, CacheableRead)
-        .key(1).cached(CacheRule::Yes, ReplyShape::Differs).answers(b"*"),
+        .key(1).cached(CacheRule::Yes, ReplyShape::Differs).answers(b"*_"),
     Spec::new(596, "zrevrank", "2.0.0", -3, READONLY | FAST, CacheableRead)
         .key(1).cached(CacheRule::Yes, ReplyShape::Differs).answers(b":$*_"),
-    Spec::new(597, "zscan", "2.8.0", -3, READONLY, Read).key(1).answers(b"*"),
+    Spec::new(597, "zscan", "2.8.0", -3, READONLY, Read).key(1).answers(b"*_"),
     Spec::new(598, "zscore", "1.2.0", 3, READONLY | FAST, CacheableRead)
         .key(1).cached(CacheRule::Yes, ReplyShape::Differs).answers(b"$,_"),
     Spec::new(599, "zunion", "6.2.0", -3, READONLY | MOVABLEKEYS, CacheableRead).counted(1, 1),
