@@ -143,6 +143,7 @@ impl<'t> Purge<'t> {
         let mut cursor = Some(Line::start());
         while let (Some(at), true) = (cursor, self.left > 0) {
             job.check()?;
+            self.check_version()?;
             let mut page = self.line.page(&at, &pattern).await?;
             // Whatever the server makes of the pattern: nobody else's key is ever deleted.
             page.keys.retain(|name| target.covers(name, &self.names));
