@@ -91,6 +91,7 @@ pub(crate) const HONEST: &[Fault] = &[
 /// What only a canary can find: replies that have slipped, of shapes that fit.
 pub(crate) const LIES: &[Fault] = &[
     Fault::Lie(Lie::Lost),
+    Fault::Lie(Lie::LostPair),
     Fault::Lie(Lie::Extra),
     Fault::Lie(Lie::Twice),
     Fault::Lie(Lie::Swapped),
@@ -99,8 +100,12 @@ pub(crate) const LIES: &[Fault] = &[
 
 /// Those of which nobody is given a wrong answer where all answers are counted before they are
 /// delivered: the number of answers is right in the others, and of some commands any type is.
-pub(crate) const COUNTED_LIES: &[Fault] =
-    &[Fault::Lie(Lie::Lost), Fault::Lie(Lie::Extra), Fault::Lie(Lie::Twice)];
+pub(crate) const COUNTED_LIES: &[Fault] = &[
+    Fault::Lie(Lie::Lost),
+    Fault::Lie(Lie::LostPair),
+    Fault::Lie(Lie::Extra),
+    Fault::Lie(Lie::Twice),
+];
 
 /// What the simulation itself does about a fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

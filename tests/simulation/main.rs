@@ -109,9 +109,10 @@ fn every_mutant_is_found() {
     let mut missed = Vec::new();
     for mutant in Mutant::ALL {
         let (within, verify) = match mutant {
-            Mutant::ForgetSlot | Mutant::NoCanary => (100, VERIFY),
-            // No bans and no other key version are played here: `tests/model` finds those.
-            Mutant::NoBanCheck | Mutant::NoGate => continue,
+            Mutant::ForgetSlot => (100, VERIFY),
+            // No bans and no other key version are played here, and a server that answers one PING
+            // too early is rare: `tests/model` finds those.
+            Mutant::NoBanCheck | Mutant::NoGate | Mutant::Pong1 => continue,
             _ => (2000, VERIFY),
         };
         set(Some(mutant));

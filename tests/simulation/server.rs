@@ -20,6 +20,8 @@ type Words = Vec<Vec<u8>>;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Lie {
     Lost,
+    /// Two, such as a value and its PTTL: what follows is of fitting types.
+    LostPair,
     Extra,
     Twice,
     Swapped,
@@ -167,6 +169,7 @@ impl Conn {
         match self.lie.take() {
             None => self.outbox.extend_from_slice(&honest),
             Some(Lie::Lost) => {}
+            Some(Lie::LostPair) => self.lie = Some(Lie::Lost),
             Some(Lie::Extra) => {
                 self.outbox.extend_from_slice(b"$5\r\nextra\r\n");
                 self.outbox.extend_from_slice(&honest);
