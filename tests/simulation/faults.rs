@@ -94,7 +94,6 @@ pub(crate) const LIES: &[Fault] = &[
     Fault::Lie(Lie::LostPair),
     Fault::Lie(Lie::Extra),
     Fault::Lie(Lie::Twice),
-    Fault::Lie(Lie::Swapped),
     Fault::Lie(Lie::Misshapen),
 ];
 

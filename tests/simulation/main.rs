@@ -22,7 +22,7 @@
 //! And at the end, when the faults are over: everything is answered or its connection ended; no
 //! ticket, flight, client is left (I9); new clients are served, from the cache too (I10).
 //!
-//! An upstream that lies (replies lost, added, twice, swapped, of another type) is found out by
+//! An upstream that lies (replies lost, added, twice, of another type) is found out by
 //! the canary: then a client may have been given a wrong reply, and none was cached. With
 //! `VERIFY=strict` nobody is given one, with `VERIFY=off` no lie is told.
 

@@ -24,7 +24,6 @@ pub(crate) enum Lie {
     LostPair,
     Extra,
     Twice,
-    Swapped,
     Misshapen,
 }
 
@@ -51,7 +50,6 @@ pub(crate) struct Conn {
     pub(crate) is_ending: bool,
     /// What the next reply becomes.
     pub(crate) lie: Option<Lie>,
-    swapped: Option<Vec<u8>>,
 }
 
 /// The keys, and who is to hear of them.
@@ -107,7 +105,6 @@ impl Conn {
             is_frozen: false,
             is_ending: false,
             lie: None,
-            swapped: None,
         }
     }
 
@@ -175,20 +172,10 @@ impl Conn {
                 self.outbox.extend_from_slice(&honest);
             }
             Some(Lie::Twice) => self.outbox.extend_from_slice(&[&honest[..], &honest].concat()),
-            Some(Lie::Swapped) => self.swapped = Some(honest),
             Some(Lie::Misshapen) => {
                 let other: &[u8] = if honest[0] == b':' { b"$2\r\n:)\r\n" } else { b":77\r\n" };
                 self.outbox.extend_from_slice(other);
             }
-        }
-        if self.outbox.len() > from
-            && let Some(swapped) = self.swapped.take()
-        {
-            // Two answers of one type that change places cannot be told (F18); nil is of any.
-            let kind = |first: u8| if first == b'_' { b'$' } else { first };
-            let is_one = kind(self.outbox[from]) == kind(swapped[0]);
-            let place = if is_one { from } else { self.outbox.len() };
-            self.outbox.splice(place..place, swapped);
         }
     }
 }
