@@ -1,7 +1,5 @@
 //! The parts, each made of settings and of what it works with.
 
-use crate::cache::Cache;
-use crate::command;
 use crate::config::{Overrides, Settings};
 use crate::control::admin::guard::{Access, Guard, Token};
 use crate::control::fleet::Fleet;
@@ -19,14 +17,9 @@ use crate::control::reload::{Parts, Reloader};
 use crate::control::warm::Warm;
 use crate::data::Shared;
 use crate::data::accept::{self, Desk};
-use crate::data::flights::Flights;
 use crate::data::local::{Ledger, Profile};
-use crate::data::pause::{Bells, Pause};
-use crate::data::registry::{Client, Registry};
-use crate::data::slow::SlowLog;
+use crate::data::registry::Client;
 use crate::embedded::{self, Embedded};
-use crate::live::Live;
-use crate::mail::Letterbox;
 use crate::net::address::Address;
 use crate::net::dialer::{Dialer, Door};
 use crate::net::limits::fit_open_files;
@@ -34,15 +27,13 @@ use crate::net::listen::{self, ListenOptions, Listener};
 use crate::net::stream::Stream;
 use crate::net::target::Password;
 use crate::net::tls::{TlsClient, TlsOptions};
-use crate::scripts::Scripts;
-use crate::snapshot::{Snapshot, Snapshots};
 use crate::stats::Stats;
 use crate::units::clock::Clock;
 use anyhow::Context as _;
 use std::hash::BuildHasher;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::net::UnixStream;
 use tokio::sync::{oneshot, watch};
@@ -120,37 +111,6 @@ pub(super) fn ledger(
         port: addresses.first().map_or(0, SocketAddr::port),
     };
     Ledger::new(Arc::clone(stats), profile, clock.now())
-}
-
-/// What all workers share.
-pub(super) fn shared(
-    settings: &Settings,
-    clock: Clock,
-    embedded: Option<&Arc<Embedded>>,
-    flights: Flights,
-    ledger: Ledger,
-    letterbox: Letterbox,
-) -> anyhow::Result<Shared> {
-    let get = command::by_name("get").context("the command table has no GET")?;
-    let cache = Cache::new(settings.cache.max_memory, settings.cache.max_variants);
-    cache.set_bans_max(settings.invalidation.max_bans);
-    Ok(Shared {
-        cache: Arc::new(cache),
-        snapshots: Arc::new(Snapshots::new(Snapshot::of(settings), settings.server.workers)),
-        clock,
-        live: Arc::new(Live::default()),
-        flights,
-        registry: Registry::default(),
-        pause: Pause::default(),
-        bells: Bells::new(settings.server.workers),
-        ledger,
-        slow: SlowLog::new(settings.log.slow_command, settings.log.slowlog_max),
-        letterbox,
-        dedicated: AtomicUsize::new(0),
-        dialer: Arc::new(dialer(settings, embedded)?),
-        get,
-        scripts: Scripts::new(&settings.scripts, !settings.names.is_empty()),
-    })
 }
 
 pub(super) fn bind(settings: &Settings) -> anyhow::Result<Vec<Listener>> {

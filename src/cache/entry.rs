@@ -71,7 +71,7 @@ pub(super) struct Fresh<'p> {
 
 /// How long an entry lives: what its proof says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Life {
+pub struct Life {
     /// In ticks.
     pub(super) deadline: u64,
     /// When a hit has it read anew; not after the deadline.
@@ -384,7 +384,8 @@ impl Entry {
     }
 
     /// When its question was asked.
-    pub(super) fn asked_at(&self) -> Tick {
+    #[inline]
+    pub fn asked_at(&self) -> Tick {
         Tick(self.header().asked_at.load(Ordering::Relaxed))
     }
 
@@ -420,19 +421,16 @@ impl Entry {
     /// Makes the entry servable, unless it is out; of two proofs the earlier deadline holds, for
     /// nobody can say which of them is the younger. Under the lock of its place.
     pub(super) fn limit(&self, life: Life) {
-        let earliest = |time: &AtomicU64, end: u64| {
-            let known = time.load(Ordering::Relaxed);
-            if known == UNPROVED || end < known {
-                time.store(end.max(OUT + 1), Ordering::Release);
-            }
-        };
         let header = self.header();
-        let is_first = header.fresh.load(Ordering::Relaxed) == UNPROVED;
-        if self.is_out() {
-            return;
-        }
-        earliest(&header.deadline, life.deadline);
-        earliest(&header.fresh, life.refresh_at);
+        let known = header.fresh.load(Ordering::Relaxed);
+        let (fresh, deadline) = match known {
+            OUT => return,
+            UNPROVED => (life.refresh_at, life.deadline),
+            _ => (life.refresh_at.min(known), life.deadline.min(self.deadline())),
+        };
+        let is_first = known == UNPROVED;
+        header.deadline.store(deadline.max(OUT + 1), Ordering::Release);
+        header.fresh.store(fresh.max(OUT + 1), Ordering::Release);
         let had_grace = is_first || self.flags() & GRACE != 0;
         self.set_grace(had_grace && life.has_grace);
     }

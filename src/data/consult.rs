@@ -8,7 +8,7 @@ use crate::data::flights::Asked;
 use crate::data::output::SHARE_MIN;
 use crate::data::session::{Flow, Session};
 use crate::data::standing::Fate;
-use crate::data::upstream::{Kind, Read, Ticket, Waiter, flight_name};
+use crate::data::upstream::{Read, Ticket, Waiter, flight_name};
 use crate::data::{Shared, forward, refresh, stale};
 use crate::rules::Rule;
 use crate::snapshot::Snapshot;
@@ -17,7 +17,6 @@ use crate::units::clock::Tick;
 use crate::wire::request::Request;
 use crate::wire::write::{Proto, null_bytes};
 use bytes::Bytes;
-use std::time::Duration;
 
 /// Answers from the cache, or sends the read upstream. `hash` is the key's, if known already.
 #[inline]
@@ -36,16 +35,17 @@ pub fn read(
     } else if session.out_mask & stripe_bit(question.hash) != 0 {
         refused = Some(Counter::BypassPipeline);
     } else {
-        let mut bytes = 0;
-        match batch.shared.cache.get(&question, &batch.view, |entry| bytes = hit(session, entry)) {
+        let (mut bytes, mut asked_at) = (0, Tick(0));
+        let serve = |entry: &Entry| (bytes, asked_at) = (hit(session, entry), entry.asked_at());
+        match batch.shared.cache.get(&question, &batch.view, serve) {
             looked @ (Lookup::Hit | Lookup::Due) => {
                 batch.hits += 1;
                 batch.block.command(spec.index, false, 1);
                 let rules = &batch.snapshot.rules;
                 batch.block.lookup(hash, Seen::Hit, || {
-                    let rule = rules.find(question.key).index;
-                    let age = age(&question, batch);
-                    Look { key: question.key, rule, bytes, age }
+                    let (rule, age) =
+                        (rules.find(question.key).index, batch.view.now.since(asked_at));
+                    Look { key: question.key, rule, bytes, age: Some(age) }
                 });
                 if looked == Lookup::Due {
                     refresh::ahead(session.proto, spec, &question, batch);
@@ -59,18 +59,11 @@ pub fn read(
     if session.is_abroad {
         return Flow::Barrier;
     }
-    let miss = Miss::of(spec, request, &question, refused, batch);
+    let miss = Miss::of(session, spec, request, &question, refused, batch);
     if !(miss.rule.serves_stale() && serve_stale(session, &miss, batch)) {
         ask(session, &miss, batch);
     }
     Flow::Next
-}
-
-/// How old a reply is that was a hit just now. It is looked up again, because hits of which
-/// nobody asks should not pay for it.
-#[cold]
-pub fn age(question: &Question<'_>, batch: &Batch<'_>) -> Option<Duration> {
-    batch.shared.cache.served(question, batch.view.now).map(|served| served.age)
 }
 
 /// Answers a read that is no hit with what is kept past its time. False if nothing may be served.
@@ -80,13 +73,17 @@ fn serve_stale(session: &mut Session, miss: &Miss<'_>, batch: &mut Batch<'_>) ->
     if !matches!(refused, None | Some(Counter::BypassLease)) {
         return false;
     }
-    let (mut bytes, proto) = (0, session.proto);
-    let show = |entry: &Entry| bytes = hit(session, entry);
-    let Some(reason) = stale::find(proto, spec, rule, question, batch, show) else {
+    let (mut kept, proto) = (None, session.proto);
+    let show = |entry: &Entry| kept = Some(entry.clone());
+    let (Some(reason), Some(entry)) = (stale::find(proto, spec, rule, question, batch, show), kept)
+    else {
         return false;
     };
+    let reply = stale::whole(&entry, proto);
+    let (bytes, age) = (reply.len(), Some(batch.view.now.since(entry.asked_at())));
+    session.order.reply_whole(&mut session.output, reply);
     batch.block.command(spec.index, false, 1);
-    let look = || Look { key: question.key, rule: rule.index, bytes, age: age(question, batch) };
+    let look = || Look { key: question.key, rule: rule.index, bytes, age };
     batch.block.lookup(question.hash, Seen::Hit, look);
     session.note(spec.index, Fate::Stale(reason), batch.commands);
     true
@@ -116,7 +113,8 @@ pub fn again(
 ) {
     let hash = batch.shared.cache.hash(request.arg(1));
     let question = question(session, spec, request, hash);
-    send(session, &Miss::of(spec, request, &question, None, batch), slot, batch);
+    let miss = Miss::of(session, spec, request, &question, None, batch);
+    send(session, &miss, slot, batch);
 }
 
 /// What the cache is asked by a request for one key.
@@ -168,15 +166,20 @@ struct Miss<'r> {
     request: &'r Request<'r>,
     question: &'r Question<'r>,
     rule: &'r Rule,
-    right: Result<Token, Counter>,
     /// By what it may join others and be joined (R5): the right to fill, or less.
-    joins: Option<Token>,
+    token: Option<Token>,
+    /// Why it may not fill.
+    denied: Option<Counter>,
     /// Why the cache did not even look, or would not answer.
     refused: Option<Counter>,
+    /// Name of its flight.
+    flight: u64,
 }
 
 impl<'r> Miss<'r> {
+    #[inline]
     fn of(
+        session: &Session,
         spec: &'static Spec,
         request: &'r Request<'r>,
         question: &'r Question<'r>,
@@ -184,29 +187,29 @@ impl<'r> Miss<'r> {
         batch: &Batch<'r>,
     ) -> Self {
         let rule = batch.snapshot.rules.find(question.key);
-        let right = right_to_fill(batch, spec, rule, question.hash);
-        let joins = match right {
-            Ok(token) => Some(token),
-            Err(Counter::BypassTrackingDown) => {
+        let (token, denied) = match right_to_fill(session, batch, spec, rule, question.hash) {
+            Ok(token) => (Some(token), None),
+            Err(why @ (Counter::BypassTrackingDown | Counter::BypassOwnLink)) => {
                 let lease = rule.max_staleness_ns;
-                Some(batch.shared.cache.right_to_join(question.hash, lease, batch.view.now))
+                let now = batch.view.now;
+                (Some(batch.shared.cache.right_to_join(question.hash, lease, now)), Some(why))
             }
-            Err(_) => None,
+            Err(why) => (None, Some(why)),
         };
-        Self { spec, request, question, rule, right, joins, refused }
+        let flight = flight_name(question);
+        Self { spec, request, question, rule, token, denied, refused, flight }
     }
 
     fn fate(&self) -> Fate {
-        match (self.right, self.refused) {
-            (Ok(_), None) | (_, Some(Counter::LookupMiss)) => Fate::Miss,
-            (_, Some(Counter::LookupWouldHit)) => Fate::WouldHit,
-            (_, Some(reason)) | (Err(reason), None) => Fate::Bypass(reason),
+        match self.refused.or(self.denied) {
+            None | Some(Counter::LookupMiss) => Fate::Miss,
+            Some(Counter::LookupWouldHit) => Fate::WouldHit,
+            Some(reason) => Fate::Bypass(reason),
         }
     }
 
     fn asked(&self, worker: usize, link: Proto) -> Asked<'r> {
-        let name = flight_name(self.question);
-        Asked { worker, name, question: self.question, link }
+        Asked { worker, name: self.flight, question: self.question, link }
     }
 }
 
@@ -232,7 +235,7 @@ fn ask(session: &mut Session, miss: &Miss<'_>, batch: &mut Batch<'_>) {
 /// Joins a flight of this worker's link or, with a token, of another worker.
 fn join(session: &mut Session, miss: &Miss<'_>, batch: &mut Batch<'_>) -> bool {
     let asked = miss.asked(batch.worker, session.proto);
-    let token = miss.joins.as_ref();
+    let token = miss.token.as_ref();
     let client = batch.me;
     if let Some(flight) = batch.links.of(session).flight(&asked, token) {
         flight.joined.push(Waiter { client, slot: session.order.leave_hole() });
@@ -246,74 +249,70 @@ fn join(session: &mut Session, miss: &Miss<'_>, batch: &mut Batch<'_>) -> bool {
 
 /// Sends a read upstream, whose reply is promised for `slot`.
 fn send(session: &mut Session, miss: &Miss<'_>, slot: u32, batch: &mut Batch<'_>) {
-    let Miss { spec, request, question, rule, right, joins, refused } = *miss;
-    let (_, fills) = admit(right, refused, rule, question, batch.shared, batch.block);
-    let token = joins;
+    let Miss { spec, request, question, rule, denied, refused, flight, .. } = *miss;
+    let fills = admit((denied, refused), rule, question, batch.shared, batch.block);
+    let token = &miss.token;
     let asked = miss.asked(batch.worker, session.proto);
     let flights = &batch.shared.flights;
     let is_published = token.as_ref().is_some_and(|token| flights.publish(&asked, token));
     let names = &batch.snapshot.names;
     let link = batch.links.of(session);
     forward::write_read(&mut link.output, request, names, 1);
-    if fills && rule.ttl_probe {
+    let is_probed = fills && rule.ttl_probe;
+    if is_probed {
         forward::write_pttl(&mut link.output, question.key, names);
     }
     let read = Read {
         hash: question.hash,
-        token,
+        token: *token,
         fills,
         rule: rule.index,
         key_len: u32::try_from(question.key.len()).unwrap_or(u32::MAX),
         db: question.db,
         proto: question.proto,
-        flight: asked.name,
+        flight,
         is_published,
         refresh: None,
         unproved: None,
         is_answered: false,
     };
-    let text_len = question.key.len() + question.extra.written_len();
     let owner = Waiter { client: batch.me, slot };
-    let ticket = Ticket::new(owner, spec, batch.view.now, Kind::Read(read));
-    let text_len = u32::try_from(text_len).unwrap_or(u32::MAX);
-    let answers = 1 + u32::from(fills && rule.ttl_probe);
-    link.push_read(Ticket { text_len, answers, ..ticket }, question, asked.name);
+    link.push_read(Ticket::of_read(owner, spec, batch.view.now, read, is_probed), question);
     session.waits_for_link = link.hand_over();
 }
 
-/// Counts a read that goes upstream; answers its token and whether its reply will be stored.
+/// Counts a read that goes upstream; answers whether its reply will be stored. `denied`: why it may
+/// not be; `refused`: why the cache was not asked.
 pub fn admit(
-    right: Result<Token, Counter>,
-    refused: Option<Counter>,
+    (denied, refused): (Option<Counter>, Option<Counter>),
     rule: &Rule,
     question: &Question<'_>,
     shared: &Shared,
     block: &Block,
-) -> (Option<Token>, bool) {
-    match (&right, refused) {
-        (Ok(_), None | Some(Counter::LookupMiss)) => {
+) -> bool {
+    match (denied, refused) {
+        (None, None | Some(Counter::LookupMiss)) => {
             block.add(Counter::LookupMiss, 1);
             note(block, Seen::Miss, question, rule);
         }
-        (Ok(_), Some(reason)) => {
+        (None, Some(reason)) => {
             if reason == Counter::LookupWouldHit {
                 note(block, Seen::Hit, question, rule);
             }
             count_bypass(block, reason);
         }
-        (Err(reason), refused) => {
-            if *reason == Counter::BypassRule {
+        (Some(reason), refused) => {
+            if reason == Counter::BypassRule {
                 note(block, Seen::Passed, question, rule);
             }
-            count_bypass(block, refused.unwrap_or(*reason));
+            count_bypass(block, refused.unwrap_or(reason));
         }
     }
-    let token = right.ok();
-    let fills = token.is_some() && (!rule.second_hit || shared.cache.seen_before(question.hash));
-    if token.is_some() && !fills {
+    let fills = denied.is_none() && (!rule.second_hit || shared.cache.seen_before(question.hash));
+    if denied.is_none() && !fills {
         block.add(Counter::StoreNotAdmitted, 1);
     }
-    (token, fills)
+    fills
 }
 
 #[inline]
@@ -328,8 +327,24 @@ fn count_bypass(block: &Block, reason: Counter) {
     block.add(reason, 1);
 }
 
-/// The token of a read that may be cached, or why it may not (R1).
+/// The token of a client's read that may be cached, or why it may not (R1).
+#[inline]
 pub fn right_to_fill(
+    session: &Session,
+    batch: &Batch<'_>,
+    spec: &Spec,
+    rule: &Rule,
+    hash: u64,
+) -> Result<Token, Counter> {
+    if session.is_unverified(batch.snapshot) {
+        return Err(Counter::BypassOwnLink);
+    }
+    right_of_batch(batch, spec, rule, hash)
+}
+
+/// The same, of a read on a shared link.
+#[inline]
+pub fn right_of_batch(
     batch: &Batch<'_>,
     spec: &Spec,
     rule: &Rule,
@@ -341,7 +356,8 @@ pub fn right_to_fill(
     right(batch.shared, batch.snapshot, spec, rule, hash, batch.view.now)
 }
 
-/// As [`right_to_fill`], for whoever is no client.
+/// The same, for whoever is no client.
+#[inline]
 pub fn right(
     shared: &Shared,
     snapshot: &Snapshot,
@@ -365,6 +381,7 @@ pub fn right(
 }
 
 /// How a reply of `spec` under `rule` is stored.
+#[inline]
 pub fn policy(shared: &Shared, spec: &Spec, rule: &Rule) -> Policy {
     // A hash field may end without its key saying so: PTTL does not show it (R10).
     let is_hash_read = spec.cache == CacheRule::HashField && shared.live.has_field_ttls();

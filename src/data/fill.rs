@@ -8,13 +8,13 @@
 //! Without a PTTL (nil, `ttl_probe = "never"`) only the canary is waited for; with `verify = "off"`
 //! there is none.
 
-use crate::cache::{Cache, Entry, Extra, Filled, Policy, Question, Reply, Token};
+use crate::cache::{Cache, Entry, Filled, Policy, Reply, Token};
 use crate::command::{Flags, ReplyShape, Spec, replies};
 use crate::data::order::Frame;
 use crate::data::refresh::End;
 use crate::data::settle::{Desk, Fault};
 use crate::data::upstream::{Held, Kind, Parts, Pipeline, Read, Ticket};
-use crate::data::{consult, split, stale};
+use crate::data::{Shared, consult, split, stale};
 use crate::rules::{Rule, Rules};
 use crate::stats::Counter;
 use crate::units::mutant::{self, Mutant};
@@ -39,23 +39,16 @@ pub fn value(
         return None;
     };
     let (shared, rule) = (desk.shared, rules.get(read.rule));
-    let (key, extra) = text.split_at_checked(read.key_len as usize).unwrap_or_default();
     if read.token.is_some() || !rule.may_cache() {
-        desk.block.fetched(read.hash, frame.bytes().len(), || key);
+        let key = || text.get(..read.key_len as usize).unwrap_or_default();
+        desk.block.fetched(read.hash, frame.bytes().len(), key);
     }
     let reply = as_reply(ticket.spec, frame.bytes());
     let (Some(token), Some(stored), true) = (read.token, reply, read.fills) else {
         not_stored(read, reply, rule, desk);
         return None;
     };
-    let question = Question {
-        key,
-        hash: read.hash,
-        command: ticket.spec.index,
-        db: read.db,
-        proto: read.proto,
-        extra: Extra::Written(extra),
-    };
+    let question = read.question(ticket.spec, text);
     let policy = consult::policy(shared, ticket.spec, rule);
     let filled = shared.cache.fill(&question, &token, &policy, stored);
     if let Some(refresh) = &read.refresh {
@@ -64,7 +57,7 @@ pub fn value(
     }
     match filled {
         Filled::Stored(entry) if stored == Reply::Nil || !rule.ttl_probe => {
-            return Some(unprobed(read.hash, entry, token, policy));
+            return Some(unprobed(shared, read.hash, entry, token, policy));
         }
         Filled::Stored(entry) => read.unproved = Some(entry),
         refused => desk.block.add(reason(&refused), 1),
@@ -105,7 +98,7 @@ pub fn parts(
         let policy = consult::policy(shared, shared.get, rule);
         match shared.cache.fill(&question, &token, &policy, stored) {
             Filled::Stored(entry) if stored == Reply::Nil || !rule.ttl_probe => {
-                all_unprobed.push(unprobed(part.hash, entry, token, policy));
+                all_unprobed.push(unprobed(shared, part.hash, entry, token, policy));
             }
             Filled::Stored(entry) => part.unproved = Some(entry),
             refused => desk.block.add(reason(&refused), 1),
@@ -115,9 +108,10 @@ pub fn parts(
 }
 
 /// A reply that is stored and needs no PTTL.
-fn unprobed(hash: u64, entry: Entry, token: Token, policy: Policy) -> Held {
-    let is_nil = entry.reply() == Reply::Nil;
-    Held { hash, entry, token, policy: if is_nil { of_absence(policy) } else { policy }, pttl: -1 }
+fn unprobed(shared: &Shared, hash: u64, entry: Entry, token: Token, policy: Policy) -> Held {
+    let policy = if entry.reply() == Reply::Nil { of_absence(policy) } else { policy };
+    let life = shared.cache.life(hash, &token, &policy, -1);
+    Held { hash, entry, token, life }
 }
 
 /// How long it is believed that there is nothing.
@@ -128,25 +122,40 @@ fn of_absence(policy: Policy) -> Policy {
 /// The PTTL of a read whose value was stored (or was refused meanwhile).
 pub fn proof(link: &mut Pipeline, frame: &Frame<'_>, desk: &Desk<'_>) -> Result<(), Fault> {
     check(frame)?;
-    let snapshot = Rc::clone(link.snapshot_of_front());
-    let Some(Ticket { spec, kind: Kind::Read(read), .. }) = link.pop(|_| {}) else {
-        return Err(Fault::Stray);
+    let rule = match link.front().map(|ticket| &ticket.kind) {
+        Some(Kind::Read(read)) if read.unproved.is_some() => read.rule,
+        _ => {
+            link.pop(|_| {});
+            return Ok(());
+        }
     };
-    let (Some(entry), Some(token)) = (read.unproved, read.token) else {
-        return Ok(());
+    let rule = *link.snapshot_of_front().rules.get(rule);
+    let held = link.front().and_then(|ticket| proved(ticket, frame, &rule, desk));
+    link.pop(|_| {});
+    if let Some(held) = held {
+        settle(link, held, desk);
+    }
+    Ok(())
+}
+
+/// What is held of a read whose PTTL has come.
+fn proved(ticket: &mut Ticket, frame: &Frame<'_>, rule: &Rule, desk: &Desk<'_>) -> Option<Held> {
+    let Kind::Read(read) = &mut ticket.kind else {
+        return None;
     };
-    let policy = consult::policy(desk.shared, spec, snapshot.rules.get(read.rule));
+    let (entry, token) = (read.unproved.take()?, read.token?);
+    let policy = consult::policy(desk.shared, ticket.spec, rule);
     // An error (-LOADING, -BUSY, -NOPERM) proves nothing: as if the key had no time left.
     let pttl = reply::integer(frame.bytes()).unwrap_or(-2);
     // "No such key", twice: of that a negative life is proved, as of nil.
-    let is_absence = frame.bytes() == b":-2\r\n" && replies::of_no_key(spec, entry.as_ref());
+    let is_absence = frame.bytes() == b":-2\r\n" && replies::of_no_key(ticket.spec, entry.as_ref());
     let (policy, pttl) = if is_absence && policy.negative_ttl > 0 {
         (of_absence(policy), -1)
     } else {
         (policy, pttl)
     };
-    settle(link, Held { hash: read.hash, entry, token, policy, pttl }, desk);
-    Ok(())
+    let life = desk.shared.cache.life(read.hash, &token, &policy, pttl);
+    Some(Held { hash: read.hash, entry, token, life })
 }
 
 /// The PTTL of one of an MGET's keys.
@@ -163,7 +172,8 @@ pub fn part_proof(link: &mut Pipeline, frame: &Frame<'_>, desk: &Desk<'_>) -> Re
         let rule = snapshot.rules.get(part.rule);
         let policy = consult::policy(desk.shared, desk.shared.get, rule);
         let pttl = reply::integer(frame.bytes()).unwrap_or(-2);
-        Some(Held { hash: part.hash, entry, token, policy, pttl })
+        let life = desk.shared.cache.life(part.hash, &token, &policy, pttl);
+        Some(Held { hash: part.hash, entry, token, life })
     });
     if is_last {
         link.pop(|_| {});
@@ -195,11 +205,11 @@ pub fn settle(link: &mut Pipeline, held: Held, desk: &Desk<'_>) {
 
 #[inline]
 fn conclude(held: &Held, desk: &Desk<'_>) {
-    let Held { hash, entry, token, policy, pttl } = held;
-    let outcome = match (desk.shared.cache.prove(*hash, entry, token, policy, *pttl), pttl) {
+    let Held { hash, entry, token, life } = held;
+    let outcome = match (desk.shared.cache.let_live(*hash, entry, token, *life), life) {
         (true, _) => Counter::StoreStored,
-        (false, -2 | 0) => Counter::StoreShortTtl,
-        (false, _) => Counter::StoreRaced,
+        (false, None) => Counter::StoreShortTtl,
+        (false, Some(_)) => Counter::StoreRaced,
     };
     desk.block.add(outcome, 1);
 }

@@ -130,10 +130,12 @@ impl Flights {
     }
 
     /// Joins another worker's flight, if there is one; `wait` is then asked for the waiter.
+    #[inline]
     pub fn join(&self, asked: &Asked<'_>, token: &Token, wait: impl FnOnce() -> Waiter) -> bool {
-        if !self.are_shared() {
-            return false;
-        }
+        self.are_shared() && self.join_other(asked, token, wait)
+    }
+
+    fn join_other(&self, asked: &Asked<'_>, token: &Token, wait: impl FnOnce() -> Waiter) -> bool {
         let Some(mut flight) = self.table.get_mut(&asked.name) else {
             return false;
         };
@@ -145,10 +147,12 @@ impl Flights {
     }
 
     /// Publishes a read. False if its name is taken: then nobody can join it.
+    #[inline]
     pub fn publish(&self, asked: &Asked<'_>, token: &Token) -> bool {
-        if !self.are_shared() {
-            return false;
-        }
+        self.are_shared() && self.publish_to_others(asked, token)
+    }
+
+    fn publish_to_others(&self, asked: &Asked<'_>, token: &Token) -> bool {
         let Entry::Vacant(place) = self.table.entry(asked.name) else {
             return false;
         };
@@ -226,6 +230,7 @@ impl Flights {
     }
 
     /// True if there are other workers.
+    #[inline]
     pub fn are_shared(&self) -> bool {
         self.letters.len() > 1
     }

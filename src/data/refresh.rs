@@ -12,7 +12,7 @@ use crate::data::batch::Batch;
 use crate::data::consult;
 use crate::data::flights::Asked;
 use crate::data::forward;
-use crate::data::upstream::{Kind, Read, Ticket, Waiter, flight_name};
+use crate::data::upstream::{Read, Ticket, Waiter, flight_name};
 use crate::rules::Rule;
 use crate::stats::{Block, Counter};
 use crate::wire::write::Proto;
@@ -88,7 +88,7 @@ pub fn ahead(proto: Proto, spec: &'static Spec, question: &Question<'_>, batch: 
     };
     let claimed = batch.shared.cache.claim_refresh(question, &batch.view);
     if let Some(asked_at) = claimed
-        && let Ok(token) = consult::right_to_fill(batch, spec, rule, question.hash)
+        && let Ok(token) = consult::right_of_batch(batch, spec, rule, question.hash)
     {
         let token = Token { renews: Some(asked_at), ..token };
         send(refresh, token, (proto, spec, rule), question, batch);
@@ -105,7 +105,7 @@ pub fn of_stale(
     batch: &mut Batch<'_>,
 ) {
     if let Some(refresh) = begin(Cause::Stale, proto, question, batch)
-        && let Ok(token) = consult::right_to_fill(batch, spec, rule, question.hash)
+        && let Ok(token) = consult::right_of_batch(batch, spec, rule, question.hash)
     {
         send(refresh, token, (proto, spec, rule), question, batch);
     }
@@ -166,11 +166,7 @@ fn send(
         unproved: None,
         is_answered: false,
     };
-    let name = asked.name;
-    let text_len = question.key.len() + question.extra.written_len();
-    let text_len = u32::try_from(text_len).unwrap_or(u32::MAX);
-    let ticket = Ticket::new(Waiter::NOBODY, spec, batch.view.now, Kind::Read(read));
-    let answers = 1 + u32::from(rule.ttl_probe);
-    link.push_read(Ticket { text_len, answers, ..ticket }, question, name);
+    let ticket = Ticket::of_read(Waiter::NOBODY, spec, batch.view.now, read, rule.ttl_probe);
+    link.push_read(ticket, question);
     link.wake();
 }

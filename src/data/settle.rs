@@ -185,35 +185,36 @@ fn without_prefix(spec: &Spec, error: &[u8], names: &Names) -> BytesMut {
 /// An answer to the ticket at the front.
 #[inline]
 fn by_kind(link: &mut Pipeline, frame: &Frame<'_>, desk: &mut Desk<'_>) -> Result<(), Fault> {
-    match link.front().map(|ticket| &ticket.kind) {
-        None => Err(Fault::Stray),
-        Some(Kind::Forward | Kind::Listed(_) | Kind::Edited(_)) => {
-            fits(link, frame)?;
+    let Some(Ticket { spec, kind, .. }) = link.front() else {
+        return Err(Fault::Stray);
+    };
+    match kind {
+        Kind::Forward | Kind::Listed(_) | Kind::Edited(_) => {
+            fits(spec, frame)?;
             forwarded(link, frame, desk);
             Ok(())
         }
-        Some(Kind::Read(read)) if read.is_answered => fill::proof(link, frame, desk),
-        Some(Kind::Read(_)) => {
-            fits(link, frame)?;
+        Kind::Read(read) if read.is_answered => fill::proof(link, frame, desk),
+        Kind::Read(_) => {
+            fits(spec, frame)?;
             value(link, frame, desk)
         }
-        Some(Kind::Parts(parts)) if parts.is_answered => fill::part_proof(link, frame, desk),
-        Some(Kind::Parts(_)) => part_values(link, frame, desk),
-        Some(Kind::Canary) => fill::canary(link, frame, desk),
-        Some(Kind::Walk(_)) => walk::step(link, frame.bytes(), desk),
-        Some(Kind::Own(_)) => answer::take(link, frame, desk),
-        Some(Kind::Script(_)) => script::answer(link, frame, desk),
-        Some(Kind::Call(_)) => script::called(link, frame, desk),
-        Some(Kind::Exec(_)) => exec::heard(link, frame, desk),
+        Kind::Parts(parts) if parts.is_answered => fill::part_proof(link, frame, desk),
+        Kind::Parts(_) => part_values(link, frame, desk),
+        Kind::Canary => fill::canary(link, frame, desk),
+        Kind::Walk(_) => walk::step(link, frame.bytes(), desk),
+        Kind::Own(_) => answer::take(link, frame, desk),
+        Kind::Script(_) => script::answer(link, frame, desk),
+        Kind::Call(_) => script::called(link, frame, desk),
+        Kind::Exec(_) => exec::heard(link, frame, desk),
     }
 }
 
 /// An answer of a type that the command never gives belongs to another request.
 #[inline]
-fn fits(link: &mut Pipeline, frame: &Frame<'_>) -> Result<(), Fault> {
-    let answers = link.front().map(|ticket| ticket.spec.answers);
-    match (answers, frame.bytes().first()) {
-        (Some(answers), Some(&first)) if answers.allow(first) => Ok(()),
+fn fits(spec: &Spec, frame: &Frame<'_>) -> Result<(), Fault> {
+    match frame.bytes().first() {
+        Some(&first) if spec.answers.allow(first) => Ok(()),
         _ => Err(Fault::Shape),
     }
 }
@@ -282,7 +283,7 @@ fn value(link: &mut Pipeline, frame: &Frame<'_>, desk: &mut Desk<'_>) -> Result<
     let (flight, is_published) = (read.flight, std::mem::take(&mut read.is_published));
     let (owner, joined) = (ticket.owner, std::mem::take(&mut ticket.joined));
     let (asked_at, spec) = (ticket.asked_at, ticket.spec);
-    link.land_front();
+    link.land_front(flight);
     if let Some(held) = unprobed {
         fill::settle(link, held, desk);
     }

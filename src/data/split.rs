@@ -13,6 +13,7 @@ use crate::data::standing::Fate;
 use crate::data::upstream::{Kind, Part, Parts, Ticket, Waiter};
 use crate::data::{consult, forward, refresh, stale};
 use crate::stats::{Counter, Look, Seen};
+use crate::units::clock::Tick;
 use crate::wire::request::Request;
 use crate::wire::write::{self, Proto, null_bytes};
 use bytes::{Bytes, BytesMut};
@@ -44,26 +45,26 @@ pub fn mget(
     let mut missing: usize = 0;
     let mut stale = Vec::new();
     for key in request.from(1) {
-        let value = find(session, spec, key, batch).or_else(|| {
-            let (value, reason) = find_stale(session, spec, key, batch)?;
+        let found = find(session, spec, key, batch).or_else(|| {
+            let (found, reason) = find_stale(session, spec, key, batch)?;
             stale.push(reason);
-            Some(value)
+            Some(found)
         });
-        match &value {
-            Some(value) if gate == Mode::Cache => {
+        match &found {
+            Some(Found { value, asked_at }) if gate == Mode::Cache => {
                 let (rules, bytes) = (&batch.snapshot.rules, value.len());
+                let age = Some(batch.view.now.since(*asked_at));
                 batch.block.lookup(batch.shared.cache.hash(key), Seen::Hit, || Look {
                     key,
                     rule: rules.find(key).index,
                     bytes,
-                    age: questions(session, spec, key, batch)
-                        .find_map(|question| consult::age(&question, batch)),
+                    age,
                 });
             }
             Some(_) => {}
             None => missing += 1,
         }
-        values.push(value);
+        values.push(found.map(|found| found.value));
     }
     if gate == Mode::Observe {
         // All of it is asked of upstream; what is here is only counted.
@@ -90,20 +91,32 @@ pub fn mget(
     Flow::Next
 }
 
-/// One key's value as it stands in MGET's reply, if it is stored.
+/// One key's value as it stands in MGET's reply, and when it was asked for.
+struct Found {
+    value: Bytes,
+    asked_at: Tick,
+}
+
+impl Found {
+    fn of(entry: &Entry, session: &Session) -> Self {
+        Self { value: stale::whole(entry, session.proto), asked_at: entry.asked_at() }
+    }
+}
+
+/// One key's value, if it is stored.
 fn find(
     session: &Session,
     spec: &'static Spec,
     key: &[u8],
     batch: &mut Batch<'_>,
-) -> Option<Bytes> {
+) -> Option<Found> {
     let shared = batch.shared;
     if session.out_mask & stripe_bit(shared.cache.hash(key)) != 0 {
         return None;
     }
     questions(session, spec, key, batch).find_map(|question| {
         let mut value = None;
-        let show = |entry: &Entry| value = Some(stale::whole(entry, session.proto));
+        let show = |entry: &Entry| value = Some(Found::of(entry, session));
         if shared.cache.get(&question, &batch.view, show) == Lookup::Due
             && batch.gate == Mode::Cache
         {
@@ -133,7 +146,7 @@ fn find_stale(
     spec: &'static Spec,
     key: &[u8],
     batch: &mut Batch<'_>,
-) -> Option<(Bytes, Counter)> {
+) -> Option<(Found, Counter)> {
     let hash = batch.shared.cache.hash(key);
     let rule = *batch.snapshot.rules.find(key);
     let may_serve = batch.gate == Mode::Cache && session.out_mask & stripe_bit(hash) == 0;
@@ -142,7 +155,7 @@ fn find_stale(
     }
     questions(session, spec, key, batch).find_map(|question| {
         let mut value = None;
-        let show = |entry: &Entry| value = Some(stale::whole(entry, session.proto));
+        let show = |entry: &Entry| value = Some(Found::of(entry, session));
         let row = row(question.command, spec, batch);
         let reason = stale::find(session.proto, row, &rule, &question, batch, show)?;
         Some((value?, reason))
@@ -180,11 +193,12 @@ fn ask(
         let hash = shared.cache.hash(key);
         session.out_mask |= stripe_bit(hash);
         let rule = batch.snapshot.rules.find(key);
-        let right = consult::right_to_fill(batch, spec, rule, hash);
+        let right = consult::right_to_fill(session, batch, spec, rule, hash);
         let asks = question(key, hash, spec.index, session.db);
         let is_here = would_hit.get(asked.len()) == Some(&true);
         let refused = is_here.then_some(Counter::LookupWouldHit);
-        let (token, fills) = consult::admit(right, refused, rule, &asks, shared, batch.block);
+        let (token, denied) = (right.ok(), right.err());
+        let fills = consult::admit((denied, refused), rule, &asks, shared, batch.block);
         if fills && rule.ttl_probe {
             probes.push_back(asked.len());
         }

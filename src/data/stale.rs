@@ -5,7 +5,7 @@
 //! noted as what it is. What may be served the cache knows (`cache/stale.rs`); here is decided
 //! whether upstream is down.
 
-use crate::cache::{Entry, Excuse, Extra, Question, Reply};
+use crate::cache::{Entry, Excuse, Question, Reply};
 use crate::command::Spec;
 use crate::config::Mode;
 use crate::data::batch::Batch;
@@ -73,15 +73,7 @@ pub fn instead(link: &mut Pipeline, lost: Lost, desk: &Desk<'_>) -> Option<Bytes
     let (ticket, text) = link.front_read()?;
     match &ticket.kind {
         Kind::Read(read) if !read.is_answered => {
-            let (key, extra) = text.split_at_checked(read.key_len as usize)?;
-            let question = Question {
-                key,
-                hash: read.hash,
-                command: ticket.spec.index,
-                db: read.db,
-                proto: read.proto,
-                extra: Extra::Written(extra),
-            };
+            let question = read.question(ticket.spec, text);
             kept(&question, snapshot.rules.get(read.rule), proto, desk)
         }
         Kind::Parts(parts) if !parts.is_answered => {

@@ -50,6 +50,16 @@ impl Scan {
     /// Afterwards the state is fresh again: it may be used for the next reply.
     #[inline]
     pub fn next(&mut self, buffer: &[u8]) -> Result<Option<usize>, Malformed> {
+        if self.is_fresh()
+            && let Some(end) = plain_end(buffer)
+        {
+            self.searched = 0;
+            return Ok(Some(end));
+        }
+        self.next_of_any(buffer)
+    }
+
+    fn next_of_any(&mut self, buffer: &[u8]) -> Result<Option<usize>, Malformed> {
         loop {
             let Some((kind, line)) = self.line(buffer)? else {
                 return Ok(None);
@@ -83,7 +93,8 @@ impl Scan {
         }
     }
 
-    /// Bytes the reply has at least, as far as is known: a hint for the next read.
+    /// True if nothing of a reply was understood yet.
+    #[inline]
     pub fn is_fresh(&self) -> bool {
         self.at == 0 && self.open.is_empty()
     }
@@ -152,6 +163,40 @@ impl Scan {
             }
         }
     }
+}
+
+/// Longest length, in digits, of a bulk that is told at a glance.
+const PLAIN_DIGITS: usize = 8;
+
+/// Longest line, in bytes, that is told at a glance.
+const PLAIN_LINE: usize = 24;
+
+/// Where a reply ends that is one whole bulk, integer or short status, as nearly all are. `None`
+/// says nothing: it is for [`Scan`] to tell.
+#[inline]
+fn plain_end(buffer: &[u8]) -> Option<usize> {
+    let (end, length) = match buffer.first()? {
+        b'$' => {
+            let (mut at, mut length) = (1, 0);
+            while let digit @ 0..=9 = buffer.get(at)?.wrapping_sub(b'0') {
+                length = length * 10 + usize::from(digit);
+                at += 1;
+                if at > PLAIN_DIGITS {
+                    return None;
+                }
+            }
+            let is_number = at == 2 || at > 2 && buffer.get(1) != Some(&b'0');
+            // Behind the digits, and behind what they count.
+            (if is_number { at } else { return None }, length + 2)
+        }
+        b':' | b'+' => {
+            let line = buffer.get(..buffer.len().min(PLAIN_LINE))?;
+            (line.iter().position(|&byte| byte == b'\r')?, 0)
+        }
+        _ => return None,
+    };
+    let is_end = |at: usize| buffer.get(at..at + 2) == Some(b"\r\n");
+    (is_end(end) && is_end(end + length)).then_some(end + length + 2)
 }
 
 /// Where a bulk whose header ends at `start` ends itself.
@@ -289,6 +334,33 @@ mod tests {
             }
             assert_eq!(scan.next(reply), Ok(Some(reply.len())));
         }
+    }
+
+    /// What is told at a glance is what is found by looking.
+    #[test]
+    fn a_glance_says_the_same_as_a_look() {
+        let mut seen = 0;
+        for kind in ["$", ":", "+", "-", "*"] {
+            for line in ["", "0", "00", "3", "03", "-1", "-0", "12", "123456789", "x", "1x", "a\rb"]
+            {
+                for rest in
+                    ["", "\r", "\r\n", "\r\nabc", "\r\nabc\r\n", "\r\n\r\n", "\r\nabcd\r\n:1"]
+                {
+                    let reply = format!("{kind}{line}{rest}").into_bytes();
+                    let looked = Scan::default().next_of_any(&reply);
+                    if let Some(end) = super::plain_end(&reply) {
+                        seen += 1;
+                        assert_eq!(looked, Ok(Some(end)), "{}", reply.escape_ascii());
+                    }
+                }
+            }
+        }
+        assert!(seen > 50, "{seen}");
+        // A line that was searched before is not searched from there in the next reply.
+        let mut scan = Scan::default();
+        assert_eq!(scan.next(b":12"), Ok(None));
+        assert_eq!(scan.next(b":12\r\n"), Ok(Some(5)));
+        assert_eq!(scan.next(b"-E\r\n"), Ok(Some(4)));
     }
 
     #[test]

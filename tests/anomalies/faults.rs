@@ -160,11 +160,9 @@ fn an_answer_of_the_wrong_shape_discards_the_link_and_the_entry() {
     let (mut one, mut data) = stage.pair();
     let mut two = stage.client();
     one.send("GET a");
-    data.expect("GET v1:a");
-    data.expect("PTTL v1:a");
+    data.expect_read("a");
     two.send("GET b");
-    data.expect("GET v1:b");
-    data.expect("PTTL v1:b");
+    data.expect_read("b");
     // The PTTL's answer is lost: what follows belongs to the other client.
     data.reply(OLD);
     data.reply(NEW);
@@ -173,10 +171,8 @@ fn an_answer_of_the_wrong_shape_discards_the_link_and_the_entry() {
     data.is_closed();
     one.send("GET a");
     let mut data = stage.data();
-    data.expect("GET v1:a");
-    data.expect("PTTL v1:a");
-    data.reply(NEW);
-    data.reply(":-1\r\n");
+    data.expect_read("a");
+    data.reply_kept(NEW);
     one.reads(NEW);
 }
 
@@ -289,10 +285,8 @@ fn hits_go_on_without_a_data_link() {
     stage.push(&[b"v1:k"]);
     client.send("GET k");
     let mut data = stage.data();
-    data.expect("GET v1:k");
-    data.expect("PTTL v1:k");
-    data.reply(NEW);
-    data.reply(":-1\r\n");
+    data.expect_read("k");
+    data.reply_kept(NEW);
     client.reads(NEW);
 }
 
@@ -315,10 +309,8 @@ fn an_outage_ends_hits_and_ends_by_itself() {
     stage.track();
     client.send("GET k");
     let mut data = stage.data();
-    data.expect("GET v1:k");
-    data.expect("PTTL v1:k");
-    data.reply(NEW);
-    data.reply(":-1\r\n");
+    data.expect_read("k");
+    data.reply_kept(NEW);
     client.reads(NEW);
     stage.counted(Counter::StoreStored, 2);
     stage.hit(&mut client, "GET k", NEW);

@@ -14,11 +14,9 @@ fn a01_a_push_before_the_reply_refuses_the_fill() {
     let mut stage = Stage::new();
     let (mut client, mut data) = stage.pair();
     client.send("GET k");
-    data.expect("GET v1:k");
-    data.expect("PTTL v1:k");
+    data.expect_read("k");
     stage.push(&[b"v1:k"]);
-    data.reply(OLD);
-    data.reply(":-1\r\n");
+    data.reply_kept(OLD);
     client.reads(OLD);
     client.fetches(&mut data, "GET k", NEW);
     assert_eq!(stage.count(Counter::StoreRaced), 1);
@@ -43,8 +41,7 @@ fn a03_a_push_between_value_and_ttl_leaves_no_entry() {
     let mut stage = Stage::new();
     let (mut client, mut data) = stage.pair();
     client.send("GET k");
-    data.expect("GET v1:k");
-    data.expect("PTTL v1:k");
+    data.expect_read("k");
     data.reply(OLD);
     client.reads(OLD);
     stage.push(&[b"v1:k"]);
@@ -59,16 +56,14 @@ fn a03_an_entry_without_its_ttl_is_no_hit() {
     let mut stage = Stage::new();
     let (mut client, mut data) = stage.pair();
     client.send("GET k");
-    data.expect("GET v1:k");
-    data.expect("PTTL v1:k");
+    data.expect_read("k");
     data.reply(OLD);
     client.reads(OLD);
     client.send("GET k");
     data.expect("GET v1:k");
     data.reply(":-1\r\n");
     data.expect("PTTL v1:k");
-    data.reply(OLD);
-    data.reply(":-1\r\n");
+    data.reply_kept(OLD);
     client.reads(OLD);
 }
 
@@ -79,12 +74,10 @@ fn a04_a_fill_with_an_old_token_is_refused_beside_a_newer_entry() {
     let (mut one, mut data_one) = stage.pair();
     let (mut two, mut data_two) = stage.pair();
     one.send("GET k");
-    data_one.expect("GET v1:k");
-    data_one.expect("PTTL v1:k");
+    data_one.expect_read("k");
     stage.push(&[b"v1:k"]);
     stage.fill(&mut two, &mut data_two, "GET k", NEW);
-    data_one.reply(OLD);
-    data_one.reply(":-1\r\n");
+    data_one.reply_kept(OLD);
     one.reads(OLD);
     // The refused fill has dropped the newer entry too: its client saw another value.
     two.fetches(&mut data_two, "GET k", NEW);
@@ -100,22 +93,17 @@ fn a05_an_older_reply_does_not_fill_a_newer_read() {
     let (mut one, mut data) = stage.pair();
     let (mut two, mut three) = (stage.client(), stage.client());
     one.send("GET k");
-    data.expect("GET v1:k");
-    data.expect("PTTL v1:k");
+    data.expect_read("k");
     stage.push(&[b"v1:k"]);
     two.send("GET k");
-    data.expect("GET v1:k");
-    data.expect("PTTL v1:k");
-    data.reply(OLD);
-    data.reply(":-1\r\n");
+    data.expect_read("k");
+    data.reply_kept(OLD);
     one.reads(OLD);
     // The refused fill moved the key on, so this one does not join the second read either.
     three.send("GET k");
-    data.expect("GET v1:k");
-    data.expect("PTTL v1:k");
+    data.expect_read("k");
     for client in [&mut two, &mut three] {
-        data.reply(NEW);
-        data.reply(":-1\r\n");
+        data.reply_kept(NEW);
         client.reads(NEW);
     }
 }
@@ -128,10 +116,8 @@ fn a06_a_second_reply_with_other_bytes_is_not_stored() {
     // One packet: both are asked before either is answered, and neither joins the other.
     client.send_all(&["GET k", "GET k"]);
     for reply in [NEW, OLD] {
-        data.expect("GET v1:k");
-        data.expect("PTTL v1:k");
-        data.reply(reply);
-        data.reply(":-1\r\n");
+        data.expect_read("k");
+        data.reply_kept(reply);
     }
     client.reads(NEW);
     client.reads(OLD);
@@ -157,8 +143,7 @@ fn a06_a_nil_of_mget_and_a_value_of_get_are_not_both_stored() {
         for (command, reply) in reads {
             data.expect(&format!("{command} v1:k"));
             data.expect("PTTL v1:k");
-            data.reply(reply);
-            data.reply(":-1\r\n");
+            data.reply_kept(reply);
         }
         for (_, reply) in reads {
             client.reads(reply);
@@ -176,17 +161,13 @@ fn a08_a_read_after_a_push_does_not_join_one_from_before() {
     let (mut one, mut data) = stage.pair();
     let mut two = stage.client();
     one.send("GET k");
-    data.expect("GET v1:k");
-    data.expect("PTTL v1:k");
+    data.expect_read("k");
     stage.push(&[b"v1:k"]);
     two.send("GET k");
-    data.expect("GET v1:k");
-    data.expect("PTTL v1:k");
-    data.reply(OLD);
-    data.reply(":-1\r\n");
+    data.expect_read("k");
+    data.reply_kept(OLD);
     one.reads(OLD);
-    data.reply(NEW);
-    data.reply(":-1\r\n");
+    data.reply_kept(NEW);
     two.reads(NEW);
     assert_eq!(stage.count(Counter::LookupCoalesced), 0);
 }
@@ -197,13 +178,11 @@ fn a21_a_flight_across_a_lost_link_does_not_fill() {
     let mut stage = Stage::new();
     let (mut client, mut data) = stage.pair();
     client.send("GET k");
-    data.expect("GET v1:k");
-    data.expect("PTTL v1:k");
+    data.expect_read("k");
     drop(stage.tracking.take());
     stage.counted(Counter::InvalidationsReconnect, 1);
     stage.track();
-    data.reply(OLD);
-    data.reply(":-1\r\n");
+    data.reply_kept(OLD);
     client.reads(OLD);
     client.fetches(&mut data, "GET k", NEW);
 }
@@ -215,8 +194,7 @@ fn a34_a_key_that_ends_before_its_ttl_is_asked_is_not_stored() {
         let mut stage = Stage::new();
         let (mut client, mut data) = stage.pair();
         client.send("GET k");
-        data.expect("GET v1:k");
-        data.expect("PTTL v1:k");
+        data.expect_read("k");
         data.reply(OLD);
         data.reply(pttl);
         client.reads(OLD);
@@ -232,10 +210,8 @@ fn an_error_is_delivered_and_not_stored() {
     let (mut client, mut data) = stage.pair();
     for error in ["-WRONGTYPE Operation against a key\r\n", "-LOADING Redis is loading\r\n"] {
         client.send("GET k");
-        data.expect("GET v1:k");
-        data.expect("PTTL v1:k");
-        data.reply(error);
-        data.reply(":-1\r\n");
+        data.expect_read("k");
+        data.reply_kept(error);
         client.reads(error);
     }
     client.fetches(&mut data, "GET k", NEW);
@@ -260,8 +236,7 @@ fn an_mget_fills_only_the_keys_that_were_not_pushed() {
     client.send("MGET a b");
     data.expect("MGET v1:a");
     data.expect("PTTL v1:a");
-    data.reply("*1\r\n$1\r\n9\r\n");
-    data.reply(":-1\r\n");
+    data.reply_kept("*1\r\n$1\r\n9\r\n");
     client.reads("*2\r\n$1\r\n9\r\n$1\r\n2\r\n");
 }
 
@@ -273,8 +248,7 @@ fn a_nil_by_mget_denies_a_value_by_get() {
     let (mut first, mut data) = stage.pair();
     let mut second = stage.client();
     first.send("GET k");
-    data.expect("GET v1:k");
-    data.expect("PTTL v1:k");
+    data.expect_read("k");
     second.send("MGET k");
     data.expect("MGET v1:k");
     data.expect("PTTL v1:k");
@@ -294,8 +268,7 @@ fn a_value_by_get_denies_a_nil_by_mget() {
     data.expect("MGET v1:k");
     data.expect("PTTL v1:k");
     second.send("GET k");
-    data.expect("GET v1:k");
-    data.expect("PTTL v1:k");
+    data.expect_read("k");
     // Its life ends at once: it is no hit, and the nil would be one.
     data.reply(&format!("*1\r\n$-1\r\n:-2\r\n{NEW}:1\r\n"));
     first.reads("*1\r\n$-1\r\n");
@@ -317,8 +290,7 @@ fn pushes_in_one_packet_are_all_applied() {
         client.send(&format!("GET {key}"));
         data.expect(&format!("GET v1:{key}"));
         data.expect(&format!("PTTL v1:{key}"));
-        data.reply(NEW);
-        data.reply(":-1\r\n");
+        data.reply_kept(NEW);
         client.reads(NEW);
     }
 }
@@ -419,8 +391,7 @@ fn a47_a_ban_refuses_the_fills_in_flight_that_it_means() {
         data.expect(&read);
         data.expect(&ttl);
         stage.cache().ban(Banned::Pattern(b"orders:*".as_slice().into()), Source::Admin);
-        data.reply(OLD);
-        data.reply(":-1\r\n");
+        data.reply_kept(OLD);
         client.reads(OLD);
         if is_banned {
             client.fetches(&mut data, &format!("GET {key}"), NEW);
@@ -445,8 +416,7 @@ fn a47_a_read_after_the_ban_does_not_join_one_from_before() {
     data.expect("GET v1:orders:1");
     data.expect("PTTL v1:orders:1");
     for value in [OLD, NEW] {
-        data.reply(value);
-        data.reply(":-1\r\n");
+        data.reply_kept(value);
     }
     one.reads(OLD);
     two.reads(NEW);

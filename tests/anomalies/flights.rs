@@ -17,15 +17,13 @@ fn many_clients_one_request() {
     let mut stage = Stage::new();
     let (mut first, mut data) = stage.pair();
     first.send("GET k");
-    data.expect("GET v1:k");
-    data.expect("PTTL v1:k");
+    data.expect_read("k");
     let mut clients = crowd(&stage);
     for client in &mut clients {
         client.send("GET k");
     }
     stage.counted(Counter::LookupCoalesced, CLIENTS);
-    data.reply(VALUE);
-    data.reply(":-1\r\n");
+    data.reply_kept(VALUE);
     first.reads(VALUE);
     for client in &mut clients {
         client.reads(VALUE);
@@ -95,15 +93,13 @@ fn many_clients_of_several_workers_one_request() {
     let (mut one, mut data_one) = stage.pair();
     let (mut two, mut data_two) = stage.pair();
     one.send("GET k");
-    data_one.expect("GET v1:k");
-    data_one.expect("PTTL v1:k");
+    data_one.expect_read("k");
     let mut clients = crowd(&stage);
     for client in &mut clients {
         client.send("GET k");
     }
     stage.counted(Counter::LookupCoalesced, CLIENTS);
-    data_one.reply(VALUE);
-    data_one.reply(":-1\r\n");
+    data_one.reply_kept(VALUE);
     one.reads(VALUE);
     for client in &mut clients {
         client.reads(VALUE);
@@ -119,12 +115,10 @@ fn a08_a_read_of_another_worker_does_not_join_one_from_before_a_push() {
     let (mut one, mut data_one) = stage.pair();
     let (mut two, mut data_two) = stage.pair();
     one.send("GET k");
-    data_one.expect("GET v1:k");
-    data_one.expect("PTTL v1:k");
+    data_one.expect_read("k");
     stage.push(&[b"v1:k"]);
     stage.fill(&mut two, &mut data_two, "GET k", VALUE);
-    data_one.reply("$3\r\nold\r\n");
-    data_one.reply(":-1\r\n");
+    data_one.reply_kept("$3\r\nold\r\n");
     one.reads("$3\r\nold\r\n");
 }
 
@@ -143,16 +137,13 @@ fn nobody_joins_what_was_asked_before_an_answer_that_was_seen() {
     }
     early.send("GET k");
     let mut modern = stage.data();
-    modern.expect("GET v1:k");
-    modern.expect("PTTL v1:k");
+    modern.expect_read("k");
     client.send("GET k");
-    data.expect("GET v1:k");
-    data.expect("PTTL v1:k");
+    data.expect_read("k");
     data.reply(VALUE);
     client.reads(VALUE);
     late.send("GET k");
-    modern.expect("GET v1:k");
-    modern.expect("PTTL v1:k");
+    modern.expect_read("k");
     modern.reply(&format!("{OLD}:-1\r\n{VALUE}:-1\r\n"));
     early.reads(OLD);
     late.reads(VALUE);
@@ -185,16 +176,14 @@ fn nobody_joins_a_read_that_was_answered() {
     let (mut one, mut data) = stage.pair();
     let mut two = stage.client();
     one.send("GET k");
-    data.expect("GET v1:k");
-    data.expect("PTTL v1:k");
+    data.expect_read("k");
     data.reply(VALUE);
     one.reads(VALUE);
     two.send("GET k");
     data.expect("GET v1:k");
     data.reply(":-1\r\n");
     data.expect("PTTL v1:k");
-    data.reply(VALUE);
-    data.reply(":-1\r\n");
+    data.reply_kept(VALUE);
     two.reads(VALUE);
     assert_eq!(stage.count(Counter::LookupCoalesced), 0);
 }
@@ -206,8 +195,7 @@ fn nobody_joins_an_older_read_when_a_newer_was_answered() {
     let (mut one, mut data_one) = stage.pair();
     let (mut two, mut data_two) = stage.pair();
     one.send("GET k");
-    data_one.expect("GET v1:k");
-    data_one.expect("PTTL v1:k");
+    data_one.expect_read("k");
     // MGET joins no read of a single key.
     two.send("MGET k");
     data_two.expect("MGET v1:k");
@@ -266,8 +254,7 @@ fn unsent(level: &str, is_tracked: bool) {
     data.expect("GET v1:k");
     if level == "ttl" || (is_tracked && level != "bypass") {
         data.expect("PTTL v1:k");
-        data.reply(VALUE);
-        data.reply(":-1\r\n");
+        data.reply_kept(VALUE);
     } else {
         data.reply(VALUE);
     }
@@ -287,11 +274,9 @@ fn an_unsent_read_is_not_joined_behind_an_own_write() {
     two.send_all(&["ECHO 1", "SET k new", "GET k"]);
     two.reads("$1\r\n1\r\n");
     data.shake_hands();
-    data.expect("GET v1:k");
-    data.expect("PTTL v1:k");
+    data.expect_read("k");
     data.expect("SET v1:k new");
-    data.expect("GET v1:k");
-    data.expect("PTTL v1:k");
+    data.expect_read("k");
     data.reply("$3\r\nold\r\n:-1\r\n+OK\r\n$3\r\nnew\r\n:-1\r\n");
     one.reads("$3\r\nold\r\n");
     two.reads("+OK\r\n");
@@ -305,8 +290,7 @@ fn a56_the_owner_of_a_flight_may_leave() {
     let (mut one, mut data) = stage.pair();
     let mut two = stage.client();
     one.send_all(&["ECHO unread", "GET k"]);
-    data.expect("GET v1:k");
-    data.expect("PTTL v1:k");
+    data.expect_read("k");
     two.send("GET k");
     stage.counted(Counter::LookupCoalesced, 1);
     // Closed with something unread, so that its end is a reset and not only a last byte.
@@ -316,8 +300,7 @@ fn a56_the_owner_of_a_flight_may_leave() {
     // Its place is taken by another client, who must not be given its answer.
     let mut three = stage.client();
     three.asks("ECHO 3", "$1\r\n3\r\n");
-    data.reply(VALUE);
-    data.reply(":-1\r\n");
+    data.reply_kept(VALUE);
     two.reads(VALUE);
     three.asks("ECHO three", "$5\r\nthree\r\n");
 }
@@ -348,16 +331,13 @@ fn a57_waiters_of_another_worker_read_for_themselves() {
     let (mut one, mut data_one) = stage.pair();
     let (mut two, mut data_two) = stage.pair();
     one.send("GET k");
-    data_one.expect("GET v1:k");
-    data_one.expect("PTTL v1:k");
+    data_one.expect_read("k");
     two.send("GET k");
     stage.counted(Counter::LookupCoalesced, 1);
     drop(data_one);
     one.reads("-ERR proxy: outcome unknown: the upstream link broke\r\n");
-    data_two.expect("GET v1:k");
-    data_two.expect("PTTL v1:k");
-    data_two.reply(VALUE);
-    data_two.reply(":-1\r\n");
+    data_two.expect_read("k");
+    data_two.reply_kept(VALUE);
     two.reads(VALUE);
     two.asks("ECHO again", "$5\r\nagain\r\n");
 }
@@ -372,21 +352,18 @@ fn what_follows_a_read_of_another_worker_waits_for_it() {
     let (_three, mut four) = (stage.client(), stage.client());
     stage.fill(&mut two, &mut data_two, "GET hit", VALUE);
     one.send("GET k");
-    data_one.expect("GET v1:k");
-    data_one.expect("PTTL v1:k");
+    data_one.expect_read("k");
     two.send_all(&["GET k", "ECHO 1", "SET k new", "GET k"]);
     stage.counted(Counter::LookupCoalesced, 1);
     four.send("INCR n");
     data_two.expect("INCR v1:n");
     data_two.reply(":1\r\n");
     four.reads(":1\r\n");
-    data_one.reply(VALUE);
-    data_one.reply(":-1\r\n");
+    data_one.reply_kept(VALUE);
     two.reads(VALUE);
     two.reads("$1\r\n1\r\n");
     data_two.expect("SET v1:k new");
-    data_two.expect("GET v1:k");
-    data_two.expect("PTTL v1:k");
+    data_two.expect_read("k");
     data_two.reply("+OK\r\n$3\r\nnew\r\n:-1\r\n");
     two.reads("+OK\r\n");
     two.reads("$3\r\nnew\r\n");
@@ -401,8 +378,7 @@ fn a_flight_older_than_a_hit_may_be_is_not_joined() {
         let (mut one, mut data) = stage.pair();
         let mut two = stage.client();
         one.send("GET k");
-        data.expect("GET v1:k");
-        data.expect("PTTL v1:k");
+        data.expect_read("k");
         stage.hands.advance(Duration::from_secs(3601));
         two.send("GET k");
         data.expect("GET v1:k");

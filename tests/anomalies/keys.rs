@@ -17,11 +17,9 @@ fn a28_a_null_push_takes_everything_and_refuses_flights() {
     stage.fill(&mut client, &mut data, "GET a", OLD);
     stage.fill(&mut client, &mut data, "GET b", OLD);
     other.send("GET c");
-    data.expect("GET v1:c");
-    data.expect("PTTL v1:c");
+    data.expect_read("c");
     stage.push_frame(FLUSHED);
-    data.reply(OLD);
-    data.reply(":-1\r\n");
+    data.reply_kept(OLD);
     other.reads(OLD);
     for key in ["a", "b", "c"] {
         stage.fill(&mut client, &mut data, &format!("GET {key}"), NEW);
@@ -41,8 +39,7 @@ fn a29_a_large_push_with_strange_keys_removes_what_it_names() {
         client.send_bytes(&[b"GET", key]);
         assert_eq!(data.next(), [b"GET v1:", key].concat());
         assert_eq!(data.next(), [b"PTTL v1:", key].concat());
-        data.reply(OLD);
-        data.reply(":-1\r\n");
+        data.reply_kept(OLD);
         client.reads(OLD);
     }
     stage.counted(Counter::StoreStored, 3);
@@ -57,8 +54,7 @@ fn a29_a_large_push_with_strange_keys_removes_what_it_names() {
         client.send_bytes(&[b"GET", key]);
         assert_eq!(data.next(), [b"GET v1:", key].concat());
         assert_eq!(data.next(), [b"PTTL v1:", key].concat());
-        data.reply(NEW);
-        data.reply(":-1\r\n");
+        data.reply_kept(NEW);
         client.reads(NEW);
     }
 }
@@ -76,10 +72,8 @@ fn a30_databases_share_invalidations_and_no_values() {
     data_one.expect("SELECT 1");
     data_one.reply("+OK\r\n");
     data_one.shake_hands();
-    data_one.expect("GET v1:k");
-    data_one.expect("PTTL v1:k");
-    data_one.reply(NEW);
-    data_one.reply(":-1\r\n");
+    data_one.expect_read("k");
+    data_one.reply_kept(NEW);
     one.reads(NEW);
     // One key has one place in the store, whatever the database: the second fill keeps both.
     stage.counted(Counter::StoreStored, 2);
@@ -122,8 +116,7 @@ fn a32_an_entry_ends_with_its_key_untold() {
     let mut stage = Stage::new();
     let (mut client, mut data) = stage.pair();
     client.send("GET k");
-    data.expect("GET v1:k");
-    data.expect("PTTL v1:k");
+    data.expect_read("k");
     // The time on the way counts: the life begins when the question was asked.
     stage.hands.advance(Duration::from_millis(50));
     data.reply(OLD);
@@ -134,8 +127,7 @@ fn a32_an_entry_ends_with_its_key_untold() {
     stage.hit(&mut client, "GET k", OLD);
     stage.hands.advance(Duration::from_millis(1));
     client.send("GET k");
-    data.expect("GET v1:k");
-    data.expect("PTTL v1:k");
+    data.expect_read("k");
     data.reply(NIL);
     data.reply(":-2\r\n");
     client.reads(NIL);
@@ -161,8 +153,7 @@ fn a33_a_shorter_life_is_taken_over() {
     stage.fill(&mut client, &mut data, "GET k", OLD);
     stage.push(&[b"v1:k"]);
     client.send("GET k");
-    data.expect("GET v1:k");
-    data.expect("PTTL v1:k");
+    data.expect_read("k");
     data.reply(OLD);
     data.reply(":1000\r\n");
     client.reads(OLD);
@@ -178,8 +169,7 @@ fn a36_a_missing_key_that_is_created_is_seen() {
     let (mut client, mut data) = stage.pair();
     let miss = |client: &mut crate::stage::Client, data: &mut crate::stage::Link| {
         client.send("GET k");
-        data.expect("GET v1:k");
-        data.expect("PTTL v1:k");
+        data.expect_read("k");
         data.reply(NIL);
         data.reply(":-2\r\n");
         client.reads(NIL);
@@ -200,8 +190,7 @@ fn a36_a_cached_nil_is_written_as_the_client_speaks() {
     let mut stage = Stage::new();
     let (mut client, mut data) = stage.pair();
     client.send("GET k");
-    data.expect("GET v1:k");
-    data.expect("PTTL v1:k");
+    data.expect_read("k");
     data.reply(NIL);
     data.reply(":-2\r\n");
     client.reads(NIL);

@@ -57,8 +57,7 @@ fn a_joined_reply_that_comes_early_waits() {
     two.send_all(&[&format!("SET {written} 1"), &format!("GET {read}"), "ECHO 2"]);
     data.expect(&format!("SET v1:{written} 1"));
     stage.counted(Counter::LookupCoalesced, 1);
-    data.reply(VALUE);
-    data.reply(":-1\r\n");
+    data.reply_kept(VALUE);
     one.reads(VALUE);
     data.reply("+OK\r\n");
     two.reads("+OK\r\n");

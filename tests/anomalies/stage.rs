@@ -455,6 +455,19 @@ impl Link {
         self.reply(reply);
     }
 
+    /// Waits for both requests of a read that is to be stored.
+    #[track_caller]
+    pub(crate) fn expect_read(&mut self, key: &str) {
+        self.expect(&format!("GET v1:{key}"));
+        self.expect(&format!("PTTL v1:{key}"));
+    }
+
+    /// Answers both: this value, which has no end.
+    pub(crate) fn reply_kept(&mut self, value: &str) {
+        self.reply(value);
+        self.reply(":-1\r\n");
+    }
+
     /// Sends bytes.
     pub(crate) fn reply(&mut self, bytes: &str) {
         self.write(bytes.as_bytes());
@@ -560,8 +573,7 @@ impl Client {
         self.send(command);
         link.expect(&format!("{name} v1:{rest}"));
         link.expect(&format!("PTTL v1:{key}"));
-        link.reply(reply);
-        link.reply(":-1\r\n");
+        link.reply_kept(reply);
         self.reads(reply);
     }
 

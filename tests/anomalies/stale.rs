@@ -20,6 +20,14 @@ const MOMENT: Duration = Duration::from_nanos(1);
 /// How long a request waits for a link, and a little more: then it is lost.
 const WAITED: Duration = Duration::from_secs(1);
 
+/// A proxy that holds `k`, a client, and its link.
+fn kept(settings: &str) -> (Stage, Client, Link) {
+    let mut stage = Stage::with(settings);
+    let (mut client, mut data) = stage.pair();
+    stage.fill(&mut client, &mut data, "GET k", OLD);
+    (stage, client, data)
+}
+
 /// Upstream is gone with all its links, and cannot be reached.
 fn lose_upstream(stage: &mut Stage, data: Link) {
     stage.refuse();
@@ -69,9 +77,7 @@ fn fails(stage: &Stage, client: &mut Client, command: &str) {
 /// The whole of an outage: served, for no longer than was said, and gone when upstream is back.
 #[test]
 fn a58_an_outage_is_bridged_for_so_long_and_no_longer() {
-    let mut stage = Stage::with(DOWN);
-    let (mut client, mut data) = stage.pair();
-    stage.fill(&mut client, &mut data, "GET k", OLD);
+    let (mut stage, mut client, mut data) = kept(DOWN);
     stage.fill(&mut client, &mut data, "GET other", OLD);
     stage.hit(&mut client, "GET k", OLD);
     lose_upstream(&mut stage, data);
@@ -106,9 +112,7 @@ fn a58_what_an_outage_has_bridged_ends_with_it() {
 /// The data link may be back before the tracking link: what a client has been shown then is newer.
 #[test]
 fn a58_what_was_seen_since_is_not_forgotten() {
-    let mut stage = Stage::with(DOWN);
-    let (mut client, mut data) = stage.pair();
-    stage.fill(&mut client, &mut data, "GET k", OLD);
+    let (mut stage, mut client, data) = kept(DOWN);
     lose_upstream(&mut stage, data);
     stale(&stage, &mut client, "GET k", OLD, Counter::StaleUpstreamDown);
     stage.relent();
@@ -148,9 +152,7 @@ fn an_outage_does_not_bring_back_what_was_invalidated() {
 /// A write that may have been executed is as good as one that was.
 #[test]
 fn a_write_of_unknown_outcome_is_no_excuse() {
-    let mut stage = Stage::with(DOWN);
-    let (mut client, mut data) = stage.pair();
-    stage.fill(&mut client, &mut data, "GET k", OLD);
+    let (mut stage, mut client, mut data) = kept(DOWN);
     client.send_all(&["SET k x", "GET k"]);
     data.expect("SET v1:k x");
     lose_upstream(&mut stage, data);
@@ -169,8 +171,7 @@ fn a_miss_that_fails_is_served_what_is_kept() {
     stage.fill(&mut one, &mut data, "GET k", OLD);
     stage.hands.advance(TTL);
     one.send("GET k");
-    data.expect("GET v1:k");
-    data.expect("PTTL v1:k");
+    data.expect_read("k");
     two.send("GET k");
     stage.counted(Counter::LookupCoalesced, 1);
     drop(data);
@@ -196,8 +197,7 @@ fn a_miss_that_fails_is_served_to_other_workers() {
     stage.fill(&mut one, &mut data, "GET k", OLD);
     stage.hands.advance(TTL);
     one.send("GET k");
-    data.expect("GET v1:k");
-    data.expect("PTTL v1:k");
+    data.expect_read("k");
     two.send("GET k");
     stage.counted(Counter::LookupCoalesced, 1);
     drop(data);
@@ -259,9 +259,7 @@ fn nothing_is_served_where_nobody_has_asked_for_it() {
 /// A lease that is over while the data link lives is upstream's to answer.
 #[test]
 fn an_upstream_that_answers_is_asked() {
-    let mut stage = Stage::with(DOWN);
-    let (mut client, mut data) = stage.pair();
-    stage.fill(&mut client, &mut data, "GET k", OLD);
+    let (mut stage, mut client, mut data) = kept(DOWN);
     drop(stage.tracking.take());
     stage.counted(Counter::InvalidationsReconnect, 1);
     client.send("GET k");
@@ -281,11 +279,9 @@ fn in_grace_one_read_refreshes_and_nobody_waits() {
     stage.fill(&mut one, &mut data, "GET k", OLD);
     stage.hands.advance(TTL);
     stale(&stage, &mut one, "GET k", OLD, Counter::StaleRefreshing);
-    data.expect("GET v1:k");
-    data.expect("PTTL v1:k");
+    data.expect_read("k");
     stale(&stage, &mut two, "GET k", OLD, Counter::StaleRefreshing);
-    data.reply(NEW);
-    data.reply(":-1\r\n");
+    data.reply_kept(NEW);
     stage.counted(Counter::StoreStored, 2);
     stage.counted(Counter::RefreshStaleOk, 1);
     stage.hit(&mut one, "GET k", NEW);
@@ -301,12 +297,10 @@ fn in_grace_workers_do_not_refresh_what_another_does() {
     stage.fill(&mut one, &mut data_one, "GET k", OLD);
     stage.hands.advance(TTL);
     stale(&stage, &mut one, "GET k", OLD, Counter::StaleRefreshing);
-    data_one.expect("GET v1:k");
-    data_one.expect("PTTL v1:k");
+    data_one.expect_read("k");
     stale(&stage, &mut two, "GET k", OLD, Counter::StaleRefreshing);
     Stage::quiet(&mut two, &mut data_two);
-    data_one.reply(NEW);
-    data_one.reply(":-1\r\n");
+    data_one.reply_kept(NEW);
     stage.counted(Counter::StoreStored, 2);
     stage.hit(&mut two, "GET k", NEW);
 }
@@ -314,9 +308,7 @@ fn in_grace_workers_do_not_refresh_what_another_does() {
 /// Past its grace it is a miss as any other.
 #[test]
 fn a_grace_ends() {
-    let mut stage = Stage::with(GRACE);
-    let (mut client, mut data) = stage.pair();
-    stage.fill(&mut client, &mut data, "GET k", OLD);
+    let (stage, mut client, mut data) = kept(GRACE);
     stage.hands.advance(TTL + Duration::from_secs(10));
     stage.fill(&mut client, &mut data, "GET k", NEW);
     assert_eq!(stage.count(Counter::StaleRefreshing), 0);
@@ -328,8 +320,7 @@ fn a_grace_ends_with_the_key() {
     let mut stage = Stage::with(GRACE);
     let (mut client, mut data) = stage.pair();
     client.send("GET k");
-    data.expect("GET v1:k");
-    data.expect("PTTL v1:k");
+    data.expect_read("k");
     data.reply(OLD);
     data.reply(":60000\r\n");
     client.reads(OLD);
@@ -342,17 +333,13 @@ fn a_grace_ends_with_the_key() {
 /// was on its way before is refused.
 #[test]
 fn what_is_invalidated_softly_is_refreshed_in_grace() {
-    let mut stage = Stage::with(GRACE);
-    let (mut client, mut data) = stage.pair();
-    stage.fill(&mut client, &mut data, "GET k", OLD);
+    let (stage, mut client, mut data) = kept(GRACE);
     let hash = stage.cache().hash(b"k");
     assert!(stage.cache().invalidate_by(Source::Admin, hash, Strength::Soft(stage.now())));
     stale(&stage, &mut client, "GET k", OLD, Counter::StaleRefreshing);
-    data.expect("GET v1:k");
-    data.expect("PTTL v1:k");
+    data.expect_read("k");
     stage.cache().invalidate_by(Source::Admin, hash, Strength::Soft(stage.now()));
-    data.reply(OLD);
-    data.reply(":-1\r\n");
+    data.reply_kept(OLD);
     stage.counted(Counter::RefreshStaleDropped, 1);
     // It was shown to nobody, but it may be newer than what was kept.
     stage.fill(&mut client, &mut data, "GET k", NEW);
@@ -365,26 +352,21 @@ fn refreshed(stage: &Stage, client: &mut Client, data: &mut Link) {
     stage.hands.advance(NEARLY);
     stage.hit(client, "GET k", OLD);
     stage.hit(client, "GET k", OLD);
-    data.expect("GET v1:k");
-    data.expect("PTTL v1:k");
+    data.expect_read("k");
 }
 
 /// A key that is asked for does not become a miss.
 #[test]
 fn what_ends_soon_is_read_anew() {
-    let mut stage = Stage::with(AHEAD);
-    let (mut client, mut data) = stage.pair();
-    stage.fill(&mut client, &mut data, "GET k", OLD);
+    let (stage, mut client, mut data) = kept(AHEAD);
     refreshed(&stage, &mut client, &mut data);
     stage.hit(&mut client, "GET k", OLD);
-    data.reply(OLD);
-    data.reply(":-1\r\n");
+    data.reply_kept(OLD);
     stage.counted(Counter::RefreshAheadOk, 1);
     stage.counted(Counter::StoreStored, 2);
     // And again, by then as another value.
     refreshed(&stage, &mut client, &mut data);
-    data.reply(NEW);
-    data.reply(":-1\r\n");
+    data.reply_kept(NEW);
     stage.counted(Counter::RefreshAheadOk, 2);
     stage.counted(Counter::StoreStored, 3);
     stage.hands.advance(MOMENT);
@@ -409,8 +391,7 @@ fn a49_a_refresh_does_not_undo_a_write() {
     writer.send("SET k new");
     other.answer("SET v1:k new", "+OK\r\n");
     writer.reads("+OK\r\n");
-    data.reply(OLD);
-    data.reply(":-1\r\n");
+    data.reply_kept(OLD);
     stage.counted(Counter::RefreshAheadDropped, 1);
     client.fetches(&mut data, "GET k", NEW);
 }
@@ -418,9 +399,7 @@ fn a49_a_refresh_does_not_undo_a_write() {
 /// A refresh that fails harms nobody: what is held lives as long as it would have.
 #[test]
 fn a_refresh_that_fails_changes_nothing() {
-    let mut stage = Stage::with(AHEAD);
-    let (mut client, mut data) = stage.pair();
-    stage.fill(&mut client, &mut data, "GET k", OLD);
+    let (mut stage, mut client, mut data) = kept(AHEAD);
     refreshed(&stage, &mut client, &mut data);
     drop(data);
     stage.counted(Counter::RefreshAheadError, 1);

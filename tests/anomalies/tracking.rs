@@ -83,8 +83,7 @@ fn a19_no_older_read_is_joined_when_the_lease_is_over() {
     link.round();
     stage.hands.advance(X / 2);
     one.send("GET k");
-    data_one.expect("GET v1:k");
-    data_one.expect("PTTL v1:k");
+    data_one.expect_read("k");
     // MGET joins no read of a single key; its value is the one that GET would be told.
     two.send("MGET k");
     data_two.answer("MGET v1:k", &format!("*1\r\n{NEW}"));
@@ -97,8 +96,7 @@ fn a19_no_older_read_is_joined_when_the_lease_is_over() {
     data_two.answer("PTTL v1:k", ":-1\r\n");
     two.reads(NEW);
     assert_eq!(stage.count(Counter::BypassLease), 1);
-    data_one.reply(OLD);
-    data_one.reply(":-1\r\n");
+    data_one.reply_kept(OLD);
     one.reads(OLD);
 }
 

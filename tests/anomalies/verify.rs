@@ -52,8 +52,7 @@ fn a_value_is_delivered_at_once_and_served_after_its_canary() {
     link.reply(FOREVER);
     // A second read of it finds no hit; its fill finds the entry, and wants a canary of its own.
     client.send("GET k");
-    link.expect("GET v1:k");
-    link.expect("PTTL v1:k");
+    link.expect_read("k");
     link.reply(&canary);
     stage.counted(Counter::StoreStored, 1);
     link.reply(OLD);
@@ -134,12 +133,10 @@ fn an_answer_too_many_ends_the_link() {
 fn strict_delivers_nothing_before_the_canary() {
     let (stage, mut client, mut link) = stage("cache.verify=strict");
     client.send_all(&["GET k", "SET x 1"]);
-    link.expect("GET v1:k");
-    link.expect("PTTL v1:k");
+    link.expect_read("k");
     link.expect("SET v1:x 1");
     let canary = canary(&mut link);
-    link.reply(OLD);
-    link.reply(FOREVER);
+    link.reply_kept(OLD);
     link.reply("+OK\r\n");
     assert_eq!(stage.count(Counter::UpstreamOk), 2, "only the first command and its canary");
     link.reply(&canary);
@@ -175,15 +172,13 @@ fn a_canary_that_is_refused_proves_nothing_and_breaks_nothing() {
     let (stage, mut client, mut link) = stage("cache.verify=fills");
     client.send("GET k");
     let _canary = asked(&mut link, "k");
-    link.reply(OLD);
-    link.reply(FOREVER);
+    link.reply_kept(OLD);
     link.reply("-BUSY Redis is busy running a script.\r\n");
     client.reads(OLD);
     assert_eq!(stage.count(Counter::StoreStored), 0);
     client.send("GET k");
     let canary = asked(&mut link, "k");
-    link.reply(OLD);
-    link.reply(FOREVER);
+    link.reply_kept(OLD);
     link.reply(&canary);
     client.reads(OLD);
     stage.counted(Counter::StoreStored, 1);
@@ -208,5 +203,37 @@ fn an_answer_of_another_type_ends_the_link() {
         assert!(link.is_over(), "{command}: {answer:?}");
         client.reads(LOST);
         assert_eq!(stage.count(Counter::StoreStored), 0);
+    }
+}
+
+/// No canary goes where a client may open a transaction: what is read there is shown to that client
+/// and stored for nobody.
+#[test]
+fn what_is_read_on_a_clients_own_link_is_not_stored() {
+    for (settings, is_stored) in [("cache.verify=fills", false), ("cache.verify=off", true)] {
+        let mut stage = Stage::with(settings);
+        let mut client = stage.client();
+        client.send("HELLO 3");
+        client.next();
+        client.send("SUBSCRIBE news");
+        let mut own = stage.own_link(41);
+        let subscribed = ">3\r\n$9\r\nsubscribe\r\n$4\r\nnews\r\n:1\r\n";
+        own.answer("SUBSCRIBE news", subscribed);
+        client.reads(subscribed);
+        client.send("GET k");
+        own.expect("GET v1:k");
+        own.reply(OLD);
+        client.reads(OLD);
+        if is_stored {
+            own.answer("PTTL v1:k", FOREVER);
+            stage.counted(Counter::StoreStored, 1);
+        } else {
+            client.send("MGET k l");
+            let values = "*2\r\n$3\r\nold\r\n_\r\n";
+            own.answer("MGET v1:k v1:l", values);
+            client.reads(values);
+            stage.counted(Counter::BypassOwnLink, 3);
+            assert_eq!(stage.count(Counter::StoreStored), 0);
+        }
     }
 }

@@ -64,10 +64,8 @@ fn data_of_database(stage: &mut Stage) -> (Link, String) {
 /// Asserts that a key is not in the cache any more.
 fn is_gone(client: &mut Client, data: &mut Link) {
     client.send("GET k");
-    data.expect("GET v1:k");
-    data.expect("PTTL v1:k");
-    data.reply(NEW);
-    data.reply(":-1\r\n");
+    data.expect_read("k");
+    data.reply_kept(NEW);
     client.reads(NEW);
 }
 

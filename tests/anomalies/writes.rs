@@ -14,18 +14,15 @@ fn a07_a_read_behind_an_own_write_does_not_join() {
     let (mut one, mut data) = stage.pair();
     let mut two = stage.client();
     one.send("GET k");
-    data.expect("GET v1:k");
-    data.expect("PTTL v1:k");
+    data.expect_read("k");
     two.send_all(&["SET k new", "GET k"]);
     data.expect("SET v1:k new");
     data.expect("GET v1:k");
-    data.reply(OLD);
-    data.reply(":-1\r\n");
+    data.reply_kept(OLD);
     one.reads(OLD);
     data.expect("PTTL v1:k");
     data.reply("+OK\r\n");
-    data.reply(NEW);
-    data.reply(":-1\r\n");
+    data.reply_kept(NEW);
     two.reads("+OK\r\n");
     two.reads(NEW);
 }
@@ -38,20 +35,16 @@ fn a07_a_read_after_an_acknowledged_write_does_not_join() {
     let (mut two, mut data_two) = stage.pair();
     let mut three = stage.client();
     one.send("GET k");
-    data_one.expect("GET v1:k");
-    data_one.expect("PTTL v1:k");
+    data_one.expect_read("k");
     two.send("SET k new");
     data_two.answer("SET v1:k new", "+OK\r\n");
     two.reads("+OK\r\n");
     // The third client is dealt to the first worker, where the older read is still out.
     three.send("GET k");
-    data_one.expect("GET v1:k");
-    data_one.expect("PTTL v1:k");
-    data_one.reply(OLD);
-    data_one.reply(":-1\r\n");
+    data_one.expect_read("k");
+    data_one.reply_kept(OLD);
     one.reads(OLD);
-    data_one.reply(NEW);
-    data_one.reply(":-1\r\n");
+    data_one.reply_kept(NEW);
     three.reads(NEW);
 }
 
@@ -100,11 +93,9 @@ fn a11_a_pipelined_read_behind_a_write_goes_upstream() {
     stage.fill(&mut client, &mut data, "GET k", OLD);
     client.send_all(&["SET k new", "GET k"]);
     data.expect("SET v1:k new");
-    data.expect("GET v1:k");
-    data.expect("PTTL v1:k");
+    data.expect_read("k");
     data.reply("+OK\r\n");
-    data.reply(NEW);
-    data.reply(":-1\r\n");
+    data.reply_kept(NEW);
     client.reads("+OK\r\n");
     client.reads(NEW);
     assert_eq!(stage.count(Counter::BypassPipeline), 1);
@@ -136,8 +127,7 @@ fn a12_a_pipelined_hit_does_not_follow_an_open_read() {
     client.send_all(&["STRLEN k", "GET k"]);
     data.expect("STRLEN v1:k");
     data.expect("PTTL v1:k");
-    data.expect("GET v1:k");
-    data.expect("PTTL v1:k");
+    data.expect_read("k");
     data.reply(":7\r\n:-1\r\n$7\r\nnewness\r\n:-1\r\n");
     client.reads(":7\r\n");
     client.reads("$7\r\nnewness\r\n");
@@ -186,10 +176,8 @@ fn a15_a_write_of_unknown_outcome_is_told_once_and_never_repeated() {
     client.send("GET k");
     let mut data = stage.data();
     // The first request on the new link is the read, not the write again.
-    data.expect("GET v1:k");
-    data.expect("PTTL v1:k");
-    data.reply(NEW);
-    data.reply(":-1\r\n");
+    data.expect_read("k");
+    data.reply_kept(NEW);
     client.reads(NEW);
     Stage::quiet(&mut client, &mut data);
 }

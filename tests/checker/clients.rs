@@ -11,7 +11,6 @@ use crate::history::{History, Record, Route, UNKNOWN, Variant, What};
 use crate::requests::{How, Op};
 use std::io::ErrorKind;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
 /// Most operations of one batch.
 const BATCH: usize = 20;
@@ -65,11 +64,11 @@ impl Player<'_> {
     fn turn(&mut self) {
         let which = usize::from(self.plan.draw.percent(15));
         let session = self.plan.sessions[which];
+        let relieved = self.field.relieved();
         let Some(mut connection) = self.connections[which].take().or_else(|| self.dial(session))
         else {
-            // Whoever listens there is away; only spares the processor.
-            std::thread::sleep(Duration::from_millis(5));
-            return;
+            // Whoever listens there is away.
+            return self.field.await_relief(relieved);
         };
         let field = self.field;
         // Who only reads through a proxy goes on while everything is wiped away.

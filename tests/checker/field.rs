@@ -3,8 +3,8 @@
 use crate::draw::{Draw, Zipf};
 use crate::history::Wipe;
 use nearside::units::clock::Clock;
-use parking_lot::{Mutex, RwLock};
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use parking_lot::{Condvar, Mutex, RwLock};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 /// What a key holds, and how its versions come about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,7 +71,16 @@ pub(crate) struct Field {
     pub(crate) wipes: Mutex<Vec<Wipe>>,
     /// The key version in force.
     pub(crate) version: AtomicU32,
-    pub(crate) is_over: AtomicBool,
+    turns: Mutex<Turns>,
+    has_turned: Condvar,
+}
+
+/// What a client that reaches nobody waits for.
+#[derive(Debug, Default)]
+struct Turns {
+    /// Faults that have ended.
+    ended: u64,
+    is_over: bool,
 }
 
 impl Field {
@@ -92,7 +101,8 @@ impl Field {
             gate: RwLock::new(()),
             wipes: Mutex::new(Vec::new()),
             version: AtomicU32::new(version),
-            is_over: AtomicBool::new(false),
+            turns: Mutex::default(),
+            has_turned: Condvar::new(),
         }
     }
 
@@ -101,7 +111,30 @@ impl Field {
     }
 
     pub(crate) fn is_over(&self) -> bool {
-        self.is_over.load(Ordering::SeqCst)
+        self.turns.lock().is_over
+    }
+
+    /// The phase is over.
+    pub(crate) fn end(&self) {
+        self.turns.lock().is_over = true;
+        self.has_turned.notify_all();
+    }
+
+    /// A fault has ended: who was away may be there again.
+    pub(crate) fn relieve(&self) {
+        self.turns.lock().ended += 1;
+        self.has_turned.notify_all();
+    }
+
+    /// Faults that have ended so far.
+    pub(crate) fn relieved(&self) -> u64 {
+        self.turns.lock().ended
+    }
+
+    /// Waits until more than `so_many` faults have ended, or the phase has.
+    pub(crate) fn await_relief(&self, so_many: u64) {
+        let is_in_vain = |turns: &mut Turns| turns.ended <= so_many && !turns.is_over;
+        self.has_turned.wait_while(&mut self.turns.lock(), is_in_vain);
     }
 
     /// The register that a slot is now.

@@ -229,9 +229,7 @@ fn busy(world: &World, hold: impl FnOnce()) -> Result<()> {
     script.send(&bytes)?;
     hold();
     // It may not have begun, or not be busy enough to be killed.
-    while !once(world.server_port, "SCRIPT KILL")?.starts_with(b"+OK") {
-        thread::sleep(Duration::from_millis(5));
-    }
+    while !once(world.server_port, "SCRIPT KILL")?.starts_with(b"+OK") {}
     script.reply().map(|_| ())
 }
 

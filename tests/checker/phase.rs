@@ -123,7 +123,7 @@ fn clash(
             list.join().expect("the nemesis does not panic");
         }
         thread::sleep(Duration::from_nanos(ends.saturating_sub(field.now())));
-        field.is_over.store(true, Ordering::SeqCst);
+        field.end();
         for player in players {
             history.merge(player.join().expect("a client does not panic"));
         }
@@ -173,6 +173,7 @@ fn torment(
         let begun = field.now();
         let done = nemesis.strike(world, field, &mut draw);
         strikes.lock().push((*nemesis, begun, field.now()));
+        field.relieve();
         if let Err(error) = done {
             // One fault may be in another's way.
             eprintln!("  {} did not go as it should: {error}", nemesis.word());

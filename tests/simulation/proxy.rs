@@ -5,24 +5,17 @@
 use crate::faults::Door;
 use crate::rng::Rng;
 use crate::wire::{Far, wire};
-use nearside::cache::Cache;
 use nearside::command::{self, own};
 use nearside::config::{Overrides, Settings, load};
 use nearside::control::invalidate::tracking::Tracking;
-use nearside::data::Shared;
 use nearside::data::flights::{Flights, Landing};
 use nearside::data::local::{Ledger, Profile};
-use nearside::data::pause::{Bells, Pause};
-use nearside::data::registry::Registry;
-use nearside::data::slow::SlowLog;
 use nearside::data::worker::Worker;
-use nearside::live::Live;
+use nearside::data::{Means, Shared};
 use nearside::mail::Letterbox;
 use nearside::net::client::{ClientStream, PeerAddress};
 use nearside::net::dialer::Dialer;
 use nearside::net::stream::Stream;
-use nearside::scripts::Scripts;
-use nearside::snapshot::{Snapshot, Snapshots};
 use nearside::stats::Stats;
 use nearside::units::clock::{Clock, Hands};
 use parking_lot::Mutex;
@@ -129,33 +122,17 @@ fn shared(
     stats: &Arc<Stats>,
     porch: &Arc<Mutex<Porch>>,
 ) -> Shared {
-    let cache = &settings.cache;
-    let workers = settings.server.workers;
-    let now = clock.now();
     let porch = Arc::clone(porch);
-    Shared {
-        cache: Arc::new(Cache::new(cache.max_memory, cache.max_variants)),
-        snapshots: Arc::new(Snapshots::new(Snapshot::of(settings), workers)),
-        clock,
-        live: Arc::new(Live::default()),
-        flights,
-        registry: Registry::default(),
-        pause: Pause::default(),
-        bells: Bells::new(workers),
-        ledger: Ledger::new(Arc::clone(stats), Profile::default(), now),
-        letterbox: Letterbox::new().0,
-        dedicated: AtomicUsize::new(0),
-        dialer: Arc::new(Dialer {
-            target: settings.upstream.target.clone(),
-            tls: None,
-            embedded: Some(Box::new(move || dial(&porch))),
-            timeout: settings.upstream.connect_timeout,
-            name: "nearside:simulation".to_owned(),
-        }),
-        slow: SlowLog::new(settings.log.slow_command, settings.log.slowlog_max),
-        get: command::by_name("get").unwrap(),
-        scripts: Scripts::new(&settings.scripts, true),
-    }
+    let ledger = Ledger::new(Arc::clone(stats), Profile::default(), clock.now());
+    let dialer = Dialer {
+        target: settings.upstream.target.clone(),
+        tls: None,
+        embedded: Some(Box::new(move || dial(&porch))),
+        timeout: settings.upstream.connect_timeout,
+        name: "nearside:simulation".to_owned(),
+    };
+    let letterbox = Letterbox::new().0;
+    Shared::new(settings, Means { clock, flights, ledger, letterbox, dialer }).unwrap()
 }
 
 fn dial(porch: &Mutex<Porch>) -> io::Result<Stream> {

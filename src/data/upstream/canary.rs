@@ -13,7 +13,7 @@
 //!
 //! Two answers that change places between two canaries cannot be told, where their shapes agree.
 
-use crate::cache::{Entry, Policy, Token};
+use crate::cache::{Entry, Life, Token};
 use crate::command::{Spec, by_name};
 use crate::config::Verify;
 use crate::data::settle::Fault;
@@ -39,10 +39,8 @@ pub struct Held {
     pub entry: Entry,
     /// The right by which it was.
     pub token: Token,
-    /// How it is stored.
-    pub policy: Policy,
-    /// What upstream says of its life ([`crate::cache::Cache::prove`]).
-    pub pttl: i64,
+    /// How long it lives; `None` if it has ended.
+    pub life: Option<Life>,
 }
 
 /// What one link knows of its canaries.

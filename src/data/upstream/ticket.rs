@@ -1,6 +1,6 @@
 //! What a link knows of each answer that it awaits: whose it is, and what is to be done with it.
 
-use crate::cache::{Entry, Token};
+use crate::cache::{Entry, Extra, Question, Token};
 use crate::command::Spec;
 use crate::data::local::Edit;
 use crate::data::pinned::Step;
@@ -63,6 +63,19 @@ impl Ticket {
         Self { owner, joined: Vec::new(), spec, asked_at, keys: 0, text_len: 0, answers: 1, kind }
     }
 
+    /// That of a read, behind which its PTTL is asked if `is_probed`.
+    #[inline]
+    pub fn of_read(
+        owner: Waiter,
+        spec: &'static Spec,
+        asked_at: Tick,
+        read: Read,
+        is_probed: bool,
+    ) -> Self {
+        let answers = if is_probed { 2 } else { 1 };
+        Self { answers, ..Self::new(owner, spec, asked_at, Kind::Read(read)) }
+    }
+
     /// Who asked first; `None` if that was nearside itself.
     pub fn client(&self) -> Option<Waiter> {
         (self.owner.client != Waiter::NOBODY.client).then_some(self.owner)
@@ -123,6 +136,22 @@ pub struct Read {
     pub unproved: Option<Entry>,
     /// True once the value was delivered: the next answer is the PTTL.
     pub is_answered: bool,
+}
+
+impl Read {
+    /// What was asked: `text` is the ticket's.
+    #[inline]
+    pub fn question<'t>(&self, spec: &Spec, text: &'t [u8]) -> Question<'t> {
+        let (key, extra) = text.split_at_checked(self.key_len as usize).unwrap_or_default();
+        Question {
+            key,
+            hash: self.hash,
+            command: spec.index,
+            db: self.db,
+            proto: self.proto,
+            extra: Extra::Written(extra),
+        }
+    }
 }
 
 /// An MGET of which some values were found here.
