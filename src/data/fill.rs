@@ -32,13 +32,13 @@ pub fn value(
     ticket: &mut Ticket,
     text: &[u8],
     frame: &Frame<'_>,
-    rules: &Rules,
+    rule: &Rule,
     desk: &Desk<'_>,
 ) -> Option<Held> {
     let Kind::Read(read) = &mut ticket.kind else {
         return None;
     };
-    let (shared, rule) = (desk.shared, rules.get(read.rule));
+    let shared = desk.shared;
     if read.token.is_some() || !rule.may_cache() {
         let key = || text.get(..read.key_len as usize).unwrap_or_default();
         desk.block.fetched(read.hash, frame.bytes().len(), key);
@@ -125,13 +125,13 @@ pub fn proof(link: &mut Pipeline, frame: &Frame<'_>, desk: &Desk<'_>) -> Result<
     let rule = match link.front().map(|ticket| &ticket.kind) {
         Some(Kind::Read(read)) if read.unproved.is_some() => read.rule,
         _ => {
-            link.pop(|_| {});
+            link.discard_front();
             return Ok(());
         }
     };
     let rule = *link.snapshot_of_front().rules.get(rule);
     let held = link.front().and_then(|ticket| proved(ticket, frame, &rule, desk));
-    link.pop(|_| {});
+    link.discard_front();
     if let Some(held) = held {
         settle(link, held, desk);
     }
@@ -176,7 +176,7 @@ pub fn part_proof(link: &mut Pipeline, frame: &Frame<'_>, desk: &Desk<'_>) -> Re
         Some(Held { hash: part.hash, entry, token, life })
     });
     if is_last {
-        link.pop(|_| {});
+        link.discard_front();
     }
     if let Some(held) = proved {
         settle(link, held, desk);
@@ -186,7 +186,7 @@ pub fn part_proof(link: &mut Pipeline, frame: &Frame<'_>, desk: &Desk<'_>) -> Re
 
 /// A canary has come back, or something else has.
 pub fn canary(link: &mut Pipeline, frame: &Frame<'_>, desk: &Desk<'_>) -> Result<(), Fault> {
-    link.pop(|_| {});
+    link.discard_front();
     for held in link.canary.heard(frame.bytes())? {
         conclude(&held, desk);
     }

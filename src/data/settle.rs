@@ -149,7 +149,7 @@ fn forget_the_gone(link: &mut Pipeline, desk: &mut Desk<'_>) {
     while link.front_is_sent()
         && link.front().is_some_and(|ticket| desk.clients.session(ticket.owner.client).is_none())
     {
-        link.pop(|_| {});
+        link.discard_front();
     }
 }
 
@@ -269,15 +269,19 @@ pub fn forwarded(link: &mut Pipeline, frame: &Frame<'_>, desk: &mut Desk<'_>) {
 /// The value of a cacheable read: stored or not, then delivered to all who wait.
 fn value(link: &mut Pipeline, frame: &Frame<'_>, desk: &mut Desk<'_>) -> Result<(), Fault> {
     let shared = desk.shared;
-    let snapshot = Rc::clone(link.snapshot_of_front());
+    let Some(Kind::Read(read)) = link.front().map(|ticket| &ticket.kind) else {
+        return Err(Fault::Stray);
+    };
+    let rule = read.rule;
+    let rule = *link.snapshot_of_front().rules.get(rule);
     let Some((ticket, text)) = link.front_read() else {
         return Err(Fault::Stray);
     };
-    let unprobed = fill::value(ticket, text, frame, &snapshot.rules, desk);
+    let unprobed = fill::value(ticket, text, frame, &rule, desk);
     let Kind::Read(read) = &mut ticket.kind else {
         return Err(Fault::Stray);
     };
-    let expects_probe = read.fills && snapshot.rules.get(read.rule).ttl_probe;
+    let expects_probe = read.fills && rule.ttl_probe;
     read.is_answered = true;
     let own = u64::from(read.refresh.is_none());
     let (flight, is_published) = (read.flight, std::mem::take(&mut read.is_published));
@@ -288,7 +292,7 @@ fn value(link: &mut Pipeline, frame: &Frame<'_>, desk: &mut Desk<'_>) -> Result<
         fill::settle(link, held, desk);
     }
     if !expects_probe {
-        link.pop(|_| {});
+        link.discard_front();
     }
     let abroad = if is_published { shared.flights.land(flight, || frame.own()) } else { 0 };
     let took = desk.now.0.saturating_sub(asked_at.0);
@@ -335,7 +339,7 @@ fn part_values(link: &mut Pipeline, frame: &Frame<'_>, desk: &mut Desk<'_>) -> R
     let (owner, took) = (*owner, desk.now.0.saturating_sub(asked_at.0));
     let (is_done, spec) = (parts.probes.is_empty(), *spec);
     if is_done {
-        link.pop(|_| {});
+        link.discard_front();
     }
     for held in unprobed {
         fill::settle(link, held, desk);

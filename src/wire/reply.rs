@@ -234,7 +234,12 @@ pub fn text(reply: &[u8]) -> Option<&[u8]> {
 }
 
 /// The value of an integer reply.
+#[inline]
 pub fn integer(reply: &[u8]) -> Option<i64> {
+    // What PTTL says of most keys.
+    if reply == b":-1\r\n" {
+        return Some(-1);
+    }
     parse_i64(reply.strip_prefix(b":")?.strip_suffix(b"\r\n")?)
 }
 

@@ -46,7 +46,8 @@ fn a13_a_value_that_exec_has_shown_is_not_followed_by_the_cached_one() {
     stage.hit(&mut one, "GET k", NEW);
 }
 
-/// The same where a read under WATCH has shown it, and where EXEC says nil (A16).
+/// The same where a read under WATCH, which asks upstream whatever is cached (A17), has shown it, and
+/// where EXEC says nil (A16).
 #[test]
 fn a13_nor_one_that_a_watching_client_has_read() {
     let mut stage = Stage::new();

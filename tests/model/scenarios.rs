@@ -205,6 +205,7 @@ pub(crate) static SCENARIOS: &[Scenario] = &[
         prelude: CACHED,
         ..BASE
     },
+    // A48.
     Scenario {
         name: "24 the key version is switched, of a key that is cached: RR WR of two workers",
         programs: &[RR, WR],

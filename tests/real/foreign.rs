@@ -97,3 +97,79 @@ fn two_proxies_agree() {
         assert!(two.hits() > 100, "hits were served all the while: {}", two.hits());
     }
 }
+
+/// A42: a flush empties what is cached of other databases, too, however it is said.
+#[test]
+fn a42_a_flush_of_another_database_is_seen() {
+    for kind in KINDS {
+        let server = Server::start(kind);
+        let proxy = Proxy::start(&server.url(), &["keys.version = \"\""]);
+        let (mut ours, mut other) = (proxy.dial(), proxy.dial());
+        other.words("SELECT 1");
+        for flush in [&["FLUSHALL"][..], &["MULTI", "FLUSHALL", "EXEC"]] {
+            ours.words("SET a 1");
+            ours.until_hit("GET a");
+            flush.iter().for_each(|line| drop(other.words(line)));
+            assert_eq!(ours.words("GET a"), b"$-1\r\n", "{flush:?}");
+        }
+    }
+}
+
+/// A43: no server announces SWAPDB. Said through nearside it is known all the same.
+#[test]
+fn a43_swapdb_through_nearside_is_seen() {
+    for kind in KINDS {
+        let server = Server::start(kind);
+        let proxy = Proxy::start(&server.url(), &["keys.version = \"\""]);
+        let (mut ours, mut other) = (proxy.dial(), proxy.dial());
+        other.words("SELECT 1");
+        other.words("SET a other");
+        ours.words("SET a ours");
+        for answer in [&b"$5\r\nother\r\n"[..], b"$4\r\nours\r\n"] {
+            ours.until_hit("GET a");
+            assert_eq!(other.words("SWAPDB 0 1"), b"+OK\r\n");
+            assert_eq!(ours.words("GET a"), answer);
+        }
+    }
+}
+
+/// A51: what the server evicts for want of room is announced as any change.
+#[test]
+fn a51_what_the_server_evicts_is_not_served() {
+    for kind in KINDS {
+        let server = Server::start(kind);
+        let proxy = Proxy::start(&server.url(), &["cache.admission = \"always\""]);
+        let (mut foreign, mut ours) = (server.dial(), proxy.dial());
+        let value = "v".repeat(10_000);
+        let keys: Vec<String> = (0..50).map(|number| format!("k{number}")).collect();
+        for key in &keys {
+            ours.words(&format!("SET {key} {value}"));
+            ours.until_hit(&format!("GET {key}"));
+        }
+        foreign.words("CONFIG SET maxmemory-policy allkeys-random");
+        foreign.words("CONFIG SET maxmemory 1");
+        eventually("all is evicted", || (foreign.words("DBSIZE") == b":0\r\n").then_some(()));
+        foreign.words("CONFIG SET maxmemory 0");
+        for key in &keys {
+            let read = format!("GET {key}");
+            eventually(&read, || (ours.words(&read) == b"$-1\r\n").then_some(()));
+        }
+    }
+}
+
+/// A54: a group's pending entries change without a push.
+#[test]
+fn a54_xpending_is_always_asked_of_upstream() {
+    for kind in KINDS {
+        let server = Server::start(kind);
+        let proxy = Proxy::start(&server.url(), &["cache.admission = \"always\""]);
+        let mut ours = proxy.dial();
+        ours.words("XADD s 1-1 f v");
+        ours.words("XGROUP CREATE s g 0");
+        for _ in 0..3 {
+            assert!(ours.words("XPENDING s g").starts_with(b"*4\r\n:0\r\n"));
+        }
+        ours.words("XREADGROUP GROUP g c STREAMS s >");
+        assert!(ours.words("XPENDING s g").starts_with(b"*4\r\n:1\r\n"));
+    }
+}

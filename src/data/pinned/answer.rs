@@ -59,7 +59,7 @@ fn step(link: &mut Pipeline, frame: &Frame<'_>, desk: &mut Desk<'_>) -> Result<(
             if *must && is_error {
                 return Err(Fault::Shape);
             }
-            link.pop(|_| {});
+            link.discard_front();
         }
         Step::Redirection if !is_error => {
             let redirect = redirect_of(client, desk);
