@@ -441,6 +441,10 @@ fn own_links(seen: &mut Seen) {
     one.words("UNWATCH");
     one.send(&request(&["BLPOP", "list", "0"]));
     seen.until(&proxy, "nearside_blocked_clients");
+    let proxy = Proxy::start(&server.url(), &[]);
+    let mut subscriber = proxy.dial();
+    ["HELLO 3", "SUBSCRIBE news", "GET a"].map(|line| subscriber.words(line));
+    seen.look(&proxy);
 }
 
 fn memory(seen: &mut Seen) {
