@@ -151,6 +151,12 @@ const SEEN: &[(&[&str], &str, &str, &str)] = &[
         "anomalies/verify.rs",
         "strict_delivers_nothing_before_the_canary",
     ),
+    (
+        &["cache.script_barrier"],
+        "cache.script_barrier = true",
+        "anomalies/barriers.rs",
+        "a44_what_a_script_did_beyond_its_keys_is_seen_behind_it",
+    ),
     (&["cache.stale_if_error"], "cache.stale_if_error = '7s'", KEYS, ENDS),
     (&["cache.grace"], "cache.grace = '7s'", KEYS, ENDS),
     (&["cache.refresh_ahead"], "cache.refresh_ahead = 0.25", KEYS, ENDS),

@@ -1,5 +1,6 @@
 //! Generations, epochs and the lease: what a fill and a hit are checked against.
 
+use super::barrier::Rounds;
 use crate::units::clock::Tick;
 use crate::units::mutant::{self, Mutant};
 use std::fmt;
@@ -109,6 +110,8 @@ pub struct Tracking {
     /// The first epoch of the link that came last: upstream was back, so what is of an earlier one
     /// is of no use any more.
     returned: AtomicU64,
+    /// Barrier rounds, and who waits for them.
+    pub(super) rounds: Rounds,
 }
 
 impl Tracking {
@@ -127,6 +130,27 @@ impl Tracking {
     /// A barrier round was confirmed that began at `at`.
     pub fn synced(&self, at: Tick) {
         self.synced_at.fetch_max(at.0, Ordering::SeqCst);
+    }
+
+    /// A barrier round is about to be sent: its number.
+    pub fn begin_round(&self) -> u64 {
+        self.rounds.begin()
+    }
+
+    /// A barrier was confirmed, of this round and the one behind it; all that came before its
+    /// answer has been applied.
+    pub fn passed(&self, round: u64) {
+        self.rounds.pass(round);
+    }
+
+    /// The first round of the last barrier.
+    pub fn last_passed(&self) -> u64 {
+        self.rounds.passed()
+    }
+
+    /// The latest round that anybody has waited for.
+    pub fn last_wanted(&self) -> u64 {
+        self.rounds.wanted()
     }
 
     /// The epoch in force is the first of a new link.

@@ -507,7 +507,8 @@ fn cache(cache: &written::Cache, notes: &mut Notes) -> Cache {
         notes.warn(format!("cache.max_memory is above the cgroup's limit of {}", Size(limit)));
     }
     let verify = cache.verify.unwrap_or(Verify::Fills);
-    Cache { max_memory, max_variants, verify, sweep_interval, commands }
+    let script_barrier = cache.script_barrier.unwrap_or(false);
+    Cache { max_memory, max_variants, verify, script_barrier, sweep_interval, commands }
 }
 
 fn scripts(scripts: &written::Scripts, notes: &mut Notes) -> Scripts {

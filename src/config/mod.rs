@@ -398,6 +398,9 @@ pub struct Cache {
     pub max_variants: usize,
     /// What waits for the proof that answers came in the order of requests.
     pub verify: Verify,
+    /// True if the reply to a script that may change keys beyond those it is given waits until
+    /// what it did is heard of.
+    pub script_barrier: bool,
     /// Pause between two parts of the sweep.
     pub sweep_interval: Duration,
     /// Commands whose replies are stored, in lower case; `None` = all that can be.

@@ -32,6 +32,7 @@ impl Settings {
         next.default_rule.clone_from(&new.default_rule);
         next.cache.max_memory = new.cache.max_memory;
         next.cache.verify = new.cache.verify;
+        next.cache.script_barrier = new.cache.script_barrier;
         next.cache.commands.clone_from(&new.cache.commands);
         next.invalidation.groups.clone_from(&new.invalidation.groups);
         next.invalidation.events.clone_from(&new.invalidation.events);
@@ -201,6 +202,7 @@ fn of_cache(all: &Settings) -> Vec<(&'static str, String)> {
         ("cache.max_memory", is(&cache.max_memory)),
         ("cache.max_variants", is(&cache.max_variants)),
         ("cache.verify", is(&cache.verify)),
+        ("cache.script_barrier", is(&cache.script_barrier)),
         ("cache.sweep_interval", is(&cache.sweep_interval)),
         ("cache.commands", is(&cache.commands)),
         ("cache.level", is(&rule.level)),

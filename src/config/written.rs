@@ -266,6 +266,10 @@ table! {
         /// What waits for the proof that answers came in the order of requests: a number that must
         /// come back at its place.
         verify: Verify = "fills", Now;
+        /// Whether the reply to a script that may change keys beyond those it is given waits until
+        /// nearside has heard what it changed, two rounds of the tracking link: then its client
+        /// reads what it wrote.
+        script_barrier: bool = false, Now;
         /// How long past its time a reply is served while upstream cannot be reached; `"0s"`: it
         /// is not.
         stale_if_error: Span = "0s", Now;

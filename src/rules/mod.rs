@@ -146,8 +146,17 @@ impl Rules {
 
     /// The smallest bound that any rule promises: barrier rounds are a quarter of it apart.
     pub fn min_staleness(&self) -> Option<Duration> {
+        self.bounds().min()
+    }
+
+    /// The largest of them.
+    pub fn max_staleness(&self) -> Option<Duration> {
+        self.bounds().max()
+    }
+
+    fn bounds(&self) -> impl Iterator<Item = Duration> {
         let coherent = self.compiled.iter().filter(|rule| rule.level == Level::Coherent);
-        coherent.map(|rule| rule.max_staleness_ns).min().map(Duration::from_nanos)
+        coherent.map(|rule| Duration::from_nanos(rule.max_staleness_ns))
     }
 }
 

@@ -142,6 +142,11 @@ rows! {
         RefreshStaleError [kind = "stale", result = "error"]
         RefreshStaleDropped [kind = "stale", result = "dropped"]
     }
+    "barrier_waits_total" "Replies to scripts that waited for a barrier of the tracking link." {
+        BarrierPassed [result = "passed"]
+        BarrierLost [result = "lost"]
+        BarrierLate [result = "late"]
+    }
     "cache_stores_total" "Attempts to store an upstream reply." {
         StoreStored [result = "stored"]
         StoreTooLarge [result = "too_large"]

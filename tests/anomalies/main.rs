@@ -9,6 +9,7 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test")]
 
+mod barriers;
 mod faults;
 mod fills;
 mod flights;

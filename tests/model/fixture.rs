@@ -192,6 +192,7 @@ impl Fixture {
             registry: Registry::default(),
             pause: Pause::default(),
             bells: Bells::new(WORKERS),
+            barrier_bells: Bells::new(WORKERS),
             ledger: Ledger::new(Arc::clone(&stats), Profile::default(), Tick(1)),
             slow: SlowLog::new(Duration::ZERO, 0),
             letterbox: Letterbox::new().0,

@@ -245,7 +245,8 @@ impl<'f> World<'f> {
             Action::Listen => self.listen(),
             Action::Round => {
                 self.left.rounds = self.left.rounds.saturating_sub(1);
-                self.listener.ask_round(&mut BytesMut::new(), self.tick());
+                let (now, cache) = (self.tick(), self.cache());
+                self.listener.ask_round(&mut BytesMut::new(), now, cache);
                 self.rounds.1 = Some(self.now);
                 self.server.rounds += u8::from(self.server.tracks);
             }

@@ -8,7 +8,7 @@ use crate::wire::{Far, wire};
 use nearside::cache::Cache;
 use nearside::command::{self, own};
 use nearside::config::{Overrides, Settings, load};
-use nearside::control::invalidate::tracking::Tracking;
+use nearside::control::invalidate::tracking::{Ring, Tracking};
 use nearside::data::Shared;
 use nearside::data::flights::{Flights, Landing};
 use nearside::data::local::{Ledger, Profile};
@@ -142,6 +142,7 @@ fn shared(
         registry: Registry::default(),
         pause: Pause::default(),
         bells: Bells::new(workers),
+        barrier_bells: Bells::new(workers),
         ledger: Ledger::new(Arc::clone(stats), Profile::default(), now),
         letterbox: Letterbox::new().0,
         dedicated: AtomicUsize::new(0),
@@ -172,8 +173,10 @@ fn dial(porch: &Mutex<Porch>) -> io::Result<Stream> {
     Ok(Stream::Pipe(Arc::new(near)))
 }
 
-fn tracking(shared: &Shared, stats: &Stats) -> Tracking {
+fn tracking(shared: &Arc<Shared>, stats: &Stats) -> Tracking {
+    let bells = Arc::clone(shared);
     Tracking {
+        ring: Ring(Box::new(move || bells.barrier_bells.ring())),
         cache: Arc::clone(&shared.cache),
         dialer: Arc::clone(&shared.dialer),
         snapshots: Arc::clone(&shared.snapshots),
@@ -188,11 +191,13 @@ fn tracking(shared: &Shared, stats: &Stats) -> Tracking {
 async fn serve(worker: Rc<Worker>, number: usize, mut landings: UnboundedReceiver<Landing>) {
     let shared = Arc::clone(&worker.shared);
     let bell = shared.bells.of(number).unwrap();
+    let barrier_bell = shared.barrier_bells.of(number).unwrap();
     let mut landed = Vec::new();
     let mut tidy = tokio::time::interval(Duration::from_secs(1));
     loop {
         tokio::select! { biased;
             () = bell.notified() => worker.look_around(),
+            () = barrier_bell.notified() => worker.pass_barriers(),
             _ = tidy.tick() => worker.tidy_up(),
             _ = landings.recv_many(&mut landed, 256) => worker.land(&mut landed),
         }

@@ -52,6 +52,8 @@ pub struct Ticket {
     pub text_len: u32,
     /// Answers that are awaited for it.
     pub answers: u32,
+    /// True of what may have changed keys that it does not name: its reply waits for a barrier.
+    pub is_opaque: bool,
     /// What is done with the answer.
     pub kind: Kind,
 }
@@ -60,7 +62,17 @@ impl Ticket {
     /// A ticket that names no keys and keeps no text.
     #[inline]
     pub const fn new(owner: Waiter, spec: &'static Spec, asked_at: Tick, kind: Kind) -> Self {
-        Self { owner, joined: Vec::new(), spec, asked_at, keys: 0, text_len: 0, answers: 1, kind }
+        Self {
+            owner,
+            joined: Vec::new(),
+            spec,
+            asked_at,
+            keys: 0,
+            text_len: 0,
+            answers: 1,
+            is_opaque: false,
+            kind,
+        }
     }
 
     /// Who asked first; `None` if that was nearside itself.

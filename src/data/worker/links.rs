@@ -2,6 +2,8 @@
 //! their clients' requests when one breaks.
 
 use crate::command::{self, Class};
+use crate::data::barrier;
+use crate::data::order::Frame;
 use crate::data::pinned::{answer, exec};
 use crate::data::session::{Ending, Session, UNSENT_MAX};
 use crate::data::settle::{self, Desk, Fault, Lost};
@@ -209,6 +211,31 @@ impl Worker {
                 pin.is_worn |= session.client.was_aimed_at();
             }
             links.give_back(index, self.shared.clock.now());
+        }
+    }
+
+    /// A barrier has passed, or will not in time: replies that waited for it leave. A link of its
+    /// client's own may be another's then.
+    pub fn pass_barriers(&self) {
+        let mut freed = Vec::new();
+        {
+            let mut state = self.state.borrow_mut();
+            let State { snapshot, clients, scratch, .. } = &mut *state;
+            if clients.behind_barrier.is_empty() {
+                return;
+            }
+            let (shared, block, now) = (&*self.shared, &*self.block, self.shared.clock.now());
+            let mut desk = Desk { clients, shared, block, scratch, moved: Vec::new(), now };
+            while let Some(held) = barrier::next(&mut desk) {
+                let counted = (held.spec, held.asked_at, held.outcome);
+                settle::hand_over(held.owner, counted, &Frame::of(&held.reply), &mut desk);
+                let session = desk.clients.session(held.owner.client);
+                freed.extend(session.and_then(|session| session.own.as_ref()).map(|own| own.link));
+            }
+            self.flush_touched(clients, snapshot);
+        }
+        for link in freed {
+            self.release(link);
         }
     }
 
