@@ -9,6 +9,7 @@
 //! Rounds are numbered and not timed, and over all links: who waits for one number shares the two
 //! rounds with all who came before the first of them was sent.
 
+use super::Cache;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// What the tracking thread and those who wait for it share.
@@ -51,9 +52,9 @@ impl Rounds {
 /// A barrier that somebody waits for.
 #[derive(Clone, Copy, Debug)]
 pub struct Barrier {
-    pub(super) round: u64,
+    round: u64,
     /// The tracked epoch when he began.
-    pub(super) epoch: u64,
+    epoch: u64,
 }
 
 /// How a barrier stands.
@@ -66,4 +67,25 @@ pub enum Passage {
     /// It will not come, and what it would have shown means nothing here: all that was stored
     /// before is dead.
     Lost,
+}
+
+impl Cache {
+    /// A barrier that shows all that was acknowledged before this call, to be waited for; `None`
+    /// while there is no link that could confirm one. The tracking thread is to be told.
+    pub fn want_barrier(&self) -> Option<Barrier> {
+        let epoch = self.epochs.read(true);
+        let is_up = self.tracking.is_up();
+        is_up.then(|| Barrier { round: self.tracking.rounds.want(), epoch })
+    }
+
+    /// How a barrier stands that somebody waits for.
+    pub fn passage(&self, barrier: &Barrier) -> Passage {
+        if self.epochs.read(true) != barrier.epoch {
+            Passage::Lost
+        } else if self.tracking.rounds.passed() >= barrier.round {
+            Passage::Passed
+        } else {
+            Passage::Awaited
+        }
+    }
 }

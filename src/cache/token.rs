@@ -148,6 +148,11 @@ impl Tracking {
         self.rounds.passed()
     }
 
+    /// True if somebody waits for a barrier, or did when it was put off.
+    pub fn is_barrier_wanted(&self) -> bool {
+        self.last_wanted() > self.last_passed()
+    }
+
     /// The latest round that anybody has waited for.
     pub fn last_wanted(&self) -> u64 {
         self.rounds.wanted()

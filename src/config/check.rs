@@ -10,8 +10,8 @@ use crate::config::naming;
 use crate::config::warming::warming;
 use crate::config::written::{self, Commands, Patterns, TtlProbe, Written};
 use crate::config::{
-    Admission, AuthMode, Cache, Level, Log, LogFormat, Merged, Mode, OnDown, Rule, ScriptPolicy,
-    Scripts, Server, Settings, TrackingMode, Upstream, Verify, VersionSource,
+    Admission, AuthMode, Cache, Level, Log, LogFormat, Merged, Mode, MultiKey, OnDown, Rule,
+    ScriptPolicy, Scripts, Server, Settings, TrackingMode, Upstream, Verify, VersionSource,
 };
 use crate::keys::Prefix;
 use crate::net::address::Address;
@@ -381,6 +381,8 @@ fn inherited(cache: &written::Cache, notes: &mut Notes) -> Rule {
         write_ttl: None,
         ttl_probe: cache.ttl_probe != Some(TtlProbe::Never),
         admission: cache.admission.unwrap_or(Admission::SecondHit),
+        multi_key: cache.multi_key.unwrap_or(MultiKey::PerKey),
+        whole_key: cache.whole_key.unwrap_or(false),
         stale_if_error: span(cache.stale_if_error, Duration::ZERO),
         grace: span(cache.grace, Duration::ZERO),
         refresh_ahead: millionths("cache", cache.refresh_ahead, notes).unwrap_or(0),
@@ -420,6 +422,8 @@ fn one_rule(
         write_ttl: rule.write_ttl.map(|span| span.0),
         ttl_probe: rule.ttl_probe.map_or(base.ttl_probe, |probe| probe == TtlProbe::Always),
         admission: rule.admission.unwrap_or(base.admission),
+        multi_key: rule.multi_key.unwrap_or(base.multi_key),
+        whole_key: rule.whole_key.unwrap_or(base.whole_key),
         stale_if_error: span(rule.stale_if_error, base.stale_if_error),
         grace: span(rule.grace, base.grace),
         refresh_ahead: millionths(&name, rule.refresh_ahead, notes).unwrap_or(base.refresh_ahead),

@@ -114,6 +114,16 @@ word! {
 }
 
 word! {
+    /// `multi_key`: what becomes of an MGET of several keys.
+    MultiKey {
+        /// What is stored is taken from the cache, the rest is asked for.
+        PerKey = "per_key",
+        /// All of it is asked of upstream at once: the values are of one moment.
+        Bypass = "bypass",
+    }
+}
+
+word! {
     /// `cache.verify`: what waits for the proof that answers came in the order of requests.
     Verify {
         /// What cached reads bring is served to others only after it.
@@ -432,6 +442,11 @@ pub struct Rule {
     pub ttl_probe: bool,
     /// Which misses are stored.
     pub admission: Admission,
+    /// What becomes of an MGET of several keys, one of which is this rule's.
+    pub multi_key: MultiKey,
+    /// True if a reply that joins others of its key is served, as they are, behind the next barrier
+    /// only.
+    pub whole_key: bool,
     /// How long past its time something is served while upstream cannot be reached.
     pub stale_if_error: Duration,
     /// How long past its deadline something is served while it is read anew.

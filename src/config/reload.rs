@@ -213,6 +213,8 @@ fn of_cache(all: &Settings) -> Vec<(&'static str, String)> {
         ("cache.max_value_size", is(&rule.max_value_size)),
         ("cache.ttl_probe", is(&rule.ttl_probe)),
         ("cache.admission", is(&rule.admission)),
+        ("cache.multi_key", is(&rule.multi_key)),
+        ("cache.whole_key", is(&rule.whole_key)),
         ("cache.stale_if_error", is(&rule.stale_if_error)),
         ("cache.grace", is(&rule.grace)),
         ("cache.refresh_ahead", is(&rule.refresh_ahead)),

@@ -12,7 +12,7 @@
 use crate::config::key::{Applies, BuiltIn, Key, Kind};
 pub use crate::config::values::{All, Commands, Patterns, Secret, TtlProbe, Unknown, Url};
 use crate::config::{
-    Admission, AuthMode, Level, LogFormat, Mode, OnDown, Profile, ScriptPolicy, ShowKeys,
+    Admission, AuthMode, Level, LogFormat, Mode, MultiKey, OnDown, Profile, ScriptPolicy, ShowKeys,
     TrackingMode, Verify, VersionSource,
 };
 use crate::units::duration::Span;
@@ -257,6 +257,12 @@ table! {
         ttl_probe: TtlProbe = "always", Now;
         /// Whether a reply is stored at the first miss, or at the second.
         admission: Admission = "second_hit", Now;
+        /// What becomes of an MGET of several keys: what is stored is taken from the cache, or all
+        /// of it is asked of upstream, so that its values are of one moment.
+        multi_key: MultiKey = "per_key", Now;
+        /// Whether all replies of one key are of one moment: one that joins others is served, as
+        /// they are, behind the next barrier only. Not of level `ttl`.
+        whole_key: bool = false, Now;
         /// Commands whose replies are stored: `"all"`, or a list.
         commands: Commands = "all", Now;
         /// Replies of one key at most.
@@ -305,6 +311,10 @@ table! {
         ttl_probe: TtlProbe = ("cache.ttl_probe"), Now;
         /// As `cache.admission`.
         admission: Admission = ("cache.admission"), Now;
+        /// As `cache.multi_key`; one such key decides for all of an MGET.
+        multi_key: MultiKey = ("cache.multi_key"), Now;
+        /// As `cache.whole_key`.
+        whole_key: bool = ("cache.whole_key"), Now;
         /// A SET without expiry (EX, PX, EXAT, PXAT, KEEPTTL) is given this one, upstream.
         write_ttl: Span = (), Now;
         /// As `cache.hash_max_ttl`.

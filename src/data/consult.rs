@@ -360,6 +360,9 @@ pub fn right(
     if is_cached != Some(true) {
         return Err(Counter::BypassCommand);
     }
+    if shared.cache.is_write_hot(hash, now) {
+        return Err(Counter::BypassWriteHot);
+    }
     let policy = policy(shared, spec, rule);
     shared.cache.token(hash, &policy, now).ok_or(Counter::BypassTrackingDown)
 }
@@ -378,5 +381,6 @@ pub fn policy(shared: &Shared, spec: &Spec, rule: &Rule) -> Policy {
         grace,
         keep: rule.stale_if_error_ns.max(grace),
         refresh_ahead: rule.refresh_ahead,
+        whole_key: rule.whole_key,
     }
 }

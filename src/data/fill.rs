@@ -58,6 +58,9 @@ pub fn value(
     };
     let policy = consult::policy(shared, ticket.spec, rule);
     let filled = shared.cache.fill(&question, &token, &policy, stored);
+    if policy.whole_key && shared.cache.tracking().is_barrier_wanted() {
+        shared.live.want_barrier();
+    }
     if let Some(refresh) = &read.refresh {
         let is_stored = matches!(filled, Filled::Stored(_));
         refresh.count(if is_stored { End::Ok } else { End::Dropped }, desk.block);

@@ -129,6 +129,7 @@ rows! {
         BypassPipeline [reason = "pipeline"]
         BypassWatch [reason = "watch"]
         BypassClient [reason = "client"]
+        BypassWriteHot [reason = "write_hot"]
     }
     "cache_stale_served_total" "Replies served past their time." {
         StaleUpstreamDown [reason = "upstream_down"]

@@ -175,3 +175,48 @@ fn a_transaction_waits_for_the_scripts_in_it() {
     client.reads("*1\r\n+OK\r\n");
     Stage::quiet(&mut client, &mut data);
 }
+
+/// Two rounds that were asked for.
+fn pass(stage: &mut Stage) {
+    let tracking = stage.tracking.as_mut().unwrap();
+    for _ in 0..2 {
+        tracking.round();
+        tracking.confirm();
+    }
+}
+
+#[test]
+fn a46_replies_of_one_key_are_of_one_moment() {
+    const OLD: &str = "$3\r\nold\r\n";
+    const NEW: &str = "$3\r\nnew\r\n";
+    // Somebody has changed both fields, and the push is on its way. Unless it is asked for, one
+    // may be seen before the other within the bound of its rule.
+    let mut stage = Stage::new();
+    let (mut client, mut data) = stage.pair();
+    stage.fill(&mut client, &mut data, "HGET h a", OLD);
+    stage.fill(&mut client, &mut data, "HGET h b", NEW);
+    stage.hit(&mut client, "HGET h a", OLD);
+    for (set, rules) in
+        [("cache.whole_key=true", ""), ("", "[[rules]]\nmatch = \"h*\"\nwhole_key = true\n")]
+    {
+        let mut stage = Stage::silent(set, rules);
+        stage.track();
+        let (mut client, mut data) = stage.pair();
+        stage.fill(&mut client, &mut data, "HGET h a", OLD);
+        stage.hit(&mut client, "HGET h a", OLD);
+        stage.fill(&mut client, &mut data, "HGET h b", NEW);
+        client.fetches(&mut data, "HGET h a", NEW);
+        stage.counted(Counter::StoreRaced, 1);
+        stage.fill(&mut client, &mut data, "HGET h a", NEW);
+        stage.fill(&mut client, &mut data, "HGET h b", NEW);
+        // Nobody has changed anything since, and a barrier says so.
+        stage.fill(&mut client, &mut data, "HGET h a", NEW);
+        pass(&mut stage);
+        stage.eventually("the barrier has passed", |stage| {
+            let tracking = stage.app.shared().cache.tracking();
+            !tracking.is_barrier_wanted()
+        });
+        stage.hit(&mut client, "HGET h a", NEW);
+        stage.hit(&mut client, "HGET h b", NEW);
+    }
+}

@@ -231,6 +231,7 @@ pub(crate) const POLICY: Policy = Policy {
     grace: 0,
     keep: 0,
     refresh_ahead: 0,
+    whole_key: false,
 };
 
 impl Op {

@@ -127,8 +127,7 @@ impl Listener {
     /// True if the next round should not wait for its time: no barrier was confirmed yet, or
     /// somebody waits for one. Behind a round that did not count it waits.
     pub fn is_eager(&self, cache: &Cache) -> bool {
-        let tracking = cache.tracking();
-        let is_awaited = tracking.last_wanted() > tracking.last_passed();
+        let is_awaited = cache.tracking().is_barrier_wanted();
         (!self.is_synced || is_awaited) && self.before.is_some() && self.may_ask()
     }
 
