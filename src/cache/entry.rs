@@ -39,8 +39,8 @@ const SUSPENDED: u64 = 2;
 /// The same of one whose proof has not come.
 const UNPROVED_SUSPENDED: u64 = 3;
 
-/// The first value of `fresh` that is a time.
-const FIRST_TIME: u64 = 4;
+/// `fresh` of an entry that is a hit only for who has waited for a barrier (level `linear`).
+pub(super) const LINEAR: u64 = 4;
 
 /// Leases are counted in milliseconds.
 const LEASE_UNIT: u64 = 1_000_000;
@@ -85,7 +85,7 @@ pub(super) struct Fresh<'p> {
 pub(super) struct Life {
     /// In ticks.
     pub(super) deadline: u64,
-    /// When a hit has it read anew; not after the deadline.
+    /// When a hit has it read anew; not after the deadline. Or [`LINEAR`].
     pub(super) refresh_at: u64,
     /// True if upstream has not ended it when `grace` is over.
     pub(super) has_grace: bool,
@@ -118,8 +118,8 @@ pub(super) enum Terms {
 pub struct Entry(ThinArc<Header, u8>);
 
 struct Header {
-    /// Until when a hit need not look further: the deadline, or earlier; or what is less than
-    /// [`FIRST_TIME`], and says why it is none.
+    /// Until when a hit need not look further: the deadline, or earlier; or what is not greater than
+    /// [`LINEAR`], and says why it is none.
     fresh: AtomicU64,
     /// End of life in ticks; [`UNPROVED`].
     deadline: AtomicU64,
@@ -296,6 +296,8 @@ impl Entry {
             OUT => Terms::Out,
             _ if view.now.0 >= self.deadline() => Terms::Expired,
             SUSPENDED => Terms::Suspended,
+            LINEAR if view.is_proved => Terms::Servable,
+            LINEAR => Terms::Lease,
             _ if self.lease_is_over(view) => Terms::Lease,
             _ => Terms::Due,
         }
@@ -438,7 +440,7 @@ impl Entry {
         let earliest = |time: &AtomicU64, end: u64| {
             let known = time.load(Ordering::Relaxed);
             if known == UNPROVED || end < known {
-                time.store(end.max(FIRST_TIME), Ordering::Release);
+                time.store(end.max(LINEAR), Ordering::Release);
             }
         };
         let header = self.header();
@@ -462,9 +464,9 @@ impl Entry {
     pub(super) fn renew(&self, asked_at: Tick, life: Life) {
         let header = self.header();
         header.asked_at.store(asked_at.0, Ordering::Relaxed);
-        header.deadline.store(life.deadline.max(FIRST_TIME), Ordering::Release);
+        header.deadline.store(life.deadline.max(LINEAR), Ordering::Release);
         if header.fresh.load(Ordering::Relaxed) != SUSPENDED {
-            header.fresh.store(life.refresh_at.max(FIRST_TIME), Ordering::Release);
+            header.fresh.store(life.refresh_at.max(LINEAR), Ordering::Release);
         }
         self.set_grace(life.has_grace);
     }

@@ -227,7 +227,9 @@ impl Token {
     /// True if a read that would get `other` now may join the flight that holds this one (R5).
     #[inline]
     pub fn may_be_joined_by(&self, other: &Self) -> bool {
-        let is_young = other.asked_at.0 <= self.asked_at.0.saturating_add(other.lease);
+        // Without a lease (level `linear`) what was sent is too old, whenever that was.
+        let is_young =
+            other.lease > 0 && other.asked_at.0 <= self.asked_at.0.saturating_add(other.lease);
         let is_same = self.generation == other.generation
             && self.epoch == other.epoch
             && self.tracked == other.tracked
@@ -246,6 +248,8 @@ pub struct View {
     untracked: u64,
     /// The last ban.
     pub(super) bans: u64,
+    /// True if a barrier has passed that was wanted when the question was here.
+    pub(super) is_proved: bool,
 }
 
 impl View {
@@ -254,7 +258,12 @@ impl View {
         // Before the epochs: else entries of an old link could pass with the lease of a new.
         let synced_at = tracking.synced_at();
         let tracked = epochs.read(true);
-        Self { now, synced_at, tracked, untracked: clears(tracked), bans }
+        Self { now, synced_at, tracked, untracked: clears(tracked), bans, is_proved: false }
+    }
+
+    /// The same, for who has waited for a barrier since he was asked.
+    pub fn proved(&self) -> Self {
+        Self { is_proved: true, ..*self }
     }
 
     /// The same, for who asks about bans himself.

@@ -161,10 +161,10 @@ fn whole(settings: &Settings, notes: &mut Notes) {
     naming::check(settings, notes);
     if settings.tracking == TrackingMode::Off && settings.mode == Mode::Cache {
         let all = settings.rules.iter().chain([&settings.default_rule]);
-        if all.clone().any(|rule| matches!(rule.level, Level::Coherent | Level::Relaxed)) {
+        if all.clone().any(|rule| rule.level.is_tracked()) {
             notes.warn(
-                "invalidation.tracking is \"off\": rules of level coherent and relaxed cache \
-                 nothing; only level \"ttl\" does",
+                "invalidation.tracking is \"off\": rules of level linear, coherent and relaxed \
+                 cache nothing; only level \"ttl\" does",
             );
         }
     }

@@ -92,6 +92,8 @@ word! {
 word! {
     /// `level`: what a cached reply promises.
     Level {
+        /// As if upstream were asked: each hit waits for a proof that nothing has changed.
+        Linear = "linear",
         /// Never older than `max_staleness`, and that is enforced.
         Coherent = "coherent",
         /// Invalidated by tracking; at most `ttl` old while the link is believed up.
@@ -100,6 +102,14 @@ word! {
         Ttl = "ttl",
         /// Not cached.
         Bypass = "bypass",
+    }
+}
+
+impl Level {
+    /// True if what is stored dies with the tracking link.
+    #[inline]
+    pub const fn is_tracked(self) -> bool {
+        matches!(self, Self::Linear | Self::Coherent | Self::Relaxed)
     }
 }
 

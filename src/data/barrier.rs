@@ -16,11 +16,11 @@ use crate::data::order::Frame;
 use crate::data::settle::Desk;
 use crate::data::upstream::{Ticket, Waiter};
 use crate::scripts::Sha;
+use crate::snapshot::Snapshot;
 use crate::stats::{Counter, Outcome};
 use crate::units::clock::Tick;
 use bytes::Bytes;
 use std::collections::VecDeque;
-use std::time::Duration;
 
 /// The replies of one worker that wait, in the order in which they came.
 #[derive(Debug, Default)]
@@ -71,10 +71,9 @@ pub fn hold(ticket: &Ticket, frame: &Frame<'_>, outcome: Outcome, desk: &mut Des
         return false;
     };
     shared.live.want_barrier();
-    let patience = shared.snapshots.newest().patience;
     let held = Held {
         barrier,
-        until: later(desk.now, patience),
+        until: until(desk.now, &shared.snapshots.newest()),
         owner: ticket.owner,
         spec: ticket.spec,
         asked_at: ticket.asked_at,
@@ -85,8 +84,9 @@ pub fn hold(ticket: &Ticket, frame: &Frame<'_>, outcome: Outcome, desk: &mut Des
     true
 }
 
-fn later(now: Tick, patience: Duration) -> Tick {
-    let nanos = u64::try_from(patience.as_nanos()).unwrap_or(u64::MAX);
+/// How long a barrier is waited for that is wanted now.
+pub fn until(now: Tick, snapshot: &Snapshot) -> Tick {
+    let nanos = u64::try_from(snapshot.patience.as_nanos()).unwrap_or(u64::MAX);
     Tick(now.0.saturating_add(nanos))
 }
 

@@ -9,7 +9,7 @@ use crate::data::output::SHARE_MIN;
 use crate::data::session::{Flow, Session};
 use crate::data::standing::Fate;
 use crate::data::upstream::{Kind, Read, Ticket, Waiter, flight_name};
-use crate::data::{Shared, forward, refresh, stale};
+use crate::data::{Shared, forward, linear, refresh, stale};
 use crate::rules::Rule;
 use crate::snapshot::Snapshot;
 use crate::stats::{Block, Counter, Look, Seen};
@@ -52,7 +52,10 @@ pub fn read(
                 }
                 return Flow::Next;
             }
-            Lookup::Lease => refused = Some(Counter::BypassLease),
+            Lookup::Lease => match linear::read(session, spec, &question, batch) {
+                Some(flow) => return flow,
+                None => refused = Some(Counter::BypassLease),
+            },
             Lookup::Miss => {}
         }
     }
@@ -140,7 +143,7 @@ pub fn question<'b>(
 /// Appends a hit to the client's replies; answers how long it is. Runs under the lock of the
 /// entry's place.
 #[inline]
-fn hit(session: &mut Session, entry: &Entry) -> usize {
+pub fn hit(session: &mut Session, entry: &Entry) -> usize {
     let null = null_bytes(session.proto);
     let length = entry.reply().bytes().len();
     if length >= SHARE_MIN {
@@ -375,7 +378,10 @@ pub fn policy(shared: &Shared, spec: &Spec, rule: &Rule) -> Policy {
     Policy {
         ttl: if is_hash_read { rule.ttl_ns.min(rule.hash_max_ttl_ns) } else { rule.ttl_ns },
         negative_ttl: rule.negative_ttl_ns,
-        max_staleness: if rule.level == Level::Coherent { rule.max_staleness_ns } else { u64::MAX },
+        max_staleness: match rule.level {
+            Level::Linear | Level::Coherent => rule.max_staleness_ns,
+            _ => u64::MAX,
+        },
         tracked: rule.level != Level::Ttl,
         value_max: rule.max_value_size,
         grace,

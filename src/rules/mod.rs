@@ -12,7 +12,7 @@ pub struct Rule {
     pub index: u16,
     /// What a cached reply promises.
     pub level: Level,
-    /// The bound of `coherent`.
+    /// The bound of `coherent`; of `linear` 0.
     pub max_staleness_ns: u64,
     /// Longest local life of a value.
     pub ttl_ns: u64,
@@ -56,7 +56,7 @@ impl Rule {
     /// True if what is stored dies with the tracking link.
     #[inline]
     pub fn is_tracked(&self) -> bool {
-        matches!(self.level, Level::Coherent | Level::Relaxed)
+        self.level.is_tracked()
     }
 }
 
@@ -177,7 +177,10 @@ fn rule(index: u16, written: &config::Rule) -> Rule {
     Rule {
         index,
         level: written.level,
-        max_staleness_ns: nanos(written.max_staleness),
+        max_staleness_ns: match written.level {
+            Level::Linear => 0,
+            _ => nanos(written.max_staleness),
+        },
         ttl_ns: nanos(written.ttl),
         negative_ttl_ns: nanos(written.negative_ttl),
         hash_max_ttl_ns: nanos(written.hash_max_ttl),
@@ -186,8 +189,8 @@ fn rule(index: u16, written: &config::Rule) -> Rule {
         ttl_probe: written.ttl_probe,
         second_hit: written.admission == Admission::SecondHit,
         of_one_moment: written.multi_key == MultiKey::Bypass,
-        // Without tracking no barrier would ever come.
-        whole_key: written.whole_key && written.level != Level::Ttl,
+        // Without tracking no barrier would ever come, and a linear hit has waited for one.
+        whole_key: written.whole_key && matches!(written.level, Level::Coherent | Level::Relaxed),
         stale_if_error_ns: nanos(written.stale_if_error),
         grace_ns: nanos(written.grace),
         refresh_ahead: written.refresh_ahead,

@@ -1,5 +1,5 @@
-//! Replies that wait for a barrier of the tracking link: two rounds, the first of which was sent
-//! after the reply had come.
+//! What waits for a barrier of the tracking link: two rounds, the first of which was sent after the
+//! wait had begun.
 
 use crate::stage::{Client, Link, Stage};
 use nearside::stats::Counter;
@@ -219,4 +219,103 @@ fn a46_replies_of_one_key_are_of_one_moment() {
         stage.hit(&mut client, "HGET h a", NEW);
         stage.hit(&mut client, "HGET h b", NEW);
     }
+}
+
+/// A client that has read `k` at level `linear`, and time has passed.
+fn linear() -> (Stage, Client, Link) {
+    let mut stage = Stage::with("cache.level=linear");
+    let (mut client, mut data) = stage.pair();
+    stage.fill(&mut client, &mut data, "GET k", "$3\r\nold\r\n");
+    stage.hands.advance(Duration::from_millis(1));
+    (stage, client, data)
+}
+
+/// Somebody else's write that was acknowledged before is never missed, however late its push.
+#[test]
+fn a_linear_hit_is_proved_first() {
+    let (mut stage, mut client, mut data) = linear();
+    let mut other = stage.client();
+    client.send("GET k");
+    stage.tracking.as_mut().unwrap().round();
+    // It shares the rounds behind this one.
+    other.send("GET k");
+    stage.tracking.as_mut().unwrap().confirm();
+    stage.tracking.as_mut().unwrap().round();
+    assert!(has_nothing(&mut client), "one round is no barrier");
+    stage.tracking.as_mut().unwrap().confirm();
+    client.reads("$3\r\nold\r\n");
+    let tracking = stage.tracking.as_mut().unwrap();
+    if stage.app.shared().cache.tracking().is_barrier_wanted() {
+        tracking.round();
+        tracking.confirm();
+    }
+    other.reads("$3\r\nold\r\n");
+    stage.counted(Counter::LookupHit, 2);
+    // Now somebody writes, and has his answer; then it is read.
+    stage.hands.advance(Duration::from_millis(1));
+    client.send("GET k");
+    let tracking = stage.tracking.as_mut().unwrap();
+    tracking.round();
+    tracking.confirm();
+    tracking.round();
+    stage.push(&[b"v1:k"]);
+    stage.tracking.as_mut().unwrap().confirm();
+    data.expect("GET v1:k");
+    data.expect("PTTL v1:k");
+    data.reply("$3\r\nnew\r\n:-1\r\n");
+    client.reads("$3\r\nnew\r\n");
+}
+
+/// One barrier is good for all that had been sent when it was wanted, and for nothing more.
+#[test]
+fn what_was_sent_together_waits_together() {
+    let (mut stage, mut client, _data) = linear();
+    client.send_all(&["GET k", "PING", "GET k"]);
+    pass(&mut stage);
+    for reply in ["$3\r\nold\r\n", "+PONG\r\n", "$3\r\nold\r\n"] {
+        client.reads(reply);
+    }
+    stage.hands.advance(Duration::from_millis(1));
+    client.send("GET k");
+    pass(&mut stage);
+    client.reads("$3\r\nold\r\n");
+    stage.counted(Counter::LookupHit, 3);
+}
+
+/// Where nothing can be proved, upstream is asked.
+#[test]
+fn a_linear_read_without_a_barrier_goes_upstream() {
+    let (mut stage, mut client, mut data) = linear();
+    client.send("GET k");
+    stage.tracking.as_mut().unwrap().round();
+    stage.tracking.as_mut().unwrap().reply("-BUSY\r\n-BUSY\r\n");
+    // There is no other bound than the one of a rule without one.
+    stage.hands.advance(Duration::from_secs(1));
+    data.expect("GET v1:k");
+    data.expect("PTTL v1:k");
+    data.reply("$3\r\nold\r\n:-1\r\n");
+    client.reads("$3\r\nold\r\n");
+    stage.counted(Counter::BypassLease, 1);
+    client.send("GET k");
+    stage.tracking = None;
+    data.answer("GET v1:k", "$3\r\nold\r\n");
+    client.reads("$3\r\nold\r\n");
+}
+
+/// What is on its way was asked before: it is not joined.
+#[test]
+fn a_linear_read_joins_nothing_older() {
+    let mut stage = Stage::with("cache.level=linear");
+    let (mut client, mut data) = stage.pair();
+    let mut other = stage.client();
+    client.send("GET k");
+    data.expect("GET v1:k");
+    data.expect("PTTL v1:k");
+    stage.hands.advance(Duration::from_millis(1));
+    other.send("GET k");
+    data.expect("GET v1:k");
+    data.expect("PTTL v1:k");
+    data.reply("$3\r\nold\r\n:-1\r\n$3\r\nnew\r\n:-1\r\n");
+    client.reads("$3\r\nold\r\n");
+    other.reads("$3\r\nnew\r\n");
 }

@@ -214,9 +214,10 @@ impl Worker {
         }
     }
 
-    /// A barrier has passed, or will not in time: replies that waited for it leave. A link of its
+    /// A barrier has passed, or will not in time: who waited for it waits no longer. A link of its
     /// client's own may be another's then.
     pub fn pass_barriers(&self) {
+        self.release_seekers();
         let mut freed = Vec::new();
         {
             let mut state = self.state.borrow_mut();
@@ -237,6 +238,24 @@ impl Worker {
         for link in freed {
             self.release(link);
         }
+    }
+
+    /// Requests that waited for a barrier are looked at again.
+    fn release_seekers(&self) {
+        let now = self.shared.clock.now();
+        let mut state = self.state.borrow_mut();
+        let State { clients, seekers, .. } = &mut *state;
+        seekers.retain(|seeker| {
+            let Some(member) = clients.get(*seeker) else {
+                return false;
+            };
+            let sought = member.session.sought;
+            let waits = sought.is_some_and(|sought| sought.is_awaited(&self.shared, now));
+            if !waits && member.session.release() {
+                member.wake();
+            }
+            waits
+        });
     }
 
     /// While draining: asks the server to end what clients wait for, so that each has its element
