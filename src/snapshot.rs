@@ -59,6 +59,8 @@ pub struct Limits {
     pub policy: Policy,
     /// `cache.verify`.
     pub verify: Verify,
+    /// `cache.shadow_checks`: one hit in so many is read again upstream; 0 = none.
+    pub shadow_checks: u64,
     /// `cache.script_barrier`.
     pub script_barrier: bool,
     /// Bounds of one request.
@@ -140,6 +142,7 @@ impl Limits {
             cached_commands: command::all().iter().map(|row| settings.caches(row)).collect(),
             policy: settings.policy(),
             verify: settings.cache.verify,
+            shadow_checks: settings.cache.shadow_checks,
             script_barrier: settings.cache.script_barrier,
             request: request::Limits {
                 args_max: server.max_args,

@@ -169,6 +169,12 @@ const SEEN: &[(&[&str], &str, &str, &str)] = &[
         "anomalies/barriers.rs",
         "a46_replies_of_one_key_are_of_one_moment",
     ),
+    (
+        &["cache.shadow_checks"],
+        "cache.shadow_checks = 77",
+        "anomalies/shadows.rs",
+        "a_hit_that_upstream_has_otherwise_is_counted_for_as_long_as_it_is_served",
+    ),
     (&["cache.stale_if_error"], "cache.stale_if_error = '7s'", KEYS, ENDS),
     (&["cache.grace"], "cache.grace = '7s'", KEYS, ENDS),
     (&["cache.refresh_ahead"], "cache.refresh_ahead = 0.25", KEYS, ENDS),

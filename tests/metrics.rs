@@ -23,6 +23,8 @@ const UNMOVED: &[(&str, &str)] = &[
     ("nearside_cache_stores_total{result=\"raced\"}", "needs an order of events: tests/anomalies"),
     ("nearside_cache_stores_total{result=\"short_ttl\"}", "likewise"),
     ("nearside_barrier_waits_total", "likewise"),
+    ("nearside_shadow_checks_total", "likewise"),
+    ("nearside_shadow_mismatch_total", "likewise"),
     ("nearside_cache_bypass_total{reason=\"write_hot\"}", "likewise"),
     ("nearside_cache_refreshes_total{kind=\"ahead\",result=\"error\"}", "likewise"),
     ("nearside_cache_refreshes_total{kind=\"ahead\",result=\"dropped\"}", "likewise"),

@@ -333,7 +333,7 @@ impl Entry {
     }
 
     /// True if it is this very entry, not one like it.
-    pub(super) fn is(&self, other: &Self) -> bool {
+    pub fn is(&self, other: &Self) -> bool {
         self.address() == other.address()
     }
 

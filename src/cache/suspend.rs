@@ -102,7 +102,7 @@ mod tests {
 
     #[test]
     fn what_joins_others_is_served_with_them_behind_a_barrier() {
-        let cache = cache();
+        let cache = cache(1 << 20);
         let asked = question(&cache, b"k");
         let [a, b] = FIELDS.map(|name| field(&asked, name));
         let first = fill(&cache, &a);
@@ -121,7 +121,7 @@ mod tests {
 
     #[test]
     fn what_was_not_proved_yet_waits_too() {
-        let cache = cache();
+        let cache = cache(1 << 20);
         let asked = question(&cache, b"k");
         let [a, b] = FIELDS.map(|name| field(&asked, name));
         let (first, second) = (fill(&cache, &a), fill(&cache, &b));

@@ -512,7 +512,15 @@ fn cache(cache: &written::Cache, notes: &mut Notes) -> Cache {
     }
     let verify = cache.verify.unwrap_or(Verify::Fills);
     let script_barrier = cache.script_barrier.unwrap_or(false);
-    Cache { max_memory, max_variants, verify, script_barrier, sweep_interval, commands }
+    Cache {
+        max_memory,
+        max_variants,
+        verify,
+        script_barrier,
+        shadow_checks: cache.shadow_checks.unwrap_or(0).into(),
+        sweep_interval,
+        commands,
+    }
 }
 
 fn scripts(scripts: &written::Scripts, notes: &mut Notes) -> Scripts {

@@ -33,6 +33,7 @@ impl Settings {
         next.cache.max_memory = new.cache.max_memory;
         next.cache.verify = new.cache.verify;
         next.cache.script_barrier = new.cache.script_barrier;
+        next.cache.shadow_checks = new.cache.shadow_checks;
         next.cache.commands.clone_from(&new.cache.commands);
         next.invalidation.groups.clone_from(&new.invalidation.groups);
         next.invalidation.events.clone_from(&new.invalidation.events);
@@ -203,6 +204,7 @@ fn of_cache(all: &Settings) -> Vec<(&'static str, String)> {
         ("cache.max_variants", is(&cache.max_variants)),
         ("cache.verify", is(&cache.verify)),
         ("cache.script_barrier", is(&cache.script_barrier)),
+        ("cache.shadow_checks", is(&cache.shadow_checks)),
         ("cache.sweep_interval", is(&cache.sweep_interval)),
         ("cache.commands", is(&cache.commands)),
         ("cache.level", is(&rule.level)),

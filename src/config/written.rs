@@ -276,6 +276,8 @@ table! {
         /// nearside has heard what it changed, two rounds of the tracking link: then its client
         /// reads what it wrote.
         script_barrier: bool = false, Now;
+        /// One hit in so many is read again upstream, and counted if it was another; 0: none is.
+        shadow_checks: u32 = 0, Now;
         /// How long past its time a reply is served while upstream cannot be reached; `"0s"`: it
         /// is not.
         stale_if_error: Span = "0s", Now;

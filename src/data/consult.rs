@@ -9,7 +9,7 @@ use crate::data::output::SHARE_MIN;
 use crate::data::session::{Flow, Session};
 use crate::data::standing::Fate;
 use crate::data::upstream::{Kind, Read, Ticket, Waiter, flight_name};
-use crate::data::{Shared, forward, linear, refresh, stale};
+use crate::data::{Shared, forward, linear, refresh, shadow, stale};
 use crate::rules::Rule;
 use crate::snapshot::Snapshot;
 use crate::stats::{Block, Counter, Look, Seen};
@@ -41,10 +41,11 @@ pub fn read(
             looked @ (Lookup::Hit | Lookup::Due) => {
                 batch.hits += 1;
                 batch.block.command(spec.index, false, 1);
-                let rules = &batch.snapshot.rules;
+                let (rules, proto) = (&batch.snapshot.rules, session.proto);
                 batch.block.lookup(hash, Seen::Hit, || {
                     let rule = rules.find(question.key).index;
                     let age = age(&question, batch);
+                    shadow::sample(proto, &question, batch);
                     Look { key: question.key, rule, bytes, age }
                 });
                 if looked == Lookup::Due {

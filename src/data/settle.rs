@@ -10,7 +10,7 @@ use crate::data::output::SHARE_MIN;
 use crate::data::pinned::{Step, answer, exec, notice};
 use crate::data::upstream::{Kind, Pipeline, Ticket, Waiter};
 use crate::data::worker::Clients;
-use crate::data::{Shared, barrier, fill, script, split, stale, walk};
+use crate::data::{Shared, barrier, fill, script, shadow, split, stale, walk};
 use crate::keys::Names;
 use crate::stats::{Block, Counter, Outcome};
 use crate::units::clock::Tick;
@@ -200,6 +200,10 @@ fn by_kind(link: &mut Pipeline, frame: &Frame<'_>, desk: &mut Desk<'_>) -> Resul
         Some(Kind::Parts(parts)) if parts.is_answered => fill::part_proof(link, frame, desk),
         Some(Kind::Parts(_)) => part_values(link, frame, desk),
         Some(Kind::Canary) => fill::canary(link, frame, desk),
+        Some(Kind::Shadow(_)) => {
+            fits(link, frame)?;
+            shadow::answer(link, frame, desk)
+        }
         Some(Kind::Walk(_)) => walk::step(link, frame.bytes(), desk),
         Some(Kind::Own(_)) => answer::take(link, frame, desk),
         Some(Kind::Script(_)) => script::answer(link, frame, desk),
@@ -479,6 +483,7 @@ pub fn fail_front(link: &mut Pipeline, mut lost: Lost, desk: &mut Desk<'_>) {
             return desk.clients.fail(ticket.owner, lost, OnDown::Close);
         }
         Kind::Canary => return,
+        Kind::Shadow(shadow) => return shadow::lost(shadow),
         Kind::Forward | Kind::Listed(_) | Kind::Edited(_) | Kind::Walk(_) | Kind::Script(_) => {}
     }
     let clients = u64::from(ticket.client().is_some()) + ticket.joined.len() as u64;

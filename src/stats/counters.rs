@@ -148,6 +148,14 @@ rows! {
         BarrierLost [result = "lost"]
         BarrierLate [result = "late"]
     }
+    "shadow_checks_total" "Hits that were held against what upstream has." {
+        ShadowChecks []
+    }
+    "shadow_mismatch_total" "Of them, those that differed, and were served still so much later." {
+        ShadowMismatch [after = "0s"]
+        ShadowMismatchSecond [after = "1s"]
+        ShadowMismatchTenSeconds [after = "10s"]
+    }
     "cache_stores_total" "Attempts to store an upstream reply." {
         StoreStored [result = "stored"]
         StoreTooLarge [result = "too_large"]

@@ -19,6 +19,7 @@ mod links;
 mod own_links;
 mod own_losses;
 mod pipelines;
+mod shadows;
 mod stage;
 mod stale;
 mod tracking;

@@ -7,6 +7,7 @@ use crate::data::pinned::Step;
 use crate::data::pinned::exec::Exec;
 use crate::data::refresh::Refresh;
 use crate::data::script::{Call, Script};
+use crate::data::shadow::Shadow;
 use crate::data::walk::Walk;
 use crate::units::clock::Tick;
 use bytes::Bytes;
@@ -94,6 +95,8 @@ pub enum Kind {
     Read(Read),
     /// The values of several keys, and what is known of the others.
     Parts(Box<Parts>),
+    /// Held against a hit.
+    Shadow(Box<Shadow>),
     /// The link's canary: what came before it is proved, or the link is closed.
     Canary,
     /// A walk that needs several requests before it has an answer.
