@@ -267,7 +267,8 @@ table! {
         commands: Commands = "all", Now;
         /// Replies of one key at most.
         max_variants: usize = 16, Restart;
-        /// Longest local life of a hash's reply where fields expire on their own.
+        /// Longest local life of a hash's reply where fields expire on their own, but of one whose
+        /// fields are all named (HGET, HMGET) and are asked for theirs (`ttl_probe`).
         hash_max_ttl: Span = "1s", Now;
         /// What waits for the proof that answers came in the order of requests: a number that must
         /// come back at its place.

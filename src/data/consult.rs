@@ -4,12 +4,13 @@ use crate::cache::{Entry, Extra, Lookup, Policy, Question, Token, stripe_bit};
 use crate::command::{CacheRule, ReplyShape, Spec};
 use crate::config::{Level, Mode};
 use crate::data::batch::Batch;
+use crate::data::fields::Fields;
 use crate::data::flights::Asked;
 use crate::data::output::SHARE_MIN;
 use crate::data::session::{Flow, Session};
 use crate::data::standing::Fate;
 use crate::data::upstream::{Kind, Read, Ticket, Waiter, flight_name};
-use crate::data::{Shared, forward, linear, refresh, shadow, stale};
+use crate::data::{Shared, fields, forward, linear, refresh, shadow, stale};
 use crate::rules::Rule;
 use crate::snapshot::Snapshot;
 use crate::stats::{Block, Counter, Look, Seen};
@@ -259,7 +260,12 @@ fn send(session: &mut Session, miss: &Miss<'_>, slot: u32, batch: &mut Batch<'_>
     let names = &batch.snapshot.names;
     let link = batch.links.of(session);
     forward::write_read(&mut link.output, request, names, 1);
-    if fills && rule.ttl_probe {
+    let is_probed = fills && rule.ttl_probe;
+    let fields = if is_probed { fields::of(spec, batch.shared) } else { Fields::Unknown };
+    if fields == Fields::Asked {
+        fields::write(&mut link.output, request, names);
+    }
+    if is_probed {
         forward::write_pttl(&mut link.output, question.key, names);
     }
     let read = Read {
@@ -274,13 +280,14 @@ fn send(session: &mut Session, miss: &Miss<'_>, slot: u32, batch: &mut Batch<'_>
         is_published,
         refresh: None,
         unproved: None,
+        fields,
         is_answered: false,
     };
     let text_len = question.key.len() + question.extra.written_len();
     let owner = Waiter { client: batch.me, slot };
     let ticket = Ticket::new(owner, spec, batch.view.now, Kind::Read(read));
     let text_len = u32::try_from(text_len).unwrap_or(u32::MAX);
-    let answers = 1 + u32::from(fills && rule.ttl_probe);
+    let answers = 1 + u32::from(is_probed) + u32::from(fields == Fields::Asked);
     link.push_read(Ticket { text_len, answers, ..ticket }, question, asked.name);
     session.waits_for_link = link.hand_over();
 }

@@ -5,6 +5,8 @@
 //!   value --> stored --PTTL--> how long it lives --canary--> its link has kept its order: servable
 //! ```
 //!
+//! Before the PTTL of a read that names hash fields, where those end on their own, comes their HPTTL
+//! ([`fields`]).
 //! Without a PTTL (nil, `ttl_probe = "never"`) only the canary is waited for; with `verify = "off"`
 //! there is none.
 
@@ -14,7 +16,7 @@ use crate::data::order::Frame;
 use crate::data::refresh::End;
 use crate::data::settle::{Desk, Fault};
 use crate::data::upstream::{Held, Kind, Parts, Pipeline, Read, Ticket};
-use crate::data::{consult, split, stale};
+use crate::data::{consult, fields, split, stale};
 use crate::rules::{Rule, Rules};
 use crate::stats::Counter;
 use crate::units::mutant::{self, Mutant};
@@ -130,6 +132,9 @@ fn of_absence(policy: Policy) -> Policy {
 
 /// The PTTL of a read whose value was stored (or was refused meanwhile).
 pub fn proof(link: &mut Pipeline, frame: &Frame<'_>, desk: &Desk<'_>) -> Result<(), Fault> {
+    if fields::hear(link, frame)? {
+        return Ok(());
+    }
     check(frame)?;
     let snapshot = Rc::clone(link.snapshot_of_front());
     let Some(Ticket { spec, kind: Kind::Read(read), .. }) = link.pop(|_| {}) else {
@@ -138,9 +143,11 @@ pub fn proof(link: &mut Pipeline, frame: &Frame<'_>, desk: &Desk<'_>) -> Result<
     let (Some(entry), Some(token)) = (read.unproved, read.token) else {
         return Ok(());
     };
-    let policy = consult::policy(desk.shared, spec, snapshot.rules.get(read.rule));
+    let rule = snapshot.rules.get(read.rule);
+    let policy = consult::policy(desk.shared, spec, rule);
     // An error (-LOADING, -BUSY, -NOPERM) proves nothing: as if the key had no time left.
     let pttl = reply::integer(frame.bytes()).unwrap_or(-2);
+    let (policy, pttl) = fields::bound(read.fields, pttl, policy, rule);
     // "No such key", twice: of that a negative life is proved, as of nil.
     let is_absence = frame.bytes() == b":-2\r\n" && replies::of_no_key(spec, entry.as_ref());
     let (policy, pttl) = if is_absence && policy.negative_ttl > 0 {

@@ -10,6 +10,7 @@ use crate::cache::{Question, Token};
 use crate::command::Spec;
 use crate::data::batch::Batch;
 use crate::data::consult;
+use crate::data::fields::Fields;
 use crate::data::flights::Asked;
 use crate::data::forward;
 use crate::data::upstream::{Kind, Read, Ticket, Waiter, flight_name};
@@ -164,6 +165,7 @@ fn send(
         is_published,
         refresh: Some(refresh),
         unproved: None,
+        fields: Fields::Unknown,
         is_answered: false,
     };
     let name = asked.name;

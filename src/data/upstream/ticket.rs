@@ -2,6 +2,7 @@
 
 use crate::cache::{Entry, Token};
 use crate::command::Spec;
+use crate::data::fields::Fields;
 use crate::data::local::Edit;
 use crate::data::pinned::Step;
 use crate::data::pinned::exec::Exec;
@@ -136,6 +137,8 @@ pub struct Read {
     pub refresh: Option<Refresh>,
     /// Set between the two answers, if the first was stored.
     pub unproved: Option<Entry>,
+    /// What is known of the hash fields that it names.
+    pub fields: Fields,
     /// True once the value was delivered: the next answer is the PTTL.
     pub is_answered: bool,
 }
