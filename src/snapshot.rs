@@ -61,6 +61,8 @@ pub struct Limits {
     pub verify: Verify,
     /// `cache.shadow_checks`: one hit in so many is read again upstream; 0 = none.
     pub shadow_checks: u64,
+    /// `cache.touch`: one hit in so many has its key touched upstream; 0 = none.
+    pub touch: u64,
     /// `cache.script_barrier`.
     pub script_barrier: bool,
     /// Bounds of one request.
@@ -143,6 +145,7 @@ impl Limits {
             policy: settings.policy(),
             verify: settings.cache.verify,
             shadow_checks: settings.cache.shadow_checks,
+            touch: settings.cache.touch,
             script_barrier: settings.cache.script_barrier,
             request: request::Limits {
                 args_max: server.max_args,

@@ -175,6 +175,12 @@ const SEEN: &[(&[&str], &str, &str, &str)] = &[
         "anomalies/shadows.rs",
         "a_hit_that_upstream_has_otherwise_is_counted_for_as_long_as_it_is_served",
     ),
+    (
+        &["cache.touch"],
+        "cache.touch = 77",
+        "anomalies/shadows.rs",
+        "keys_of_hits_are_touched_upstream",
+    ),
     (&["cache.stale_if_error"], "cache.stale_if_error = '7s'", KEYS, ENDS),
     (&["cache.grace"], "cache.grace = '7s'", KEYS, ENDS),
     (&["cache.refresh_ahead"], "cache.refresh_ahead = 0.25", KEYS, ENDS),

@@ -517,6 +517,7 @@ fn cache(cache: &written::Cache, notes: &mut Notes) -> Cache {
         max_variants,
         verify,
         script_barrier,
+        touch: cache.touch.unwrap_or(0).into(),
         shadow_checks: cache.shadow_checks.unwrap_or(0).into(),
         sweep_interval,
         commands,

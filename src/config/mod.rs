@@ -421,6 +421,8 @@ pub struct Cache {
     /// True if the reply to a script that may change keys beyond those it is given waits until
     /// what it did is heard of.
     pub script_barrier: bool,
+    /// One hit in so many has its key touched upstream; 0 = none.
+    pub touch: u64,
     /// One hit in so many is read again upstream; 0 = none.
     pub shadow_checks: u64,
     /// Pause between two parts of the sweep.

@@ -34,6 +34,7 @@ impl Settings {
         next.cache.verify = new.cache.verify;
         next.cache.script_barrier = new.cache.script_barrier;
         next.cache.shadow_checks = new.cache.shadow_checks;
+        next.cache.touch = new.cache.touch;
         next.cache.commands.clone_from(&new.cache.commands);
         next.invalidation.groups.clone_from(&new.invalidation.groups);
         next.invalidation.events.clone_from(&new.invalidation.events);
@@ -205,6 +206,7 @@ fn of_cache(all: &Settings) -> Vec<(&'static str, String)> {
         ("cache.verify", is(&cache.verify)),
         ("cache.script_barrier", is(&cache.script_barrier)),
         ("cache.shadow_checks", is(&cache.shadow_checks)),
+        ("cache.touch", is(&cache.touch)),
         ("cache.sweep_interval", is(&cache.sweep_interval)),
         ("cache.commands", is(&cache.commands)),
         ("cache.level", is(&rule.level)),

@@ -279,6 +279,9 @@ table! {
         script_barrier: bool = false, Now;
         /// One hit in so many is read again upstream, and counted if it was another; 0: none is.
         shadow_checks: u32 = 0, Now;
+        /// One hit in so many has its key touched upstream, which else would take what is read here
+        /// for idle, and evict it first; 0: none has.
+        touch: u32 = 0, Now;
         /// How long past its time a reply is served while upstream cannot be reached; `"0s"`: it
         /// is not.
         stale_if_error: Span = "0s", Now;

@@ -10,7 +10,7 @@ use crate::data::output::SHARE_MIN;
 use crate::data::session::{Flow, Session};
 use crate::data::standing::Fate;
 use crate::data::upstream::{Kind, Read, Ticket, Waiter, flight_name};
-use crate::data::{Shared, fields, forward, linear, refresh, shadow, stale};
+use crate::data::{Shared, fields, forward, linear, refresh, shadow, stale, touch};
 use crate::rules::Rule;
 use crate::snapshot::Snapshot;
 use crate::stats::{Block, Counter, Look, Seen};
@@ -47,6 +47,7 @@ pub fn read(
                     let rule = rules.find(question.key).index;
                     let age = age(&question, batch);
                     shadow::sample(proto, &question, batch);
+                    touch::sample(proto, &question, batch);
                     Look { key: question.key, rule, bytes, age }
                 });
                 if looked == Lookup::Due {

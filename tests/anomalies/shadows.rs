@@ -1,4 +1,4 @@
-//! Shadow checks: hits that are read again upstream.
+//! Hits of which upstream is told: shadow checks, which read them again, and TOUCH.
 
 use crate::stage::{Client, Link, Stage};
 use nearside::stats::Counter;
@@ -54,4 +54,21 @@ fn a_hit_that_upstream_has_otherwise_is_counted_for_as_long_as_it_is_served() {
     stage.counted(Counter::ShadowMismatchTenSeconds, differed);
     // It has measured what it has found, and changed nothing.
     client.asks("GET wrong", OLD);
+}
+
+#[test]
+fn keys_of_hits_are_touched_upstream() {
+    let mut stage = Stage::with("cache.touch=1");
+    let (mut client, mut data) = stage.pair();
+    stage.fill(&mut client, &mut data, "GET k", OLD);
+    let upstream = std::thread::spawn(move || {
+        data.expect("TOUCH v1:k");
+        data.reply(":1\r\n");
+        data
+    });
+    // Which hit it is, a die says.
+    while !upstream.is_finished() {
+        client.asks("GET k", OLD);
+    }
+    let _data = upstream.join().unwrap();
 }
