@@ -40,6 +40,7 @@ const POLICY: Policy = Policy {
     grace: 0,
     keep: 0,
     refresh_ahead: 0,
+    whole_key: false,
 };
 const NOW: Tick = Tick(1_000_000_000);
 struct Store {

@@ -53,6 +53,8 @@ pub struct Live {
     links_up: AtomicU64,
     /// Round trip of the last barrier round, in nanoseconds.
     barrier_ns: AtomicU64,
+    /// Somebody waits for a barrier.
+    barrier_wanted: Notify,
     databases: AtomicU32,
     /// Whether upstream is up, and who may try it if it is not.
     turns: Turns,
@@ -91,6 +93,7 @@ impl Default for Live {
             is_withdrawn: AtomicBool::new(false),
             links_up: AtomicU64::new(0),
             barrier_ns: AtomicU64::new(0),
+            barrier_wanted: Notify::new(),
             // Redis' default, until the server says otherwise.
             databases: AtomicU32::new(16),
             turns: Turns::default(),
@@ -382,6 +385,16 @@ impl Live {
     /// Data links that are up.
     pub fn links_up(&self) -> u64 {
         self.links_up.load(Ordering::Relaxed)
+    }
+
+    /// Somebody waits for a barrier: the tracking link is not to wait for its time.
+    pub fn want_barrier(&self) {
+        self.barrier_wanted.notify_one();
+    }
+
+    /// Waits until somebody waits for a barrier.
+    pub async fn barrier_is_wanted(&self) {
+        self.barrier_wanted.notified().await;
     }
 
     /// How long the last barrier round took.

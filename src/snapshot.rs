@@ -24,6 +24,9 @@ use tokio::sync::Notify;
 /// Prefixes that one tracking link asks for at most; beyond it asks for the whole keyspace.
 const TRACKED_MAX: usize = 16;
 
+/// How long anything waits for a barrier where no rule promises a bound.
+const PATIENCE_DEFAULT: Duration = Duration::from_secs(1);
+
 /// The settings that the walk needs and that may change.
 #[derive(Clone, Debug)]
 pub struct Snapshot {
@@ -38,6 +41,9 @@ pub struct Snapshot {
     pub tracked: Option<Vec<Vec<u8>>>,
     /// The smallest bound of staleness that a rule promises.
     pub min_staleness: Option<Duration>,
+    /// How long anything waits for a barrier: when the largest of those bounds is over, none is
+    /// needed any more.
+    pub patience: Duration,
     /// All else that the walk needs.
     pub limits: Limits,
     /// What all this was made of.
@@ -53,6 +59,12 @@ pub struct Limits {
     pub policy: Policy,
     /// `cache.verify`.
     pub verify: Verify,
+    /// `cache.shadow_checks`: one hit in so many is read again upstream; 0 = none.
+    pub shadow_checks: u64,
+    /// `cache.touch`: one hit in so many has its key touched upstream; 0 = none.
+    pub touch: u64,
+    /// `cache.script_barrier`.
+    pub script_barrier: bool,
     /// Bounds of one request.
     pub request: request::Limits,
     /// `server.max_pipeline`: requests in flight per client before its socket is not read.
@@ -93,6 +105,7 @@ impl Snapshot {
             names: settings.names.clone(),
             tracked: tracked(settings, &rules),
             min_staleness: rules.min_staleness(),
+            patience: rules.max_staleness().unwrap_or(PATIENCE_DEFAULT),
             rules,
             limits: Limits::of(settings),
             settings: Arc::new(settings.clone()),
@@ -131,6 +144,9 @@ impl Limits {
             cached_commands: command::all().iter().map(|row| settings.caches(row)).collect(),
             policy: settings.policy(),
             verify: settings.cache.verify,
+            shadow_checks: settings.cache.shadow_checks,
+            touch: settings.cache.touch,
+            script_barrier: settings.cache.script_barrier,
             request: request::Limits {
                 args_max: server.max_args,
                 bulk_max: server.max_request_size,

@@ -8,7 +8,7 @@ use crate::control::invalidate::history::History;
 use crate::control::invalidate::orders::Orders;
 use crate::control::invalidate::outbox::Speaker;
 use crate::control::invalidate::subscription::Subscription;
-use crate::control::invalidate::tracking::Tracking;
+use crate::control::invalidate::tracking::{Ring, Tracking};
 use crate::control::observe::logs;
 use crate::control::observe::metrics::{ChannelSource, TrackingFigures};
 use crate::control::observe::state::{BufferFigures, Runtimes};
@@ -135,11 +135,13 @@ pub(super) fn fit_files(settings: &Settings) {
 }
 
 pub(super) fn tracking(
-    shared: &Shared,
+    shared: &Arc<Shared>,
     stats: &Stats,
     versions: watch::Sender<Option<String>>,
 ) -> Tracking {
+    let bells = Arc::clone(shared);
     Tracking {
+        ring: Ring(Box::new(move || bells.barrier_bells.ring())),
         cache: Arc::clone(&shared.cache),
         dialer: Arc::clone(&shared.dialer),
         snapshots: Arc::clone(&shared.snapshots),

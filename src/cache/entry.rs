@@ -33,6 +33,15 @@ const UNPROVED: u64 = 0;
 /// was bumped since: it counts for nothing but [`Entry::good_until`].
 const OUT: u64 = 1;
 
+/// `fresh` of an entry that is no hit before the next barrier ([`Entry::suspend`]).
+const SUSPENDED: u64 = 2;
+
+/// The same of one whose proof has not come.
+const UNPROVED_SUSPENDED: u64 = 3;
+
+/// `fresh` of an entry that is a hit only for who has waited for a barrier (level `linear`).
+pub(super) const LINEAR: u64 = 4;
+
 /// Leases are counted in milliseconds.
 const LEASE_UNIT: u64 = 1_000_000;
 
@@ -67,6 +76,8 @@ pub(super) struct Fresh<'p> {
     pub(super) policy: &'p Policy,
     pub(super) asked_at: Tick,
     pub(super) next: Option<Entry>,
+    /// True if it is to wait for a barrier.
+    pub(super) is_suspended: bool,
 }
 
 /// How long an entry lives: what its proof says.
@@ -74,7 +85,7 @@ pub(super) struct Fresh<'p> {
 pub struct Life {
     /// In ticks.
     pub(super) deadline: u64,
-    /// When a hit has it read anew; not after the deadline.
+    /// When a hit has it read anew; not after the deadline. Or [`LINEAR`].
     pub(super) refresh_at: u64,
     /// True if upstream has not ended it when `grace` is over.
     pub(super) has_grace: bool,
@@ -96,6 +107,8 @@ pub(super) enum Terms {
     Dead,
     /// Its PTTL has not come yet.
     Unproved,
+    /// It waits for a barrier.
+    Suspended,
     /// There are bans that its key was not held against.
     Unchecked,
 }
@@ -105,7 +118,8 @@ pub(super) enum Terms {
 pub struct Entry(ThinArc<Header, u8>);
 
 struct Header {
-    /// Until when a hit need not look further: the deadline, or earlier; [`UNPROVED`], [`OUT`].
+    /// Until when a hit need not look further: the deadline, or earlier; or what is not greater than
+    /// [`LINEAR`], and says why it is none.
     fresh: AtomicU64,
     /// End of life in ticks; [`UNPROVED`].
     deadline: AtomicU64,
@@ -171,7 +185,7 @@ impl Entry {
         let own = STORE_OVERHEAD + size_class(size_of::<Header>() + 16 + length);
         let behind = fresh.next.as_ref().map_or(0, Self::weight);
         let header = Header {
-            fresh: AtomicU64::new(0),
+            fresh: AtomicU64::new(if fresh.is_suspended { UNPROVED_SUSPENDED } else { UNPROVED }),
             deadline: AtomicU64::new(0),
             epoch: fresh.epoch,
             bans: AtomicU64::new(fresh.bans),
@@ -278,9 +292,12 @@ impl Entry {
     #[cold]
     fn judge_late(&self, fresh: u64, view: &View) -> Terms {
         match fresh {
-            UNPROVED => Terms::Unproved,
+            UNPROVED | UNPROVED_SUSPENDED => Terms::Unproved,
             OUT => Terms::Out,
             _ if view.now.0 >= self.deadline() => Terms::Expired,
+            SUSPENDED => Terms::Suspended,
+            LINEAR if view.is_proved => Terms::Servable,
+            LINEAR => Terms::Lease,
             _ if self.lease_is_over(view) => Terms::Lease,
             _ => Terms::Due,
         }
@@ -316,7 +333,7 @@ impl Entry {
     }
 
     /// True if it is this very entry, not one like it.
-    pub(super) fn is(&self, other: &Self) -> bool {
+    pub fn is(&self, other: &Self) -> bool {
         self.address() == other.address()
     }
 
@@ -423,14 +440,17 @@ impl Entry {
     pub(super) fn limit(&self, life: Life) {
         let header = self.header();
         let known = header.fresh.load(Ordering::Relaxed);
-        let (fresh, deadline) = match known {
+        let is_first = matches!(known, UNPROVED | UNPROVED_SUSPENDED);
+        let fresh = match known {
             OUT => return,
-            UNPROVED => (life.refresh_at, life.deadline),
-            _ => (life.refresh_at.min(known), life.deadline.min(self.deadline())),
+            SUSPENDED | UNPROVED_SUSPENDED => SUSPENDED,
+            UNPROVED => life.refresh_at.max(LINEAR),
+            _ => life.refresh_at.max(LINEAR).min(known),
         };
-        let is_first = known == UNPROVED;
-        header.deadline.store(deadline.max(OUT + 1), Ordering::Release);
-        header.fresh.store(fresh.max(OUT + 1), Ordering::Release);
+        let deadline = life.deadline.max(LINEAR);
+        let deadline = if is_first { deadline } else { deadline.min(self.deadline()) };
+        header.deadline.store(deadline, Ordering::Release);
+        header.fresh.store(fresh, Ordering::Release);
         let had_grace = is_first || self.flags() & GRACE != 0;
         self.set_grace(had_grace && life.has_grace);
     }
@@ -440,9 +460,29 @@ impl Entry {
     pub(super) fn renew(&self, asked_at: Tick, life: Life) {
         let header = self.header();
         header.asked_at.store(asked_at.0, Ordering::Relaxed);
-        header.deadline.store(life.deadline.max(OUT + 1), Ordering::Release);
-        header.fresh.store(life.refresh_at.max(OUT + 1), Ordering::Release);
+        header.deadline.store(life.deadline.max(LINEAR), Ordering::Release);
+        if header.fresh.load(Ordering::Relaxed) != SUSPENDED {
+            header.fresh.store(life.refresh_at.max(LINEAR), Ordering::Release);
+        }
         self.set_grace(life.has_grace);
+    }
+
+    /// It is no hit before the next barrier. Under the lock of its place.
+    pub(super) fn suspend(&self) {
+        let fresh = &self.header().fresh;
+        match fresh.load(Ordering::Relaxed) {
+            OUT | SUSPENDED | UNPROVED_SUSPENDED => {}
+            UNPROVED => fresh.store(UNPROVED_SUSPENDED, Ordering::Release),
+            _ => fresh.store(SUSPENDED, Ordering::Release),
+        }
+    }
+
+    /// That barrier has passed: it is a hit until its deadline. Under the lock of its place.
+    pub(super) fn resume(&self) {
+        let header = self.header();
+        if header.fresh.load(Ordering::Relaxed) == SUSPENDED {
+            header.fresh.store(self.deadline(), Ordering::Release);
+        }
     }
 
     /// It is being read anew: until its deadline no other hit asks for that. False if one has.

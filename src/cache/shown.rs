@@ -24,6 +24,13 @@ pub struct Variant {
 }
 
 impl Cache {
+    /// True if something of this key may be served.
+    pub fn holds(&self, hash: u64, key: &[u8], now: Tick) -> bool {
+        let view = self.view(now);
+        let entry = self.store.look(hash, Entry::clone);
+        entry.is_some_and(|entry| entry.key() == key && self.is_held(&entry, &view))
+    }
+
     /// What is held of a key, the newest first: of some it may be served only when their barrier
     /// has come, and of what is past its time only for a reason.
     pub fn variants(&self, key: &[u8], now: Tick) -> Vec<Variant> {

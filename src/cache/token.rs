@@ -1,5 +1,6 @@
 //! Generations, epochs and the lease: what a fill and a hit are checked against.
 
+use super::barrier::Rounds;
 use crate::units::clock::Tick;
 use crate::units::mutant::{self, Mutant};
 use std::fmt;
@@ -109,6 +110,8 @@ pub struct Tracking {
     /// The first epoch of the link that came last: upstream was back, so what is of an earlier one
     /// is of no use any more.
     returned: AtomicU64,
+    /// Barrier rounds, and who waits for them.
+    pub(super) rounds: Rounds,
 }
 
 impl Tracking {
@@ -127,6 +130,32 @@ impl Tracking {
     /// A barrier round was confirmed that began at `at`.
     pub fn synced(&self, at: Tick) {
         self.synced_at.fetch_max(at.0, Ordering::SeqCst);
+    }
+
+    /// A barrier round is about to be sent: its number.
+    pub fn begin_round(&self) -> u64 {
+        self.rounds.begin()
+    }
+
+    /// A barrier was confirmed, of this round and the one behind it; all that came before its
+    /// answer has been applied.
+    pub fn passed(&self, round: u64) {
+        self.rounds.pass(round);
+    }
+
+    /// The first round of the last barrier.
+    pub fn last_passed(&self) -> u64 {
+        self.rounds.passed()
+    }
+
+    /// True if somebody waits for a barrier, or did when it was put off.
+    pub fn is_barrier_wanted(&self) -> bool {
+        self.last_wanted() > self.last_passed()
+    }
+
+    /// The latest round that anybody has waited for.
+    pub fn last_wanted(&self) -> u64 {
+        self.rounds.wanted()
     }
 
     /// The epoch in force is the first of a new link.
@@ -198,7 +227,9 @@ impl Token {
     /// True if a read that would get `other` now may join the flight that holds this one (R5).
     #[inline]
     pub fn may_be_joined_by(&self, other: &Self) -> bool {
-        let is_young = other.asked_at.0 <= self.asked_at.0.saturating_add(other.lease);
+        // Without a lease (level `linear`) what was sent is too old, whenever that was.
+        let is_young =
+            other.lease > 0 && other.asked_at.0 <= self.asked_at.0.saturating_add(other.lease);
         let is_same = self.generation == other.generation
             && self.epoch == other.epoch
             && self.tracked == other.tracked
@@ -217,6 +248,8 @@ pub struct View {
     untracked: u64,
     /// The last ban.
     pub(super) bans: u64,
+    /// True if a barrier has passed that was wanted when the question was here.
+    pub(super) is_proved: bool,
 }
 
 impl View {
@@ -225,7 +258,12 @@ impl View {
         // Before the epochs: else entries of an old link could pass with the lease of a new.
         let synced_at = tracking.synced_at();
         let tracked = epochs.read(true);
-        Self { now, synced_at, tracked, untracked: clears(tracked), bans }
+        Self { now, synced_at, tracked, untracked: clears(tracked), bans, is_proved: false }
+    }
+
+    /// The same, for who has waited for a barrier since he was asked.
+    pub fn proved(&self) -> Self {
+        Self { is_proved: true, ..*self }
     }
 
     /// The same, for who asks about bans himself.

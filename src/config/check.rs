@@ -10,8 +10,8 @@ use crate::config::naming;
 use crate::config::warming::warming;
 use crate::config::written::{self, Commands, Patterns, TtlProbe, Written};
 use crate::config::{
-    Admission, AuthMode, Cache, Level, Log, LogFormat, Merged, Mode, OnDown, Rule, ScriptPolicy,
-    Scripts, Server, Settings, TrackingMode, Upstream, Verify, VersionSource,
+    Admission, AuthMode, Cache, Level, Log, LogFormat, Merged, Mode, MultiKey, OnDown, Rule,
+    ScriptPolicy, Scripts, Server, Settings, TrackingMode, Upstream, Verify, VersionSource,
 };
 use crate::keys::Prefix;
 use crate::net::address::Address;
@@ -161,10 +161,10 @@ fn whole(settings: &Settings, notes: &mut Notes) {
     naming::check(settings, notes);
     if settings.tracking == TrackingMode::Off && settings.mode == Mode::Cache {
         let all = settings.rules.iter().chain([&settings.default_rule]);
-        if all.clone().any(|rule| matches!(rule.level, Level::Coherent | Level::Relaxed)) {
+        if all.clone().any(|rule| rule.level.is_tracked()) {
             notes.warn(
-                "invalidation.tracking is \"off\": rules of level coherent and relaxed cache \
-                 nothing; only level \"ttl\" does",
+                "invalidation.tracking is \"off\": rules of level linear, coherent and relaxed \
+                 cache nothing; only level \"ttl\" does",
             );
         }
     }
@@ -381,6 +381,8 @@ fn inherited(cache: &written::Cache, notes: &mut Notes) -> Rule {
         write_ttl: None,
         ttl_probe: cache.ttl_probe != Some(TtlProbe::Never),
         admission: cache.admission.unwrap_or(Admission::SecondHit),
+        multi_key: cache.multi_key.unwrap_or(MultiKey::PerKey),
+        whole_key: cache.whole_key.unwrap_or(false),
         stale_if_error: span(cache.stale_if_error, Duration::ZERO),
         grace: span(cache.grace, Duration::ZERO),
         refresh_ahead: millionths("cache", cache.refresh_ahead, notes).unwrap_or(0),
@@ -420,6 +422,8 @@ fn one_rule(
         write_ttl: rule.write_ttl.map(|span| span.0),
         ttl_probe: rule.ttl_probe.map_or(base.ttl_probe, |probe| probe == TtlProbe::Always),
         admission: rule.admission.unwrap_or(base.admission),
+        multi_key: rule.multi_key.unwrap_or(base.multi_key),
+        whole_key: rule.whole_key.unwrap_or(base.whole_key),
         stale_if_error: span(rule.stale_if_error, base.stale_if_error),
         grace: span(rule.grace, base.grace),
         refresh_ahead: millionths(&name, rule.refresh_ahead, notes).unwrap_or(base.refresh_ahead),
@@ -507,7 +511,17 @@ fn cache(cache: &written::Cache, notes: &mut Notes) -> Cache {
         notes.warn(format!("cache.max_memory is above the cgroup's limit of {}", Size(limit)));
     }
     let verify = cache.verify.unwrap_or(Verify::Fills);
-    Cache { max_memory, max_variants, verify, sweep_interval, commands }
+    let script_barrier = cache.script_barrier.unwrap_or(false);
+    Cache {
+        max_memory,
+        max_variants,
+        verify,
+        script_barrier,
+        touch: cache.touch.unwrap_or(0).into(),
+        shadow_checks: cache.shadow_checks.unwrap_or(0).into(),
+        sweep_interval,
+        commands,
+    }
 }
 
 fn scripts(scripts: &written::Scripts, notes: &mut Notes) -> Scripts {

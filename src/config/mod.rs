@@ -92,6 +92,8 @@ word! {
 word! {
     /// `level`: what a cached reply promises.
     Level {
+        /// As if upstream were asked: each hit waits for a proof that nothing has changed.
+        Linear = "linear",
         /// Never older than `max_staleness`, and that is enforced.
         Coherent = "coherent",
         /// Invalidated by tracking; at most `ttl` old while the link is believed up.
@@ -103,6 +105,14 @@ word! {
     }
 }
 
+impl Level {
+    /// True if what is stored dies with the tracking link.
+    #[inline]
+    pub const fn is_tracked(self) -> bool {
+        matches!(self, Self::Linear | Self::Coherent | Self::Relaxed)
+    }
+}
+
 word! {
     /// `admission`: which misses are stored.
     Admission {
@@ -110,6 +120,16 @@ word! {
         Always = "always",
         /// Those whose key missed not long ago.
         SecondHit = "second_hit",
+    }
+}
+
+word! {
+    /// `multi_key`: what becomes of an MGET of several keys.
+    MultiKey {
+        /// What is stored is taken from the cache, the rest is asked for.
+        PerKey = "per_key",
+        /// All of it is asked of upstream at once: the values are of one moment.
+        Bypass = "bypass",
     }
 }
 
@@ -398,6 +418,13 @@ pub struct Cache {
     pub max_variants: usize,
     /// What waits for the proof that answers came in the order of requests.
     pub verify: Verify,
+    /// True if the reply to a script that may change keys beyond those it is given waits until
+    /// what it did is heard of.
+    pub script_barrier: bool,
+    /// One hit in so many has its key touched upstream; 0 = none.
+    pub touch: u64,
+    /// One hit in so many is read again upstream; 0 = none.
+    pub shadow_checks: u64,
     /// Pause between two parts of the sweep.
     pub sweep_interval: Duration,
     /// Commands whose replies are stored, in lower case; `None` = all that can be.
@@ -429,6 +456,11 @@ pub struct Rule {
     pub ttl_probe: bool,
     /// Which misses are stored.
     pub admission: Admission,
+    /// What becomes of an MGET of several keys, one of which is this rule's.
+    pub multi_key: MultiKey,
+    /// True if a reply that joins others of its key is served, as they are, behind the next barrier
+    /// only.
+    pub whole_key: bool,
     /// How long past its time something is served while upstream cannot be reached.
     pub stale_if_error: Duration,
     /// How long past its deadline something is served while it is read anew.

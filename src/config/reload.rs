@@ -32,6 +32,9 @@ impl Settings {
         next.default_rule.clone_from(&new.default_rule);
         next.cache.max_memory = new.cache.max_memory;
         next.cache.verify = new.cache.verify;
+        next.cache.script_barrier = new.cache.script_barrier;
+        next.cache.shadow_checks = new.cache.shadow_checks;
+        next.cache.touch = new.cache.touch;
         next.cache.commands.clone_from(&new.cache.commands);
         next.invalidation.groups.clone_from(&new.invalidation.groups);
         next.invalidation.events.clone_from(&new.invalidation.events);
@@ -201,6 +204,9 @@ fn of_cache(all: &Settings) -> Vec<(&'static str, String)> {
         ("cache.max_memory", is(&cache.max_memory)),
         ("cache.max_variants", is(&cache.max_variants)),
         ("cache.verify", is(&cache.verify)),
+        ("cache.script_barrier", is(&cache.script_barrier)),
+        ("cache.shadow_checks", is(&cache.shadow_checks)),
+        ("cache.touch", is(&cache.touch)),
         ("cache.sweep_interval", is(&cache.sweep_interval)),
         ("cache.commands", is(&cache.commands)),
         ("cache.level", is(&rule.level)),
@@ -211,6 +217,8 @@ fn of_cache(all: &Settings) -> Vec<(&'static str, String)> {
         ("cache.max_value_size", is(&rule.max_value_size)),
         ("cache.ttl_probe", is(&rule.ttl_probe)),
         ("cache.admission", is(&rule.admission)),
+        ("cache.multi_key", is(&rule.multi_key)),
+        ("cache.whole_key", is(&rule.whole_key)),
         ("cache.stale_if_error", is(&rule.stale_if_error)),
         ("cache.grace", is(&rule.grace)),
         ("cache.refresh_ahead", is(&rule.refresh_ahead)),

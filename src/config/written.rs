@@ -12,7 +12,7 @@
 use crate::config::key::{Applies, BuiltIn, Key, Kind};
 pub use crate::config::values::{All, Commands, Patterns, Secret, TtlProbe, Unknown, Url};
 use crate::config::{
-    Admission, AuthMode, Level, LogFormat, Mode, OnDown, Profile, ScriptPolicy, ShowKeys,
+    Admission, AuthMode, Level, LogFormat, Mode, MultiKey, OnDown, Profile, ScriptPolicy, ShowKeys,
     TrackingMode, Verify, VersionSource,
 };
 use crate::units::duration::Span;
@@ -257,15 +257,31 @@ table! {
         ttl_probe: TtlProbe = "always", Now;
         /// Whether a reply is stored at the first miss, or at the second.
         admission: Admission = "second_hit", Now;
+        /// What becomes of an MGET of several keys: what is stored is taken from the cache, or all
+        /// of it is asked of upstream, so that its values are of one moment.
+        multi_key: MultiKey = "per_key", Now;
+        /// Whether all replies of one key are of one moment: one that joins others is served, as
+        /// they are, behind the next barrier only. Of level `linear` they are anyway, of `ttl` never.
+        whole_key: bool = false, Now;
         /// Commands whose replies are stored: `"all"`, or a list.
         commands: Commands = "all", Now;
         /// Replies of one key at most.
         max_variants: usize = 16, Restart;
-        /// Longest local life of a hash's reply where fields expire on their own.
+        /// Longest local life of a hash's reply where fields expire on their own, but of one whose
+        /// fields are all named (HGET, HMGET) and are asked for theirs (`ttl_probe`).
         hash_max_ttl: Span = "1s", Now;
         /// What waits for the proof that answers came in the order of requests: a number that must
         /// come back at its place.
         verify: Verify = "fills", Now;
+        /// Whether the reply to a script that may change keys beyond those it is given waits until
+        /// nearside has heard what it changed, two rounds of the tracking link: then its client
+        /// reads what it wrote.
+        script_barrier: bool = false, Now;
+        /// One hit in so many is read again upstream, and counted if it was another; 0: none is.
+        shadow_checks: u32 = 0, Now;
+        /// One hit in so many has its key touched upstream, which else would take what is read here
+        /// for idle, and evict it first; 0: none has.
+        touch: u32 = 0, Now;
         /// How long past its time a reply is served while upstream cannot be reached; `"0s"`: it
         /// is not.
         stale_if_error: Span = "0s", Now;
@@ -301,6 +317,10 @@ table! {
         ttl_probe: TtlProbe = ("cache.ttl_probe"), Now;
         /// As `cache.admission`.
         admission: Admission = ("cache.admission"), Now;
+        /// As `cache.multi_key`; one such key decides for all of an MGET.
+        multi_key: MultiKey = ("cache.multi_key"), Now;
+        /// As `cache.whole_key`.
+        whole_key: bool = ("cache.whole_key"), Now;
         /// A SET without expiry (EX, PX, EXAT, PXAT, KEEPTTL) is given this one, upstream.
         write_ttl: Span = (), Now;
         /// As `cache.hash_max_ttl`.

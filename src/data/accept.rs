@@ -127,7 +127,8 @@ pub async fn serve(shared: Arc<Shared>, block: Arc<Block>, mut inbox: Inbox) {
     let beats = Arc::clone(&block);
     let worker = Worker::new(shared, block, inbox.number, Arc::clone(&inbox.clients));
     let shared = Arc::clone(&worker.shared);
-    let Some(bell) = shared.bells.of(inbox.number) else {
+    let bells = shared.bells.of(inbox.number).zip(shared.barrier_bells.of(inbox.number));
+    let Some((bell, barrier_bell)) = bells else {
         return;
     };
     let mut landed = Vec::new();
@@ -143,6 +144,7 @@ pub async fn serve(shared: Arc<Shared>, block: Arc<Block>, mut inbox: Inbox) {
             // Its sender lives in `shared`, as long as this worker.
             _ = inbox.landings.recv_many(&mut landed, LANDINGS_AT_ONCE) => worker.land(&mut landed),
             () = bell.notified() => worker.look_around(),
+            () = barrier_bell.notified() => worker.pass_barriers(),
             () = tokio::time::sleep(pause.unwrap_or_default()), if pause.is_some() => {
                 worker.look_around();
             }

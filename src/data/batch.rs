@@ -34,6 +34,8 @@ pub struct Batch<'w> {
     pub held: Held,
     /// Scratch for the requests of one run.
     pub ahead: &'w mut Ahead,
+    /// Clients that wait for a barrier.
+    pub seekers: &'w mut Vec<ClientId>,
     /// Hits so far, added to the counters once.
     pub hits: u64,
     /// Requests so far.

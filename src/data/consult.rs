@@ -4,12 +4,13 @@ use crate::cache::{Entry, Extra, Lookup, Policy, Question, Token, stripe_bit};
 use crate::command::{CacheRule, ReplyShape, Spec};
 use crate::config::{Level, Mode};
 use crate::data::batch::Batch;
+use crate::data::fields::Fields;
 use crate::data::flights::Asked;
 use crate::data::output::SHARE_MIN;
 use crate::data::session::{Flow, Session};
 use crate::data::standing::Fate;
 use crate::data::upstream::{Read, Ticket, Waiter, flight_name};
-use crate::data::{Shared, forward, refresh, stale};
+use crate::data::{Shared, fields, forward, linear, refresh, shadow, stale, touch};
 use crate::rules::Rule;
 use crate::snapshot::Snapshot;
 use crate::stats::{Block, Counter, Look, Seen};
@@ -41,18 +42,23 @@ pub fn read(
             looked @ (Lookup::Hit | Lookup::Due) => {
                 batch.hits += 1;
                 batch.block.command(spec.index, false, 1);
-                let rules = &batch.snapshot.rules;
+                let (rules, proto) = (&batch.snapshot.rules, session.proto);
                 batch.block.lookup(hash, Seen::Hit, || {
-                    let (rule, age) =
-                        (rules.find(question.key).index, batch.view.now.since(asked_at));
-                    Look { key: question.key, rule, bytes, age: Some(age) }
+                    let rule = rules.find(question.key).index;
+                    let age = Some(batch.view.now.since(asked_at));
+                    shadow::sample(proto, &question, batch);
+                    touch::sample(proto, &question, batch);
+                    Look { key: question.key, rule, bytes, age }
                 });
                 if looked == Lookup::Due {
                     refresh::ahead(session.proto, spec, &question, batch);
                 }
                 return Flow::Next;
             }
-            Lookup::Lease => refused = Some(Counter::BypassLease),
+            Lookup::Lease => match linear::read(session, spec, &question, batch) {
+                Some(flow) => return flow,
+                None => refused = Some(Counter::BypassLease),
+            },
             Lookup::Miss => {}
         }
     }
@@ -79,14 +85,27 @@ fn serve_stale(session: &mut Session, miss: &Miss<'_>, batch: &mut Batch<'_>) ->
     else {
         return false;
     };
-    let reply = stale::whole(&entry, proto);
+    serve(session, spec, rule, question, &entry, batch);
+    session.note(spec.index, Fate::Stale(reason), batch.commands);
+    true
+}
+
+/// Answers a read with what is stored, outside of the lock: all but the plain hit do.
+#[cold]
+pub fn serve(
+    session: &mut Session,
+    spec: &'static Spec,
+    rule: &Rule,
+    question: &Question<'_>,
+    entry: &Entry,
+    batch: &Batch<'_>,
+) {
+    let reply = stale::whole(entry, session.proto);
     let (bytes, age) = (reply.len(), Some(batch.view.now.since(entry.asked_at())));
     session.order.reply_whole(&mut session.output, reply);
     batch.block.command(spec.index, false, 1);
     let look = || Look { key: question.key, rule: rule.index, bytes, age };
     batch.block.lookup(question.hash, Seen::Hit, look);
-    session.note(spec.index, Fate::Stale(reason), batch.commands);
-    true
 }
 
 /// What a read is counted as where nothing is served from the cache: in the mode `observe`, as a
@@ -259,6 +278,10 @@ fn send(session: &mut Session, miss: &Miss<'_>, slot: u32, batch: &mut Batch<'_>
     let link = batch.links.of(session);
     forward::write_read(&mut link.output, request, names, 1);
     let is_probed = fills && rule.ttl_probe;
+    let fields = if is_probed { fields::of(spec, batch.shared) } else { Fields::Unknown };
+    if fields == Fields::Asked {
+        fields::write(&mut link.output, request, names);
+    }
     if is_probed {
         forward::write_pttl(&mut link.output, question.key, names);
     }
@@ -274,10 +297,12 @@ fn send(session: &mut Session, miss: &Miss<'_>, slot: u32, batch: &mut Batch<'_>
         is_published,
         refresh: None,
         unproved: None,
+        fields,
         is_answered: false,
     };
     let owner = Waiter { client: batch.me, slot };
-    link.push_read(Ticket::of_read(owner, spec, batch.view.now, read, is_probed), question);
+    let answers = 1 + u32::from(is_probed) + u32::from(fields == Fields::Asked);
+    link.push_read(Ticket::of_read(owner, spec, batch.view.now, read, answers), question);
     session.waits_for_link = link.hand_over();
 }
 
@@ -376,6 +401,9 @@ pub fn right(
     if is_cached != Some(true) {
         return Err(Counter::BypassCommand);
     }
+    if shared.cache.is_write_hot(hash, now) {
+        return Err(Counter::BypassWriteHot);
+    }
     let policy = policy(shared, spec, rule);
     shared.cache.token(hash, &policy, now).ok_or(Counter::BypassTrackingDown)
 }
@@ -389,11 +417,15 @@ pub fn policy(shared: &Shared, spec: &Spec, rule: &Rule) -> Policy {
     Policy {
         ttl: if is_hash_read { rule.ttl_ns.min(rule.hash_max_ttl_ns) } else { rule.ttl_ns },
         negative_ttl: rule.negative_ttl_ns,
-        max_staleness: if rule.level == Level::Coherent { rule.max_staleness_ns } else { u64::MAX },
+        max_staleness: match rule.level {
+            Level::Linear | Level::Coherent => rule.max_staleness_ns,
+            _ => u64::MAX,
+        },
         tracked: rule.level != Level::Ttl,
         value_max: rule.max_value_size,
         grace,
         keep: rule.stale_if_error_ns.max(grace),
         refresh_ahead: rule.refresh_ahead,
+        whole_key: rule.whole_key,
     }
 }

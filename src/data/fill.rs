@@ -5,6 +5,8 @@
 //!   value --> stored --PTTL--> how long it lives --canary--> its link has kept its order: servable
 //! ```
 //!
+//! Before the PTTL of a read that names hash fields, where those end on their own, comes their HPTTL
+//! ([`fields`]).
 //! Without a PTTL (nil, `ttl_probe = "never"`) only the canary is waited for; with `verify = "off"`
 //! there is none.
 
@@ -14,7 +16,7 @@ use crate::data::order::Frame;
 use crate::data::refresh::End;
 use crate::data::settle::{Desk, Fault};
 use crate::data::upstream::{Held, Kind, Parts, Pipeline, Read, Ticket};
-use crate::data::{Shared, consult, split, stale};
+use crate::data::{Shared, consult, fields, split, stale};
 use crate::rules::{Rule, Rules};
 use crate::stats::Counter;
 use crate::units::mutant::{self, Mutant};
@@ -51,6 +53,9 @@ pub fn value(
     let question = read.question(ticket.spec, text);
     let policy = consult::policy(shared, ticket.spec, rule);
     let filled = shared.cache.fill(&question, &token, &policy, stored);
+    if policy.whole_key && shared.cache.tracking().is_barrier_wanted() {
+        shared.live.want_barrier();
+    }
     if let Some(refresh) = &read.refresh {
         let is_stored = matches!(filled, Filled::Stored(_));
         refresh.count(if is_stored { End::Ok } else { End::Dropped }, desk.block);
@@ -121,6 +126,9 @@ fn of_absence(policy: Policy) -> Policy {
 
 /// The PTTL of a read whose value was stored (or was refused meanwhile).
 pub fn proof(link: &mut Pipeline, frame: &Frame<'_>, desk: &Desk<'_>) -> Result<(), Fault> {
+    if fields::hear(link, frame)? {
+        return Ok(());
+    }
     check(frame)?;
     let rule = match link.front().map(|ticket| &ticket.kind) {
         Some(Kind::Read(read)) if read.unproved.is_some() => read.rule,
@@ -147,6 +155,7 @@ fn proved(ticket: &mut Ticket, frame: &Frame<'_>, rule: &Rule, desk: &Desk<'_>) 
     let policy = consult::policy(desk.shared, ticket.spec, rule);
     // An error (-LOADING, -BUSY, -NOPERM) proves nothing: as if the key had no time left.
     let pttl = reply::integer(frame.bytes()).unwrap_or(-2);
+    let (policy, pttl) = fields::bound(read.fields, pttl, policy, rule);
     // "No such key", twice: of that a negative life is proved, as of nil.
     let is_absence = frame.bytes() == b":-2\r\n" && replies::of_no_key(ticket.spec, entry.as_ref());
     let (policy, pttl) = if is_absence && policy.negative_ttl > 0 {

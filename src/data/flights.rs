@@ -256,7 +256,7 @@ mod tests {
             bans: 0,
             asked_at: Tick(5),
             renews: None,
-            lease: 0,
+            lease: 1,
         }
     }
 

@@ -42,6 +42,29 @@ pub fn command_as(
     kind: Kind,
     batch: &mut Batch<'_>,
 ) {
+    past_cache(session, spec, request, (kind, Counter::BypassCommand), batch);
+}
+
+/// As [`command`], of a read that its rule does not have answered here.
+#[cold]
+pub fn by_rule(
+    session: &mut Session,
+    spec: &'static Spec,
+    request: &Request<'_>,
+    batch: &mut Batch<'_>,
+) {
+    past_cache(session, spec, request, (Kind::Forward, Counter::BypassRule), batch);
+}
+
+/// `why` a read is forwarded, if nothing of its client's is the reason.
+#[inline]
+fn past_cache(
+    session: &mut Session,
+    spec: &'static Spec,
+    request: &Request<'_>,
+    (kind, why): (Kind, Counter),
+    batch: &mut Batch<'_>,
+) {
     let shared = batch.shared;
     let link = batch.links.of(session);
     let is_exempt = spec.carries_no_value();
@@ -64,7 +87,7 @@ pub fn command_as(
         let reason = match is_guarded {
             true => Counter::BypassWatch,
             false if session.standing.reads_upstream() => Counter::BypassClient,
-            false => Counter::BypassCommand,
+            false => why,
         };
         batch.block.add(Counter::LookupBypass, 1);
         batch.block.add(reason, 1);

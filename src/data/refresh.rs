@@ -10,6 +10,7 @@ use crate::cache::{Question, Token};
 use crate::command::Spec;
 use crate::data::batch::Batch;
 use crate::data::consult;
+use crate::data::fields::Fields;
 use crate::data::flights::Asked;
 use crate::data::forward;
 use crate::data::upstream::{Read, Ticket, Waiter, flight_name};
@@ -164,9 +165,11 @@ fn send(
         is_published,
         refresh: Some(refresh),
         unproved: None,
+        fields: Fields::Unknown,
         is_answered: false,
     };
-    let ticket = Ticket::of_read(Waiter::NOBODY, spec, batch.view.now, read, rule.ttl_probe);
+    let answers = 1 + u32::from(rule.ttl_probe);
+    let ticket = Ticket::of_read(Waiter::NOBODY, spec, batch.view.now, read, answers);
     link.push_read(ticket, question);
     link.wake();
 }

@@ -23,10 +23,12 @@
 //!
 //! A script may touch keys that it does not declare. While one is out, its client gets no hits
 //! (R6); its declared keys are invalidated before its answer is delivered (R4); what it wrote
-//! beside them is heard of from the tracking link.
+//! beside them is heard of from the tracking link, for which its answer waits where
+//! `cache.script_barrier` says so ([`barrier`]).
 
 use crate::command::{Spec, keys};
 use crate::data::Shared;
+use crate::data::barrier;
 use crate::data::batch::Batch;
 use crate::data::forward;
 use crate::data::order::Frame;
@@ -86,6 +88,9 @@ pub fn serve(
                 return Flow::Barrier;
             }
             pass(session, spec, request, sha, batch);
+            if barrier::is_wanted(spec, sha, batch) {
+                batch.links.of(session).mark_opaque();
+            }
             session.out_mask = u64::MAX;
         }
         Verdict::Unread => {

@@ -10,7 +10,7 @@ use crate::data::output::SHARE_MIN;
 use crate::data::pinned::{Step, answer, exec, notice};
 use crate::data::upstream::{Kind, Pipeline, Ticket, Waiter};
 use crate::data::worker::Clients;
-use crate::data::{Shared, fill, script, split, stale, walk};
+use crate::data::{Shared, barrier, fill, script, shadow, split, stale, walk};
 use crate::keys::Names;
 use crate::stats::{Block, Counter, Outcome};
 use crate::units::clock::Tick;
@@ -202,6 +202,10 @@ fn by_kind(link: &mut Pipeline, frame: &Frame<'_>, desk: &mut Desk<'_>) -> Resul
         Kind::Parts(parts) if parts.is_answered => fill::part_proof(link, frame, desk),
         Kind::Parts(_) => part_values(link, frame, desk),
         Kind::Canary => fill::canary(link, frame, desk),
+        Kind::Shadow(_) => {
+            fits(spec, frame)?;
+            shadow::answer(link, frame, desk)
+        }
         Kind::Walk(_) => walk::step(link, frame.bytes(), desk),
         Kind::Own(_) => answer::take(link, frame, desk),
         Kind::Script(_) => script::answer(link, frame, desk),
@@ -353,11 +357,26 @@ fn part_values(link: &mut Pipeline, frame: &Frame<'_>, desk: &mut Desk<'_>) -> R
 /// Hands a reply to the one client that waits for it.
 #[inline]
 pub fn deliver(ticket: &Ticket, frame: &Frame<'_>, outcome: Outcome, desk: &mut Desk<'_>) {
+    if ticket.is_opaque && barrier::hold(ticket, frame, outcome, desk) {
+        return;
+    }
+    let (owner, asked_at) = (ticket.owner, ticket.asked_at);
+    hand_over(owner, (ticket.spec, asked_at, outcome), frame, desk);
+}
+
+/// Counts a reply and hands it to its client.
+#[inline]
+pub fn hand_over(
+    owner: Waiter,
+    (spec, asked_at, outcome): (&'static Spec, Tick, Outcome),
+    frame: &Frame<'_>,
+    desk: &mut Desk<'_>,
+) {
     let is_error = frame.bytes().first() == Some(&b'-');
-    desk.block.command(ticket.spec.index, is_error, 1);
-    let took = desk.now.0.saturating_sub(ticket.asked_at.0);
-    time(desk, ticket.owner, ticket.spec, (took, outcome));
-    desk.clients.deliver(ticket.owner, frame);
+    desk.block.command(spec.index, is_error, 1);
+    let took = desk.now.0.saturating_sub(asked_at.0);
+    time(desk, owner, spec, (took, outcome));
+    desk.clients.deliver(owner, frame);
 }
 
 /// Counts how long, in nanoseconds, the answer to one client took.
@@ -469,6 +488,7 @@ pub fn fail_front(link: &mut Pipeline, mut lost: Lost, desk: &mut Desk<'_>) {
             return desk.clients.fail(ticket.owner, lost, OnDown::Close);
         }
         Kind::Canary => return,
+        Kind::Shadow(shadow) => return shadow::lost(shadow),
         Kind::Forward | Kind::Listed(_) | Kind::Edited(_) | Kind::Walk(_) | Kind::Script(_) => {}
     }
     let clients = u64::from(ticket.client().is_some()) + ticket.joined.len() as u64;

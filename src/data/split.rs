@@ -3,6 +3,9 @@
 //!
 //! A value found by MGET and one found by GET are the same reply, so they share a variant. A nil
 //! is not: MGET says nil of a list, where GET says WRONGTYPE. So MGET's nils are kept as MGET's.
+//!
+//! What is put together so is of several moments. Where a rule has `multi_key = "bypass"`, an MGET
+//! of several keys goes upstream as it is.
 
 use crate::cache::{Entry, Extra, Lookup, Question, stripe_bit};
 use crate::command::Spec;
@@ -33,14 +36,11 @@ pub fn mget(
     if gate == Mode::Bypass {
         forward::command(session, spec, request, batch);
         return Flow::Next;
+    } else if batch.snapshot.rules.have_one_moment(request.from(1)) && request.len() > 2 {
+        forward::by_rule(session, spec, request, batch);
+        return Flow::Next;
     }
-    let cache = &batch.shared.cache;
-    for key in request.from(1) {
-        cache.prefetch_place(cache.hash(key));
-    }
-    for key in request.from(1) {
-        cache.prefetch_entry(cache.hash(key));
-    }
+    prefetch(request, batch);
     let mut values = Vec::with_capacity(request.len() - 1);
     let mut missing: usize = 0;
     let mut stale = Vec::new();
@@ -89,6 +89,17 @@ pub fn mget(
     }
     ask(session, spec, request, values, &[], batch);
     Flow::Next
+}
+
+/// Has the processor fetch what is stored of all keys.
+fn prefetch(request: &Request<'_>, batch: &Batch<'_>) {
+    let cache = &batch.shared.cache;
+    for key in request.from(1) {
+        cache.prefetch_place(cache.hash(key));
+    }
+    for key in request.from(1) {
+        cache.prefetch_entry(cache.hash(key));
+    }
 }
 
 /// One key's value as it stands in MGET's reply, and when it was asked for.

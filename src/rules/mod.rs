@@ -1,7 +1,7 @@
 //! Rules: which keys are cached, and how. First match wins; a rule is looked for on a miss only,
 //! and remembered by its index.
 
-use crate::config::{self, Admission, Level, Settings};
+use crate::config::{self, Admission, Level, MultiKey, Settings};
 use crate::keys::glob::Glob;
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ pub struct Rule {
     pub index: u16,
     /// What a cached reply promises.
     pub level: Level,
-    /// The bound of `coherent`.
+    /// The bound of `coherent`; of `linear` 0.
     pub max_staleness_ns: u64,
     /// Longest local life of a value.
     pub ttl_ns: u64,
@@ -28,6 +28,10 @@ pub struct Rule {
     pub ttl_probe: bool,
     /// True if only a key that missed not long ago is stored.
     pub second_hit: bool,
+    /// True if an MGET of this key and others is asked of upstream as it is.
+    pub of_one_moment: bool,
+    /// True if all replies of one key are of one moment.
+    pub whole_key: bool,
     /// How long past its time something is served while upstream cannot be reached.
     pub stale_if_error_ns: u64,
     /// How long past its deadline something is served while it is read anew.
@@ -52,7 +56,7 @@ impl Rule {
     /// True if what is stored dies with the tracking link.
     #[inline]
     pub fn is_tracked(&self) -> bool {
-        matches!(self.level, Level::Coherent | Level::Relaxed)
+        self.level.is_tracked()
     }
 }
 
@@ -71,6 +75,7 @@ pub struct Rules {
     compiled: Vec<Rule>,
     default: Rule,
     gives_lifetimes: bool,
+    has_one_moment: bool,
 }
 
 impl Rules {
@@ -89,7 +94,8 @@ impl Rules {
         let default = rule(last, &settings.default_rule);
         compiled.push(default);
         let gives_lifetimes = compiled.iter().any(|rule| rule.write_ttl.is_some());
-        Self { patterns, compiled, default, gives_lifetimes }
+        let has_one_moment = compiled.iter().any(|rule| rule.of_one_moment);
+        Self { patterns, compiled, default, gives_lifetimes, has_one_moment }
     }
 
     /// The rule of a client's key.
@@ -103,6 +109,12 @@ impl Rules {
     #[inline]
     pub fn give_lifetimes(&self) -> bool {
         self.gives_lifetimes
+    }
+
+    /// True if an MGET of these keys is asked of upstream as it is.
+    #[inline]
+    pub fn have_one_moment(&self, mut keys: impl Iterator<Item: AsRef<[u8]>>) -> bool {
+        self.has_one_moment && keys.any(|key| self.find(key.as_ref()).of_one_moment)
     }
 
     /// A rule by its index.
@@ -146,8 +158,17 @@ impl Rules {
 
     /// The smallest bound that any rule promises: barrier rounds are a quarter of it apart.
     pub fn min_staleness(&self) -> Option<Duration> {
+        self.bounds().min()
+    }
+
+    /// The largest of them.
+    pub fn max_staleness(&self) -> Option<Duration> {
+        self.bounds().max()
+    }
+
+    fn bounds(&self) -> impl Iterator<Item = Duration> {
         let coherent = self.compiled.iter().filter(|rule| rule.level == Level::Coherent);
-        coherent.map(|rule| rule.max_staleness_ns).min().map(Duration::from_nanos)
+        coherent.map(|rule| Duration::from_nanos(rule.max_staleness_ns))
     }
 }
 
@@ -156,7 +177,10 @@ fn rule(index: u16, written: &config::Rule) -> Rule {
     Rule {
         index,
         level: written.level,
-        max_staleness_ns: nanos(written.max_staleness),
+        max_staleness_ns: match written.level {
+            Level::Linear => 0,
+            _ => nanos(written.max_staleness),
+        },
         ttl_ns: nanos(written.ttl),
         negative_ttl_ns: nanos(written.negative_ttl),
         hash_max_ttl_ns: nanos(written.hash_max_ttl),
@@ -164,6 +188,9 @@ fn rule(index: u16, written: &config::Rule) -> Rule {
         write_ttl: written.write_ttl,
         ttl_probe: written.ttl_probe,
         second_hit: written.admission == Admission::SecondHit,
+        of_one_moment: written.multi_key == MultiKey::Bypass,
+        // Without tracking no barrier would ever come, and a linear hit has waited for one.
+        whole_key: written.whole_key && matches!(written.level, Level::Coherent | Level::Relaxed),
         stale_if_error_ns: nanos(written.stale_if_error),
         grace_ns: nanos(written.grace),
         refresh_ahead: written.refresh_ahead,

@@ -8,10 +8,11 @@
 //! ```
 //!
 //! Without a key prefix every script passes; the texts are kept so that a server which has lost
-//! them (a restart, a failover) can be given them again. Under a prefix only what is in KEYS can be
-//! rewritten, so a script is read first ([`lua`]), once; what is listed in `scripts.allow` is not
-//! read. Both bounds of the memory hold always, and what falls out of it is asked for again by its
-//! client, who hears `-NOSCRIPT`.
+//! them (a restart, a failover) can be given them again, and are read only where the answer to one
+//! that may use other keys than it is given waits (`cache.script_barrier`). Under a prefix only
+//! what is in KEYS can be rewritten, so a script is read first ([`lua`]), once; what is listed in
+//! `scripts.allow` is not read. Both bounds of the memory hold always, and what falls out of it is
+//! asked for again by its client, who hears `-NOSCRIPT`.
 //!
 //! A script's name says what it is; a function's does not, for anybody may replace its library, at
 //! the server as well. So nothing that was known of a function lets it pass: its library is asked
@@ -31,8 +32,8 @@ use hashbrown::{HashMap, HashSet};
 use parking_lot::RwLock;
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
 /// What a script costs beside its text.
 const OVERHEAD: usize = 256;
@@ -148,6 +149,8 @@ struct Known {
     text: Bytes,
     /// Why it is refused.
     fault: Option<Arc<str>>,
+    /// True if it uses no key but those that it is given; unset until somebody asks.
+    keeps_to_keys: OnceLock<bool>,
     was_asked: AtomicBool,
 }
 
@@ -238,9 +241,12 @@ impl Scripts {
         };
         let cost = text.len() + OVERHEAD;
         if cost <= self.max {
-            let was_asked = AtomicBool::new(false);
-            let known =
-                Known { text: Bytes::copy_from_slice(text), fault: fault.clone(), was_asked };
+            let known = Known {
+                text: Bytes::copy_from_slice(text),
+                fault: fault.clone(),
+                keeps_to_keys: OnceLock::new(),
+                was_asked: AtomicBool::new(false),
+            };
             self.texts.write().insert(sha, known, self.max);
         }
         (sha, fault)
@@ -257,6 +263,15 @@ impl Scripts {
     /// True if a script's text is known.
     pub fn knows(&self, sha: Sha) -> bool {
         self.texts.read().known.contains_key(&sha)
+    }
+
+    /// True if a script is known to use no key but those that it is given. It is read when that is
+    /// asked for the first time.
+    pub fn keeps_to_keys(&self, sha: Sha) -> bool {
+        let texts = self.texts.read();
+        let read =
+            |known: &Known| *known.keeps_to_keys.get_or_init(|| lua::check(&known.text).is_ok());
+        texts.known.get(&sha).is_some_and(read)
     }
 
     /// The server does not take this text for a script.

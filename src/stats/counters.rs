@@ -130,6 +130,7 @@ rows! {
         BypassWatch [reason = "watch"]
         BypassClient [reason = "client"]
         BypassOwnLink [reason = "own_link"]
+        BypassWriteHot [reason = "write_hot"]
     }
     "cache_stale_served_total" "Replies served past their time." {
         StaleUpstreamDown [reason = "upstream_down"]
@@ -142,6 +143,19 @@ rows! {
         RefreshStaleOk [kind = "stale", result = "ok"]
         RefreshStaleError [kind = "stale", result = "error"]
         RefreshStaleDropped [kind = "stale", result = "dropped"]
+    }
+    "barrier_waits_total" "Replies to scripts that waited for a barrier of the tracking link." {
+        BarrierPassed [result = "passed"]
+        BarrierLost [result = "lost"]
+        BarrierLate [result = "late"]
+    }
+    "shadow_checks_total" "Hits that were held against what upstream has." {
+        ShadowChecks []
+    }
+    "shadow_mismatch_total" "Of them, those that differed, and were served still so much later." {
+        ShadowMismatch [after = "0s"]
+        ShadowMismatchSecond [after = "1s"]
+        ShadowMismatchTenSeconds [after = "10s"]
     }
     "cache_stores_total" "Attempts to store an upstream reply." {
         StoreStored [result = "stored"]

@@ -421,3 +421,70 @@ fn a47_a_read_after_the_ban_does_not_join_one_from_before() {
     one.reads(OLD);
     two.reads(NEW);
 }
+
+/// A key that is written faster than it can be stored is only passed on for a while: nothing is
+/// asked beside it, and nobody joins.
+#[test]
+fn a_key_that_is_written_too_often_is_left_alone_for_a_second() {
+    let mut stage = Stage::new();
+    let (mut client, mut data) = stage.pair();
+    for time in 1..=8 {
+        client.send("GET k");
+        data.expect("GET v1:k");
+        data.expect("PTTL v1:k");
+        stage.push(&[b"v1:k"]);
+        data.reply("$1\r\nx\r\n:-1\r\n");
+        client.reads("$1\r\nx\r\n");
+        stage.counted(Counter::StoreRaced, time);
+    }
+    let mut other = stage.client();
+    client.send("GET k");
+    data.expect("GET v1:k");
+    other.send("GET k");
+    data.expect("GET v1:k");
+    data.reply("$1\r\nx\r\n$1\r\ny\r\n");
+    client.reads("$1\r\nx\r\n");
+    other.reads("$1\r\ny\r\n");
+    stage.counted(Counter::BypassWriteHot, 2);
+    stage.fill(&mut client, &mut data, "GET l", "$1\r\nl\r\n");
+    stage.hands.advance(Duration::from_secs(1));
+    stage.fill(&mut client, &mut data, "GET k", "$1\r\nx\r\n");
+    stage.hit(&mut other, "GET k", "$1\r\nx\r\n");
+}
+
+/// What is put together of several replies is of several moments, and may be so.
+#[test]
+fn a45_an_mget_of_one_moment_is_asked_of_upstream() {
+    let mut stage = Stage::new();
+    let (mut client, mut data) = stage.pair();
+    stage.fill(&mut client, &mut data, "GET a", "$3\r\nold\r\n");
+    client.send("MGET a b");
+    data.expect("MGET v1:b");
+    data.expect("PTTL v1:b");
+    data.reply("*1\r\n$3\r\nnew\r\n:-1\r\n");
+    client.reads("*2\r\n$3\r\nold\r\n$3\r\nnew\r\n");
+    // A rule can have it otherwise, and one key of it is enough.
+    let rules = "[[rules]]\nmatch = \"one:*\"\nmulti_key = \"bypass\"\n";
+    let mut stage = Stage::silent("", rules);
+    stage.track();
+    let (mut client, mut data) = stage.pair();
+    stage.fill(&mut client, &mut data, "GET a", "$3\r\nold\r\n");
+    client.send("MGET a one:b");
+    data.answer("MGET v1:a v1:one:b", "*2\r\n$3\r\nnew\r\n$3\r\nnew\r\n");
+    client.reads("*2\r\n$3\r\nnew\r\n$3\r\nnew\r\n");
+    stage.counted(Counter::BypassRule, 1);
+    // What that has shown is not followed by what was stored before.
+    stage.fill(&mut client, &mut data, "GET a", "$3\r\nnew\r\n");
+    // One key is of one moment anyway.
+    client.send("MGET one:b");
+    data.expect("MGET v1:one:b");
+    data.expect("PTTL v1:one:b");
+    data.reply("*1\r\n$3\r\nnew\r\n:-1\r\n");
+    client.reads("*1\r\n$3\r\nnew\r\n");
+    stage.hit(&mut client, "GET one:b", "$3\r\nnew\r\n");
+    let mut stage = Stage::with("cache.multi_key=bypass");
+    let (mut client, mut data) = stage.pair();
+    client.send("MGET a b");
+    data.answer("MGET v1:a v1:b", "*2\r\n$-1\r\n$-1\r\n");
+    client.reads("*2\r\n$-1\r\n$-1\r\n");
+}

@@ -1,6 +1,7 @@
 //! Which entries an invalidation reaches, and how long an entry lives on its own.
 
-use crate::stage::{FLUSHED, Stage};
+use crate::stage::{Client, FLUSHED, Link, Stage};
+use nearside::live::Identity;
 use nearside::stats::Counter;
 use std::time::Duration;
 
@@ -199,4 +200,55 @@ fn a36_a_cached_nil_is_written_as_the_client_speaks() {
     assert_eq!(modern.next().first(), Some(&b'%'));
     stage.hit(&mut modern, "GET k", "_\r\n");
     stage.hit(&mut client, "GET k", NIL);
+}
+
+/// A read of fields that is to be stored, where fields end on their own.
+#[track_caller]
+fn fetch_fields(client: &mut Client, data: &mut Link, fields: &[&str], lives: &str, value: &str) {
+    let (name, words) = if fields.len() == 1 { ("HGET", 1) } else { ("HMGET", fields.len()) };
+    let fields = fields.join(" ");
+    client.send(&format!("{name} h {fields}"));
+    data.expect(&format!("{name} v1:h {fields}"));
+    data.expect(&format!("HPTTL v1:h FIELDS {words} {fields}"));
+    data.expect("PTTL v1:h");
+    data.reply(&[value, lives, ":-1\r\n"].concat());
+    client.reads(value);
+}
+
+/// A field that ends on its own ends unannounced, and PTTL says nothing of it: HPTTL does, of the
+/// fields that a read names. What shows others too is kept for `hash_max_ttl` only.
+#[test]
+fn a35_a_field_ends_when_it_does() {
+    let mut stage = Stage::with("cache.hash_max_ttl=1s");
+    let (mut client, mut data) = stage.pair();
+    stage.app.shared().live.set_identity(Identity {
+        server: "valkey".to_owned(),
+        version: "9.1.2".to_owned(),
+        role: "master".to_owned(),
+    });
+    let (value, values) = ("$1\r\nv\r\n", "*2\r\n$1\r\nv\r\n$-1\r\n");
+    // This one ended between the two questions.
+    fetch_fields(&mut client, &mut data, &["d"], "*1\r\n:-2\r\n", value);
+    stage.counted(Counter::StoreShortTtl, 1);
+    fetch_fields(&mut client, &mut data, &["a"], "*1\r\n:5000\r\n", value);
+    // One of these is not there: its life counts for nothing.
+    fetch_fields(&mut client, &mut data, &["b", "c"], "*2\r\n:-1\r\n:-2\r\n", values);
+    stage.counted(Counter::StoreStored, 2);
+    stage.hands.advance(Duration::from_millis(4999));
+    stage.hit(&mut client, "HGET h a", value);
+    stage.hit(&mut client, "HMGET h b c", values);
+    stage.hands.advance(Duration::from_millis(1));
+    // Where HPTTL is refused, nothing is known of them.
+    fetch_fields(&mut client, &mut data, &["a"], "-NOPERM no\r\n", value);
+    stage.counted(Counter::StoreStored, 3);
+    stage.hands.advance(Duration::from_millis(999));
+    stage.hit(&mut client, "HGET h a", value);
+    stage.hands.advance(Duration::from_millis(1));
+    fetch_fields(&mut client, &mut data, &["a"], "*1\r\n:-1\r\n", value);
+    // All of them are shown by this, and none is named.
+    client.fetches(&mut data, "HGETALL h", "*2\r\n$1\r\na\r\n$1\r\nv\r\n");
+    stage.counted(Counter::StoreStored, 5);
+    stage.hands.advance(Duration::from_secs(1));
+    stage.hit(&mut client, "HGET h a", value);
+    client.fetches(&mut data, "HGETALL h", "*2\r\n$1\r\na\r\n$1\r\nv\r\n");
 }

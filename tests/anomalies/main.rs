@@ -9,6 +9,7 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test")]
 
+mod barriers;
 mod faults;
 mod fills;
 mod flights;
@@ -18,6 +19,7 @@ mod links;
 mod own_links;
 mod own_losses;
 mod pipelines;
+mod shadows;
 mod stage;
 mod stale;
 mod tracking;

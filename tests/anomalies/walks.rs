@@ -158,6 +158,7 @@ fn each_step_has_its_own_time_and_the_walk_the_sum() {
         view: shared.cache.view(stage.now()),
         held: Held::Nothing,
         ahead: &mut Ahead::default(),
+        seekers: &mut Vec::new(),
         hits: 0,
         commands: 0,
         last: 0,

@@ -125,8 +125,11 @@ pub(crate) struct Scenario {
     pub(crate) splits_seal: bool,
     /// True if others may come between a GET and its PTTL.
     pub(crate) splits_probe: bool,
-    /// True if no one writes elsewhere.
+    /// True if no read may be older than what anybody has seen: no one writes elsewhere, or the
+    /// level is `linear`.
     pub(crate) is_linear: bool,
+    /// True if the level is `linear`.
+    pub(crate) is_level_linear: bool,
     /// How every path begins.
     pub(crate) prelude: &'static [Action],
 }
@@ -137,6 +140,8 @@ pub(crate) struct Fixture {
     pub(crate) shared: Shared,
     /// Before the switch of the key version, and after it.
     pub(crate) snapshots: ByName<Rc<Snapshot>>,
+    /// At level `linear`.
+    pub(crate) linear: Rc<Snapshot>,
     pub(crate) block: Arc<Block>,
     pub(crate) clients: Vec<Arc<Client>>,
     pub(crate) hash: u64,
@@ -172,8 +177,11 @@ impl Fixture {
             ("cache.verify", "\"off\""),
         ];
         let flags = flags.map(|(key, value)| ("test".to_owned(), key.to_owned(), value.to_owned()));
-        let overrides = Overrides { flags: flags.to_vec(), ..Overrides::default() };
+        let mut overrides = Overrides { flags: flags.to_vec(), ..Overrides::default() };
         let settings = load(&overrides).unwrap().settings;
+        let level = ["test", "cache.level", "\"linear\""].map(str::to_owned);
+        overrides.flags.push(level.into());
+        let linear = Rc::new(Snapshot::of(&load(&overrides).unwrap().settings));
         let first = Snapshot::of(&settings);
         let mut second = Snapshot::of(&settings.with_version("v2").unwrap());
         second.number = 1;
@@ -192,6 +200,7 @@ impl Fixture {
             registry: Registry::default(),
             pause: Pause::default(),
             bells: Bells::new(WORKERS),
+            barrier_bells: Bells::new(WORKERS),
             ledger: Ledger::new(Arc::clone(&stats), Profile::default(), Tick(1)),
             slow: SlowLog::new(Duration::ZERO, 0),
             letterbox: Letterbox::new().0,
@@ -216,6 +225,7 @@ impl Fixture {
             begin: Cell::new(0),
             shared,
             snapshots,
+            linear,
         }
     }
 }
@@ -230,6 +240,7 @@ pub(crate) const POLICY: Policy = Policy {
     grace: 0,
     keep: 0,
     refresh_ahead: 0,
+    whole_key: false,
 };
 
 impl Op {

@@ -39,8 +39,11 @@ pub(crate) struct Person {
     pub(crate) next: usize,
     pub(crate) seen: ByName<u32>,
     pub(crate) out: VecDeque<Asked>,
-    /// Requests that were received and not served yet.
-    pub(crate) unserved: VecDeque<Op>,
+    /// Requests that were received and not served yet, each with the newest version that anybody
+    /// had seen when it came.
+    pub(crate) unserved: VecDeque<(Op, u32)>,
+    /// The round that the barrier begins with that its requests wait for, or have waited for.
+    pub(crate) wants: u64,
 }
 
 pub(crate) struct Thread {

@@ -37,6 +37,7 @@ const BASE: Scenario = Scenario {
     splits_seal: false,
     splits_probe: false,
     is_linear: false,
+    is_level_linear: false,
     prelude: SYNCED,
 };
 
@@ -229,6 +230,37 @@ pub(crate) static SCENARIOS: &[Scenario] = &[
         switches: 1,
         rounds: 2,
         splits_probe: true,
+        ..BASE
+    },
+    Scenario {
+        name: "27 level linear: a writer elsewhere, of a key that is cached: RR R DD",
+        programs: &[RR, R],
+        workers: &[0, 0, 1],
+        direct: 2,
+        is_linear: true,
+        is_level_linear: true,
+        prelude: CACHED,
+        ..BASE
+    },
+    Scenario {
+        name: "28 the same in pipelines, of two workers, and a write here: R,RR WR",
+        programs: &[&[&[Read], &[Read, Read]], WR],
+        direct: 1,
+        is_linear: true,
+        is_level_linear: true,
+        prelude: CACHED,
+        ..BASE
+    },
+    Scenario {
+        name: "29 the same, and the link is lost: RR R D",
+        programs: &[RR, R],
+        workers: &[0, 0, 1],
+        direct: 1,
+        drops: 1,
+        ticks: 1,
+        is_linear: true,
+        is_level_linear: true,
+        prelude: CACHED,
         ..BASE
     },
 ];

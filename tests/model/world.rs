@@ -5,7 +5,7 @@ use crate::parts::{Answer, Asked, Mirror, Person, Thread, joined, waiters};
 use crate::server::{ByName, Message, Server};
 use bytes::BytesMut;
 use foldhash::quality::FixedState;
-use nearside::cache::{Banned, Cache, Reply, Source, Token};
+use nearside::cache::{Banned, Cache, Policy, Reply, Source, Token};
 use nearside::config::Mode;
 use nearside::control::invalidate::listener::Listener;
 use nearside::data::batch::Batch;
@@ -52,6 +52,8 @@ pub(crate) struct World<'f> {
     is_up: bool,
     /// When the listener's rounds were sent: the last that was answered, and the one that is out.
     rounds: (Option<u64>, Option<u64>),
+    /// How many were sent.
+    sent: u64,
     /// When what was proved had been asked, and the answer.
     proofs: Vec<(u64, Vec<u8>)>,
     /// By name the newest version that anybody has seen, and that clients of this instance have.
@@ -94,6 +96,8 @@ impl<'f> World<'f> {
         cache.invalidate(fixture.hash);
         cache.tracking_up();
         // Of a path that was left halfway.
+        let round = cache.tracking().begin_round();
+        cache.tracking().passed(round);
         sweep(cache);
         fixture.shared.flights.crash(flight_name(&fixture.question()));
         for inbox in fixture.inboxes.borrow_mut().iter_mut() {
@@ -108,20 +112,23 @@ impl<'f> World<'f> {
             seen: [0; 2],
             out: VecDeque::new(),
             unserved: VecDeque::new(),
+            wants: 0,
         });
         let count = scenario.programs.iter().zip(scenario.workers).map(|(_, w)| w + 1).max();
+        let first = if scenario.is_level_linear { &fixture.linear } else { &fixture.snapshots[0] };
         let mut world = Self {
             fixture,
             scenario,
             begin,
             now: 0,
             people: people.collect(),
-            threads: (0..count.unwrap()).map(|_| Thread::new(&fixture.snapshots[0])).collect(),
+            threads: (0..count.unwrap()).map(|_| Thread::new(first)).collect(),
             server: Server::new(scenario.life),
             late: VecDeque::new(),
             listener: Listener::default(),
             is_up: true,
             rounds: (None, None),
+            sent: 0,
             proofs: Vec::new(),
             all: [0; 2],
             here: [0; 2],
@@ -187,12 +194,13 @@ impl<'f> World<'f> {
         let is_published = self.switch == Switch::Published;
         let is_adopted = self.server.tracked == 1 && self.threads.iter().all(|t| t.name() == 1);
         let asks = self.is_up && self.listener.may_ask();
+        let is_wanted = self.cache().tracking().is_barrier_wanted();
         for (condition, action) in [
             (!self.late.is_empty(), Action::Late),
             (left.direct > 0, Action::Direct),
             (self.server.has_news(), Action::Broadcast),
             (!self.server.stream.is_empty(), Action::Listen),
-            (left.rounds > 0 && asks, Action::Round),
+            ((left.rounds > 0 || is_wanted) && asks, Action::Round),
             (self.server.rounds > 0, Action::Ping),
             (left.cuts > 0 && self.server.tracks, Action::Cut),
             (left.drops > 0 && self.is_up, Action::Drop),
@@ -245,7 +253,9 @@ impl<'f> World<'f> {
             Action::Listen => self.listen(),
             Action::Round => {
                 self.left.rounds = self.left.rounds.saturating_sub(1);
-                self.listener.ask_round(&mut BytesMut::new(), self.tick());
+                self.sent += 1;
+                let (now, cache) = (self.tick(), self.cache());
+                self.listener.ask_round(&mut BytesMut::new(), now, cache);
                 self.rounds.1 = Some(self.now);
                 self.server.rounds += u8::from(self.server.tracks);
             }
@@ -298,6 +308,7 @@ impl<'f> World<'f> {
                 self.left.ticks -= 1;
                 self.now += 1;
                 self.server.expire(self.now);
+                self.release();
             }
         }
     }
@@ -309,6 +320,18 @@ impl<'f> World<'f> {
         self.rounds = (None, None);
         self.is_up = false;
         self.cache().tracking_lost();
+        self.release();
+    }
+
+    /// Who waits for a barrier, and need not any more, goes on.
+    fn release(&mut self) {
+        let (shared, now) = (&self.fixture.shared, self.tick());
+        for person in &mut self.people {
+            let session = &mut person.session;
+            if session.sought.is_some_and(|sought| !sought.is_awaited(shared, now)) {
+                session.release();
+            }
+        }
     }
 
     fn listen(&mut self) {
@@ -320,6 +343,7 @@ impl<'f> World<'f> {
         if message == Message::Pong {
             self.rounds.0 = self.rounds.1.take();
         }
+        self.release();
     }
 
     /// The next packet of a client.
@@ -327,7 +351,8 @@ impl<'f> World<'f> {
         let person = &mut self.people[place];
         let packet = self.scenario.programs[place][person.next];
         person.next += 1;
-        person.unserved.extend(packet);
+        let all = self.all[self.threads[self.scenario.workers[place]].name()];
+        person.unserved.extend(packet.iter().map(|op| (*op, all)));
         let bytes: Vec<u8> = packet.iter().flat_map(|op| op.bytes()).copied().collect();
         self.serve(place, |session, batch| session.feed(&bytes, batch));
     }
@@ -337,14 +362,18 @@ impl<'f> World<'f> {
     fn serve(&mut self, place: usize, run: impl FnOnce(&mut Session, &mut Batch<'_>)) {
         let worker = self.scenario.workers[place];
         let waiting = self.threads[worker].links.get(0).unwrap().len();
+        let did_seek = self.people[place].session.sought.is_some();
         let served = self.run(place, run);
         let person = &mut self.people[place];
-        let served: Vec<Op> = person.unserved.drain(..served).collect();
+        if !did_seek && person.session.sought.is_some() {
+            person.wants = self.sent + 1;
+        }
+        let served: Vec<(Op, u32)> = person.unserved.drain(..served).collect();
         let holes = person.session.order.holes() as usize;
         let asked = self.threads[worker].links.get(0).unwrap().len() - waiting;
         assert!(holes - asked <= 1, "a client with a request out must not join");
         let (fresh, name) = (self.fresh(), self.threads[worker].name());
-        for (index, &op) in served.iter().enumerate() {
+        for (index, &(op, came)) in served.iter().enumerate() {
             let answer = if index < served.len() - holes {
                 Answer::Hit
             } else if index < served.len() - asked {
@@ -354,7 +383,9 @@ impl<'f> World<'f> {
                 self.mirror(place, op);
                 Answer::Own
             };
-            let (at, all, here, told) = (self.now, self.all[name], self.here[name], self.told);
+            // At level `linear` a request may be served later than it came.
+            let all = if self.scenario.is_level_linear { came } else { self.all[name] };
+            let (at, here, told) = (self.now, self.here[name], self.told);
             self.people[place].out.push_back(Asked { op, at, name, all, here, told, answer });
         }
         if !self.scenario.splits_seal {
@@ -367,9 +398,11 @@ impl<'f> World<'f> {
     fn fresh(&self) -> Option<Token> {
         let Fixture { shared, hash, .. } = self.fixture;
         let (cache, now) = (&shared.cache, self.tick());
-        let joins = || cache.right_to_join(*hash, POLICY.max_staleness, now);
+        let max_staleness = if self.scenario.is_level_linear { 0 } else { POLICY.max_staleness };
+        let policy = Policy { max_staleness, ttl: u64::MAX, ..POLICY };
+        let joins = || cache.right_to_join(*hash, max_staleness, now);
         let is_open = shared.live.gate() == Mode::Cache;
-        is_open.then(|| cache.token(*hash, &POLICY, now).unwrap_or_else(joins))
+        is_open.then(|| cache.token(*hash, &policy, now).unwrap_or_else(joins))
     }
 
     /// Runs a session on its worker; answers how many requests it served.
@@ -391,6 +424,7 @@ impl<'f> World<'f> {
             view,
             held: Held::Nothing,
             ahead: &mut thread.ahead,
+            seekers: &mut Vec::new(),
             hits: 0,
             commands: 0,
             last: u16::MAX,
@@ -632,6 +666,8 @@ impl<'f> World<'f> {
         for person in &self.people {
             (person.next, person.seen, person.session.out_mask).hash(&mut hash);
             (&person.out, &person.unserved, person.session.is_abroad).hash(&mut hash);
+            let sought = person.session.sought;
+            sought.map(|_| self.sent.wrapping_sub(person.wants)).hash(&mut hash);
             if !person.session.order.is_clear() {
                 format!("{:?}", person.session.order).hash(&mut hash);
             }

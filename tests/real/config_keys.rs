@@ -263,7 +263,7 @@ fn cache_and_rules_bound() {
         Bound {
             name: "hash_max_ttl",
             value: "\"1ms\"",
-            line: "HGET k:hash f",
+            line: "HGETALL k:hash",
             series: "nearside_expired_keys_total",
         },
     ];

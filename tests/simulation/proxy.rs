@@ -7,7 +7,7 @@ use crate::rng::Rng;
 use crate::wire::{Far, wire};
 use nearside::command::{self, own};
 use nearside::config::{Overrides, Settings, load};
-use nearside::control::invalidate::tracking::Tracking;
+use nearside::control::invalidate::tracking::{Ring, Tracking};
 use nearside::data::flights::{Flights, Landing};
 use nearside::data::local::{Ledger, Profile};
 use nearside::data::worker::Worker;
@@ -149,8 +149,10 @@ fn dial(porch: &Mutex<Porch>) -> io::Result<Stream> {
     Ok(Stream::Pipe(Arc::new(near)))
 }
 
-fn tracking(shared: &Shared, stats: &Stats) -> Tracking {
+fn tracking(shared: &Arc<Shared>, stats: &Stats) -> Tracking {
+    let bells = Arc::clone(shared);
     Tracking {
+        ring: Ring(Box::new(move || bells.barrier_bells.ring())),
         cache: Arc::clone(&shared.cache),
         dialer: Arc::clone(&shared.dialer),
         snapshots: Arc::clone(&shared.snapshots),
@@ -165,11 +167,13 @@ fn tracking(shared: &Shared, stats: &Stats) -> Tracking {
 async fn serve(worker: Rc<Worker>, number: usize, mut landings: UnboundedReceiver<Landing>) {
     let shared = Arc::clone(&worker.shared);
     let bell = shared.bells.of(number).unwrap();
+    let barrier_bell = shared.barrier_bells.of(number).unwrap();
     let mut landed = Vec::new();
     let mut tidy = tokio::time::interval(Duration::from_secs(1));
     loop {
         tokio::select! { biased;
             () = bell.notified() => worker.look_around(),
+            () = barrier_bell.notified() => worker.pass_barriers(),
             _ = tidy.tick() => worker.tidy_up(),
             _ = landings.recv_many(&mut landed, 256) => worker.land(&mut landed),
         }

@@ -60,6 +60,7 @@ enum Asked {
 /// A barrier round that is out.
 #[derive(Clone, Copy, Debug)]
 struct Round {
+    number: u64,
     sent_at: Tick,
     /// False once an answer of it does not count.
     counts: bool,
@@ -72,8 +73,8 @@ pub struct Listener {
     input: BytesMut,
     asked: VecDeque<Asked>,
     round: Option<Round>,
-    /// When the last round that counts was sent.
-    before: Option<Tick>,
+    /// The last round that counts.
+    before: Option<Round>,
     /// True once a barrier was confirmed on this connection.
     is_synced: bool,
     /// How long the last round took, in nanoseconds.
@@ -123,9 +124,11 @@ impl Listener {
         self.round.is_none()
     }
 
-    /// True if the next round should not wait for its time: no barrier was confirmed yet.
-    pub fn is_eager(&self) -> bool {
-        !self.is_synced && self.before.is_some() && self.may_ask()
+    /// True if the next round should not wait for its time: no barrier was confirmed yet, or
+    /// somebody waits for one. Behind a round that did not count it waits.
+    pub fn is_eager(&self, cache: &Cache) -> bool {
+        let is_awaited = cache.tracking().is_barrier_wanted();
+        (!self.is_synced || is_awaited) && self.before.is_some() && self.may_ask()
     }
 
     /// How long the last round took, in nanoseconds; 0 before the first.
@@ -144,11 +147,12 @@ impl Listener {
     }
 
     /// Writes a barrier round.
-    pub fn ask_round(&mut self, out: &mut BytesMut, now: Tick) {
+    pub fn ask_round(&mut self, out: &mut BytesMut, now: Tick, cache: &Cache) {
+        let number = cache.tracking().begin_round();
         command(out, &[b"PING"]);
         command(out, &[b"ROLE"]);
         self.asked.extend([Asked::Ping, Asked::Role]);
-        self.round = Some(Round { sent_at: now, counts: true });
+        self.round = Some(Round { number, sent_at: now, counts: true });
     }
 
     /// Asks whether the server still thinks that it tracks for this link.
@@ -290,13 +294,14 @@ impl Listener {
             return;
         }
         self.took_ns = now.0.saturating_sub(round.sent_at.0);
-        let begun = if mutant::active(Mutant::Pong1) { Some(round.sent_at) } else { self.before };
+        let begun = if mutant::active(Mutant::Pong1) { Some(round) } else { self.before };
         if let Some(before) = begun {
             self.is_synced = true;
             self.refusal = None;
-            cache.tracking().synced(before);
+            cache.tracking().synced(before.sent_at);
+            cache.tracking().passed(before.number);
         }
-        self.before = Some(round.sent_at);
+        self.before = Some(round);
     }
 }
 

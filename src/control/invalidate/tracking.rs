@@ -51,6 +51,17 @@ pub struct Tracking {
     pub block: Arc<Block>,
     /// Where a version that is not in force goes, if the fleet's is another.
     pub versions: watch::Sender<Option<String>>,
+    /// Tells those who wait for a barrier to look.
+    pub ring: Ring,
+}
+
+/// Rings for somebody.
+pub struct Ring(pub Box<dyn Fn() + Send + Sync>);
+
+impl std::fmt::Debug for Ring {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Ring")
+    }
 }
 
 /// What one connection is for.
@@ -106,11 +117,13 @@ struct Story {
     told: Told,
     /// Why the fleet's version is not known, as the log was told last.
     unversioned: Option<String>,
+    /// The barrier that those who wait were told of last.
+    rung: u64,
 }
 
 impl Story {
     fn new() -> Self {
-        Self { attempt: 0, told: Told::Nothing, unversioned: None }
+        Self { attempt: 0, told: Told::Nothing, unversioned: None, rung: 0 }
     }
 
     /// How long to wait before the next attempt. A connection that was only let in, and not
@@ -193,6 +206,7 @@ impl Tracking {
         let was_up = self.cache.tracking().is_up();
         if was_up {
             self.cache.tracking_lost();
+            (self.ring.0)();
         }
         was_up
     }
@@ -291,7 +305,8 @@ impl Tracking {
                     self.heard(&mut listener, story);
                     // Under a flood of pushes there is always something to read: what is due is
                     // done in between, or the lease would end.
-                    (listener.is_eager() || is_due(&mut rounds).await, is_due(&mut infos).await)
+                    let is_eager = listener.is_eager(&self.cache);
+                    (is_eager || is_due(&mut rounds).await, is_due(&mut infos).await)
                 }
                 _ = rounds.tick() => {
                     let is_silent = self.clock.now().since(heard_at) > plan.silence_max;
@@ -303,13 +318,14 @@ impl Tracking {
                     (true, false)
                 }
                 _ = infos.tick() => (false, true),
+                () = self.live.barrier_is_wanted() => (true, false),
                 () = self.live.version_is_doubted() => {
                     listener.doubt_fleet();
                     (false, false)
                 }
             };
             if is_round_due && listener.may_ask() {
-                listener.ask_round(&mut out, self.clock.now());
+                listener.ask_round(&mut out, self.clock.now(), &self.cache);
             }
             if is_info_due {
                 listener.ask_tracking_info(&mut out);
@@ -320,6 +336,12 @@ impl Tracking {
     /// Publishes what the link has said.
     fn heard(&self, listener: &mut Listener, story: &mut Story) {
         self.live.set_barrier_ns(listener.round_trip_ns());
+        let tracking = self.cache.tracking();
+        let (passed, wanted) = (tracking.last_passed(), tracking.last_wanted());
+        if passed > story.rung && wanted > story.rung {
+            story.rung = passed;
+            (self.ring.0)();
+        }
         if let Some(said) = listener.take_said() {
             self.hear_fleet(said, story);
         }

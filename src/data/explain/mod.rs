@@ -290,13 +290,18 @@ fn kept(settings: &Settings, spec: &Spec, index: usize, argc: usize) -> (bool, S
     let ttl = humantime(rule.ttl);
     let why = match rule.level {
         Level::Bypass => return (false, "level \"bypass\"".to_owned()),
-        Level::Coherent | Level::Relaxed if settings.tracking == TrackingMode::Off => {
+        Level::Linear | Level::Coherent | Level::Relaxed
+            if settings.tracking == TrackingMode::Off =>
+        {
             let why = format!("level \"{level}\" needs invalidation.tracking, which is \"off\"");
             return (false, why);
         }
         Level::Coherent => {
             let bound = humantime(rule.max_staleness);
             format!("level \"coherent\": never more than {bound} stale, kept for at most {ttl}")
+        }
+        Level::Linear => {
+            format!("level \"linear\": never stale, kept for at most {ttl}, each hit proved first")
         }
         Level::Relaxed | Level::Ttl => format!("level \"{level}\": kept for at most {ttl}"),
     };

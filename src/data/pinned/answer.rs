@@ -146,15 +146,18 @@ fn queued(link: &mut Pipeline, frame: &Frame<'_>, desk: &mut Desk<'_>) {
         return;
     }
     let mut keys = Vec::new();
-    let Some(ticket) = link.pop(|key| keys.push(key)) else {
+    let Some(mut ticket) = link.pop(|key| keys.push(key)) else {
         return;
     };
+    // What it changes, EXEC does.
+    let is_opaque = std::mem::take(&mut ticket.is_opaque);
     let transaction = link.pin.as_mut().and_then(|pin| pin.transaction.as_mut());
     if let (Some(transaction), Kind::Own(step)) = (transaction, &ticket.kind)
         && let Step::Queue(place) = &**step
     {
         transaction.keys.append(&mut keys);
         transaction.clears |= ticket.spec.writes_everything();
+        transaction.is_opaque |= is_opaque;
         transaction.queued.push(Queued { spec: ticket.spec, place: place.clone() });
     }
     settle::deliver(&ticket, frame, Outcome::Bypass, desk);
@@ -188,6 +191,9 @@ fn ended(link: &mut Pipeline, frame: &Frame<'_>, desk: &mut Desk<'_>) -> Result<
     }
     select(link, &transaction, results, desk);
     let text = executed(link, &transaction, frame, desk);
+    if let Some(ticket) = link.front() {
+        ticket.is_opaque = transaction.is_opaque;
+    }
     match text {
         Some(text) => deliver(link, &text, desk),
         None => settle::forwarded(link, frame, desk),

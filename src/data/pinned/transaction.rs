@@ -4,6 +4,7 @@
 
 use super::{Step, exec, plain, settle};
 use crate::command::{self, Disposition, Flags, Need, Refusal, Route, Spec, errors, own};
+use crate::data::barrier;
 use crate::data::batch::Batch;
 use crate::data::forward;
 use crate::data::local::{self, Edit, Plan, proxy};
@@ -168,7 +169,12 @@ fn script(
     batch: &mut Batch<'_>,
 ) {
     match batch.shared.scripts.judge(spec, |index| request.arg(index)) {
-        Verdict::Pass(_) => queue(session, spec, request, Place::Theirs, batch),
+        Verdict::Pass(sha) => {
+            queue(session, spec, request, Place::Theirs, batch);
+            if barrier::is_wanted(spec, sha, batch) {
+                batch.links.of(session).mark_opaque();
+            }
+        }
         Verdict::NoScript => stand_in(session, spec, error_at_exec(NO_SCRIPT), batch),
         Verdict::Unread => {
             if let Some(own) = &mut session.own {

@@ -57,6 +57,8 @@ pub struct Transaction {
     pub keys: Vec<u64>,
     /// One of them may change any key.
     pub clears: bool,
+    /// One of them may change keys that it does not name: EXEC's reply waits for a barrier.
+    pub is_opaque: bool,
 }
 
 /// A command inside a transaction.

@@ -2,11 +2,13 @@
 
 use crate::cache::{Entry, Extra, Question, Token};
 use crate::command::Spec;
+use crate::data::fields::Fields;
 use crate::data::local::Edit;
 use crate::data::pinned::Step;
 use crate::data::pinned::exec::Exec;
 use crate::data::refresh::Refresh;
 use crate::data::script::{Call, Script};
+use crate::data::shadow::Shadow;
 use crate::data::walk::Walk;
 use crate::units::clock::Tick;
 use bytes::Bytes;
@@ -52,6 +54,8 @@ pub struct Ticket {
     pub text_len: u32,
     /// Answers that are awaited for it.
     pub answers: u32,
+    /// True of what may have changed keys that it does not name: its reply waits for a barrier.
+    pub is_opaque: bool,
     /// What is done with the answer.
     pub kind: Kind,
 }
@@ -60,19 +64,28 @@ impl Ticket {
     /// A ticket that names no keys and keeps no text.
     #[inline]
     pub const fn new(owner: Waiter, spec: &'static Spec, asked_at: Tick, kind: Kind) -> Self {
-        Self { owner, joined: Vec::new(), spec, asked_at, keys: 0, text_len: 0, answers: 1, kind }
+        Self {
+            owner,
+            joined: Vec::new(),
+            spec,
+            asked_at,
+            keys: 0,
+            text_len: 0,
+            answers: 1,
+            is_opaque: false,
+            kind,
+        }
     }
 
-    /// That of a read, behind which its PTTL is asked if `is_probed`.
+    /// That of a read, for which so many answers come.
     #[inline]
     pub fn of_read(
         owner: Waiter,
         spec: &'static Spec,
         asked_at: Tick,
         read: Read,
-        is_probed: bool,
+        answers: u32,
     ) -> Self {
-        let answers = if is_probed { 2 } else { 1 };
         Self { answers, ..Self::new(owner, spec, asked_at, Kind::Read(read)) }
     }
 
@@ -95,6 +108,8 @@ pub enum Kind {
     Read(Read),
     /// The values of several keys, and what is known of the others.
     Parts(Box<Parts>),
+    /// Held against a hit.
+    Shadow(Box<Shadow>),
     /// The link's canary: what came before it is proved, or the link is closed.
     Canary,
     /// A walk that needs several requests before it has an answer.
@@ -134,6 +149,8 @@ pub struct Read {
     pub refresh: Option<Refresh>,
     /// Set between the two answers, if the first was stored.
     pub unproved: Option<Entry>,
+    /// What is known of the hash fields that it names.
+    pub fields: Fields,
     /// True once the value was delivered: the next answer is the PTTL.
     pub is_answered: bool,
 }

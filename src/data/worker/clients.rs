@@ -1,6 +1,7 @@
 //! A worker's clients: their sessions and sockets, and which of them have something to be sent.
 
 use crate::config::OnDown;
+use crate::data::barrier::Waiting;
 use crate::data::order::Frame;
 use crate::data::session::Session;
 use crate::data::settle::{Lost, lost_text};
@@ -16,6 +17,8 @@ use std::task::Waker;
 pub struct Clients {
     pub(super) slab: Slab<Member>,
     pub(super) touched: Vec<u32>,
+    /// Replies that wait for a barrier.
+    pub behind_barrier: Waiting,
 }
 
 /// One client, as its worker holds it.

@@ -2,6 +2,8 @@
 //! their clients' requests when one breaks.
 
 use crate::command::{self, Class};
+use crate::data::barrier;
+use crate::data::order::Frame;
 use crate::data::pinned::{answer, exec};
 use crate::data::session::{Ending, Session, UNSENT_MAX};
 use crate::data::settle::{self, Desk, Fault, Lost};
@@ -210,6 +212,50 @@ impl Worker {
             }
             links.give_back(index, self.shared.clock.now());
         }
+    }
+
+    /// A barrier has passed, or will not in time: who waited for it waits no longer. A link of its
+    /// client's own may be another's then.
+    pub fn pass_barriers(&self) {
+        self.release_seekers();
+        let mut freed = Vec::new();
+        {
+            let mut state = self.state.borrow_mut();
+            let State { snapshot, clients, scratch, .. } = &mut *state;
+            if clients.behind_barrier.is_empty() {
+                return;
+            }
+            let (shared, block, now) = (&*self.shared, &*self.block, self.shared.clock.now());
+            let mut desk = Desk { clients, shared, block, scratch, moved: Vec::new(), now };
+            while let Some(held) = barrier::next(&mut desk) {
+                let counted = (held.spec, held.asked_at, held.outcome);
+                settle::hand_over(held.owner, counted, &Frame::of(&held.reply), &mut desk);
+                let session = desk.clients.session(held.owner.client);
+                freed.extend(session.and_then(|session| session.own.as_ref()).map(|own| own.link));
+            }
+            self.flush_touched(clients, snapshot);
+        }
+        for link in freed {
+            self.release(link);
+        }
+    }
+
+    /// Requests that waited for a barrier are looked at again.
+    fn release_seekers(&self) {
+        let now = self.shared.clock.now();
+        let mut state = self.state.borrow_mut();
+        let State { clients, seekers, .. } = &mut *state;
+        seekers.retain(|seeker| {
+            let Some(member) = clients.get(*seeker) else {
+                return false;
+            };
+            let sought = member.session.sought;
+            let waits = sought.is_some_and(|sought| sought.is_awaited(&self.shared, now));
+            if !waits && member.session.release() {
+                member.wake();
+            }
+            waits
+        });
     }
 
     /// While draining: asks the server to end what clients wait for, so that each has its element
