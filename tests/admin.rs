@@ -4,7 +4,7 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test")]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use std::time::Duration;
 use std::{env, fs};
 
 use nearside::app::dialer;
-use nearside::cache::Cache;
+use nearside::cache::{Cache, Extra, Filled, Policy, Question, Reply};
 use nearside::command::by_name;
 use nearside::config::{Overrides, ShowKeys, load};
 use nearside::control::admin::guard::{Access, Guard, Token};
@@ -761,6 +761,75 @@ async fn a_request_has_a_number() {
         let long = format!("X-Request-Id: {}", "7".repeat(129));
         let (_, body) = send(address, "GET /nothing", &[HOST, &long], "").await;
         assert!(!body.contains("777"), "{body}");
+    })
+    .await;
+}
+
+/// Has the cache hold a key, for an hour and without a tracking link.
+fn hold(cache: &Cache, key: &[u8]) {
+    let hour = 3_600_000_000_000;
+    let policy = Policy {
+        ttl: hour,
+        negative_ttl: 0,
+        max_staleness: u64::MAX,
+        tracked: false,
+        value_max: 1 << 20,
+        grace: 0,
+        keep: 0,
+        refresh_ahead: 0,
+    };
+    let command = by_name("get").unwrap().index;
+    let hash = cache.hash(key);
+    let question = Question { key, hash, command, db: 0, proto: 0, extra: Extra::Written(&[]) };
+    let token = cache.token(hash, &policy, Clock::system().now()).unwrap();
+    let Filled::Stored(entry) =
+        cache.fill(&question, &token, &policy, Reply::Bytes(b"$6\r\nsecret\r\n"))
+    else {
+        panic!("not stored");
+    };
+    assert!(cache.prove(hash, &entry, &token, &policy, -1));
+}
+
+#[tokio::test]
+async fn what_is_cached_is_listed_part_by_part() {
+    let stats = Arc::new(Stats::new(COMMANDS.len()));
+    let api = api(&stats);
+    let cache = Arc::clone(&api.orders.cache);
+    let metrics = Arc::new(metrics(&stats));
+    let admin = Admin::new(metrics, "/metrics", Vec::new, guard(), api).unwrap();
+    served(admin, async |address| {
+        let wanted: BTreeSet<String> = (0..250).map(|number| format!("a:{number}")).collect();
+        wanted.iter().for_each(|key| hold(&cache, key.as_bytes()));
+        hold(&cache, b"bin:\xff");
+        let (mut listed, mut cursor, mut parts) = (Vec::new(), String::new(), 0);
+        loop {
+            let path = format!("/api/v1/entries?prefix=a%3A&limit=100{cursor}");
+            let (head, body) = ask(address, "GET", &path).await;
+            assert!(head.starts_with("http/1.1 200 ") && !body.contains("secret"), "{head}{body}");
+            let part: Value = serde_json::from_str(&body).unwrap();
+            for entry in part["entries"].as_array().unwrap() {
+                assert!(entry["size_bytes"].as_u64() > Some(0), "{entry}");
+                assert!(entry["ttl_ms"].as_u64() > Some(3_000_000), "{entry}");
+                assert_eq!((&entry["replies"], &entry["stale"]), (&1.into(), &false.into()));
+                listed.push(entry["key"].as_str().unwrap().to_owned());
+            }
+            parts += 1;
+            // Others come meanwhile, and one that was listed goes: where it was, the list goes on.
+            (0..300).for_each(|number| hold(&cache, format!("b:{parts}:{number}").as_bytes()));
+            cache.invalidate(cache.hash(listed.last().unwrap().as_bytes()));
+            let Some(next) = part["cursor"].as_str() else { break };
+            cursor = format!("&cursor={next}");
+        }
+        assert!(parts >= 3, "{parts}");
+        assert_eq!(listed.len(), wanted.len());
+        assert_eq!(listed.into_iter().collect::<BTreeSet<_>>(), wanted);
+        let (_, body) = ask(address, "GET", "/api/v1/entries?prefix=bin&pretty=1").await;
+        assert!(body.contains("\"key_base64\": \"YmluOv8=\""), "{body}");
+        for (query, words) in [("cursor=7", "cursor: none"), ("limit=1001", "limit: 1001 is")] {
+            let path = format!("/api/v1/entries?{query}");
+            let (head, body) = ask(address, "GET", &path).await;
+            assert!(head.starts_with("http/1.1 422 ") && body.contains(words), "{head}{body}");
+        }
     })
     .await;
 }

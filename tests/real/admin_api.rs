@@ -49,6 +49,8 @@ const ASKED: &[(&str, &str, &str, u16, &str)] = &[
         200,
         "\"upstream_key\":\"v1:a:b\",\"present\":false",
     ),
+    ("GET", "/api/v1/entries?prefix=a", "", 200, "{\"entries\":[],\"cursor\":null}"),
+    ("GET", "/api/v1/entries?cursor=0", "", 422, "cursor: none that was given out"),
     ("GET", "/api/v1/entries/lookup", "", 422, "give one of key, key_base64"),
     ("GET", "/api/v1/entries/lookup?key=a&value=true", "", 403, "admin.show_values is false"),
     ("GET", "/api/v1/entries/lookup?key_base64=no", "", 422, "key_base64: no base64"),
