@@ -4,6 +4,7 @@ use crate::cache::Cache;
 use crate::command;
 use crate::config::{Overrides, Settings};
 use crate::control::admin::guard::{Access, Guard, Token};
+use crate::control::census::Census;
 use crate::control::fleet::Fleet;
 use crate::control::invalidate::channel::Channel;
 use crate::control::invalidate::history::History;
@@ -11,6 +12,7 @@ use crate::control::invalidate::orders::Orders;
 use crate::control::invalidate::outbox::Speaker;
 use crate::control::invalidate::subscription::Subscription;
 use crate::control::invalidate::tracking::Tracking;
+use crate::control::observe::chart::Chart;
 use crate::control::observe::logs;
 use crate::control::observe::metrics::{ChannelSource, TrackingFigures};
 use crate::control::observe::state::{BufferFigures, Runtimes};
@@ -259,6 +261,17 @@ pub(super) fn start_accepting(
         stopped.await.ok();
     })?;
     Ok(stop)
+}
+
+/// What counts what is held.
+pub(super) fn census(sweeper: &Sweeper, shared: &Shared) -> Census {
+    Census::new(sweeper.clone(), Arc::clone(&shared.snapshots), shared.clock.clone())
+}
+
+/// What charts are drawn from.
+pub(super) fn chart(shared: &Shared, stats: &Arc<Stats>) -> Arc<Chart> {
+    let (cache, live) = (Arc::clone(&shared.cache), Arc::clone(&shared.live));
+    Arc::new(Chart::new(Arc::clone(stats), cache, live, shared.clock.clone()))
 }
 
 /// What operators, clients and messages have forgotten.

@@ -4,6 +4,7 @@
 use crate::cache::{Ban, Cache, Walk};
 use crate::config::Mode;
 use crate::control::admin::Check;
+use crate::control::observe::chart::Chart;
 use crate::control::observe::heard::Heard;
 use crate::live::Live;
 use crate::stats::{Counter, Gauge, Stats};
@@ -153,6 +154,11 @@ impl Sweeper {
         self.wanted.notify_one();
     }
 
+    /// Keys that are held, dead ones included.
+    pub fn entries(&self) -> u64 {
+        self.cache.figures().entries
+    }
+
     /// Shows `see` every key that is held.
     pub async fn visit(&self, clock: &Clock, mut see: impl FnMut(&[u8])) {
         self.visit_sized(clock, |key, _| see(key)).await;
@@ -202,14 +208,15 @@ pub async fn tell_ready(ready: impl Fn() -> Vec<Check>) {
     }
 }
 
-/// Has the counters know the time, as long as the process lives.
-pub async fn pulse(stats: Arc<Stats>, heard: Arc<Heard>, clock: Clock) {
+/// Has the counters and the charts know the time, as long as the process lives.
+pub async fn pulse(stats: Arc<Stats>, heard: Arc<Heard>, chart: Arc<Chart>, clock: Clock) {
     let mut ticks = tokio::time::interval(PULSE);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
         stats.tick(clock.now());
         heard.look(&stats);
+        chart.tick();
     }
 }
 
