@@ -74,6 +74,7 @@ fn sources() -> Sources {
         }],
         warm: Box::new(WarmFigures::default),
         upstream_up: Box::new(|| true),
+        upstream_enabled: Box::new(|| true),
         mode: Box::new(|| "cache"),
         key_version: Box::new(|| "v1".to_owned()),
         state: state(),
@@ -294,9 +295,11 @@ async fn probes_answer_in_the_words_of_orchestrators() {
         assert_eq!(body, wanted);
 
         up.store(true, Ordering::Relaxed);
-        let (head, body) = ask(address, "GET", "/readyz?verbose").await;
+        let (head, body) = ask(address, "GET", "/readyz").await;
         assert!(head.starts_with("http/1.1 200 "), "{head}");
         assert_eq!(body, "ok\n");
+        let (_, body) = ask(address, "GET", "/readyz?verbose").await;
+        assert_eq!(body, "[+]upstream ok\n[+]tracking ok\nok\n");
     })
     .await;
 }

@@ -34,6 +34,7 @@ use crate::net::dialer::{Dialer, Door};
 use crate::net::limits::fit_open_files;
 use crate::net::listen::{self, ListenOptions, Listener};
 use crate::net::stream::Stream;
+use crate::net::switch::Switch;
 use crate::net::target::Password;
 use crate::net::tls::{TlsClient, TlsOptions};
 use crate::scripts::Scripts;
@@ -107,6 +108,7 @@ pub fn dialer(settings: &Settings, embedded: Option<&Arc<Embedded>>) -> anyhow::
         embedded: door,
         timeout: upstream.connect_timeout,
         name: format!("nearside:{}", settings.instance),
+        switch: Switch::default(),
     })
 }
 
@@ -309,6 +311,7 @@ pub(super) fn channel(
             embedded: None,
             timeout: settings.upstream.connect_timeout,
             name: shared.dialer.name.clone(),
+            switch: Switch::default(),
         };
         channel = channel.at_source(&source.name, dialer);
     }

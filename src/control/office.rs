@@ -7,6 +7,7 @@ use crate::control::admin::Check;
 use crate::control::observe::chart::Chart;
 use crate::control::observe::heard::Heard;
 use crate::live::Live;
+use crate::net::switch::Switch;
 use crate::stats::{Counter, Gauge, Stats};
 use crate::units::clock::Clock;
 use std::sync::Arc;
@@ -221,16 +222,24 @@ pub async fn pulse(stats: Arc<Stats>, heard: Arc<Heard>, chart: Arc<Chart>, cloc
 }
 
 /// What /readyz asks.
-pub fn checks(live: &Live, cache: &Cache, is_tracking: bool, is_learning: bool) -> Vec<Check> {
+pub fn checks(
+    live: &Live,
+    cache: &Cache,
+    switch: &Switch,
+    is_tracking: bool,
+    is_learning: bool,
+) -> Vec<Check> {
     let check = |name, ok, good: &str, bad: &str| Check {
         name,
         ok,
         detail: if ok { good } else { bad }.to_owned(),
     };
+    let is_enabled = switch.is_enabled();
+    let unreached = if is_enabled { "not reached" } else { "disabled by an operator" };
     let mut checks = vec![
         // Links are opened on demand: an upstream that answered before is up until a link says
         // otherwise.
-        check("upstream", live.is_upstream_up(), "reached", "not reached"),
+        check("upstream", is_enabled && live.is_upstream_up(), "reached", unreached),
         check(
             "draining",
             !live.is_draining() && !live.is_withdrawn(),

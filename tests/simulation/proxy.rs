@@ -21,6 +21,7 @@ use nearside::mail::Letterbox;
 use nearside::net::client::{ClientStream, PeerAddress};
 use nearside::net::dialer::Dialer;
 use nearside::net::stream::Stream;
+use nearside::net::switch::Switch;
 use nearside::scripts::Scripts;
 use nearside::snapshot::{Snapshot, Snapshots};
 use nearside::stats::Stats;
@@ -151,6 +152,7 @@ fn shared(
             embedded: Some(Box::new(move || dial(&porch))),
             timeout: settings.upstream.connect_timeout,
             name: "nearside:simulation".to_owned(),
+            switch: Switch::default(),
         }),
         slow: SlowLog::new(settings.log.slow_command, settings.log.slowlog_max),
         get: command::by_name("get").unwrap(),
