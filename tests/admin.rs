@@ -4,7 +4,7 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test")]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use std::time::Duration;
 use std::{env, fs};
 
 use nearside::app::dialer;
-use nearside::cache::Cache;
+use nearside::cache::{Cache, Extra, Filled, Policy, Question, Reply};
 use nearside::command::by_name;
 use nearside::config::{Overrides, ShowKeys, load};
 use nearside::control::admin::guard::{Access, Guard, Token};
@@ -23,6 +23,8 @@ use nearside::control::census::Census;
 use nearside::control::invalidate::history::History;
 use nearside::control::invalidate::orders::Orders;
 use nearside::control::jobs::{Jobs, Tools};
+use nearside::control::observe::chart::Chart;
+use nearside::control::observe::feed::{QUEUE_MAX, READERS_MAX, frame};
 use nearside::control::observe::metrics::{
     CacheFigures, ChannelSource, Identity, Metrics, Sources, TrackingFigures,
 };
@@ -72,6 +74,7 @@ fn sources() -> Sources {
         }],
         warm: Box::new(WarmFigures::default),
         upstream_up: Box::new(|| true),
+        upstream_enabled: Box::new(|| true),
         mode: Box::new(|| "cache"),
         key_version: Box::new(|| "v1".to_owned()),
         state: state(),
@@ -180,8 +183,11 @@ fn api(stats: &Arc<Stats>) -> Api {
     let reloader = Arc::new(Reloader::new(&settings, parts));
     let workshop = Workshop { jobs, tools, warm };
     let wing = Box::new(Nobody(Arc::default()));
-    let census = Census::new(orders.sweeper.clone(), Clock::system());
-    Api { orders, peers: None, channel: None, live, reloader, wing, view, workshop, census }
+    let snapshots = Arc::clone(&view.snapshots);
+    let census = Census::new(orders.sweeper.clone(), snapshots, Clock::system());
+    let (counted, cache) = (Arc::clone(stats), Arc::clone(&orders.cache));
+    let chart = Arc::new(Chart::new(counted, cache, Arc::clone(&live), Clock::system()));
+    Api { orders, peers: None, channel: None, live, reloader, wing, view, workshop, census, chart }
 }
 
 /// A data wing without clients, and the silence of its workers.
@@ -289,9 +295,11 @@ async fn probes_answer_in_the_words_of_orchestrators() {
         assert_eq!(body, wanted);
 
         up.store(true, Ordering::Relaxed);
-        let (head, body) = ask(address, "GET", "/readyz?verbose").await;
+        let (head, body) = ask(address, "GET", "/readyz").await;
         assert!(head.starts_with("http/1.1 200 "), "{head}");
         assert_eq!(body, "ok\n");
+        let (_, body) = ask(address, "GET", "/readyz?verbose").await;
+        assert_eq!(body, "[+]upstream ok\n[+]tracking ok\nok\n");
     })
     .await;
 }
@@ -761,6 +769,226 @@ async fn a_request_has_a_number() {
         let long = format!("X-Request-Id: {}", "7".repeat(129));
         let (_, body) = send(address, "GET /nothing", &[HOST, &long], "").await;
         assert!(!body.contains("777"), "{body}");
+    })
+    .await;
+}
+
+/// Has the cache hold a key, for an hour and without a tracking link.
+fn hold(cache: &Cache, key: &[u8]) {
+    let hour = 3_600_000_000_000;
+    let policy = Policy {
+        ttl: hour,
+        negative_ttl: 0,
+        max_staleness: u64::MAX,
+        tracked: false,
+        value_max: 1 << 20,
+        grace: 0,
+        keep: 0,
+        refresh_ahead: 0,
+        whole_key: false,
+    };
+    let command = by_name("get").unwrap().index;
+    let hash = cache.hash(key);
+    let question = Question { key, hash, command, db: 0, proto: 0, extra: Extra::Written(&[]) };
+    let token = cache.token(hash, &policy, Clock::system().now()).unwrap();
+    let Filled::Stored(entry) =
+        cache.fill(&question, &token, &policy, Reply::Bytes(b"$6\r\nsecret\r\n"))
+    else {
+        panic!("not stored");
+    };
+    assert!(cache.prove(hash, &entry, &token, &policy, -1));
+}
+
+#[tokio::test]
+async fn what_is_cached_is_listed_part_by_part() {
+    let stats = Arc::new(Stats::new(COMMANDS.len()));
+    let api = api(&stats);
+    let cache = Arc::clone(&api.orders.cache);
+    let metrics = Arc::new(metrics(&stats));
+    let admin = Admin::new(metrics, "/metrics", Vec::new, guard(), api).unwrap();
+    served(admin, async |address| {
+        let wanted: BTreeSet<String> = (0..250).map(|number| format!("a:{number}")).collect();
+        wanted.iter().for_each(|key| hold(&cache, key.as_bytes()));
+        hold(&cache, b"bin:\xff");
+        let (mut listed, mut cursor, mut parts) = (Vec::new(), String::new(), 0);
+        loop {
+            let path = format!("/api/v1/entries?prefix=a%3A&limit=100{cursor}");
+            let (head, body) = ask(address, "GET", &path).await;
+            assert!(head.starts_with("http/1.1 200 ") && !body.contains("secret"), "{head}{body}");
+            let part: Value = serde_json::from_str(&body).unwrap();
+            for entry in part["entries"].as_array().unwrap() {
+                assert!(entry["size_bytes"].as_u64() > Some(0), "{entry}");
+                assert!(entry["ttl_ms"].as_u64() > Some(3_000_000), "{entry}");
+                assert_eq!((&entry["replies"], &entry["stale"]), (&1.into(), &false.into()));
+                listed.push(entry["key"].as_str().unwrap().to_owned());
+            }
+            parts += 1;
+            // Others come meanwhile, and one that was listed goes: where it was, the list goes on.
+            (0..300).for_each(|number| hold(&cache, format!("b:{parts}:{number}").as_bytes()));
+            cache.invalidate(cache.hash(listed.last().unwrap().as_bytes()));
+            let Some(next) = part["cursor"].as_str() else { break };
+            cursor = format!("&cursor={next}");
+        }
+        assert!(parts >= 3, "{parts}");
+        assert_eq!(listed.len(), wanted.len());
+        assert_eq!(listed.into_iter().collect::<BTreeSet<_>>(), wanted);
+        let (_, body) = ask(address, "GET", "/api/v1/entries?prefix=bin&pretty=1").await;
+        assert!(body.contains("\"key_base64\": \"YmluOv8=\""), "{body}");
+        for (query, words) in [("cursor=7", "cursor: none"), ("limit=1001", "limit: 1001 is")] {
+            let path = format!("/api/v1/entries?{query}");
+            let (head, body) = ask(address, "GET", &path).await;
+            assert!(head.starts_with("http/1.1 422 ") && body.contains(words), "{head}{body}");
+        }
+    })
+    .await;
+}
+
+/// A server whose charts go by a clock of their own.
+fn charted(stats: &Arc<Stats>, clock: Clock) -> (Admin, Arc<Chart>) {
+    let api = api(stats);
+    let (cache, live) = (Arc::clone(&api.orders.cache), Arc::clone(&api.live));
+    let chart = Arc::new(Chart::new(Arc::clone(stats), cache, live, clock));
+    let api = Api { chart: Arc::clone(&chart), ..api };
+    let metrics = Arc::new(metrics(stats));
+    (Admin::new(metrics, "/metrics", Vec::new, guard(), api).unwrap(), chart)
+}
+
+#[tokio::test]
+async fn charts_are_drawn_from_columns() {
+    let stats = Arc::new(Stats::new(COMMANDS.len()));
+    let block = stats.new_block();
+    let (clock, hands) = Clock::manual();
+    let (admin, chart) = charted(&stats, clock);
+    chart.tick();
+    for _ in 0..90 {
+        block.add(Counter::LookupHit, 7);
+        hands.advance(Duration::from_secs(1));
+        chart.tick();
+    }
+    served(admin, async |address| {
+        let got = async |query: &str| {
+            let (_, body) = ask(address, "GET", &format!("/api/v1/stats/history{query}")).await;
+            serde_json::from_str::<Value>(&body).unwrap()
+        };
+        let all = got("").await;
+        assert_eq!(all["step_seconds"], 1);
+        for (name, column) in all["columns"].as_object().unwrap() {
+            assert_eq!(column.as_array().unwrap().len(), 90, "{name}");
+        }
+        assert_eq!(all["time"].as_array().unwrap().len(), 90);
+        assert_eq!(all["columns"]["hits_per_second"][89], 7.0);
+        assert_eq!(all["columns"]["miss_p50_us"][0], Value::Null);
+        assert_eq!(got("?window=30s").await["time"].as_array().unwrap().len(), 30);
+        let minutes = got("?window=1h").await;
+        assert_eq!(minutes["step_seconds"], 60);
+        assert_eq!(minutes["columns"]["hits_per_second"], serde_json::json!([7.0]));
+        for query in ["?window=16m&step=1s", "?window=25h", "?window=0s", "?window=1", "?step=2s"] {
+            assert_eq!(got(query).await["status"], 422, "{query}");
+        }
+    })
+    .await;
+}
+
+/// A stream, and what it has said until this text has come.
+async fn listen(address: SocketAddr, end: &str) -> (TcpStream, String) {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    let head = format!("Host: {address}\r\nConnection: close");
+    let request = format!("GET /api/v1/stats/stream HTTP/1.1\r\n{head}\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let told = read_until(&mut stream, end).await;
+    (stream, told)
+}
+
+async fn read_until(stream: &mut TcpStream, end: &str) -> String {
+    let mut text = String::new();
+    while !text.contains(end) {
+        let mut bytes = [0; 4096];
+        let count = stream.read(&mut bytes).await.unwrap();
+        assert!(count > 0, "it ended behind {text}");
+        text.push_str(std::str::from_utf8(&bytes[..count]).unwrap());
+    }
+    text
+}
+
+#[tokio::test]
+async fn each_second_is_told_to_whoever_listens() {
+    let stats = Arc::new(Stats::new(COMMANDS.len()));
+    let block = stats.new_block();
+    let (clock, hands) = Clock::manual();
+    let (admin, chart) = charted(&stats, clock);
+    served(admin, async |address| {
+        let second = || {
+            hands.advance(Duration::from_secs(1));
+            chart.tick();
+        };
+        chart.tick();
+        let (mut stream, head) = listen(address, "\r\n\r\n").await;
+        assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
+        assert!(head.contains("\r\ncontent-type: text/event-stream\r\n"), "{head}");
+        block.add(Counter::LookupHit, 3);
+        second();
+        let told = read_until(&mut stream, "\n\n").await;
+        assert!(told.contains("event: stats\ndata: {\"time_ms\":"), "{told}");
+        assert!(told.contains("\"hits_per_second\":3.0,"), "{told}");
+        // Who comes later begins with the last second.
+        let mut others = Vec::new();
+        for _ in 1..READERS_MAX {
+            others.push(listen(address, "\"hits_per_second\":3.0,").await);
+        }
+        let (status, body) = send(address, "GET /api/v1/stats/stream", &[HOST], "").await;
+        assert!(status == 429 && body.contains("as many readers as may be"), "{status} {body}");
+        // A reader that does not read is told what its queue holds, and no more.
+        second();
+        let news = frame("event", &"news");
+        (0..=QUEUE_MAX).for_each(|_| chart.feed.tell(&news));
+        let mut rest = String::new();
+        stream.read_to_string(&mut rest).await.unwrap();
+        assert!(rest.matches("event: event\ndata: \"news\"").count() <= QUEUE_MAX);
+        assert!(rest.ends_with("\r\n0\r\n\r\n"), "it has an end");
+        chart.feed.close();
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_drain_ends_the_streams() {
+    let stats = Arc::new(Stats::new(COMMANDS.len()));
+    let api = api(&stats);
+    let (live, chart) = (Arc::clone(&api.live), Arc::clone(&api.chart));
+    let metrics = Arc::new(metrics(&stats));
+    let admin = Admin::new(metrics, "/metrics", Vec::new, guard(), api).unwrap();
+    served(admin, async |address| {
+        let (mut stream, _) = listen(address, "\r\n\r\n").await;
+        live.set_draining();
+        chart.tick();
+        let mut rest = String::new();
+        stream.read_to_string(&mut rest).await.unwrap();
+        assert_eq!(rest, "0\r\n\r\n");
+        assert_eq!(send(address, "GET /api/v1/stats/stream", &[HOST], "").await.0, 429);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn rules_know_what_is_held_of_their_keys() {
+    let stats = Arc::new(Stats::new(COMMANDS.len()));
+    let api = api(&stats);
+    // By the rules of proxy.toml: `session:*` is the first.
+    for key in ["session:1", "session:2", "a:1", "a:2", "a:3"] {
+        hold(&api.orders.cache, key.as_bytes());
+    }
+    let used = api.orders.cache.figures().used_bytes;
+    let metrics = Arc::new(metrics(&stats));
+    let admin = Admin::new(metrics, "/metrics", Vec::new, guard(), api).unwrap();
+    served(admin, async |address| {
+        let (_, body) = ask(address, "GET", "/api/v1/rules").await;
+        let answer: Value = serde_json::from_str(&body).unwrap();
+        let rules = answer["rules"].as_array().unwrap();
+        let entries: Vec<_> = rules.iter().map(|rule| rule["entries"].as_u64().unwrap()).collect();
+        assert_eq!(entries, [2, 0, 0, 3], "{answer}");
+        let bytes: u64 = rules.iter().map(|rule| rule["bytes"].as_u64().unwrap()).sum();
+        assert_eq!(bytes, used, "{answer}");
+        assert_eq!(answer["counted_one_in"], 1);
     })
     .await;
 }

@@ -2,6 +2,7 @@
 
 use crate::config::{Overrides, Settings};
 use crate::control::admin::guard::{Access, Guard, Token};
+use crate::control::census::Census;
 use crate::control::fleet::Fleet;
 use crate::control::invalidate::channel::Channel;
 use crate::control::invalidate::history::History;
@@ -9,6 +10,7 @@ use crate::control::invalidate::orders::Orders;
 use crate::control::invalidate::outbox::Speaker;
 use crate::control::invalidate::subscription::Subscription;
 use crate::control::invalidate::tracking::{Ring, Tracking};
+use crate::control::observe::chart::Chart;
 use crate::control::observe::logs;
 use crate::control::observe::metrics::{ChannelSource, TrackingFigures};
 use crate::control::observe::state::{BufferFigures, Runtimes};
@@ -25,6 +27,7 @@ use crate::net::dialer::{Dialer, Door};
 use crate::net::limits::fit_open_files;
 use crate::net::listen::{self, ListenOptions, Listener};
 use crate::net::stream::Stream;
+use crate::net::switch::Switch;
 use crate::net::target::Password;
 use crate::net::tls::{TlsClient, TlsOptions};
 use crate::stats::Stats;
@@ -96,6 +99,7 @@ pub fn dialer(settings: &Settings, embedded: Option<&Arc<Embedded>>) -> anyhow::
         embedded: door,
         timeout: upstream.connect_timeout,
         name: format!("nearside:{}", settings.instance),
+        switch: Switch::default(),
     })
 }
 
@@ -223,6 +227,17 @@ pub(super) fn start_accepting(
     Ok(stop)
 }
 
+/// What counts what is held.
+pub(super) fn census(sweeper: &Sweeper, shared: &Shared) -> Census {
+    Census::new(sweeper.clone(), Arc::clone(&shared.snapshots), shared.clock.clone())
+}
+
+/// What charts are drawn from.
+pub(super) fn chart(shared: &Shared, stats: &Arc<Stats>) -> Arc<Chart> {
+    let (cache, live) = (Arc::clone(&shared.cache), Arc::clone(&shared.live));
+    Arc::new(Chart::new(Arc::clone(stats), cache, live, shared.clock.clone()))
+}
+
 /// What operators, clients and messages have forgotten.
 pub(super) fn orders(shared: &Shared, sweeper: &Sweeper, stats: &Stats) -> Arc<Orders> {
     Arc::new(Orders {
@@ -258,6 +273,7 @@ pub(super) fn channel(
             embedded: None,
             timeout: settings.upstream.connect_timeout,
             name: shared.dialer.name.clone(),
+            switch: Switch::default(),
         };
         channel = channel.at_source(&source.name, dialer);
     }

@@ -71,6 +71,7 @@ impl WriteHot {
     }
 
     /// True if a read of this key is only to be passed on.
+    #[inline]
     pub(super) fn is_hot(&self, hash: u64, now: Tick) -> bool {
         let count = self.place(hash).map_or(0, |place| place.load(Ordering::Relaxed));
         let count = Count::of(count);
@@ -122,7 +123,7 @@ fn tag(hash: u64) -> u64 {
 }
 
 fn millis(at: Tick) -> u64 {
-    at.0 / 1_000_000 & TIME
+    (at.0 / 1_000_000) & TIME
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 //! request.
 
 use crate::cache::entry::Terms;
-use crate::cache::{Cache, Entry, Question};
+use crate::cache::{Cache, Entry, Question, View};
 use crate::units::clock::Tick;
 use std::time::Duration;
 
@@ -44,12 +44,21 @@ impl Cache {
         let Some(head) = head.filter(|head| head.key() == key) else {
             return Vec::new();
         };
-        let shown = head.chain().filter_map(|entry| {
-            let is_held = self.is_held(entry, &view);
+        self.shown(&head, &view, now).map(|(variant, entry)| (variant, entry.clone())).collect()
+    }
+
+    /// Of a key's replies those that are shown.
+    pub(super) fn shown<'e>(
+        &self,
+        head: &'e Entry,
+        view: &View,
+        now: Tick,
+    ) -> impl Iterator<Item = (Variant, &'e Entry)> {
+        head.chain().filter_map(move |entry| {
+            let is_held = self.is_held(entry, view);
             let is_stale = !is_held && self.keeps(entry, now) && self.is_unbanned(entry);
-            (is_held || is_stale).then(|| (entry.variant(now, is_stale), entry.clone()))
-        });
-        shown.collect()
+            (is_held || is_stale).then(|| (entry.variant(now, is_stale), entry))
+        })
     }
 
     /// The reply that a hit on this question was served from at that time, if it is still stored.

@@ -221,6 +221,23 @@ impl Store {
         true
     }
 
+    /// Shows `see` the entries of one shard, under its lock for one at a time; none that was there
+    /// from beginning to end is left out, and one may be seen twice. Answers how many slots there
+    /// are; `None` if there is no such shard.
+    pub(super) fn visit(&self, shard: usize, mut see: impl FnMut(&Entry)) -> Option<usize> {
+        let visited = self.shards.get(shard)?;
+        let mut place = Place { shard, ..Place::default() };
+        let mut places = 0;
+        while place.shard == shard {
+            places = places.max(place.places);
+            self.sweep_one(visited, &mut place, |entry| {
+                see(entry);
+                false
+            });
+        }
+        Some(places)
+    }
+
     fn sweep_one(&self, shard: &Shard, place: &mut Place, dead: impl FnMut(&Entry) -> bool) {
         let table = &mut *shard.table.lock();
         if place.places != table.places() {

@@ -41,7 +41,7 @@ fn fill(cache: &Cache, question: &Question<'_>, token: &Token, value: &[u8]) -> 
 }
 
 /// Stores and proves.
-fn store(cache: &Cache, question: &Question<'_>, value: &[u8]) {
+pub(super) fn store(cache: &Cache, question: &Question<'_>, value: &[u8]) {
     let token = token(cache, question);
     let Filled::Stored(entry) = fill(cache, question, &token, value) else {
         panic!("not stored");

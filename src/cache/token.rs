@@ -262,6 +262,7 @@ impl View {
     }
 
     /// The same, for who has waited for a barrier since he was asked.
+    #[must_use]
     pub fn proved(&self) -> Self {
         Self { is_proved: true, ..*self }
     }

@@ -112,6 +112,8 @@ pub const HARDENED: &[&str] = &[
     "function|kill",
     "proxy|clear",
     "proxy|mode",
+    "proxy|drain",
+    "proxy|resume",
     "save",
     "script|kill",
     "swapdb",

@@ -4,8 +4,10 @@
 use crate::cache::{Ban, Cache, Walk};
 use crate::config::Mode;
 use crate::control::admin::Check;
+use crate::control::observe::chart::Chart;
 use crate::control::observe::heard::Heard;
 use crate::live::Live;
+use crate::net::switch::Switch;
 use crate::stats::{Counter, Gauge, Stats};
 use crate::units::clock::Clock;
 use std::sync::Arc;
@@ -153,6 +155,11 @@ impl Sweeper {
         self.wanted.notify_one();
     }
 
+    /// Keys that are held, dead ones included.
+    pub fn entries(&self) -> u64 {
+        self.cache.figures().entries
+    }
+
     /// Shows `see` every key that is held.
     pub async fn visit(&self, clock: &Clock, mut see: impl FnMut(&[u8])) {
         self.visit_sized(clock, |key, _| see(key)).await;
@@ -202,28 +209,37 @@ pub async fn tell_ready(ready: impl Fn() -> Vec<Check>) {
     }
 }
 
-/// Has the counters know the time, as long as the process lives.
-pub async fn pulse(stats: Arc<Stats>, heard: Arc<Heard>, clock: Clock) {
+/// Has the counters and the charts know the time, as long as the process lives.
+pub async fn pulse(stats: Arc<Stats>, heard: Arc<Heard>, chart: Arc<Chart>, clock: Clock) {
     let mut ticks = tokio::time::interval(PULSE);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
         stats.tick(clock.now());
         heard.look(&stats);
+        chart.tick();
     }
 }
 
 /// What /readyz asks.
-pub fn checks(live: &Live, cache: &Cache, is_tracking: bool, is_learning: bool) -> Vec<Check> {
+pub fn checks(
+    live: &Live,
+    cache: &Cache,
+    switch: &Switch,
+    is_tracking: bool,
+    is_learning: bool,
+) -> Vec<Check> {
     let check = |name, ok, good: &str, bad: &str| Check {
         name,
         ok,
         detail: if ok { good } else { bad }.to_owned(),
     };
+    let is_enabled = switch.is_enabled();
+    let unreached = if is_enabled { "not reached" } else { "disabled by an operator" };
     let mut checks = vec![
         // Links are opened on demand: an upstream that answered before is up until a link says
         // otherwise.
-        check("upstream", live.is_upstream_up(), "reached", "not reached"),
+        check("upstream", is_enabled && live.is_upstream_up(), "reached", unreached),
         check(
             "draining",
             !live.is_draining() && !live.is_withdrawn(),

@@ -3,6 +3,7 @@
 //! workers' links take turns to try it.
 
 use crate::net::stream::{self, ConnectError, ConnectErrorKind, Stream};
+use crate::net::switch::Switch;
 use crate::net::target::{Password, Target};
 use crate::net::tls::TlsClient;
 use crate::stats::Counter;
@@ -31,6 +32,8 @@ pub struct Dialer {
     pub timeout: Duration,
     /// What links call themselves.
     pub name: String,
+    /// Whether there are to be any.
+    pub switch: Switch,
 }
 
 impl fmt::Debug for Dialer {
@@ -57,6 +60,9 @@ pub enum OpenError {
     /// It says more than it was asked.
     #[error("it sent more than the answers to the handshake")]
     Stray,
+    /// An operator wants no links to it.
+    #[error("disabled by an operator (POST /api/v1/upstreams/{{id}}/enable)")]
+    Disabled,
     /// It accepted the connection and then said nothing.
     #[error("connected, but the handshake was not answered within {0:?}")]
     Silent(Duration),
@@ -103,6 +109,9 @@ impl Dialer {
 
     /// A connection that has shaken hands.
     pub async fn open(&self, options: &Options<'_>) -> Result<Opened, OpenError> {
+        if !self.switch.is_enabled() {
+            return Err(OpenError::Disabled);
+        }
         let embedded = self.embedded.as_deref();
         let mut stream =
             stream::connect(&self.target, self.timeout, self.tls.as_ref(), embedded).await?;

@@ -276,3 +276,8 @@ fn prepare(socket: &Socket, keepalive: Duration) -> io::Result<()> {
         .with_retries(3);
     SockRef::from(stream).set_tcp_keepalive(&probes)
 }
+
+/// Has the system close a connection whose peer takes nothing for so long of what it is sent.
+pub fn give_up_unread(stream: &tokio::net::TcpStream, limit: Duration) -> io::Result<()> {
+    SockRef::from(stream).set_tcp_user_timeout(Some(limit))
+}

@@ -16,6 +16,7 @@ pub mod limits;
 pub mod listen;
 pub mod pipe;
 pub mod stream;
+pub mod switch;
 pub mod target;
 pub mod tls;
 

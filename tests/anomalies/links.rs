@@ -4,6 +4,7 @@ use crate::stage::{Client, MASTER, PATIENCE, Stage, invalidation};
 use nearside::control::{office, survey};
 use nearside::live::Live;
 use nearside::net::dialer::Dialer;
+use nearside::net::switch::Switch;
 use nearside::stats::Counter;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -63,6 +64,7 @@ fn met(answer: impl Fn(&str) -> String + Send + Sync + 'static) -> anyhow::Resul
         embedded: None,
         timeout: PATIENCE,
         name: "nearside".to_owned(),
+        switch: Switch::default(),
     };
     let live = Live::default();
     nearside::app::runtime().unwrap().block_on(survey::meet(&dialer, &live))?;
@@ -302,7 +304,8 @@ fn refused_rounds_prove_nothing_and_are_named() {
         }
         let shared = stage.app.shared();
         assert!(!shared.cache.tracking().is_up() && shared.live.is_tracking_on());
-        let checks = office::checks(&shared.live, &shared.cache, true, false);
+        let checks =
+            office::checks(&shared.live, &shared.cache, &shared.dialer.switch, true, false);
         let check = checks.iter().find(|check| check.name == "tracking").unwrap();
         assert!(!check.ok && check.detail.contains("+ping and +role"), "{}", check.detail);
         // The ACL was mended: the same link comes up.

@@ -14,6 +14,7 @@ use nearside::live::Live;
 use nearside::mail::Letterbox;
 use nearside::net::client::PeerAddress;
 use nearside::net::dialer::Dialer;
+use nearside::net::switch::Switch;
 use nearside::scripts::Scripts;
 use nearside::snapshot::{Snapshot, Snapshots};
 use nearside::stats::{Block, Stats};
@@ -210,6 +211,7 @@ impl Fixture {
                 embedded: None,
                 timeout: Duration::from_secs(1),
                 name: String::new(),
+                switch: Switch::default(),
             }),
             scripts: Scripts::new(&settings.scripts, true),
             get: command::by_name("get").unwrap(),

@@ -27,6 +27,7 @@
 //!   warm           keys loaded before anybody asks
 //!   waits          WAIT and its link; links of clients that wait for long
 //!   outage         upstream gone, frozen, or refusing; drain
+//!   upstreams      links to upstream closed by an operator, for good or to be opened anew
 //!   users          what is built on clients: queues of jobs, locks, sessions, rooms; with a version
 //!                  of keys and without
 //!   channel        where it is said what is to be forgotten
@@ -73,6 +74,7 @@ mod sweep;
 mod table;
 mod tools;
 mod top;
+mod upstreams;
 mod users;
 mod waits;
 mod warm;

@@ -216,3 +216,19 @@ fn a_client_is_shown_the_hot_keys() {
         error(&mut conn, &format!("PROXY HOTKEYS {line}"), "ERR syntax error");
     }
 }
+
+#[test]
+fn clients_are_sent_elsewhere_and_back() {
+    let server = Server::start(Kind::Redis);
+    let proxy = Proxy::start(&server.url(), &[]);
+    let mut conn = proxy.dial();
+    assert_eq!(conn.words("PROXY DRAIN"), b"+OK\r\n");
+    assert_eq!(proxy.admin("GET", "/readyz", "").0, 503);
+    assert_eq!(conn.words("PROXY RESUME"), b"+OK\r\n");
+    assert_eq!(proxy.admin("GET", "/readyz", "").0, 200);
+    for action in ["drain", "resume"] {
+        assert!(proxy.log().contains(&format!("\"action\":\"{action}\"")), "{}", proxy.log());
+    }
+    let hardened = Proxy::start(&server.url(), &["commands.profile = \"hardened\""]);
+    assert!(hardened.dial().words("PROXY DRAIN").starts_with(b"-"));
+}

@@ -16,6 +16,7 @@ use nearside::mail::Letterbox;
 use nearside::net::client::{ClientStream, PeerAddress};
 use nearside::net::dialer::Dialer;
 use nearside::net::stream::Stream;
+use nearside::net::switch::Switch;
 use nearside::stats::Stats;
 use nearside::units::clock::{Clock, Hands};
 use parking_lot::Mutex;
@@ -130,6 +131,7 @@ fn shared(
         embedded: Some(Box::new(move || dial(&porch))),
         timeout: settings.upstream.connect_timeout,
         name: "nearside:simulation".to_owned(),
+        switch: Switch::default(),
     };
     let letterbox = Letterbox::new().0;
     Shared::new(settings, Means { clock, flights, ledger, letterbox, dialer }).unwrap()

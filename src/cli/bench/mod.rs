@@ -16,6 +16,7 @@ use crate::config::{ConfigError, Loaded, Settings};
 use crate::control::jobs::line::{Line, LineError};
 use crate::net::address::Address;
 use crate::net::dialer::Dialer;
+use crate::net::switch::Switch;
 use crate::net::target::Target;
 use crate::net::tls::TlsClient;
 use crate::stats::histogram::Histogram;
@@ -237,7 +238,14 @@ impl Side {
     async fn open(work: &Work, target: Target, tls: Option<TlsClient>) -> Result<Self, LineError> {
         let measured = Measured::new(target.to_string());
         let name = "nearside:bench".to_owned();
-        let dialer = Dialer { target, tls, embedded: None, timeout: PATIENCE, name };
+        let dialer = Dialer {
+            target,
+            tls,
+            embedded: None,
+            timeout: PATIENCE,
+            name,
+            switch: Switch::default(),
+        };
         let choice = &work.choice;
         let draws = Draw::all(choice.keys, choice.key_space, choice.get_ratio, choice.clients);
         let mut lines = Vec::new();

@@ -1,12 +1,12 @@
-//! What is cached of a key. Bytes of replies only where `admin.show_values` allows it: they are the
+//! What is cached, key by key, and of one key. Bytes of replies only where `admin.show_values` allows it: they are the
 //! clients'.
 
 use super::Admin;
-use super::ask::{Params, Viewer, bytes};
+use super::ask::{Params, Viewer, bytes, hundred, limited};
 use super::door::Json;
 use super::problem::{Kind, Problem, Refused, Unasked};
 use super::shown::Bytes;
-use crate::cache::{Entry, Reply, Variant};
+use crate::cache::{Cursor, Entry, Listed, Reply, Variant};
 use crate::command;
 use crate::wire::reply;
 use axum::extract::State;
@@ -26,7 +26,118 @@ const VALUE_MAX: usize = 4096;
 const X_CACHE: HeaderName = HeaderName::from_static("x-cache");
 
 pub(super) fn routes() -> OpenApiRouter<Arc<Admin>> {
-    OpenApiRouter::new().routes(routes!(lookup))
+    OpenApiRouter::new().routes(routes!(entries)).routes(routes!(lookup))
+}
+
+/// Places of the cache that one part of the list may take.
+const PLACES_MAX: usize = 1 << 16;
+
+/// Which part of the list.
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+struct Wanted {
+    /// What the client's keys begin with.
+    #[serde(default)]
+    prefix: String,
+    /// Where the last part ended: its `cursor`.
+    cursor: Option<String>,
+    /// How many at most.
+    #[serde(default = "hundred")]
+    #[param(default = 100, minimum = 1, maximum = 1000)]
+    limit: usize,
+}
+
+/// A part of the list, in no order that says anything.
+#[derive(Debug, Serialize, ToSchema)]
+struct EntryList {
+    entries: Vec<ListedKey>,
+    /// Where the next part begins; null: this is the last.
+    cursor: Option<String>,
+}
+
+/// A key of which something is cached.
+#[derive(Debug, Serialize, ToSchema)]
+struct ListedKey {
+    /// The client's key.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key: Option<String>,
+    /// The same in base64, where it is no UTF-8.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key_base64: Option<String>,
+    /// `rules[0]`, or `[cache]` where none matches.
+    rule: String,
+    /// How many replies.
+    replies: usize,
+    /// Accounted bytes of all of them.
+    size_bytes: u64,
+    /// Since upstream was asked for the newest.
+    age_ms: u64,
+    /// Until the last of them expires.
+    ttl_ms: u64,
+    /// True: all of them are past their time.
+    stale: bool,
+}
+
+/// What is cached, key by key.
+///
+/// A part at a time, each of which walks a bounded part of the cache: it may be empty and not the
+/// last. A key that is cached from the first part to the last is listed once. Values are never
+/// told; what else there is to say of a key, `/entries/lookup` knows.
+#[utoipa::path(
+    get,
+    path = "/api/v1/entries",
+    tag = "cache",
+    security(("token" = ["viewer"])),
+    params(Wanted),
+    responses((status = 200, body = EntryList), Refused, Unasked)
+)]
+async fn entries(
+    State(admin): State<Arc<Admin>>,
+    _: Viewer,
+    Params(Wanted { prefix, cursor, limit }): Params<Wanted>,
+) -> Result<Json<EntryList>, Problem> {
+    let limit = limited(limit)?;
+    let unknown = || Problem::new(Kind::InvalidRequest, "cursor: none that was given out here");
+    let mut cursor = match cursor {
+        Some(text) => Cursor::read(&text).ok_or_else(unknown)?,
+        None => Cursor::default(),
+    };
+    let (orders, mut list, mut walked) = (&admin.api.orders, Vec::new(), 0);
+    let is_more = loop {
+        let now = orders.clock.now();
+        let cache = &orders.cache;
+        match cache.list(&mut cursor, prefix.as_bytes(), now, limit, &mut list) {
+            None => break false,
+            // An empty shard is a place, too.
+            Some(places) => walked += places + 1,
+        }
+        if list.len() >= limit || walked >= PLACES_MAX {
+            break true;
+        }
+        tokio::task::yield_now().await;
+    };
+    let entries = list.iter().map(|listed| listed_key(&admin, listed)).collect();
+    Ok(Json(EntryList { entries, cursor: is_more.then(|| cursor.to_string()) }))
+}
+
+fn listed_key(admin: &Admin, listed: &Listed) -> ListedKey {
+    let variants = &listed.variants;
+    let named = Bytes::of(listed.key());
+    ListedKey {
+        key: named.text,
+        key_base64: named.base64,
+        rule: admin.api.wing.place(listed.key()).rule,
+        replies: variants.len(),
+        size_bytes: variants.iter().map(|variant| variant.size).sum(),
+        age_ms: variants.first().map_or(0, |newest| millis(newest.age)),
+        ttl_ms: variants.iter().map(|variant| millis(variant.left)).max().unwrap_or(0),
+        stale: variants.iter().all(|variant| variant.is_stale),
+    }
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// Which key.
@@ -173,7 +284,6 @@ fn stored((variant, entry): &(Variant, Entry), is_told: bool) -> Stored {
             (told.text.map(Value::from), told.base64, cut_from)
         }
     };
-    let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
     Stored {
         command: command::all().get(usize::from(variant.command)).map_or("", |row| row.name),
         db: variant.db,

@@ -4,7 +4,7 @@ use super::Admin;
 use super::door::Json;
 use axum::extract::State;
 use axum::http::header::CONTENT_TYPE;
-use axum::http::{HeaderValue, StatusCode};
+use axum::http::{HeaderValue, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use indexmap::IndexMap;
 use serde::Serialize;
@@ -107,15 +107,20 @@ async fn livez(State(admin): State<Arc<Admin>>) -> Response {
     get,
     path = "/readyz",
     tag = "public",
+    params(("verbose" = Option<String>, Query, description = "With it, a line for each check.")),
     responses(
         (status = 200, body = String, content_type = "text/plain"),
         (status = 503, body = Unready, description = "which check failed")
     )
 )]
-async fn readyz(State(admin): State<Arc<Admin>>) -> Response {
+async fn readyz(State(admin): State<Arc<Admin>>, uri: Uri) -> Response {
     let checks = (admin.ready)();
     if checks.iter().all(|check| check.ok) {
-        return text(TEXT, "ok\n".to_owned());
+        let mut pairs = uri.query().unwrap_or_default().split('&');
+        let is_verbose = pairs.any(|pair| pair.split('=').next() == Some("verbose"));
+        let line = |check: &Check| format!("[+]{} ok\n", check.name);
+        let lines: String = checks.iter().filter(|_| is_verbose).map(line).collect();
+        return text(TEXT, lines + "ok\n");
     }
     let unready = Unready { status: "unready", checks: by_name(checks) };
     (StatusCode::SERVICE_UNAVAILABLE, Json(unready)).into_response()

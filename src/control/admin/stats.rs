@@ -64,7 +64,6 @@ pub(super) fn routes() -> OpenApiRouter<Arc<Admin>> {
         .routes(routes!(stats))
         .routes(routes!(reset))
         .routes(routes!(namespaces))
-        .routes(routes!(rules))
         .routes(routes!(hot_keys))
         .routes(routes!(curve))
         .routes(routes!(advice))
@@ -72,7 +71,7 @@ pub(super) fn routes() -> OpenApiRouter<Arc<Admin>> {
 
 /// Since when.
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize, ToSchema)]
-enum Since {
+pub(super) enum Since {
     /// The start.
     #[serde(rename = "start")]
     Start,
@@ -111,11 +110,11 @@ impl Since {
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
-struct During {
+pub(super) struct During {
     /// Since when.
     #[serde(default)]
     #[param(inline, default = "reset")]
-    window: Since,
+    pub(super) window: Since,
 }
 
 /// By what keys are ranked.
@@ -244,49 +243,6 @@ async fn namespaces(
 ) -> Json<ByNamespace> {
     let held = admin.api.census.take().await;
     Json(admin.api.view.namespaces(window, &held))
-}
-
-/// Reads by rule.
-#[derive(Debug, Serialize, ToSchema)]
-struct ByRule {
-    window: Since,
-    /// Its length.
-    seconds: f64,
-    rules: Vec<RuleReads>,
-}
-
-/// Reads of keys that fall under one rule.
-#[derive(Debug, Serialize, ToSchema)]
-struct RuleReads {
-    #[serde(flatten)]
-    reads: Tallied,
-    /// Its place in proxy.toml, from 0; the last is `[cache]`.
-    rule: u16,
-    /// Its patterns.
-    #[serde(rename = "match")]
-    globs: Vec<String>,
-    /// `bypass`, `coherent`, `relaxed` or `ttl`.
-    level: &'static str,
-}
-
-/// Reads by rule.
-///
-/// Estimated from one read in sixteen, in the order of the rules; the last is that of keys which
-/// no rule matches.
-#[utoipa::path(
-    get,
-    path = "/api/v1/rules",
-    tag = "statistics",
-    security(("token" = ["viewer"])),
-    params(During),
-    responses((status = 200, body = ByRule), Refused, Unasked)
-)]
-async fn rules(
-    State(admin): State<Arc<Admin>>,
-    _: Viewer,
-    Params(During { window }): Params<During>,
-) -> Json<ByRule> {
-    Json(admin.api.view.rules(window))
 }
 
 /// The keys that are asked for most.
@@ -479,23 +435,6 @@ impl View {
         ByNamespace { window: since, seconds: length.as_secs_f64(), namespaces }
     }
 
-    /// What GET /rules answers: in their order, those that nothing matched included.
-    fn rules(&self, since: Since) -> ByRule {
-        let Window { length, counted } = self.window(since);
-        let snapshot = self.snapshots.newest();
-        let rows = snapshot.rules.all().map(|(rule, globs)| {
-            let counts = counted.rules.get(usize::from(rule.index)).copied().unwrap_or_default();
-            let text = |glob: &[u8]| String::from_utf8_lossy(glob).into_owned();
-            RuleReads {
-                reads: Tallied::of(counts, length),
-                rule: rule.index,
-                globs: globs.into_iter().map(text).collect(),
-                level: rule.level.as_str(),
-            }
-        });
-        ByRule { window: since, seconds: length.as_secs_f64(), rules: rows.collect() }
-    }
-
     /// What GET /hotkeys answers.
     fn hot_keys(&self, by: By, limit: usize) -> Hottest {
         let ranks = stats::By::ALL.map(|by| self.stats.hottest(by, usize::MAX));
@@ -576,7 +515,7 @@ impl View {
         Advised { seconds: length.as_secs_f64(), namespaces: rows.collect() }
     }
 
-    fn window(&self, since: Since) -> Window {
+    pub(super) fn window(&self, since: Since) -> Window {
         self.stats.window(since.span(), self.clock.now())
     }
 }

@@ -1,12 +1,13 @@
-//! The servers behind.
+//! The servers behind: how they fare, and whether there are links to them.
 
 use super::Admin;
-use super::ask::Viewer;
+use super::ask::{At, Operator, Viewer};
 use super::door::Json;
-use super::problem::Refused;
+use super::problem::{Kind, Missing, Problem, Refused, WrongMedia};
 use crate::config::Mode;
 use crate::control::invalidate::subscription::Subscription;
 use crate::control::wing::Facts;
+use crate::net::dialer::Dialer;
 use crate::stats::Counter;
 use axum::extract::State;
 use serde::Serialize;
@@ -16,7 +17,11 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 pub(super) fn routes() -> OpenApiRouter<Arc<Admin>> {
-    OpenApiRouter::new().routes(routes!(upstreams))
+    OpenApiRouter::new()
+        .routes(routes!(upstreams))
+        .routes(routes!(disable))
+        .routes(routes!(enable))
+        .routes(routes!(reconnect))
 }
 
 /// One server.
@@ -24,7 +29,7 @@ pub(super) fn routes() -> OpenApiRouter<Arc<Admin>> {
 pub(super) struct Upstream {
     /// `host:port`, `unix:/path` or `embedded:`.
     address: String,
-    state: Reach,
+    state: Use,
     /// `master` or `replica`; null until it was met.
     role: Option<String>,
     /// `redis` or `valkey`.
@@ -40,6 +45,16 @@ pub(super) struct Upstream {
     tracking: Heard,
     /// Messages on `invalidation.channel` that are published here.
     channel: Heard,
+}
+
+/// Whether a server is used.
+#[derive(Clone, Copy, Debug, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+enum Use {
+    Up,
+    Down,
+    /// An operator wants no links to it.
+    Disabled,
 }
 
 /// Whether a server can be used.
@@ -113,7 +128,11 @@ pub(super) fn the_one(admin: &Admin, facts: &Facts) -> Upstream {
     let errors = [Counter::UpstreamTimeout, Counter::UpstreamDisconnected];
     Upstream {
         address: facts.upstream.clone(),
-        state: if live.is_upstream_up() { Reach::Up } else { Reach::Down },
+        state: match live.is_upstream_up() {
+            _ if !dialer(admin).switch.is_enabled() => Use::Disabled,
+            true => Use::Up,
+            false => Use::Down,
+        },
         role: identity.as_ref().map(|identity| identity.role.clone()),
         server: identity.as_ref().map(|identity| identity.server.clone()),
         version: identity.map(|identity| identity.version),
@@ -131,4 +150,95 @@ pub(super) fn the_one(admin: &Admin, facts: &Facts) -> Upstream {
             None => Heard::Off,
         },
     }
+}
+
+/// What opens the links to it.
+fn dialer(admin: &Admin) -> &Dialer {
+    &admin.api.workshop.tools.dialer
+}
+
+/// The upstream of this address, as it is now.
+fn named(admin: &Admin, id: &str) -> Result<Upstream, Problem> {
+    let known = the_one(admin, &admin.api.wing.facts());
+    let missing = || Problem::new(Kind::NotFound, format!("there is no upstream {id}"));
+    (id == dialer(admin).target.address.to_string()).then_some(known).ok_or_else(missing)
+}
+
+/// Have no links to a server.
+///
+/// As if it were down: reads that the cache cannot answer, writes and what clients have links of
+/// their own for get the same errors, hits go on where a rule needs no tracking link, and stale
+/// replies are served by `stale_if_error`. What was asked is answered first; what blocks is cut
+/// short, and so are subscriptions and transactions. Jobs end. Lasts until it is enabled, or the
+/// process ends.
+#[utoipa::path(
+    post,
+    path = "/api/v1/upstreams/{id}/disable",
+    tag = "state",
+    security(("token" = ["operator"])),
+    params(("id" = String, Path, description = "Its address.")),
+    responses((status = 200, body = Upstream), Refused, Missing, WrongMedia)
+)]
+async fn disable(
+    State(admin): State<Arc<Admin>>,
+    who: Operator,
+    At(id): At,
+) -> Result<Json<Upstream>, Problem> {
+    named(&admin, &id)?;
+    if dialer(&admin).switch.disable() {
+        // Links that are up say so themselves when they close: this is for when there are none.
+        admin.api.live.set_upstream_up(false);
+        tracing::warn!(event = "upstream_disabled", upstream = id, "an operator wants no links");
+        who.audit("upstream_disable", &id, None);
+    }
+    named(&admin, &id).map(Json)
+}
+
+/// Have links to a server again.
+#[utoipa::path(
+    post,
+    path = "/api/v1/upstreams/{id}/enable",
+    tag = "state",
+    security(("token" = ["operator"])),
+    params(("id" = String, Path, description = "Its address.")),
+    responses((status = 200, body = Upstream), Refused, Missing, WrongMedia)
+)]
+async fn enable(
+    State(admin): State<Arc<Admin>>,
+    who: Operator,
+    At(id): At,
+) -> Result<Json<Upstream>, Problem> {
+    named(&admin, &id)?;
+    if dialer(&admin).switch.enable() {
+        tracing::info!(event = "upstream_enabled", upstream = id, "links are opened again");
+        who.audit("upstream_enable", &id, None);
+    }
+    named(&admin, &id).map(Json)
+}
+
+/// Close all links to a server, and open them anew.
+///
+/// Its name is resolved again. Each link is closed when no answer is out on it, and what is asked
+/// meanwhile goes out on the next one. A client's own link that holds something of it
+/// (subscriptions, MULTI, WATCH) is closed with its client. Nothing that needs a tracking link is
+/// served from the cache until the new one has proved itself, and that is opened when the last
+/// shared link is closed. Jobs end.
+#[utoipa::path(
+    post,
+    path = "/api/v1/upstreams/{id}/reconnect",
+    tag = "state",
+    security(("token" = ["operator"])),
+    params(("id" = String, Path, description = "Its address.")),
+    responses((status = 200, body = Upstream), Refused, Missing, WrongMedia)
+)]
+async fn reconnect(
+    State(admin): State<Arc<Admin>>,
+    who: Operator,
+    At(id): At,
+) -> Result<Json<Upstream>, Problem> {
+    named(&admin, &id)?;
+    dialer(&admin).switch.reconnect();
+    tracing::info!(event = "upstream_reconnecting", upstream = id, "all links are opened anew");
+    who.audit("upstream_reconnect", &id, None);
+    named(&admin, &id).map(Json)
 }

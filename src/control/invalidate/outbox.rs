@@ -9,6 +9,7 @@ use crate::control::invalidate::orders::Order;
 use crate::control::invalidate::signature;
 use crate::net::dialer::Dialer;
 use crate::net::stream::Stream;
+use crate::net::switch::Entry;
 use crate::snapshot::Snapshots;
 use crate::stats::{Block, Counter};
 use crate::units::clock;
@@ -128,10 +129,17 @@ impl Speaker {
         }
     }
 
-    async fn publish(&self, stream: &mut Option<Stream>, text: &str) -> anyhow::Result<()> {
-        let mut open = match stream.take() {
+    async fn publish(
+        &self,
+        stream: &mut Option<(Stream, Entry)>,
+        text: &str,
+    ) -> anyhow::Result<()> {
+        let (mut open, entry) = match stream.take().filter(|(_, entry)| !entry.is_over()) {
             Some(open) => open,
-            None => open(&self.dialer).await?,
+            None => {
+                let entry = self.dialer.switch.follow();
+                (open(&self.dialer).await?, entry)
+            }
         };
         let mut bytes = BytesMut::new();
         command(&mut bytes, &[b"PUBLISH", self.channel.as_bytes(), text.as_bytes()]);
@@ -147,7 +155,7 @@ impl Speaker {
         tokio::time::timeout(self.dialer.timeout, speaking).await.context("no answer")??;
         let refused = String::from_utf8_lossy(&bytes);
         // A refusal is for good, the connection is not.
-        *stream = Some(open);
+        *stream = Some((open, entry));
         anyhow::ensure!(!bytes.starts_with(b"-"), "{}", refused.trim_end());
         Ok(())
     }

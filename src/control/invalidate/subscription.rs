@@ -119,6 +119,7 @@ impl Subscription {
 
     /// One connection that listens, from its handshake to its end.
     async fn hear(&self, channel: &Channel) -> anyhow::Result<Infallible> {
+        let mut entry = self.dialer.switch.entry().await;
         let mut stream = open(&self.dialer).await?;
         let snapshots = &channel.orders.snapshots;
         let mut number = snapshots.newest().number;
@@ -148,6 +149,7 @@ impl Subscription {
                         self.is_heard.store(false, Ordering::Relaxed);
                     }
                 }
+                () = entry.over() => anyhow::bail!("an operator has the links closed"),
                 _ = pings.tick() => {
                     // Seen twice: the first look, after a pause of this process, may come before
                     // the system has said what there is to read.

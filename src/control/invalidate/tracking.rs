@@ -153,16 +153,43 @@ impl Tracking {
         let mut snapshot = self.snapshots.newest();
         loop {
             let plan = Plan::of(&snapshot);
-            let other = self.other(snapshot.number, plan.as_ref());
-            snapshot = match &plan {
-                None => other.await,
-                Some(plan) => tokio::select! { biased;
-                    other = other => other,
-                    never = self.keep(plan, snapshot.number, &mut story) => match never {},
-                },
+            let entry = self.dialer.switch.follow();
+            self.dialer.switch.let_go(&entry);
+            let keeping = async {
+                match &plan {
+                    None => std::future::pending().await,
+                    Some(plan) => {
+                        self.dialer.switch.until_alone(&entry).await;
+                        self.keep(plan, snapshot.number, &mut story).await
+                    }
+                }
             };
-            self.put_down();
+            let mut over = entry.clone();
+            let newer = tokio::select! { biased;
+                newer = self.other(snapshot.number, plan.as_ref()) => Some(newer),
+                () = over.over() => None,
+                never = keeping => match never {},
+            };
+            match newer {
+                Some(newer) => {
+                    self.put_down();
+                    snapshot = newer;
+                }
+                None => self.closed(&mut story),
+            }
         }
+    }
+
+    /// An operator has the link closed, to be opened anew or not.
+    fn closed(&self, story: &mut Story) {
+        if !self.dialer.switch.is_enabled() {
+            self.live.set_upstream_up(false);
+        }
+        if self.put_down() {
+            self.block.add(Counter::InvalidationsReconnect, 1);
+            self.block.add(Counter::FlushesReconnect, 1);
+        }
+        *story = Story { told: Told::Down, ..Story::new() };
     }
 
     /// The next snapshot that has another plan. Those with the same one go by the link that is

@@ -6,6 +6,7 @@
 
 use crate::net::dialer::{Dialer, OpenError};
 use crate::net::stream::Stream;
+use crate::net::switch::Entry;
 use crate::wire::handshake::Options;
 use crate::wire::number::parse_i64;
 use crate::wire::reply::{self, Malformed, Scan};
@@ -34,6 +35,9 @@ pub enum LineError {
     /// What it sends is not RESP.
     #[error("upstream does not speak RESP: {0}")]
     Malformed(#[from] Malformed),
+    /// An operator has the links to upstream closed.
+    #[error("an operator has the links to upstream closed")]
+    Closed,
     /// The number that was to come back behind the answers has not.
     #[error("upstream's answers are not in the order of the requests")]
     Disordered,
@@ -70,6 +74,7 @@ pub struct Line {
     asked: usize,
     timeout: Duration,
     home: u32,
+    entry: Entry,
 }
 
 /// A page of SCAN.
@@ -102,6 +107,7 @@ impl Line {
             tracking: None,
             asks_id: false,
         };
+        let entry = dialer.switch.follow();
         let stream = dialer.open(&options).await?.stream;
         Ok(Self {
             stream,
@@ -111,6 +117,7 @@ impl Line {
             asked: 0,
             timeout,
             home: dialer.target.database,
+            entry,
         })
     }
 
@@ -126,6 +133,9 @@ impl Line {
     /// Sends what is written down and shows `take` each answer, in order. Reads while it writes:
     /// neither side waits for the other to read.
     pub async fn exchange(&mut self, mut take: impl FnMut(&[u8])) -> Result<(), LineError> {
+        if self.entry.is_over() {
+            return Err(LineError::Closed);
+        }
         let Self { stream, out, input, scan, asked, timeout, .. } = self;
         let (mut from, mut to) = split(stream);
         let sending = async {

@@ -7,6 +7,7 @@
 //! `log_suppressed`, and some that only nearside has. `tests/log_events.rs` has the list.
 
 use crate::config::{Log, LogFormat};
+use crate::control::observe::events::Told;
 use crate::control::observe::quiet::Quiet;
 use crate::units::clock::{Clock, unix_millis};
 use crate::units::log_level::{self, LEVELS};
@@ -94,7 +95,7 @@ pub fn init(log: &Log, colored: Option<bool>) -> anyhow::Result<()> {
     let (filter, handle) = reload::Layer::new(filter);
     let set: Set = Box::new(move |filter| handle.reload(filter).is_ok());
     let quiet = Quiet::new(log.rate_limit, Clock::system());
-    let log = tracing_subscriber::registry().with(filter).with(quiet);
+    let log = tracing_subscriber::registry().with(filter).with(quiet).with(Told);
     let started = if as_json {
         log.with(layer().json().flatten_event(true).with_current_span(false)).try_init()
     } else {

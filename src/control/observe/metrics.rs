@@ -131,6 +131,8 @@ pub struct Sources {
     pub channels: Vec<ChannelSource>,
     /// Whether the upstream node is usable.
     pub upstream_up: Source<bool>,
+    /// Whether operators want links to it.
+    pub upstream_enabled: Source<bool>,
     /// What was warmed up.
     pub warm: Source<WarmFigures>,
     /// The mode in force: one of [`MODES`].
@@ -376,6 +378,7 @@ struct Figures {
     forgotten: metrics::Counter,
     removed: [metrics::Counter; cache::Source::ALL.len()],
     upstream_up: metrics::Gauge,
+    upstream_enabled: metrics::Gauge,
     modes: [(&'static str, metrics::Gauge); MODES.len()],
     tracking: Option<Tracking>,
     channels: Vec<metrics::Gauge>,
@@ -424,6 +427,11 @@ impl Figures {
                 "1 if the upstream node is usable.",
                 upstream,
             ),
+            upstream_enabled: registrar.figure(
+                "nearside_upstream_enabled",
+                "0 while an operator has the upstream node disabled.",
+                upstream,
+            ),
             modes: MODES.map(mode),
             tracking: sources.tracking.is_some().then(|| Tracking::new(registrar, &me.upstream)),
             warming: Warming::new(registrar),
@@ -444,6 +452,7 @@ impl Figures {
             counter.absolute(removed);
         }
         self.upstream_up.set(f64::from((sources.upstream_up)()));
+        self.upstream_enabled.set(f64::from((sources.upstream_enabled)()));
         let in_force = (sources.mode)();
         for (mode, gauge) in &self.modes {
             gauge.set(f64::from(*mode == in_force));

@@ -1,5 +1,8 @@
 //! What operators see: numbers in, text out. Nothing here is on the way of a request.
 
+pub mod chart;
+pub mod events;
+pub mod feed;
 pub mod heard;
 mod histograms;
 pub mod logs;

@@ -105,6 +105,12 @@ impl Clerk {
                 let all = Asked { order: Order::All, local_only: true, is_soft: false };
                 Ok(Reply::Count(self.forget("clear", &all, from).await))
             }
+            word @ ("drain" | "resume") => {
+                if self.api.live.set_withdrawn(word == "drain") {
+                    audit(word, &"", from);
+                }
+                Ok(Reply::Done)
+            }
             "shutdown" => {
                 audit("shutdown", &"", from);
                 self.ending.notify_one();

@@ -461,7 +461,11 @@ impl Upstream {
             server,
             version,
             role,
-            state: if live.is_upstream_up() { "up" } else { "down" },
+            state: match live.is_upstream_up() {
+                _ if !shared.dialer.switch.is_enabled() => "disabled",
+                true => "up",
+                false => "down",
+            },
             tracking: match (is_wanted, shared.cache.tracking().is_up()) {
                 (_, true) => "up",
                 (true, false) => "down",

@@ -28,6 +28,8 @@ pub enum Condition {
     Suspect,
     /// It is not to be used any more.
     Over,
+    /// An operator wants it closed, and it can be.
+    Left,
     /// The client whose own link this is must first read what it has been sent.
     Choked,
 }
@@ -88,10 +90,14 @@ impl Worker {
             // Whatever cut them off may have kept news of a switch from being heard.
             self.shared.live.doubt_version();
         }
+        let is_wanted = matches!(error, LinkError::Replaced);
+        if !self.shared.dialer.switch.is_enabled() {
+            self.shared.live.set_upstream_up(false);
+        }
         // Once per outage: an upstream that lets links in only to close them says nothing new. A
         // client's own link may be closed by the server for that client's sake (`timeout`, output
         // limits, CLIENT KILL), or because it is idle: that is no outage.
-        if !self.is_own(index) && self.shared.live.is_news(false) {
+        if !self.is_own(index) && !is_wanted && self.shared.live.is_news(false) {
             tracing::warn!(
                 event = "upstream_down",
                 upstream = %self.shared.dialer.target,
@@ -141,9 +147,22 @@ impl Worker {
             None => return Condition::Over,
             Some(link) if link.is_suspect() => return Condition::Suspect,
             Some(link) if link.is_over() => return Condition::Over,
+            Some(link) if link.is_leaving() && self.may_leave(link) => return Condition::Left,
             Some(link) => link.pin.is_some(),
         };
         if is_own && self.is_choked(index, waker) { Condition::Choked } else { Condition::Fit }
+    }
+
+    /// True if a link that leaves can be closed. What blocks may do so without end: while there is
+    /// to be no link at all, that is cut short.
+    #[cold]
+    fn may_leave(&self, link: &Pipeline) -> bool {
+        link.may_leave() || link.is_blocked() && !self.shared.dialer.switch.is_enabled()
+    }
+
+    /// An operator wants the connection of a link closed.
+    pub fn leave(&self, index: usize) {
+        self.with_link(index, Pipeline::leave);
     }
 
     /// True if the client whose own link this is must first read what it has been sent; the task
@@ -388,13 +407,15 @@ impl Worker {
 
     /// True if requests wait to be written.
     pub fn has_output(&self, index: usize) -> bool {
-        self.with_link(index, |link| !link.output.is_empty()).unwrap_or(false)
+        self.with_link(index, |link| !link.output.is_empty() && !link.holds_back()).unwrap_or(false)
     }
 
     /// Takes what is to be written; requests in it count as sent.
     pub fn seal(&self, index: usize) -> BytesMut {
         self.with_link(index, |link| {
-            link.seal();
+            if !link.holds_back() {
+                link.seal();
+            }
             self.block.shift(Gauge::UpstreamInFlight, link.news_of_out());
             std::mem::take(&mut link.writing)
         })
