@@ -118,8 +118,8 @@ pub(super) enum Terms {
 pub struct Entry(ThinArc<Header, u8>);
 
 struct Header {
-    /// Until when a hit need not look further: the deadline, or earlier; or what is not greater than
-    /// [`LINEAR`], and says why it is none.
+    /// Until when a hit need not look further: the deadline, or earlier; or what is not greater
+    /// than [`LINEAR`], and says why it is none.
     fresh: AtomicU64,
     /// End of life in ticks; [`UNPROVED`].
     deadline: AtomicU64,

@@ -261,7 +261,8 @@ table! {
         /// of it is asked of upstream, so that its values are of one moment.
         multi_key: MultiKey = "per_key", Now;
         /// Whether all replies of one key are of one moment: one that joins others is served, as
-        /// they are, behind the next barrier only. Of level `linear` they are anyway, of `ttl` never.
+        /// they are, behind the next barrier only. At level `linear` they are so anyway, at `ttl`
+        /// never.
         whole_key: bool = false, Now;
         /// Commands whose replies are stored: `"all"`, or a list.
         commands: Commands = "all", Now;
