@@ -808,7 +808,9 @@ async fn what_is_cached_is_listed_part_by_part() {
     let admin = Admin::new(metrics, "/metrics", Vec::new, guard(), api).unwrap();
     served(admin, async |address| {
         let wanted: BTreeSet<String> = (0..250).map(|number| format!("a:{number}")).collect();
-        wanted.iter().for_each(|key| hold(&cache, key.as_bytes()));
+        for key in &wanted {
+            hold(&cache, key.as_bytes());
+        }
         hold(&cache, b"bin:\xff");
         let (mut listed, mut cursor, mut parts) = (Vec::new(), String::new(), 0);
         loop {
@@ -902,7 +904,7 @@ async fn listen(address: SocketAddr, end: &str) -> (TcpStream, String) {
 async fn read_until(stream: &mut TcpStream, end: &str) -> String {
     let mut text = String::new();
     while !text.contains(end) {
-        let mut bytes = [0; 4096];
+        let mut bytes = vec![0; 4096];
         let count = stream.read(&mut bytes).await.unwrap();
         assert!(count > 0, "it ended behind {text}");
         text.push_str(std::str::from_utf8(&bytes[..count]).unwrap());

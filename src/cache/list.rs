@@ -49,7 +49,7 @@ impl Cursor {
 
     /// Behind what has this hash, in the same shard.
     fn behind(self, hash: u64) -> Self {
-        hash.checked_add(1).map_or(self.next_shard(), |from| Self { from, ..self })
+        hash.checked_add(1).map_or_else(|| self.next_shard(), |from| Self { from, ..self })
     }
 
     const fn next_shard(self) -> Self {
@@ -124,7 +124,9 @@ mod tests {
     fn what_stays_is_listed_once_whatever_else_comes_and_goes() {
         let cache = cache(1 << 26);
         let stays: BTreeSet<String> = (0..3000).map(|number| format!("stay:{number}")).collect();
-        stays.iter().for_each(|key| put(&cache, key));
+        for key in &stays {
+            put(&cache, key);
+        }
         (0..9000).for_each(|number| put(&cache, &format!("first:{number}")));
         let (mut cursor, mut listed, mut parts) = (Cursor::default(), Vec::new(), 0_u32);
         while let Some(keys) = part(&cache, &mut cursor, "stay:", 2) {
@@ -149,7 +151,9 @@ mod tests {
     #[test]
     fn only_what_is_there_and_begins_so_is_listed() {
         let cache = cache(1 << 20);
-        ["a:1", "a:2", "b:1"].iter().for_each(|key| put(&cache, key));
+        for key in ["a:1", "a:2", "b:1"] {
+            put(&cache, key);
+        }
         cache.invalidate(cache.hash(b"a:1"));
         let (mut cursor, mut listed) = (Cursor::default(), Vec::new());
         while let Some(keys) = part(&cache, &mut cursor, "a:", 100) {
@@ -167,6 +171,8 @@ mod tests {
         assert_eq!(Cursor::read(&cursor.to_string()), Some(cursor));
         let wrong =
             ["", "0", "03ff+eed000000000000", "03fffeed0000000000000", "\u{fc}3fffeed0000000000"];
-        wrong.iter().for_each(|text| assert_eq!(Cursor::read(text), None, "{text}"));
+        for text in wrong {
+            assert_eq!(Cursor::read(text), None, "{text}");
+        }
     }
 }

@@ -1,5 +1,5 @@
-//! What is cached, key by key, and of one key. Bytes of replies only where `admin.show_values` allows it: they are the
-//! clients'.
+//! What is cached, key by key, and of one key. Bytes of replies only where `admin.show_values`
+//! allows it: they are the clients'.
 
 use super::Admin;
 use super::ask::{Params, Viewer, bytes, hundred, limited};

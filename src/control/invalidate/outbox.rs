@@ -134,12 +134,12 @@ impl Speaker {
         stream: &mut Option<(Stream, Entry)>,
         text: &str,
     ) -> anyhow::Result<()> {
-        let (mut open, entry) = match stream.take().filter(|(_, entry)| !entry.is_over()) {
-            Some(open) => open,
-            None => {
-                let entry = self.dialer.switch.follow();
-                (open(&self.dialer).await?, entry)
-            }
+        let known = stream.take().filter(|(_, entry)| !entry.is_over());
+        let (mut open, entry) = if let Some(known) = known {
+            known
+        } else {
+            let entry = self.dialer.switch.follow();
+            (open(&self.dialer).await?, entry)
         };
         let mut bytes = BytesMut::new();
         command(&mut bytes, &[b"PUBLISH", self.channel.as_bytes(), text.as_bytes()]);

@@ -170,9 +170,12 @@ impl Chart {
         for ring in rings.iter_mut().filter(|ring| ring.is_due(now)) {
             is_told |= ring.note(&sample, &states) && ring.step == Step::Second;
         }
-        let row = rings.first().and_then(|ring| ring.rows.back());
-        if let Some(row) = row.filter(|_| is_told && self.feed.has_readers()) {
-            self.feed.tell(&row.frame());
+        is_told &= self.feed.has_readers();
+        let last = rings.first().and_then(|ring| ring.rows.back());
+        let frame = last.filter(|_| is_told).map(Row::frame);
+        drop(rings);
+        if let Some(frame) = frame {
+            self.feed.tell(&frame);
         }
     }
 
@@ -192,10 +195,12 @@ impl Chart {
         let column = |at: usize| {
             rows.iter().map(|row| row.cells.get(at).copied().unwrap_or(f64::NAN)).collect()
         };
-        Columns {
+        let columns = Columns {
             times: rows.iter().map(|row| row.time).collect(),
             columns: names().enumerate().map(|(at, name)| (name, column(at))).collect(),
-        }
+        };
+        drop(rings);
+        columns
     }
 
     fn sample(&self, at: Tick, figures: &Figures) -> Sample {
