@@ -295,7 +295,18 @@ const SEEN: &[(&[&str], &str, &str, &str)] = &[
         "real/lookups.rs",
         "values_are_told_where_they_may_be",
     ),
+    (&["metrics.enabled"], "metrics.enabled = false", KEYS, PAGE),
     (&["metrics.path"], "metrics.path = '/m'", KEYS, "the_admin_port_is_as_the_keys_say"),
+    (&["metrics.listen"], "metrics.listen = '127.0.0.1:9380'", KEYS, PAGE),
+    (
+        &["metrics.auth", "admin.token_file"],
+        "metrics.auth = true\nadmin.token_file = 'Cargo.toml'",
+        KEYS,
+        PAGE,
+    ),
+    (&["metrics.max_namespaces"], "metrics.max_namespaces = 7", KEYS, APART),
+    (&["metrics.namespaces"], "metrics.namespaces = ['orders', '_root']", KEYS, APART),
+    (&["metrics.buckets_seconds"], "metrics.buckets_seconds = [0.0015, 1, 2.5]", KEYS, APART),
     (
         &["log.level"],
         "log.level = 'warn'",
@@ -379,6 +390,10 @@ const ENDS: &str = "what_ends_is_served_and_read_anew_as_the_keys_say";
 
 /// Where keys are tested that no other test is about.
 const KEYS: &str = "real/config_keys.rs";
+
+/// There, who sees the page of metrics, and what it tells apart.
+const PAGE: &str = "the_page_of_metrics_is_as_the_keys_say";
+const APART: &str = "metrics_tell_apart_what_the_keys_say";
 
 /// Where messages about what is to be forgotten are tested, and there, other servers.
 const CHANNEL: &str = "real/channel.rs";

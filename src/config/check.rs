@@ -6,6 +6,7 @@ use crate::config::admin::admin;
 use crate::config::commands::commands;
 use crate::config::hot_keys::hot_keys;
 use crate::config::invalidation::invalidation;
+use crate::config::metrics::metrics;
 use crate::config::naming;
 use crate::config::warming::warming;
 use crate::config::written::{self, Commands, Patterns, TtlProbe, Written};
@@ -86,7 +87,8 @@ pub(super) fn settings(written: &Written, notes: &mut Notes) -> Option<Settings>
     let admin = admin(&written.admin, notes);
     let warming = warming(&written.warming, notes);
     let invalidation = invalidation(&written.invalidation, notes);
-    let (cache, metrics_path) = (cache(&written.cache, notes), metrics_path(written, notes));
+    let metrics = metrics(&written.metrics, &admin, notes);
+    let cache = cache(&written.cache, notes);
     let log = Log {
         level: log_level(written, notes),
         format: written.log.format.unwrap_or(LogFormat::Auto),
@@ -116,7 +118,7 @@ pub(super) fn settings(written: &Written, notes: &mut Notes) -> Option<Settings>
         scripts,
         hot_keys,
         admin,
-        metrics_path,
+        metrics: metrics?,
         log,
         drain_delay: span(written.drain.delay, Duration::ZERO),
         drain_timeout: span(written.drain.timeout, Duration::from_secs(25)),
@@ -175,19 +177,6 @@ fn version_key(keys: &written::Keys) -> Option<String> {
     let is_shared = keys.version_source == Some(VersionSource::Upstream);
     let key = keys.version_key.clone();
     is_shared.then(|| key.unwrap_or_else(|| VERSION_KEY_DEFAULT.to_owned()))
-}
-
-fn metrics_path(written: &Written, notes: &mut Notes) -> String {
-    let path = written.metrics.path.clone().unwrap_or_else(|| "/metrics".to_owned());
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/-_.".contains(&byte);
-    if !path.starts_with('/') || !path.bytes().all(plain) {
-        notes.fault(format!(
-            "metrics.path: `{path}` is not `/` followed by letters, digits and `/-_.`"
-        ));
-    } else if ["/", "/livez", "/readyz"].contains(&path.as_str()) || path.starts_with("/api/") {
-        notes.fault(format!("metrics.path: `{path}` is already another page"));
-    }
-    path
 }
 
 /// A bare word that is no level would be taken for the name of a module, and nothing be logged.

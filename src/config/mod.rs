@@ -13,6 +13,7 @@ mod hot_keys;
 pub mod invalidation;
 pub mod key;
 mod load;
+mod metrics;
 mod naming;
 mod place;
 pub mod reference;
@@ -39,6 +40,8 @@ use crate::keys::template::Template;
 use crate::net::address::Address;
 use crate::net::target::{Password, Target};
 use crate::net::tls::TlsOptions;
+use crate::stats::Named;
+use crate::stats::histogram::Bounds;
 use crate::units::cron::Cron;
 use crate::units::rate::Rate;
 use schemars::JsonSchema;
@@ -251,8 +254,8 @@ pub struct Settings {
     pub hot_keys: HotKeys,
     /// `[admin]`.
     pub admin: Admin,
-    /// `metrics.path`.
-    pub metrics_path: String,
+    /// `[metrics]`.
+    pub metrics: Metrics,
     /// `[log]`.
     pub log: Log,
     /// `drain.delay`: not ready, but still accepting.
@@ -474,6 +477,23 @@ pub struct Admin {
     pub hosts: Vec<String>,
     /// True if it tells values.
     pub show_values: bool,
+}
+
+/// `[metrics]`.
+#[derive(Clone, Debug)]
+pub struct Metrics {
+    /// Whether the page is there.
+    pub enabled: bool,
+    /// Where it is.
+    pub path: String,
+    /// Where it is served with the probes alone, beside the admin port.
+    pub listen: Option<String>,
+    /// True if it takes a token to see it.
+    pub auth: bool,
+    /// `max_namespaces` and `namespaces`: which are told apart.
+    pub named: Named,
+    /// `buckets_seconds`.
+    pub bounds: Bounds,
 }
 
 /// `[warming]`.

@@ -58,6 +58,9 @@ impl Settings {
         next.log.slow_command = new.log.slow_command;
         next.log.slowlog_max = new.log.slowlog_max;
         next.hot_keys = new.hot_keys;
+        next.metrics.enabled = new.metrics.enabled;
+        next.metrics.auth = new.metrics.auth;
+        next.metrics.bounds.clone_from(&new.metrics.bounds);
         let (admin, to) = (&new.admin, &mut next.admin);
         to.hosts.clone_from(&admin.hosts);
         // Who needs no token on loopback would need none elsewhere either.
@@ -220,6 +223,7 @@ fn of_cache(all: &Settings) -> Vec<(&'static str, String)> {
 
 fn of_office(all: &Settings) -> Vec<(&'static str, String)> {
     let (commands, admin, warming) = (&all.commands, &all.admin, &all.warming);
+    let metrics = &all.metrics;
     let invalidation = &all.invalidation;
     vec![
         ("instance", is(&all.instance)),
@@ -242,7 +246,12 @@ fn of_office(all: &Settings) -> Vec<(&'static str, String)> {
         ("admin.readonly_token_file", secret(admin.viewer.as_ref())),
         ("admin.allowed_hosts", is(&admin.hosts)),
         ("admin.show_values", is(&admin.show_values)),
-        ("metrics.path", is(&all.metrics_path)),
+        ("metrics.enabled", is(&metrics.enabled)),
+        ("metrics.path", is(&metrics.path)),
+        ("metrics.listen", is(&metrics.listen)),
+        ("metrics.auth", is(&metrics.auth)),
+        ("metrics.max_namespaces, metrics.namespaces", is(&metrics.named)),
+        ("metrics.buckets_seconds", is(&metrics.bounds)),
         ("hotkeys", is(&all.hot_keys)),
         ("log.level", is(&all.log.level)),
         ("log.format", is(&all.log.format)),

@@ -6,8 +6,9 @@
 //!   key "name in TOML, if another": Type = built in, when a change is felt;
 //! ```
 //!
-//! What is built in is a value as TOML has it, or in parentheses what is found out at the start,
-//! or nothing. What is filled in stands in [`super::check`]; a test compares the two.
+//! What is built in is a value as TOML has it (a long one as text: `(toml "[1, 2]")`), or in
+//! parentheses what is found out at the start, or nothing. What is filled in stands in
+//! [`super::check`]; a test compares the two.
 
 use crate::config::key::{Applies, BuiltIn, Key, Kind};
 pub use crate::config::values::{All, Commands, Patterns, Secret, TtlProbe, Unknown, Url};
@@ -78,6 +79,9 @@ macro_rules! built_in {
     };
     (($words:literal)) => {
         BuiltIn::Found($words)
+    };
+    ((toml $text:literal)) => {
+        BuiltIn::Toml($text)
     };
     ($toml:tt) => {
         BuiltIn::Toml(stringify!($toml))
@@ -434,8 +438,23 @@ table! {
 table! {
     /// The page that Prometheus reads.
     "metrics." Metrics {
+        /// Whether it is there.
+        enabled: bool = true, Now;
         /// Where it is on the admin port.
         path: String = "/metrics", Restart;
+        /// `host:port` where it is served, too, with the probes and nothing else; `""`: nowhere.
+        listen: String = "", Restart;
+        /// Whether it takes a token of `[admin]` to see it.
+        auth: bool = false, Now;
+        /// So many namespaces are told apart, the first that are asked for; all others are
+        /// `_other`.
+        max_namespaces: usize = 100, Restart;
+        /// These are instead, and no others.
+        namespaces: Vec<String> = [], Restart;
+        /// Bounds of the histograms of durations: a digit, 1.5, 2.5 or 7.5, times a power of ten,
+        /// from 0.000001 to 9.
+        buckets_seconds: Vec<f64> = (toml "[0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, \
+            0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5]"), Now;
     }
 }
 

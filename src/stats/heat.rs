@@ -68,11 +68,11 @@ pub(super) struct Heat {
 }
 
 impl Heat {
-    pub(super) fn new(settings: HotKeys) -> Self {
+    pub(super) fn new(settings: HotKeys, namespaces_max: usize) -> Self {
         Self {
             settings,
             curve: Curve::default(),
-            reuse: Reuse::default(),
+            reuse: Reuse::new(namespaces_max),
             looked: 0,
             spare: Vec::new(),
             begun: None,

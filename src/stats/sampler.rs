@@ -17,7 +17,7 @@ use parking_lot::Mutex;
 
 use super::ages::Ages;
 use super::curve::FIRST;
-use super::namespaces::{Counts, Namespaces};
+use super::namespaces::{Counts, Named, Namespaces};
 use super::sketch::Sketch;
 use crate::keys::namespace;
 
@@ -149,8 +149,8 @@ pub(super) struct Sampler {
 
 impl Sampler {
     /// Of a writer that looks nothing up, or (`capacity` is how many keys a sketch holds) of one
-    /// that does.
-    pub(super) fn new(capacity: Option<usize>) -> Self {
+    /// that does. `named` are the namespaces that it tells apart.
+    pub(super) fn new(capacity: Option<usize>, named: &Named) -> Self {
         let heat = capacity
             .map_or_else(Heat::default, |keys| Heat(std::array::from_fn(|_| Sketch::new(keys))));
         let room = if capacity.is_some() { TOLD_MAX } else { 0 };
@@ -165,7 +165,7 @@ impl Sampler {
                 passed: Vec::with_capacity(room.min(PASSED_MAX)),
             }),
             heat: Mutex::new(heat),
-            namespaces: Namespaces::default(),
+            namespaces: Namespaces::new(named),
             rules: (0..RULES_MAX).map(|_| Counts::default()).collect(),
             ages: Ages::default(),
         }
@@ -351,8 +351,13 @@ impl Sampler {
 #[cfg(test)]
 mod tests {
     use super::{By, Look, Passed, SAMPLED, Sampler, Seen, TOLD_MAX, Told};
+    use crate::stats::Named;
     use crate::stats::curve::FIRST;
     use crate::stats::trial::mixed;
+
+    fn of(capacity: Option<usize>) -> Sampler {
+        Sampler::new(capacity, &Named::default())
+    }
 
     fn look(key: &[u8]) -> Look<'_> {
         Look { key, rule: 0, bytes: 100, age: None }
@@ -360,7 +365,7 @@ mod tests {
 
     #[test]
     fn one_in_sixteen_is_chosen_and_a_repeating_pipeline_is_fairly_so() {
-        let sampler = Sampler::new(Some(64));
+        let sampler = of(Some(64));
         let names: Vec<Vec<u8>> = (0..16).map(|index| vec![b'a' + index, b':']).collect();
         for _ in 0..10_000 {
             for name in &names {
@@ -383,7 +388,7 @@ mod tests {
 
     #[test]
     fn small_replies_weigh_what_they_weigh() {
-        let sampler = Sampler::new(Some(64));
+        let sampler = of(Some(64));
         for _ in 0..160_000 {
             sampler.lookup(u64::MAX, Seen::Hit, || look(b"a"));
         }
@@ -405,7 +410,7 @@ mod tests {
 
     #[test]
     fn every_lookup_below_the_threshold_is_told_while_there_is_room() {
-        let sampler = Sampler::new(Some(0));
+        let sampler = of(Some(0));
         for hash in [FIRST - 1, FIRST, 5, FIRST + 1, 5] {
             sampler.lookup(hash, Seen::Miss, || look(b"a"));
         }
@@ -422,14 +427,14 @@ mod tests {
         }
         let told = sampler.take_told([FIRST, 0], Told::default());
         assert_eq!((told.hashes.len(), told.lost), (TOLD_MAX, 10));
-        assert!(!Sampler::new(None).is_chosen());
-        assert_eq!(Sampler::new(None).take_told([9, 0], Told::default()).hashes.capacity(), 0);
+        assert!(!of(None).is_chosen());
+        assert_eq!(of(None).take_told([9, 0], Told::default()).hashes.capacity(), 0);
         assert_eq!(SAMPLED, 16);
     }
 
     #[test]
     fn what_is_kept_out_is_told_apart_and_its_writes_with_it() {
-        let sampler = Sampler::new(Some(8));
+        let sampler = of(Some(8));
         sampler.lookup(1, Seen::Passed, || look(b"lock:1"));
         sampler.written(1);
         sampler.written(FIRST);

@@ -2,7 +2,7 @@
 //! in upstream, in the log. `tests/config_keys.rs` has the list of all keys and their tests.
 
 use crate::doors::certificates;
-use crate::harness::{Conn, KINDS, Kind, Proxy, Server, eventually, request};
+use crate::harness::{Conn, KINDS, Kind, Proxy, Server, eventually, free_port, request};
 use serde_json::{Value, json};
 use std::fs;
 use std::io::{Read, Write};
@@ -418,12 +418,85 @@ fn texts_of_scripts_are_kept() {
 
 /// Status of a page that is asked for by this name.
 fn page(proxy: &Proxy, path: &str, host: &str) -> String {
-    let mut stream = TcpStream::connect(proxy.admin_address()).unwrap();
+    page_at(&proxy.admin_address(), path, host)
+}
+
+fn page_at(address: &str, path: &str, host: &str) -> String {
+    let mut stream = TcpStream::connect(address).unwrap();
     let ask = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
     stream.write_all(ask.as_bytes()).unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
     answer.split(' ').nth(1).unwrap().to_owned()
+}
+
+/// `auth` wants a token of any role; `enabled` is asked at each request; `listen` has nothing else.
+#[test]
+fn the_page_of_metrics_is_as_the_keys_say() {
+    let server = Server::start(Kind::Redis);
+    let port = free_port();
+    let settings = [
+        "metrics.auth = true",
+        &format!("metrics.listen = \"127.0.0.1:{port}\""),
+        "admin.readonly_token_file = \"{folder}/token\"",
+    ];
+    let folder = TempDir::new().unwrap();
+    let token = "t".repeat(32);
+    fs::write(folder.path().join("token"), &token).unwrap();
+    let place = folder.path().to_str().unwrap();
+    let settings = settings.map(|line| line.replace("{folder}", place));
+    let settings: Vec<&str> = settings.iter().map(String::as_str).collect();
+    let proxy = Proxy::start(&server.url(), &settings);
+    let (bad, good) =
+        ("x\r\nAuthorization: Bearer guess", format!("x\r\nAuthorization: Bearer {token}"));
+    for place in [proxy.admin_address(), format!("127.0.0.1:{port}")] {
+        let ask = |path: &str, host: &str| page_at(&place, path, host);
+        assert_eq!(["x", bad, &good].map(|host| ask("/metrics", host)), ["401", "401", "200"]);
+        assert_eq!([ask("/livez", "x"), ask("/readyz", "x")], ["200", "200"]);
+    }
+    let watched = format!("127.0.0.1:{port}");
+    for path in ["/", "/openapi.json", "/api/v1/mode"] {
+        assert_eq!(page_at(&watched, path, &good.replace("x\r", "localhost\r")), "404", "{path}");
+    }
+
+    let proxy = Proxy::start(&server.url(), &["metrics.enabled = false"]);
+    assert_eq!([page(&proxy, "/metrics", "x"), page(&proxy, "/livez", "x")], ["404", "200"]);
+    let (status, _) = proxy.admin("PATCH", "/api/v1/config", "{\"metrics.enabled\":true}");
+    assert_eq!((status, page(&proxy, "/metrics", "x")), (200, "200".to_owned()));
+}
+
+/// The first so many (`max_namespaces`), or those that are chosen (`namespaces`); of times the
+/// bounds (`buckets_seconds`).
+#[test]
+fn metrics_tell_apart_what_the_keys_say() {
+    let server = Server::start(Kind::Redis);
+    let lookups = |proxy: &Proxy| {
+        let mut client = proxy.dial();
+        for name in ["one", "two", "three"] {
+            client.until_hit(&format!("GET {name}:k"));
+            client.send(&request(&["GET", &format!("{name}:k")]).repeat(500));
+            (0..500).for_each(|_| drop(client.reply()));
+        }
+        ["one", "two", "three", "_other"].map(|name| {
+            let series = format!("nearside_namespace_lookups_total{{namespace=\"{name}\"");
+            proxy.count(&series) > 0
+        })
+    };
+    let start = |set: &str| Proxy::start(&server.url(), &["server.workers = 1", set]);
+    let proxy = start("metrics.max_namespaces = 2");
+    assert_eq!(lookups(&proxy), [true, true, false, true]);
+    let proxy = start("metrics.namespaces = [\"three\"]");
+    assert_eq!(lookups(&proxy), [false, false, true, true]);
+
+    let bounds = |proxy: &Proxy| {
+        let (_, page) = proxy.admin("GET", "/metrics", "");
+        let series = "nearside_upstream_request_duration_seconds_bucket{";
+        let lines = page.lines().filter(|line| line.starts_with(series));
+        let le = lines.filter_map(|line| line.split("le=\"").nth(1)?.split('"').next());
+        le.map(str::to_owned).collect::<Vec<_>>()
+    };
+    let proxy = start("metrics.buckets_seconds = [0.00075, 1, 7]");
+    assert_eq!(bounds(&proxy), ["0.00075", "1", "7", "+Inf"]);
 }
 
 #[test]
