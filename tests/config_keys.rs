@@ -264,6 +264,7 @@ const SEEN: &[(&[&str], &str, &str, &str)] = &[
         KEYS,
         "hot_keys_are_noted_as_the_keys_say",
     ),
+    (&["hotkeys.sample"], "hotkeys.sample = 7", KEYS, "hot_keys_are_noted_as_the_keys_say"),
     (
         &["hotkeys.show_keys"],
         "hotkeys.show_keys = 'plain'",

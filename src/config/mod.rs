@@ -460,6 +460,8 @@ pub struct HotKeys {
     pub capacity: usize,
     /// After this time what was asked for counts half.
     pub half_life: Duration,
+    /// One lookup in this many is looked at.
+    pub sample: u32,
     /// How keys are shown.
     pub show: ShowKeys,
 }

@@ -414,6 +414,9 @@ table! {
         capacity: usize = 1000, Now;
         /// After this time what was asked for counts half.
         half_life: Span = "60s", Now;
+        /// One lookup in so many is looked at, for that and for all that is told by namespace, by
+        /// rule and by age; 1: every one, which a hit pays for.
+        sample: u32 = 16, Now;
         /// `"plain"`: they are shown by name, else as numbers that tell them apart.
         show_keys: ShowKeys = "hash", Now;
     }

@@ -130,7 +130,8 @@ fn seconds(count: u64) -> Tick {
 
 #[test]
 fn hot_keys_of_several_workers_are_one_and_have_a_rate() {
-    let hot_keys = HotKeys { capacity: 100, half_life: Duration::from_secs(10) };
+    let hot_keys =
+        HotKeys { capacity: 100, half_life: Duration::from_secs(10), ..HotKeys::default() };
     let stats = Stats::with(0, hot_keys, Named::default());
     let workers = [stats.new_worker_block(), stats.new_worker_block()];
     stats.tick(seconds(0));

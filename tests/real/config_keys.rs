@@ -544,6 +544,17 @@ fn hot_keys_are_noted_as_the_keys_say() {
         (noted(&proxy) == 1).then_some(())
     });
     eventually("it is forgotten", || (noted(&proxy) == 0).then_some(()));
+
+    let proxy = Proxy::start(&server.url(), &["server.workers = 1", "hotkeys.sample = 1"]);
+    let mut client = proxy.dial();
+    let looked = || proxy.count("nearside_namespace_lookups_total");
+    (0..7).for_each(|_| drop(client.words("GET orders:1")));
+    assert_eq!(looked(), 7);
+    // The next is still one of one; behind it there may be one of a thousand.
+    let (status, _) = proxy.admin("PATCH", "/api/v1/config", "{\"hotkeys.sample\":1000}");
+    assert_eq!(status, 200);
+    (0..7).for_each(|_| drop(client.words("GET orders:1")));
+    assert!([8, 1_008, 2_008].contains(&looked()), "{}", looked());
 }
 
 /// The second key would be loaded an hour after the first.

@@ -226,7 +226,7 @@ impl NamespaceReads {
 
 /// Reads by namespace.
 ///
-/// Reads are estimated from one in sixteen, the most read first; `_root`: keys without one,
+/// Reads are estimated from one in `hotkeys.sample`, the most read first; `_root`: keys without one,
 /// `_other`: all behind the first hundred. What is held is counted when it is asked for, and told
 /// again for five seconds.
 #[utoipa::path(
@@ -271,7 +271,7 @@ struct RuleReads {
 
 /// Reads by rule.
 ///
-/// Estimated from one read in sixteen, in the order of the rules; the last is that of keys which
+/// Estimated from one read in `hotkeys.sample`, in the order of the rules; the last is that of keys which
 /// no rule matches.
 #[utoipa::path(
     get,
