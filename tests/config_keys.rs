@@ -19,6 +19,7 @@ use std::{env, fs};
 const SEEN: &[(&[&str], &str, &str, &str)] = &[
     (&["mode"], "mode = 'bypass'", "metrics.rs", "modes"),
     (&["instance"], "instance = 'me'", KEYS, "upstream_is_entered_as_the_keys_say"),
+    (&["region"], "region = 'eu'", KEYS, "whose_log_and_message_it_is_is_told"),
     (&["server.listen"], "server.listen = ['unix:/s']", "metrics.rs", "doors"),
     (&["server.workers"], "server.workers = 7", "metrics.rs", "everyday"),
     (&["server.max_clients"], "server.max_clients = 77", "metrics.rs", "doors"),
@@ -687,4 +688,12 @@ fn who_wrote_a_value_is_shown_and_no_secret_is() {
     assert_eq!(json["rules[0].match"]["origin"], format!("{shown}:7"));
     assert_eq!(json["auth.password"]["value"], "***");
     assert_eq!(json["server.workers"]["value"], 5);
+
+    let shown = command.env("POD_NAME", "pod-7").args(["--format", "toml"]).output().unwrap();
+    let shown = String::from_utf8(shown.stdout).unwrap();
+    assert!(!shown.contains("pod-7"), "it is as built in: {shown}");
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_nearside"));
+    let shown = command.env("POD_NAME", "pod-7").args(["config", "show"]).output().unwrap();
+    let shown = String::from_utf8(shown.stdout).unwrap();
+    assert!(shown.contains("instance = \"pod-7\""), "{shown}");
 }

@@ -117,6 +117,7 @@ pub(super) fn ledger(
 ) -> Ledger {
     let profile = Profile {
         instance: settings.instance.clone(),
+        region: settings.region.clone(),
         port: addresses.first().map_or(0, SocketAddr::port),
     };
     Ledger::new(Arc::clone(stats), profile, clock.now())

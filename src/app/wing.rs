@@ -23,6 +23,7 @@ impl DataWing for View {
         let commands = ledger.totals().commands;
         Facts {
             instance: ledger.profile.instance.clone(),
+            region: ledger.profile.region.clone(),
             key_version: snapshot.settings.version.clone(),
             uptime: clock.now().since(ledger.started_at),
             ops_per_second: ledger.rates().commands,

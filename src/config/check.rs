@@ -100,6 +100,7 @@ pub(super) fn settings(written: &Written, notes: &mut Notes) -> Option<Settings>
     let settings = Settings {
         mode: written.mode.unwrap_or(Mode::Cache),
         instance: written.instance.clone().unwrap_or_else(hostname),
+        region: text(written.region.as_ref()),
         server: server?,
         password,
         upstream: upstream?,
@@ -202,8 +203,10 @@ pub(super) fn span(value: Option<Span>, default: Duration) -> Duration {
     value.map_or(default, |span| span.0)
 }
 
+/// What Kubernetes calls this pod, if it says so, or the machine's name.
 fn hostname() -> String {
-    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let machine = || std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let name = std::env::var("POD_NAME").unwrap_or_else(|_| machine());
     let name: String = name.trim().chars().filter(char::is_ascii_graphic).collect();
     if name.is_empty() { "nearside".to_owned() } else { name }
 }

@@ -218,6 +218,8 @@ pub struct Settings {
     pub mode: Mode,
     /// `instance`: the name in upstream's CLIENT LIST.
     pub instance: String,
+    /// `region`: empty = none.
+    pub region: String,
     /// `[server]`.
     pub server: Server,
     /// `auth.password`, if clients must give one.

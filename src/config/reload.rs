@@ -227,6 +227,7 @@ fn of_office(all: &Settings) -> Vec<(&'static str, String)> {
     let invalidation = &all.invalidation;
     vec![
         ("instance", is(&all.instance)),
+        ("region", is(&all.region)),
         ("invalidation.tracking", is(&all.tracking)),
         ("invalidation.channel", is(&invalidation.channels)),
         ("invalidation.publish", is(&invalidation.publish)),

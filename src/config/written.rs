@@ -94,8 +94,10 @@ table! {
         /// The most that nearside does; `"observe"`: it only counts what would have been a hit;
         /// `"bypass"`: a pure proxy, nothing is stored.
         mode: Mode = "cache", Now;
-        /// What links call themselves upstream, and what peers know this proxy by.
-        instance: String = ("the host name"), Restart;
+        /// What links call themselves upstream, what peers know this proxy by, and whose its log is.
+        instance: String = ("`POD_NAME` or the host name"), Restart;
+        /// Where it runs: told beside `instance`.
+        region: String = "", Restart;
         tables {
             /// Where clients come in.
             server: Server,

@@ -38,6 +38,8 @@ pub trait DataWing: Send + Sync {
 pub struct Facts {
     /// `instance`.
     pub instance: String,
+    /// `region`.
+    pub region: String,
     /// `keys.version`.
     pub key_version: String,
     /// Since the start.

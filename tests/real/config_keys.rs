@@ -137,6 +137,29 @@ fn upstream_is_entered_as_the_keys_say() {
     }
 }
 
+/// `instance` and `region`.
+#[test]
+fn whose_log_and_message_it_is_is_told() {
+    let server = Server::start(Kind::Redis);
+    for (format, wanted) in
+        [("json", r#","instance":"i7","region":"eu"}"#), ("text", " instance=i7 region=eu")]
+    {
+        let format = format!("log.format = \"{format}\"");
+        let settings = ["instance = \"i7\"", "region = \"eu\"", &format];
+        let proxy = Proxy::start(&server.url(), &settings);
+        let log = proxy.log();
+        assert!(log.contains("started") && log.lines().all(|line| line.ends_with(wanted)), "{log}");
+        assert!(text(proxy.dial().words("INFO server")).contains("\r\nproxy_region:eu\r\n"));
+        let (_, status) = proxy.admin("GET", "/api/v1/status", "");
+        assert!(status.contains(r#""instance":"i7","region":"eu""#), "{status}");
+        let mut peer = server.dial();
+        peer.words("SUBSCRIBE system:cache_invalidation");
+        proxy.admin("POST", "/api/v1/invalidations", "{\"keys\":[\"a\"]}");
+        let said = text(peer.reply());
+        assert!(said.contains(r#""origin":"i7:"#) && said.contains(r#""region":"eu""#), "{said}");
+    }
+}
+
 /// Not the limit of reads, which has hours.
 #[test]
 fn a_write_has_its_limit() {
