@@ -40,6 +40,7 @@ const POLICY: Policy = Policy {
     grace: 0,
     keep: 0,
     refresh_ahead: 0,
+    ttl_jitter: 0,
 };
 const NOW: Tick = Tick(1_000_000_000);
 struct Store {

@@ -136,6 +136,18 @@ const SEEN: &[(&[&str], &str, &str, &str)] = &[
         "a_switch_leaves_a_rules_version_and_a_reload_changes_it",
     ),
     (&["cache.max_memory"], "cache.max_memory = '7mb'", "metrics.rs", "memory"),
+    (
+        &["cache.max_entries"],
+        "cache.max_entries = 7",
+        KEYS,
+        "keys_are_bounded_and_do_not_end_together",
+    ),
+    (
+        &["cache.ttl_jitter"],
+        "cache.ttl_jitter = 0.25",
+        KEYS,
+        "keys_are_bounded_and_do_not_end_together",
+    ),
     (&["cache.max_value_size"], "cache.max_value_size = 7777", KEYS, "cache_and_rules_bound"),
     (&["cache.ttl"], "cache.ttl = '24h'", KEYS, "cache_and_rules_bound"),
     (&["cache.negative_ttl"], "cache.negative_ttl = '7s'", KEYS, "cache_and_rules_bound"),

@@ -134,6 +134,7 @@ pub(super) fn shared(
 ) -> anyhow::Result<Shared> {
     let get = command::by_name("get").context("the command table has no GET")?;
     let cache = Cache::new(settings.cache.max_memory, settings.cache.max_variants);
+    cache.set_max(settings.cache.max_memory, settings.cache.max_entries);
     cache.set_bans_max(settings.invalidation.max_bans);
     Ok(Shared {
         cache: Arc::new(cache),

@@ -17,6 +17,7 @@ pub(super) const POLICY: Policy = Policy {
     grace: 0,
     keep: 0,
     refresh_ahead: 0,
+    ttl_jitter: 0,
 };
 
 /// A cache whose link is up and synced.

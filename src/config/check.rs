@@ -31,8 +31,11 @@ const MEMORY_DEFAULT: u64 = 256 << 20;
 /// `keys.version_key`, unless given.
 const VERSION_KEY_DEFAULT: &str = "system:cache_version";
 
-/// What is read anew as soon as it has come is not cached.
+/// What is read anew as soon as it has come, or has no life left, is not cached.
 const SHARE_MAX: f64 = 0.9;
+
+/// `cache.ttl_jitter`, unless given, in millionths.
+const JITTER_DEFAULT: u32 = 100_000;
 
 /// More replies of one key are not kept.
 const VARIANTS_MAX: usize = 1024;
@@ -375,7 +378,9 @@ fn inherited(cache: &written::Cache, notes: &mut Notes) -> Rule {
         admission: cache.admission.unwrap_or(Admission::SecondHit),
         stale_if_error: span(cache.stale_if_error, Duration::ZERO),
         grace: span(cache.grace, Duration::ZERO),
-        refresh_ahead: millionths("cache", cache.refresh_ahead, notes).unwrap_or(0),
+        refresh_ahead: millionths("cache.refresh_ahead", cache.refresh_ahead, notes).unwrap_or(0),
+        ttl_jitter: millionths("cache.ttl_jitter", cache.ttl_jitter, notes)
+            .unwrap_or(JITTER_DEFAULT),
     };
     sound("cache", &rule, notes);
     rule
@@ -414,17 +419,19 @@ fn one_rule(
         admission: rule.admission.unwrap_or(base.admission),
         stale_if_error: span(rule.stale_if_error, base.stale_if_error),
         grace: span(rule.grace, base.grace),
-        refresh_ahead: millionths(&name, rule.refresh_ahead, notes).unwrap_or(base.refresh_ahead),
+        refresh_ahead: millionths(&format!("{name}.refresh_ahead"), rule.refresh_ahead, notes)
+            .unwrap_or(base.refresh_ahead),
+        ttl_jitter: base.ttl_jitter,
     };
     sound(&name, &rule, notes);
     rule
 }
 
 /// A share of a life, as `refresh_ahead` has it.
-fn millionths(name: &str, share: Option<f64>, notes: &mut Notes) -> Option<u32> {
+fn millionths(key: &str, share: Option<f64>, notes: &mut Notes) -> Option<u32> {
     let share = share?;
     if !(0.0..=SHARE_MAX).contains(&share) {
-        notes.fault(format!("{name}.refresh_ahead: {share} is not a share from 0 to {SHARE_MAX}"));
+        notes.fault(format!("{key}: {share} is not a share from 0 to {SHARE_MAX}"));
         return None;
     }
     // Within what was just checked.
@@ -499,7 +506,8 @@ fn cache(cache: &written::Cache, notes: &mut Notes) -> Cache {
         notes.warn(format!("cache.max_memory is above the cgroup's limit of {}", Size(limit)));
     }
     let verify = cache.verify.unwrap_or(Verify::Fills);
-    Cache { max_memory, max_variants, verify, sweep_interval, commands }
+    let max_entries = cache.max_entries.unwrap_or(0);
+    Cache { max_memory, max_entries, max_variants, verify, sweep_interval, commands }
 }
 
 fn scripts(scripts: &written::Scripts, notes: &mut Notes) -> Scripts {

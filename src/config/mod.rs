@@ -399,6 +399,8 @@ pub struct Upstream {
 pub struct Cache {
     /// Accounted bytes at most.
     pub max_memory: u64,
+    /// Keys at most; 0 = as many as there is room for.
+    pub max_entries: usize,
     /// Replies stored per key at most.
     pub max_variants: usize,
     /// What waits for the proof that answers came in the order of requests.
@@ -440,6 +442,8 @@ pub struct Rule {
     pub grace: Duration,
     /// The part of its life, in millionths, before whose end a hit has it read anew.
     pub refresh_ahead: u32,
+    /// The part of its longest life, in millionths, that something may miss.
+    pub ttl_jitter: u32,
 }
 
 /// `[scripts]`.

@@ -31,6 +31,7 @@ impl Settings {
         next.password.clone_from(&new.password);
         next.default_rule.clone_from(&new.default_rule);
         next.cache.max_memory = new.cache.max_memory;
+        next.cache.max_entries = new.cache.max_entries;
         next.cache.verify = new.cache.verify;
         next.cache.commands.clone_from(&new.cache.commands);
         next.invalidation.groups.clone_from(&new.invalidation.groups);
@@ -202,6 +203,7 @@ fn of_cache(all: &Settings) -> Vec<(&'static str, String)> {
         ("keys.version_source, keys.version_key", is(&all.version_key)),
         ("keys.exclude", is(&all.exclude)),
         ("cache.max_memory", is(&cache.max_memory)),
+        ("cache.max_entries", is(&cache.max_entries)),
         ("cache.max_variants", is(&cache.max_variants)),
         ("cache.verify", is(&cache.verify)),
         ("cache.sweep_interval", is(&cache.sweep_interval)),
@@ -209,6 +211,7 @@ fn of_cache(all: &Settings) -> Vec<(&'static str, String)> {
         ("cache.level", is(&rule.level)),
         ("cache.max_staleness", is(&rule.max_staleness)),
         ("cache.ttl", is(&rule.ttl)),
+        ("cache.ttl_jitter", is(&rule.ttl_jitter)),
         ("cache.negative_ttl", is(&rule.negative_ttl)),
         ("cache.hash_max_ttl", is(&rule.hash_max_ttl)),
         ("cache.max_value_size", is(&rule.max_value_size)),

@@ -94,7 +94,8 @@ table! {
         /// The most that nearside does; `"observe"`: it only counts what would have been a hit;
         /// `"bypass"`: a pure proxy, nothing is stored.
         mode: Mode = "cache", Now;
-        /// What links call themselves upstream, what peers know this proxy by, and whose its log is.
+        /// What links call themselves upstream, what peers know this proxy by, and whose its log
+        /// is.
         instance: String = ("`POD_NAME` or the host name"), Restart;
         /// Where it runs: told beside `instance`.
         region: String = "", Restart;
@@ -249,10 +250,15 @@ table! {
     "cache." Cache {
         /// Accounted bytes, overhead included.
         max_memory: Size = ("256mb or a quarter of the cgroup"), Now;
+        /// Keys at most; 0: as many as there is room for.
+        max_entries: usize = 0, Now;
         /// Longest reply stored.
         max_value_size: Size = "1mb", Now;
         /// Longest local life of a value; upstream's own TTL always wins.
         ttl: Span = "60s", Now;
+        /// The share of a local life that each fill draws up to, to be that much shorter: what was
+        /// filled together does not end together. 0: all live as long as they may.
+        ttl_jitter: f64 = 0.1, Now;
         /// How long the answer that a key does not exist is kept.
         negative_ttl: Span = "5s", Now;
         /// What a cached reply promises.

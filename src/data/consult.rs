@@ -378,5 +378,6 @@ pub fn policy(shared: &Shared, spec: &Spec, rule: &Rule) -> Policy {
         grace,
         keep: rule.stale_if_error_ns.max(grace),
         refresh_ahead: rule.refresh_ahead,
+        ttl_jitter: rule.ttl_jitter,
     }
 }

@@ -341,7 +341,7 @@ pub const COMMAND_SECONDS: Family = Family {
 /// Lookups per namespace; labels `namespace`, `result`.
 pub const NAMESPACES: Family = Family {
     name: "nearside_namespace_lookups_total",
-    help: "Cache lookups per key namespace, estimated from 1 in hotkeys.sample; overflow is _other.",
+    help: "Cache lookups per namespace, estimated from 1 in hotkeys.sample; overflow is _other.",
 };
 
 /// Hits per worker thread; label `worker`.

@@ -250,6 +250,7 @@ impl Stage {
             grace: 0,
             keep: 0,
             refresh_ahead: 0,
+            ttl_jitter: 0,
         };
         let cache = &self.app.shared().cache;
         let token = cache.token(hash(self), &policy, self.now()).unwrap();

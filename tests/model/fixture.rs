@@ -230,6 +230,7 @@ pub(crate) const POLICY: Policy = Policy {
     grace: 0,
     keep: 0,
     refresh_ahead: 0,
+    ttl_jitter: 0,
 };
 
 impl Op {

@@ -326,6 +326,36 @@ fn cache_and_rules_bound() {
     each_lease_is_its_rules(&server);
 }
 
+/// By `max_entries`, and by `ttl_jitter`.
+#[test]
+fn keys_are_bounded_and_do_not_end_together() {
+    let server = Server::start(Kind::Redis);
+    let settings = ["cache.admission = \"always\"", "cache.ttl = \"9h\"", "cache.max_entries = 3"];
+    let proxy = Proxy::start(&server.url(), &settings);
+    let mut client = proxy.dial();
+    (0..20).for_each(|key| drop(client.until_hit(&format!("GET k:{key}"))));
+    assert!((1..=3).contains(&proxy.count("nearside_cache_entries")), "of 20");
+    assert!(proxy.count("nearside_evicted_keys_total") >= 17);
+
+    let nine_hours = 9 * 60 * 60 * 1_000;
+    for (jitter, is_spread) in [("0", false), ("0.9", true)] {
+        server.dial().words("MSET k:0 v k:1 v k:2 v k:3 v k:4 v k:5 v k:6 v k:7 v k:8 v k:9 v");
+        let jitter = format!("cache.ttl_jitter = {jitter}");
+        let settings = ["cache.admission = \"always\"", "cache.ttl = \"9h\"", &jitter];
+        let proxy = Proxy::start(&server.url(), &settings);
+        let mut client = proxy.dial();
+        let left = (0..10).map(|key| {
+            client.until_hit(&format!("GET k:{key}"));
+            let (_, held) = proxy.admin("GET", &format!("/api/v1/entries/lookup?key=k:{key}"), "");
+            let held: Value = serde_json::from_str(&held).unwrap();
+            held["replies"][0]["ttl_ms"].as_u64().unwrap()
+        });
+        let least = left.min().unwrap();
+        assert_eq!(least < nine_hours * 9 / 10, is_spread, "{jitter}: {least}");
+        assert!((nine_hours / 11..=nine_hours).contains(&least), "{jitter}: {least}");
+    }
+}
+
 /// The bound of one rule (`max_staleness`) is not that of another.
 fn each_lease_is_its_rules(server: &Server) {
     let rules = "rules = [{ match = \"k\", max_staleness = \"100ms\" }]";

@@ -226,8 +226,8 @@ impl NamespaceReads {
 
 /// Reads by namespace.
 ///
-/// Reads are estimated from one in `hotkeys.sample`, the most read first; `_root`: keys without one,
-/// `_other`: all behind the first hundred. What is held is counted when it is asked for, and told
+/// Reads are estimated from one in `hotkeys.sample`, the most read first; `_root`: keys without
+/// one, `_other`: all that `[metrics]` does not tell apart. What is held is counted when it is asked for, and told
 /// again for five seconds.
 #[utoipa::path(
     get,
@@ -271,8 +271,8 @@ struct RuleReads {
 
 /// Reads by rule.
 ///
-/// Estimated from one read in `hotkeys.sample`, in the order of the rules; the last is that of keys which
-/// no rule matches.
+/// Estimated from one read in `hotkeys.sample`, in the order of the rules; the last is that of keys
+/// which no rule matches.
 #[utoipa::path(
     get,
     path = "/api/v1/rules",

@@ -1,5 +1,5 @@
-//! Whose log it is: every line ends with `instance`, and with `region` if there is one, so that lines
-//! of several proxies can be told apart where they are gathered.
+//! Whose log it is: every line ends with `instance`, and with `region` if there is one, so that
+//! lines of several proxies can be told apart where they are gathered.
 //!
 //! In: a line as `tracing_subscriber` writes it. Out: the same with these two behind what it says.
 
@@ -62,12 +62,12 @@ where
 {
     fn format_event(
         &self,
-        context: &FmtContext<'_, S, N>,
+        ctx: &FmtContext<'_, S, N>,
         writer: Writer<'_>,
         event: &Event<'_>,
     ) -> fmt::Result {
         let mut line = String::new();
-        self.format.format_event(context, Writer::new(&mut line), event)?;
+        self.format.format_event(ctx, Writer::new(&mut line), event)?;
         self.stamp.put(&line, writer)
     }
 }
