@@ -334,6 +334,12 @@ const SEEN: &[(&[&str], &str, &str, &str)] = &[
         "real/figures.rs",
         "what_took_long_is_told_with_who_asked",
     ),
+    (
+        &["log.keys"],
+        "log.keys = 'plain'",
+        "real/figures.rs",
+        "what_took_long_is_told_with_who_asked",
+    ),
     (&["log.rate_limit"], "log.rate_limit = '2/h'", "metrics.rs", "logs"),
     (&["drain.delay"], "drain.delay = '7s'", KEYS, "a_drain_waits_as_long_as_it_may"),
     (&["drain.timeout"], "drain.timeout = '7s'", KEYS, "a_drain_waits_as_long_as_it_may"),

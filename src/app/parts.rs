@@ -146,7 +146,7 @@ pub(super) fn shared(
         pause: Pause::default(),
         bells: Bells::new(settings.server.workers),
         ledger,
-        slow: SlowLog::new(settings.log.slow_command, settings.log.slowlog_max),
+        slow: SlowLog::new(settings.log.slow_command, settings.log.slowlog_max, settings.log.keys),
         letterbox,
         dedicated: AtomicUsize::new(0),
         dialer: Arc::new(dialer(settings, embedded)?),
@@ -337,7 +337,8 @@ pub(super) fn followers(
     let (guard, stats, warm) = (Arc::clone(guard), Arc::clone(stats), Arc::clone(warm));
     let shared = Arc::clone(shared);
     Box::new(move |settings| {
-        shared.slow.configure(settings.log.slow_command, settings.log.slowlog_max);
+        let log = &settings.log;
+        shared.slow.configure(log.slow_command, log.slowlog_max, log.keys);
         guard.set(access(settings));
         logs::configure(&settings.log.level);
         stats.set_hot_keys(settings.hot_keys.into());

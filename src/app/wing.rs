@@ -4,7 +4,7 @@ use crate::control::wing::{Client, DataWing, Explained, ExplainedKey, Facts, Pla
 use crate::data::Shared;
 use crate::data::explain::{Explanation, Key, explain_now};
 use crate::data::registry::{self, Mark};
-use crate::data::slow::Slow;
+use crate::data::slow::{Key as SlowKey, Slow, hexadecimal};
 use crate::net::address::Address;
 use crate::stats::{Counter, Outcome};
 use crate::units::clock::Tick;
@@ -93,11 +93,17 @@ impl DataWing for View {
 
     fn slow_commands(&self) -> Vec<SlowCommand> {
         let told = |slow: Slow| {
-            let Slow { id, at, command, outcome, took, client } = slow;
+            let Slow { id, at, command, outcome, took, client, key } = slow;
             let client = client.map(|client| {
                 (client.id, client.address.to_string(), client.names.lock().name.clone())
             });
-            SlowCommand { id, at, took, command, outcome: outcome.as_str(), client }
+            let (key, key_hash) = match key {
+                Some(SlowKey { name: Some(name), .. }) => (Some(name.into_vec()), None),
+                Some(SlowKey { hash, .. }) => (None, Some(hexadecimal(hash))),
+                None => (None, None),
+            };
+            let outcome = outcome.as_str();
+            SlowCommand { id, at, took, command, outcome, client, key, key_hash }
         };
         self.0.slow.list().into_iter().map(told).collect()
     }

@@ -191,9 +191,10 @@ fn slow(answer: &Value) -> String {
             text(slow, "/outcome").to_owned(),
             text(slow, "/client_addr").to_owned(),
             text(slow, "/client_name").to_owned(),
+            ["/key", "/key_base64", "/key_hash"].map(|at| text(slow, at)).concat(),
         ]
     };
-    let head = ["id", "time", "us", "command", "outcome", "client", "name"];
+    let head = ["id", "time", "us", "command", "outcome", "client", "name", "key"];
     table(&head, list(answer, "/commands").iter().map(row).collect())
 }
 

@@ -11,8 +11,8 @@ use crate::config::naming;
 use crate::config::warming::warming;
 use crate::config::written::{self, Commands, Patterns, TtlProbe, Written};
 use crate::config::{
-    Admission, AuthMode, Cache, Level, Log, LogFormat, Merged, Mode, OnDown, Rule, ScriptPolicy,
-    Scripts, Server, Settings, TrackingMode, Upstream, Verify, VersionSource,
+    Admission, AuthMode, Cache, Level, Log, LogFormat, LogKeys, Merged, Mode, OnDown, Rule,
+    ScriptPolicy, Scripts, Server, Settings, TrackingMode, Upstream, Verify, VersionSource,
 };
 use crate::keys::Prefix;
 use crate::net::address::Address;
@@ -95,6 +95,7 @@ pub(super) fn settings(written: &Written, notes: &mut Notes) -> Option<Settings>
     let log = Log {
         level: log_level(written, notes),
         format: written.log.format.unwrap_or(LogFormat::Auto),
+        keys: written.log.keys.unwrap_or(LogKeys::Hash),
         rate_limit: written.log.rate_limit.unwrap_or(Rate::per_second(10)),
         slow_command: span(written.log.slow_command, Duration::from_millis(100)),
         slowlog_max: written.log.slowlog_max.unwrap_or(128),

@@ -200,6 +200,18 @@ word! {
 }
 
 word! {
+    /// `log.keys`: how keys are named in the log, and in the slow log.
+    LogKeys {
+        /// As they are, where they are known.
+        Plain = "plain",
+        /// As a number that tells them apart.
+        Hash = "hash",
+        /// Not at all.
+        None = "none",
+    }
+}
+
+word! {
     /// `log.format`.
     LogFormat {
         /// Text on a terminal, else JSON.
@@ -565,6 +577,8 @@ pub struct Log {
     pub level: String,
     /// Text or JSON.
     pub format: LogFormat,
+    /// How keys are named.
+    pub keys: LogKeys,
     /// Events of one place in the code, at most.
     pub rate_limit: Rate,
     /// Answers that take so long are noted; zero = none.

@@ -57,6 +57,7 @@ impl Settings {
         to.on_down = upstream.on_down;
         next.log.level.clone_from(&new.log.level);
         next.log.slow_command = new.log.slow_command;
+        next.log.keys = new.log.keys;
         next.log.slowlog_max = new.log.slowlog_max;
         next.hot_keys = new.hot_keys;
         next.metrics.enabled = new.metrics.enabled;
@@ -260,6 +261,7 @@ fn of_office(all: &Settings) -> Vec<(&'static str, String)> {
         ("log.level", is(&all.log.level)),
         ("log.format", is(&all.log.format)),
         ("log.rate_limit", is(&all.log.rate_limit)),
+        ("log.keys", is(&all.log.keys)),
         ("log.slow_command", is(&all.log.slow_command)),
         ("log.slowlog_max", is(&all.log.slowlog_max)),
         ("drain.delay", is(&all.drain_delay)),

@@ -8,6 +8,7 @@ use crate::config::OnDown;
 use crate::data::order::Frame;
 use crate::data::output::SHARE_MIN;
 use crate::data::pinned::{Step, answer, exec, notice};
+use crate::data::slow::Key;
 use crate::data::upstream::{Kind, Pipeline, Ticket, Waiter};
 use crate::data::worker::Clients;
 use crate::data::{Shared, fill, script, split, stale, walk};
@@ -58,6 +59,8 @@ pub struct Desk<'w> {
     pub moved: Vec<(u32, Ticket)>,
     /// When the bytes were read.
     pub now: Tick,
+    /// The key of the answer that is looked at, if that took long.
+    pub slow_key: Option<Key>,
 }
 
 /// Pairs every complete answer in the link's input with its ticket.
@@ -185,6 +188,7 @@ fn without_prefix(spec: &Spec, error: &[u8], names: &Names) -> BytesMut {
 /// An answer to the ticket at the front.
 #[inline]
 fn by_kind(link: &mut Pipeline, frame: &Frame<'_>, desk: &mut Desk<'_>) -> Result<(), Fault> {
+    desk.slow_key = slow_key(link, desk);
     match link.front().map(|ticket| &ticket.kind) {
         None => Err(Fault::Stray),
         Some(Kind::Forward | Kind::Listed(_) | Kind::Edited(_)) => {
@@ -206,6 +210,16 @@ fn by_kind(link: &mut Pipeline, frame: &Frame<'_>, desk: &mut Desk<'_>) -> Resul
         Some(Kind::Call(_)) => script::called(link, frame, desk),
         Some(Kind::Exec(_)) => exec::heard(link, frame, desk),
     }
+}
+
+/// The key of the ticket at the front, if its answer took long: it is gone with its ticket.
+#[inline]
+fn slow_key(link: &mut Pipeline, desk: &Desk<'_>) -> Option<Key> {
+    let took = desk.now.0.saturating_sub(link.front()?.asked_at.0);
+    if !desk.shared.slow.is_slow(took) {
+        return None;
+    }
+    link.front_key().map(|(hash, name)| Key::new(hash, name))
 }
 
 /// An answer of a type that the command never gives belongs to another request.
@@ -363,7 +377,8 @@ fn time(desk: &mut Desk<'_>, owner: Waiter, spec: &'static Spec, (took, outcome)
     // What may wait is not slow when it does.
     if desk.shared.slow.is_slow(took) && spec.class != Class::Blocking {
         let client = desk.clients.session(owner.client).map(|session| Arc::clone(&session.client));
-        desk.shared.slow.note(spec.name, outcome, Duration::from_nanos(took), client);
+        let key = desk.slow_key.take();
+        desk.shared.slow.note(spec.name, outcome, Duration::from_nanos(took), client, key);
     }
 }
 

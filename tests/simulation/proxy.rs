@@ -55,6 +55,8 @@ pub(crate) fn settings(workers: usize, closes: bool) -> Settings {
         ("cache.max_staleness", format!("\"{STALENESS_MS}ms\"")),
         ("cache.ttl", format!("\"{TTL_MS}ms\"")),
         ("cache.negative_ttl", "\"300ms\"".to_owned()),
+        // Its draws are not the seed's.
+        ("cache.ttl_jitter", "0.0".to_owned()),
     ];
     let flags = flags.map(|(key, value)| ("simulation".to_owned(), key.to_owned(), value));
     let overrides = Overrides { flags: flags.to_vec(), ..Overrides::default() };
@@ -152,7 +154,7 @@ fn shared(
             timeout: settings.upstream.connect_timeout,
             name: "nearside:simulation".to_owned(),
         }),
-        slow: SlowLog::new(settings.log.slow_command, settings.log.slowlog_max),
+        slow: SlowLog::new(settings.log.slow_command, settings.log.slowlog_max, settings.log.keys),
         get: command::by_name("get").unwrap(),
         scripts: Scripts::new(&settings.scripts, true),
     }

@@ -425,7 +425,8 @@ impl Worker {
         let link = links.get(index)?;
         let now = self.shared.clock.now();
         let (shared, block) = (&*self.shared, &*self.block);
-        let mut desk = Desk { clients, shared, block, scratch, moved: Vec::new(), now };
+        let moved = Vec::new();
+        let mut desk = Desk { clients, shared, block, scratch, moved, now, slow_key: None };
         let result = run(link, &mut desk);
         self.block.shift(Gauge::UpstreamInFlight, link.news_of_out());
         self.flush_touched(clients, snapshot);
