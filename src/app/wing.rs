@@ -4,7 +4,7 @@ use crate::control::wing::{Client, DataWing, Explained, ExplainedKey, Facts, Pla
 use crate::data::Shared;
 use crate::data::explain::{Explanation, Key, explain_now};
 use crate::data::registry::{self, Mark};
-use crate::data::slow::{Key as SlowKey, Slow, hexadecimal};
+use crate::data::slow::{Hexadecimal, Key as SlowKey, Slow};
 use crate::net::address::Address;
 use crate::stats::{Counter, Outcome};
 use crate::units::clock::Tick;
@@ -99,7 +99,7 @@ impl DataWing for View {
             });
             let (key, key_hash) = match key {
                 Some(SlowKey { name: Some(name), .. }) => (Some(name.into_vec()), None),
-                Some(SlowKey { hash, .. }) => (None, Some(hexadecimal(hash))),
+                Some(SlowKey { hash, .. }) => (None, Some(Hexadecimal(hash).to_string())),
                 None => (None, None),
             };
             let outcome = outcome.as_str();

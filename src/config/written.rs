@@ -481,8 +481,8 @@ table! {
         /// An answer of upstream that takes so long is logged, and stands in the slow log
         /// (`nearside slowlog`); `"0s"`: none is.
         slow_command: Span = "100ms", Now;
-        /// How the key of such an answer is named, there and in the slow log: as a number that tells
-        /// keys apart (that of hot keys), by name where that is known (of reads that may be
+        /// How the key of such an answer is named, there and in the slow log: as a number that
+        /// tells keys apart (that of hot keys), by name where that is known (of reads that may be
         /// cached), or not at all. No other key of clients is in the log.
         keys: LogKeys = "hash", Now;
         /// The latest of them that are kept.

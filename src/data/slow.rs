@@ -11,6 +11,7 @@ use crate::stats::{KEY_KEPT, Outcome};
 use crate::units::clock::unix_millis;
 use parking_lot::Mutex;
 use std::collections::VecDeque;
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -78,7 +79,7 @@ struct Book {
 }
 
 impl SlowLog {
-    /// Of answers that take `limit` or longer (zero: of none), this many, with their keys by `keys`.
+    /// Of answers that take `limit` or longer (zero: of none), this many, with keys by `keys`.
     pub fn new(limit: Duration, kept: usize, keys: LogKeys) -> Self {
         let book = Book { kept, keys, last: 0, entries: VecDeque::new() };
         let log = Self { limit: AtomicU64::new(u64::MAX), book: Mutex::new(book) };
@@ -118,7 +119,7 @@ impl SlowLog {
         let by = self.book.lock().keys;
         let key = key.and_then(|key| key.told(by));
         let name = key.as_ref().and_then(|key| key.name.as_deref()).map(String::from_utf8_lossy);
-        let hash = key.as_ref().filter(|key| key.name.is_none()).map(|key| hexadecimal(key.hash));
+        let hash = key.as_ref().filter(|key| key.name.is_none()).map(|key| Hexadecimal(key.hash));
         let from = client.as_ref().map(|client| &client.address);
         tracing::warn!(
             event = "slow_command",
@@ -128,7 +129,7 @@ impl SlowLog {
             client_id = client.as_ref().map(|client| client.id),
             client_addr = from.map(tracing::field::display),
             key = name.as_deref(),
-            key_hash = hash,
+            key_hash = hash.map(tracing::field::display),
             "upstream's answer took long"
         );
         let mut book = self.book.lock();
@@ -156,8 +157,13 @@ impl SlowLog {
 }
 
 /// A hash as it is shown.
-pub fn hexadecimal(hash: u64) -> String {
-    format!("{hash:016x}")
+#[derive(Clone, Copy, Debug)]
+pub struct Hexadecimal(pub u64);
+
+impl fmt::Display for Hexadecimal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
 }
 
 #[cfg(test)]

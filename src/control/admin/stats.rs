@@ -227,8 +227,8 @@ impl NamespaceReads {
 /// Reads by namespace.
 ///
 /// Reads are estimated from one in `hotkeys.sample`, the most read first; `_root`: keys without
-/// one, `_other`: all that `[metrics]` does not tell apart. What is held is counted when it is asked for, and told
-/// again for five seconds.
+/// one, `_other`: all that `[metrics]` does not tell apart. What is held is counted when it is
+/// asked for, and told again for five seconds.
 #[utoipa::path(
     get,
     path = "/api/v1/namespaces",
