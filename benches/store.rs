@@ -41,6 +41,7 @@ const POLICY: Policy = Policy {
     keep: 0,
     refresh_ahead: 0,
     whole_key: false,
+    ttl_jitter: 0,
 };
 const NOW: Tick = Tick(1_000_000_000);
 struct Store {

@@ -18,7 +18,7 @@ use nearside::command::by_name;
 use nearside::config::{Overrides, ShowKeys, load};
 use nearside::control::admin::guard::{Access, Guard, Token};
 use nearside::control::admin::stats::View;
-use nearside::control::admin::{Admin, Api, Check, Error, bind, serve};
+use nearside::control::admin::{Admin, Api, Check, Error, Offer, bind, serve};
 use nearside::control::census::Census;
 use nearside::control::invalidate::history::History;
 use nearside::control::invalidate::orders::Orders;
@@ -40,6 +40,7 @@ use nearside::control::workshop::Workshop;
 use nearside::keys::Names;
 use nearside::live::Live;
 use nearside::snapshot::{Snapshot, Snapshots};
+use nearside::stats::histogram::Bounds;
 use nearside::stats::{Counter, Gauge, Look, Outcome, Seen, Stats};
 use nearside::units::clock::Clock;
 use parking_lot::Mutex;
@@ -77,6 +78,7 @@ fn sources() -> Sources {
         upstream_enabled: Box::new(|| true),
         mode: Box::new(|| "cache"),
         key_version: Box::new(|| "v1".to_owned()),
+        bounds: Box::new(|| Bounds::new(&Bounds::USUAL).unwrap()),
         state: state(),
     }
 }
@@ -239,7 +241,7 @@ impl DataWing for Nobody {
 
 /// Runs `test` against a server, then stops it and waits until it has stopped.
 async fn served(admin: Admin, test: impl AsyncFnOnce(SocketAddr)) {
-    let listener = bind("127.0.0.1:0").await.unwrap();
+    let listener = bind("admin.listen", "127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let (stop, stopped) = oneshot::channel::<()>();
     let shutdown = async {
@@ -249,7 +251,7 @@ async fn served(admin: Admin, test: impl AsyncFnOnce(SocketAddr)) {
         test(address).await;
         stop.send(()).unwrap();
     };
-    let (result, ()) = tokio::join!(serve(listener, admin, shutdown), client);
+    let (result, ()) = tokio::join!(serve(listener, admin, Offer::All, shutdown), client);
     result.unwrap();
 }
 
@@ -435,13 +437,15 @@ fn labels_from_outside_are_bounded_and_never_go_back() {
 
 #[tokio::test]
 async fn a_port_in_use_is_named_with_its_key() {
-    let taken = bind("127.0.0.1:0").await.unwrap();
+    let taken = bind("admin.listen", "127.0.0.1:0").await.unwrap();
     let address = taken.local_addr().unwrap().to_string();
-    let error = bind(&address).await.unwrap_err();
-    assert!(matches!(error, Error::InUse { .. }), "{error:?}");
-    let words = error.to_string();
-    assert!(words.starts_with(&format!("admin.listen: {address} is in use")), "{words}");
-    let words = bind("127.0.0.1").await.unwrap_err().to_string();
+    for key in ["admin.listen", "metrics.listen"] {
+        let error = bind(key, &address).await.unwrap_err();
+        assert!(matches!(error, Error::InUse { .. }), "{error:?}");
+        let words = error.to_string();
+        assert!(words.starts_with(&format!("{key}: {address} is in use")), "{words}");
+    }
+    let words = bind("admin.listen", "127.0.0.1").await.unwrap_err().to_string();
     assert!(words.starts_with("admin.listen: cannot listen on 127.0.0.1: "), "{words}");
 }
 
@@ -786,6 +790,7 @@ fn hold(cache: &Cache, key: &[u8]) {
         keep: 0,
         refresh_ahead: 0,
         whole_key: false,
+        ttl_jitter: 0,
     };
     let command = by_name("get").unwrap().index;
     let hash = cache.hash(key);

@@ -92,7 +92,7 @@ fn nothing_written_is_sound() {
     assert!(settings.scripts.shas.is_empty() && settings.scripts.functions.is_empty());
     assert_eq!(settings.scripts.memory, 8 << 20);
     assert_eq!(settings.admin.listen.as_deref(), Some("127.0.0.1:8380"));
-    assert_eq!(settings.metrics_path, "/metrics");
+    assert_eq!(settings.metrics.path, "/metrics");
     assert_eq!((settings.log.level.as_str(), settings.log.format), ("info", LogFormat::Auto));
     assert_eq!(settings.drain_delay, Duration::ZERO);
     assert_eq!(settings.drain_timeout, Duration::from_secs(25));

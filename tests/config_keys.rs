@@ -19,6 +19,7 @@ use std::{env, fs};
 const SEEN: &[(&[&str], &str, &str, &str)] = &[
     (&["mode"], "mode = 'bypass'", "metrics.rs", "modes"),
     (&["instance"], "instance = 'me'", KEYS, "upstream_is_entered_as_the_keys_say"),
+    (&["region"], "region = 'eu'", KEYS, "whose_log_and_message_it_is_is_told"),
     (&["server.listen"], "server.listen = ['unix:/s']", "metrics.rs", "doors"),
     (&["server.workers"], "server.workers = 7", "metrics.rs", "everyday"),
     (&["server.max_clients"], "server.max_clients = 77", "metrics.rs", "doors"),
@@ -135,6 +136,18 @@ const SEEN: &[(&[&str], &str, &str, &str)] = &[
         "a_switch_leaves_a_rules_version_and_a_reload_changes_it",
     ),
     (&["cache.max_memory"], "cache.max_memory = '7mb'", "metrics.rs", "memory"),
+    (
+        &["cache.max_entries"],
+        "cache.max_entries = 7",
+        KEYS,
+        "keys_are_bounded_and_do_not_end_together",
+    ),
+    (
+        &["cache.ttl_jitter"],
+        "cache.ttl_jitter = 0.25",
+        KEYS,
+        "keys_are_bounded_and_do_not_end_together",
+    ),
     (&["cache.max_value_size"], "cache.max_value_size = 7777", KEYS, "cache_and_rules_bound"),
     (&["cache.ttl"], "cache.ttl = '24h'", KEYS, "cache_and_rules_bound"),
     (&["cache.negative_ttl"], "cache.negative_ttl = '7s'", KEYS, "cache_and_rules_bound"),
@@ -294,6 +307,7 @@ const SEEN: &[(&[&str], &str, &str, &str)] = &[
         KEYS,
         "hot_keys_are_noted_as_the_keys_say",
     ),
+    (&["hotkeys.sample"], "hotkeys.sample = 7", KEYS, "hot_keys_are_noted_as_the_keys_say"),
     (
         &["hotkeys.show_keys"],
         "hotkeys.show_keys = 'plain'",
@@ -325,7 +339,18 @@ const SEEN: &[(&[&str], &str, &str, &str)] = &[
         "real/lookups.rs",
         "values_are_told_where_they_may_be",
     ),
+    (&["metrics.enabled"], "metrics.enabled = false", KEYS, PAGE),
     (&["metrics.path"], "metrics.path = '/m'", KEYS, "the_admin_port_is_as_the_keys_say"),
+    (&["metrics.listen"], "metrics.listen = '127.0.0.1:9380'", KEYS, PAGE),
+    (
+        &["metrics.auth", "admin.token_file"],
+        "metrics.auth = true\nadmin.token_file = 'Cargo.toml'",
+        KEYS,
+        PAGE,
+    ),
+    (&["metrics.max_namespaces"], "metrics.max_namespaces = 7", KEYS, APART),
+    (&["metrics.namespaces"], "metrics.namespaces = ['orders', '_root']", KEYS, APART),
+    (&["metrics.buckets_seconds"], "metrics.buckets_seconds = [0.0015, 1, 2.5]", KEYS, APART),
     (
         &["log.level"],
         "log.level = 'warn'",
@@ -336,6 +361,12 @@ const SEEN: &[(&[&str], &str, &str, &str)] = &[
     (
         &["log.slow_command", "log.slowlog_max"],
         "log.slow_command = '7s'\nlog.slowlog_max = 7",
+        "real/figures.rs",
+        "what_took_long_is_told_with_who_asked",
+    ),
+    (
+        &["log.keys"],
+        "log.keys = 'plain'",
         "real/figures.rs",
         "what_took_long_is_told_with_who_asked",
     ),
@@ -421,6 +452,10 @@ const ENDS: &str = "what_ends_is_served_and_read_anew_as_the_keys_say";
 
 /// Where keys are tested that no other test is about.
 const KEYS: &str = "real/config_keys.rs";
+
+/// There, who sees the page of metrics, and what it tells apart.
+const PAGE: &str = "the_page_of_metrics_is_as_the_keys_say";
+const APART: &str = "metrics_tell_apart_what_the_keys_say";
 
 /// Where messages about what is to be forgotten are tested, and there, other servers.
 const CHANNEL: &str = "real/channel.rs";
@@ -713,4 +748,12 @@ fn who_wrote_a_value_is_shown_and_no_secret_is() {
     assert_eq!(json["rules[0].match"]["origin"], format!("{shown}:7"));
     assert_eq!(json["auth.password"]["value"], "***");
     assert_eq!(json["server.workers"]["value"], 5);
+
+    let shown = command.env("POD_NAME", "pod-7").args(["--format", "toml"]).output().unwrap();
+    let shown = String::from_utf8(shown.stdout).unwrap();
+    assert!(!shown.contains("pod-7"), "it is as built in: {shown}");
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_nearside"));
+    let shown = command.env("POD_NAME", "pod-7").args(["config", "show"]).output().unwrap();
+    let shown = String::from_utf8(shown.stdout).unwrap();
+    assert!(shown.contains("instance = \"pod-7\""), "{shown}");
 }

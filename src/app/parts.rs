@@ -112,6 +112,7 @@ pub(super) fn ledger(
 ) -> Ledger {
     let profile = Profile {
         instance: settings.instance.clone(),
+        region: settings.region.clone(),
         port: addresses.first().map_or(0, SocketAddr::port),
     };
     Ledger::new(Arc::clone(stats), profile, clock.now())
@@ -313,7 +314,8 @@ pub(super) fn followers(
     let (guard, stats, warm) = (Arc::clone(guard), Arc::clone(stats), Arc::clone(warm));
     let shared = Arc::clone(shared);
     Box::new(move |settings| {
-        shared.slow.configure(settings.log.slow_command, settings.log.slowlog_max);
+        let log = &settings.log;
+        shared.slow.configure(log.slow_command, log.slowlog_max, log.keys);
         guard.set(access(settings));
         logs::configure(&settings.log.level);
         stats.set_hot_keys(settings.hot_keys.into());

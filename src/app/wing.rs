@@ -4,7 +4,7 @@ use crate::control::wing::{Client, DataWing, Explained, ExplainedKey, Facts, Pla
 use crate::data::Shared;
 use crate::data::explain::{Explanation, Key, explain_now};
 use crate::data::registry::{self, Mark};
-use crate::data::slow::Slow;
+use crate::data::slow::{Hexadecimal, Key as SlowKey, Slow};
 use crate::net::address::Address;
 use crate::stats::{Counter, Outcome};
 use crate::units::clock::Tick;
@@ -23,6 +23,7 @@ impl DataWing for View {
         let commands = ledger.totals().commands;
         Facts {
             instance: ledger.profile.instance.clone(),
+            region: ledger.profile.region.clone(),
             key_version: snapshot.settings.version.clone(),
             uptime: clock.now().since(ledger.started_at),
             ops_per_second: ledger.rates().commands,
@@ -92,11 +93,17 @@ impl DataWing for View {
 
     fn slow_commands(&self) -> Vec<SlowCommand> {
         let told = |slow: Slow| {
-            let Slow { id, at, command, outcome, took, client } = slow;
+            let Slow { id, at, command, outcome, took, client, key } = slow;
             let client = client.map(|client| {
                 (client.id, client.address.to_string(), client.names.lock().name.clone())
             });
-            SlowCommand { id, at, took, command, outcome: outcome.as_str(), client }
+            let (key, key_hash) = match key {
+                Some(SlowKey { name: Some(name), .. }) => (Some(name.into_vec()), None),
+                Some(SlowKey { hash, .. }) => (None, Some(Hexadecimal(hash).to_string())),
+                None => (None, None),
+            };
+            let outcome = outcome.as_str();
+            SlowCommand { id, at, took, command, outcome, client, key, key_hash }
         };
         self.0.slow.list().into_iter().map(told).collect()
     }

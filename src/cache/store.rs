@@ -7,7 +7,8 @@
 //! 1. *Whatever leaves bumps its stripe first* (invalidated, expired or evicted). [`Store::fill`]
 //!    decides and stores under the shard's lock, so it either sees the bump or is found by the
 //!    removal that follows it.
-//! 2. *Accounted bytes stay within the limit*: whoever stored makes room before it returns.
+//! 2. *Accounted bytes and keys stay within their limits*: whoever stored makes room before it
+//!    returns.
 //!
 //! Who leaves: one hand goes round the whole table (CLOCK with a count of two bits, as the main
 //! queue of S3-FIFO). A hit adds one to its entry's count up to three; the hand takes one away and
@@ -50,6 +51,9 @@ pub(super) struct Store {
     /// Accounted bytes.
     used: AtomicU64,
     max: AtomicU64,
+    /// Keys.
+    held: AtomicUsize,
+    held_max: AtomicUsize,
     evicted: AtomicU64,
     hand: Mutex<Place>,
 }
@@ -103,6 +107,8 @@ impl Store {
             generations: Generations::default(),
             used: AtomicU64::new(0),
             max: AtomicU64::new(max),
+            held: AtomicUsize::new(0),
+            held_max: AtomicUsize::new(usize::MAX),
             evicted: AtomicU64::new(0),
             hand: Mutex::default(),
         }
@@ -165,6 +171,7 @@ impl Store {
         let (change, result) = decide(held);
         if let Change::Put(entry) = change {
             let before = held.map_or(0, Entry::weight);
+            self.held.fetch_add(usize::from(held.is_none()), Ordering::Relaxed);
             self.used.fetch_add(entry.weight(), Ordering::Relaxed);
             self.used.fetch_sub(before, Ordering::Relaxed);
             match place {
@@ -199,6 +206,7 @@ impl Store {
         };
         // Counted before the lock is released, else the hand evicts for room that is there already.
         self.used.fetch_sub(entry.weight(), Ordering::Relaxed);
+        self.held.fetch_sub(1, Ordering::Relaxed);
         drop(table);
         true
     }
@@ -261,7 +269,7 @@ impl Store {
 
     /// Keys held.
     pub(super) fn len(&self) -> usize {
-        self.shards.iter().map(|shard| shard.table.lock().len()).sum()
+        self.held.load(Ordering::Relaxed)
     }
 
     /// Accounted bytes held.
@@ -274,9 +282,10 @@ impl Store {
         self.max.load(Ordering::Relaxed)
     }
 
-    /// From now on so many bytes are allowed; what is over that leaves.
-    pub(super) fn set_max(&self, max: u64) {
+    /// From now on so many bytes and keys are allowed; what is over that leaves.
+    pub(super) fn set_max(&self, max: u64, held_max: usize) {
         self.max.store(max, Ordering::Relaxed);
+        self.held_max.store(held_max, Ordering::Relaxed);
         self.make_room();
     }
 
@@ -285,13 +294,17 @@ impl Store {
         self.evicted.load(Ordering::Relaxed)
     }
 
+    fn is_over(&self) -> bool {
+        self.used() > self.max() || self.len() > self.held_max.load(Ordering::Relaxed)
+    }
+
     fn make_room(&self) {
-        if self.used() <= self.max() {
+        if !self.is_over() {
             return;
         }
         // Lock order: the hand, then one shard.
         let mut hand = self.hand.lock();
-        while self.used() > self.max() {
+        while self.is_over() {
             match self.shards.get(hand.shard) {
                 Some(shard) => self.evict(&mut shard.table.lock(), &mut hand),
                 None => hand.shard = 0,
@@ -301,7 +314,7 @@ impl Store {
 
     /// Moves the hand on in one shard until there is room or the shard ends.
     fn evict(&self, table: &mut Table<Entry>, hand: &mut Place) {
-        while self.used() > self.max() {
+        while self.is_over() {
             if hand.slot >= table.places() {
                 *hand = Place { shard: hand.shard + 1, ..Place::default() };
                 return;
@@ -320,6 +333,7 @@ impl Store {
         }
         if let Some(entry) = table.take(slot, Entry::hash) {
             self.used.fetch_sub(entry.weight(), Ordering::Relaxed);
+            self.held.fetch_sub(1, Ordering::Relaxed);
         }
     }
 

@@ -18,6 +18,7 @@ pub(super) const POLICY: Policy = Policy {
     keep: 0,
     refresh_ahead: 0,
     whole_key: false,
+    ttl_jitter: 0,
 };
 
 /// A cache whose link is up and synced.

@@ -130,11 +130,17 @@ fn lookup(key: &OsStr, value: bool) -> String {
     format!("/api/v1/entries/lookup?{query}")
 }
 
+/// `web-1 in eu`
+fn name(answer: &Value) -> String {
+    let (instance, region) = (text(answer, "/instance"), text(answer, "/region"));
+    if region.is_empty() { instance.to_owned() } else { format!("{instance} in {region}") }
+}
+
 fn status(answer: &Value) -> String {
     let (number, size) = (|at| number(answer, at), |at| Size(number(answer, at)).for_people());
     let version = text(answer, "/key_version");
     let mut lines = vec![
-        format!("nearside {} as {}", text(answer, "/version"), text(answer, "/instance")),
+        format!("nearside {} as {}", text(answer, "/version"), name(answer)),
         format!("up        {}", span(number("/uptime_seconds"))),
         format!("mode      {}", text(answer, "/mode")),
         format!("keys      {}", if version.is_empty() { "as clients name them" } else { version }),
@@ -185,9 +191,10 @@ fn slow(answer: &Value) -> String {
             text(slow, "/outcome").to_owned(),
             text(slow, "/client_addr").to_owned(),
             text(slow, "/client_name").to_owned(),
+            ["/key", "/key_base64", "/key_hash"].map(|at| text(slow, at)).concat(),
         ]
     };
-    let head = ["id", "time", "us", "command", "outcome", "client", "name"];
+    let head = ["id", "time", "us", "command", "outcome", "client", "name", "key"];
     table(&head, list(answer, "/commands").iter().map(row).collect())
 }
 

@@ -238,7 +238,7 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
 }
 
 fn run(loaded: Loaded, overrides: Overrides, watches: bool, allocator: Allocator) -> ExitCode {
-    if let Err(error) = logs::init(&loaded.settings.log, about::forced_color()) {
+    if let Err(error) = logs::init(&loaded.settings, about::forced_color()) {
         return fail(BAD_CONFIG, &error);
     }
     let file =

@@ -95,10 +95,14 @@ fn surroundings(settings: &Settings) -> (Vec<String>, Option<Hidden>) {
             problems.push(error.to_string());
         }
     }
-    if let Some(address) = &settings.admin.listen
-        && let Err(error) = try_admin(address)
-    {
-        problems.push(error.to_string());
+    let http =
+        [("admin.listen", &settings.admin.listen), ("metrics.listen", &settings.metrics.listen)];
+    for (key, address) in http {
+        if let Some(address) = address
+            && let Err(error) = try_http(key, address)
+        {
+            problems.push(error.to_string());
+        }
     }
     match reach(settings) {
         Ok(hidden) => (problems, hidden),
@@ -109,9 +113,9 @@ fn surroundings(settings: &Settings) -> (Vec<String>, Option<Hidden>) {
     }
 }
 
-/// Binds the admin port, as the proxy would, and lets it go.
-fn try_admin(address: &str) -> anyhow::Result<()> {
-    app::runtime()?.block_on(admin::bind(address))?;
+/// Binds a port for HTTP, as the proxy would, and lets it go.
+fn try_http(key: &'static str, address: &str) -> anyhow::Result<()> {
+    app::runtime()?.block_on(admin::bind(key, address))?;
     Ok(())
 }
 

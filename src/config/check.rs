@@ -6,12 +6,13 @@ use crate::config::admin::admin;
 use crate::config::commands::commands;
 use crate::config::hot_keys::hot_keys;
 use crate::config::invalidation::invalidation;
+use crate::config::metrics::metrics;
 use crate::config::naming;
 use crate::config::warming::warming;
 use crate::config::written::{self, Commands, Patterns, TtlProbe, Written};
 use crate::config::{
-    Admission, AuthMode, Cache, Level, Log, LogFormat, Merged, Mode, MultiKey, OnDown, Rule,
-    ScriptPolicy, Scripts, Server, Settings, TrackingMode, Upstream, Verify, VersionSource,
+    Admission, AuthMode, Cache, Level, Log, LogFormat, LogKeys, Merged, Mode, MultiKey, OnDown,
+    Rule, ScriptPolicy, Scripts, Server, Settings, TrackingMode, Upstream, Verify, VersionSource,
 };
 use crate::keys::Prefix;
 use crate::net::address::Address;
@@ -30,8 +31,11 @@ const MEMORY_DEFAULT: u64 = 256 << 20;
 /// `keys.version_key`, unless given.
 const VERSION_KEY_DEFAULT: &str = "system:cache_version";
 
-/// What is read anew as soon as it has come is not cached.
+/// What is read anew as soon as it has come, or has no life left, is not cached.
 const SHARE_MAX: f64 = 0.9;
+
+/// `cache.ttl_jitter`, unless given, in millionths.
+const JITTER_DEFAULT: u32 = 100_000;
 
 /// More replies of one key are not kept.
 const VARIANTS_MAX: usize = 1024;
@@ -86,10 +90,12 @@ pub(super) fn settings(written: &Written, notes: &mut Notes) -> Option<Settings>
     let admin = admin(&written.admin, notes);
     let warming = warming(&written.warming, notes);
     let invalidation = invalidation(&written.invalidation, notes);
-    let (cache, metrics_path) = (cache(&written.cache, notes), metrics_path(written, notes));
+    let metrics = metrics(&written.metrics, &admin, notes);
+    let cache = cache(&written.cache, notes);
     let log = Log {
         level: log_level(written, notes),
         format: written.log.format.unwrap_or(LogFormat::Auto),
+        keys: written.log.keys.unwrap_or(LogKeys::Hash),
         rate_limit: written.log.rate_limit.unwrap_or(Rate::per_second(10)),
         slow_command: span(written.log.slow_command, Duration::from_millis(100)),
         slowlog_max: written.log.slowlog_max.unwrap_or(128),
@@ -98,6 +104,7 @@ pub(super) fn settings(written: &Written, notes: &mut Notes) -> Option<Settings>
     let settings = Settings {
         mode: written.mode.unwrap_or(Mode::Cache),
         instance: written.instance.clone().unwrap_or_else(hostname),
+        region: text(written.region.as_ref()),
         server: server?,
         password,
         upstream: upstream?,
@@ -116,7 +123,7 @@ pub(super) fn settings(written: &Written, notes: &mut Notes) -> Option<Settings>
         scripts,
         hot_keys,
         admin,
-        metrics_path,
+        metrics: metrics?,
         log,
         drain_delay: span(written.drain.delay, Duration::ZERO),
         drain_timeout: span(written.drain.timeout, Duration::from_secs(25)),
@@ -177,19 +184,6 @@ fn version_key(keys: &written::Keys) -> Option<String> {
     is_shared.then(|| key.unwrap_or_else(|| VERSION_KEY_DEFAULT.to_owned()))
 }
 
-fn metrics_path(written: &Written, notes: &mut Notes) -> String {
-    let path = written.metrics.path.clone().unwrap_or_else(|| "/metrics".to_owned());
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/-_.".contains(&byte);
-    if !path.starts_with('/') || !path.bytes().all(plain) {
-        notes.fault(format!(
-            "metrics.path: `{path}` is not `/` followed by letters, digits and `/-_.`"
-        ));
-    } else if ["/", "/livez", "/readyz"].contains(&path.as_str()) || path.starts_with("/api/") {
-        notes.fault(format!("metrics.path: `{path}` is already another page"));
-    }
-    path
-}
-
 /// A bare word that is no level would be taken for the name of a module, and nothing be logged.
 fn log_level(written: &Written, notes: &mut Notes) -> String {
     let level = written.log.level.clone().unwrap_or_else(|| "info".to_owned());
@@ -213,8 +207,10 @@ pub(super) fn span(value: Option<Span>, default: Duration) -> Duration {
     value.map_or(default, |span| span.0)
 }
 
+/// What Kubernetes calls this pod, if it says so, or the machine's name.
 fn hostname() -> String {
-    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let machine = || std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let name = std::env::var("POD_NAME").unwrap_or_else(|_| machine());
     let name: String = name.trim().chars().filter(char::is_ascii_graphic).collect();
     if name.is_empty() { "nearside".to_owned() } else { name }
 }
@@ -385,7 +381,9 @@ fn inherited(cache: &written::Cache, notes: &mut Notes) -> Rule {
         whole_key: cache.whole_key.unwrap_or(false),
         stale_if_error: span(cache.stale_if_error, Duration::ZERO),
         grace: span(cache.grace, Duration::ZERO),
-        refresh_ahead: millionths("cache", cache.refresh_ahead, notes).unwrap_or(0),
+        refresh_ahead: millionths("cache.refresh_ahead", cache.refresh_ahead, notes).unwrap_or(0),
+        ttl_jitter: millionths("cache.ttl_jitter", cache.ttl_jitter, notes)
+            .unwrap_or(JITTER_DEFAULT),
     };
     sound("cache", &rule, notes);
     rule
@@ -426,17 +424,19 @@ fn one_rule(
         whole_key: rule.whole_key.unwrap_or(base.whole_key),
         stale_if_error: span(rule.stale_if_error, base.stale_if_error),
         grace: span(rule.grace, base.grace),
-        refresh_ahead: millionths(&name, rule.refresh_ahead, notes).unwrap_or(base.refresh_ahead),
+        refresh_ahead: millionths(&format!("{name}.refresh_ahead"), rule.refresh_ahead, notes)
+            .unwrap_or(base.refresh_ahead),
+        ttl_jitter: base.ttl_jitter,
     };
     sound(&name, &rule, notes);
     rule
 }
 
 /// A share of a life, as `refresh_ahead` has it.
-fn millionths(name: &str, share: Option<f64>, notes: &mut Notes) -> Option<u32> {
+fn millionths(key: &str, share: Option<f64>, notes: &mut Notes) -> Option<u32> {
     let share = share?;
     if !(0.0..=SHARE_MAX).contains(&share) {
-        notes.fault(format!("{name}.refresh_ahead: {share} is not a share from 0 to {SHARE_MAX}"));
+        notes.fault(format!("{key}: {share} is not a share from 0 to {SHARE_MAX}"));
         return None;
     }
     // Within what was just checked.
@@ -512,8 +512,10 @@ fn cache(cache: &written::Cache, notes: &mut Notes) -> Cache {
     }
     let verify = cache.verify.unwrap_or(Verify::Fills);
     let script_barrier = cache.script_barrier.unwrap_or(false);
+    let max_entries = cache.max_entries.unwrap_or(0);
     Cache {
         max_memory,
+        max_entries,
         max_variants,
         verify,
         script_barrier,

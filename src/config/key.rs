@@ -64,6 +64,8 @@ pub enum Values {
     File,
     /// A list of texts.
     List,
+    /// A list of numbers.
+    Numbers,
     /// A text, or a list of them.
     Texts,
     /// Names with a text each.
@@ -89,6 +91,7 @@ impl Values {
             Self::Url => "URL",
             Self::File => "file",
             Self::List => "list of texts",
+            Self::Numbers => "list of numbers",
             Self::Texts => "text, or list of texts",
             Self::Names => "table of texts",
             Self::Lists => "table of lists of texts",
@@ -165,6 +168,7 @@ kinds! {
     String => Text,
     PathBuf => File,
     Vec<String> => List,
+    Vec<f64> => Numbers,
     BTreeMap<String, String> => Names,
     BTreeMap<String, Vec<String>> => Lists,
 }

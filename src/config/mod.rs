@@ -13,6 +13,7 @@ mod hot_keys;
 pub mod invalidation;
 pub mod key;
 mod load;
+mod metrics;
 mod naming;
 mod place;
 pub mod reference;
@@ -39,6 +40,8 @@ use crate::keys::template::Template;
 use crate::net::address::Address;
 use crate::net::target::{Password, Target};
 use crate::net::tls::TlsOptions;
+use crate::stats::Named;
+use crate::stats::histogram::Bounds;
 use crate::units::cron::Cron;
 use crate::units::rate::Rate;
 use schemars::JsonSchema;
@@ -217,6 +220,18 @@ word! {
 }
 
 word! {
+    /// `log.keys`: how keys are named in the log, and in the slow log.
+    LogKeys {
+        /// As they are, where they are known.
+        Plain = "plain",
+        /// As a number that tells them apart.
+        Hash = "hash",
+        /// Not at all.
+        None = "none",
+    }
+}
+
+word! {
     /// `log.format`.
     LogFormat {
         /// Text on a terminal, else JSON.
@@ -235,6 +250,8 @@ pub struct Settings {
     pub mode: Mode,
     /// `instance`: the name in upstream's CLIENT LIST.
     pub instance: String,
+    /// `region`: empty = none.
+    pub region: String,
     /// `[server]`.
     pub server: Server,
     /// `auth.password`, if clients must give one.
@@ -271,8 +288,8 @@ pub struct Settings {
     pub hot_keys: HotKeys,
     /// `[admin]`.
     pub admin: Admin,
-    /// `metrics.path`.
-    pub metrics_path: String,
+    /// `[metrics]`.
+    pub metrics: Metrics,
     /// `[log]`.
     pub log: Log,
     /// `drain.delay`: not ready, but still accepting.
@@ -414,6 +431,8 @@ pub struct Upstream {
 pub struct Cache {
     /// Accounted bytes at most.
     pub max_memory: u64,
+    /// Keys at most; 0 = as many as there is room for.
+    pub max_entries: usize,
     /// Replies stored per key at most.
     pub max_variants: usize,
     /// What waits for the proof that answers came in the order of requests.
@@ -467,6 +486,8 @@ pub struct Rule {
     pub grace: Duration,
     /// The part of its life, in millionths, before whose end a hit has it read anew.
     pub refresh_ahead: u32,
+    /// The part of its longest life, in millionths, that something may miss.
+    pub ttl_jitter: u32,
 }
 
 /// `[scripts]`.
@@ -489,6 +510,8 @@ pub struct HotKeys {
     pub capacity: usize,
     /// After this time what was asked for counts half.
     pub half_life: Duration,
+    /// One lookup in this many is looked at.
+    pub sample: u32,
     /// How keys are shown.
     pub show: ShowKeys,
 }
@@ -506,6 +529,23 @@ pub struct Admin {
     pub hosts: Vec<String>,
     /// True if it tells values.
     pub show_values: bool,
+}
+
+/// `[metrics]`.
+#[derive(Clone, Debug)]
+pub struct Metrics {
+    /// Whether the page is there.
+    pub enabled: bool,
+    /// Where it is.
+    pub path: String,
+    /// Where it is served with the probes alone, beside the admin port.
+    pub listen: Option<String>,
+    /// True if it takes a token to see it.
+    pub auth: bool,
+    /// `max_namespaces` and `namespaces`: which are told apart.
+    pub named: Named,
+    /// `buckets_seconds`.
+    pub bounds: Bounds,
 }
 
 /// `[warming]`.
@@ -569,6 +609,8 @@ pub struct Log {
     pub level: String,
     /// Text or JSON.
     pub format: LogFormat,
+    /// How keys are named.
+    pub keys: LogKeys,
     /// Events of one place in the code, at most.
     pub rate_limit: Rate,
     /// Answers that take so long are noted; zero = none.

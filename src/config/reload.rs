@@ -31,6 +31,7 @@ impl Settings {
         next.password.clone_from(&new.password);
         next.default_rule.clone_from(&new.default_rule);
         next.cache.max_memory = new.cache.max_memory;
+        next.cache.max_entries = new.cache.max_entries;
         next.cache.verify = new.cache.verify;
         next.cache.script_barrier = new.cache.script_barrier;
         next.cache.shadow_checks = new.cache.shadow_checks;
@@ -59,8 +60,12 @@ impl Settings {
         to.on_down = upstream.on_down;
         next.log.level.clone_from(&new.log.level);
         next.log.slow_command = new.log.slow_command;
+        next.log.keys = new.log.keys;
         next.log.slowlog_max = new.log.slowlog_max;
         next.hot_keys = new.hot_keys;
+        next.metrics.enabled = new.metrics.enabled;
+        next.metrics.auth = new.metrics.auth;
+        next.metrics.bounds.clone_from(&new.metrics.bounds);
         let (admin, to) = (&new.admin, &mut next.admin);
         to.hosts.clone_from(&admin.hosts);
         // Who needs no token on loopback would need none elsewhere either.
@@ -202,6 +207,7 @@ fn of_cache(all: &Settings) -> Vec<(&'static str, String)> {
         ("keys.version_source, keys.version_key", is(&all.version_key)),
         ("keys.exclude", is(&all.exclude)),
         ("cache.max_memory", is(&cache.max_memory)),
+        ("cache.max_entries", is(&cache.max_entries)),
         ("cache.max_variants", is(&cache.max_variants)),
         ("cache.verify", is(&cache.verify)),
         ("cache.script_barrier", is(&cache.script_barrier)),
@@ -212,6 +218,7 @@ fn of_cache(all: &Settings) -> Vec<(&'static str, String)> {
         ("cache.level", is(&rule.level)),
         ("cache.max_staleness", is(&rule.max_staleness)),
         ("cache.ttl", is(&rule.ttl)),
+        ("cache.ttl_jitter", is(&rule.ttl_jitter)),
         ("cache.negative_ttl", is(&rule.negative_ttl)),
         ("cache.hash_max_ttl", is(&rule.hash_max_ttl)),
         ("cache.max_value_size", is(&rule.max_value_size)),
@@ -228,9 +235,11 @@ fn of_cache(all: &Settings) -> Vec<(&'static str, String)> {
 
 fn of_office(all: &Settings) -> Vec<(&'static str, String)> {
     let (commands, admin, warming) = (&all.commands, &all.admin, &all.warming);
+    let metrics = &all.metrics;
     let invalidation = &all.invalidation;
     vec![
         ("instance", is(&all.instance)),
+        ("region", is(&all.region)),
         ("invalidation.tracking", is(&all.tracking)),
         ("invalidation.channel", is(&invalidation.channels)),
         ("invalidation.publish", is(&invalidation.publish)),
@@ -250,11 +259,17 @@ fn of_office(all: &Settings) -> Vec<(&'static str, String)> {
         ("admin.readonly_token_file", secret(admin.viewer.as_ref())),
         ("admin.allowed_hosts", is(&admin.hosts)),
         ("admin.show_values", is(&admin.show_values)),
-        ("metrics.path", is(&all.metrics_path)),
+        ("metrics.enabled", is(&metrics.enabled)),
+        ("metrics.path", is(&metrics.path)),
+        ("metrics.listen", is(&metrics.listen)),
+        ("metrics.auth", is(&metrics.auth)),
+        ("metrics.max_namespaces, metrics.namespaces", is(&metrics.named)),
+        ("metrics.buckets_seconds", is(&metrics.bounds)),
         ("hotkeys", is(&all.hot_keys)),
         ("log.level", is(&all.log.level)),
         ("log.format", is(&all.log.format)),
         ("log.rate_limit", is(&all.log.rate_limit)),
+        ("log.keys", is(&all.log.keys)),
         ("log.slow_command", is(&all.log.slow_command)),
         ("log.slowlog_max", is(&all.log.slowlog_max)),
         ("drain.delay", is(&all.drain_delay)),

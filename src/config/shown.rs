@@ -147,15 +147,21 @@ fn normal(values: Values, value: &Value) -> Value {
         Values::Rate => {
             text.and_then(|text| Rate::parse(text).ok()).map(|rate| rate.to_string().into())
         }
-        // `1` is 1.0.
-        Values::Ratio => value
-            .as_integer()
-            .and_then(|whole| i32::try_from(whole).ok())
-            .map(|whole| f64::from(whole).into()),
+        Values::Ratio => number(value),
+        Values::Numbers => value.as_array().map(|all| {
+            let one = |one: &Value| number(one).unwrap_or_else(|| one.clone());
+            Value::Array(all.iter().map(one).collect())
+        }),
         Values::Secret => Some(Value::String(MASK.to_owned())),
         _ => None,
     };
     spelled.unwrap_or_else(|| value.clone())
+}
+
+/// `1` is 1.0.
+fn number(value: &Value) -> Option<Value> {
+    let whole = value.as_integer().and_then(|whole| i32::try_from(whole).ok())?;
+    Some(f64::from(whole).into())
 }
 
 /// Without a unit it is a number.

@@ -6,14 +6,15 @@
 //!   key "name in TOML, if another": Type = built in, when a change is felt;
 //! ```
 //!
-//! What is built in is a value as TOML has it, or in parentheses what is found out at the start,
-//! or nothing. What is filled in stands in [`super::check`]; a test compares the two.
+//! What is built in is a value as TOML has it (a long one as text: `(toml "[1, 2]")`), or in
+//! parentheses what is found out at the start, or nothing. What is filled in stands in
+//! [`super::check`]; a test compares the two.
 
 use crate::config::key::{Applies, BuiltIn, Key, Kind};
 pub use crate::config::values::{All, Commands, Patterns, Secret, TtlProbe, Unknown, Url};
 use crate::config::{
-    Admission, AuthMode, Level, LogFormat, Mode, MultiKey, OnDown, Profile, ScriptPolicy, ShowKeys,
-    TrackingMode, Verify, VersionSource,
+    Admission, AuthMode, Level, LogFormat, LogKeys, Mode, MultiKey, OnDown, Profile, ScriptPolicy,
+    ShowKeys, TrackingMode, Verify, VersionSource,
 };
 use crate::units::duration::Span;
 use crate::units::rate::Rate;
@@ -79,6 +80,9 @@ macro_rules! built_in {
     (($words:literal)) => {
         BuiltIn::Found($words)
     };
+    ((toml $text:literal)) => {
+        BuiltIn::Toml($text)
+    };
     ($toml:tt) => {
         BuiltIn::Toml(stringify!($toml))
     };
@@ -90,8 +94,11 @@ table! {
         /// The most that nearside does; `"observe"`: it only counts what would have been a hit;
         /// `"bypass"`: a pure proxy, nothing is stored.
         mode: Mode = "cache", Now;
-        /// What links call themselves upstream, and what peers know this proxy by.
-        instance: String = ("the host name"), Restart;
+        /// What links call themselves upstream, what peers know this proxy by, and whose its log
+        /// is.
+        instance: String = ("`POD_NAME` or the host name"), Restart;
+        /// Where it runs: told beside `instance`.
+        region: String = "", Restart;
         tables {
             /// Where clients come in.
             server: Server,
@@ -243,10 +250,15 @@ table! {
     "cache." Cache {
         /// Accounted bytes, overhead included.
         max_memory: Size = ("256mb or a quarter of the cgroup"), Now;
+        /// Keys at most; 0: as many as there is room for.
+        max_entries: usize = 0, Now;
         /// Longest reply stored.
         max_value_size: Size = "1mb", Now;
         /// Longest local life of a value; upstream's own TTL always wins.
         ttl: Span = "60s", Now;
+        /// The share of a local life that each fill draws up to, to be that much shorter: what was
+        /// filled together does not end together. 0: all live as long as they may.
+        ttl_jitter: f64 = 0.1, Now;
         /// How long the answer that a key does not exist is kept.
         negative_ttl: Span = "5s", Now;
         /// What a cached reply promises.
@@ -431,6 +443,9 @@ table! {
         capacity: usize = 1000, Now;
         /// After this time what was asked for counts half.
         half_life: Span = "60s", Now;
+        /// One lookup in so many is looked at, for that and for all that is told by namespace, by
+        /// rule and by age; 1: every one, which a hit pays for.
+        sample: u32 = 16, Now;
         /// `"plain"`: they are shown by name, else as numbers that tell them apart.
         show_keys: ShowKeys = "hash", Now;
     }
@@ -455,8 +470,23 @@ table! {
 table! {
     /// The page that Prometheus reads.
     "metrics." Metrics {
+        /// Whether it is there.
+        enabled: bool = true, Now;
         /// Where it is on the admin port.
         path: String = "/metrics", Restart;
+        /// `host:port` where it is served, too, with the probes and nothing else; `""`: nowhere.
+        listen: String = "", Restart;
+        /// Whether it takes a token of `[admin]` to see it.
+        auth: bool = false, Now;
+        /// So many namespaces are told apart, the first that are asked for; all others are
+        /// `_other`.
+        max_namespaces: usize = 100, Restart;
+        /// These are instead, and no others.
+        namespaces: Vec<String> = [], Restart;
+        /// Bounds of the histograms of durations: a digit, 1.5, 2.5 or 7.5, times a power of ten,
+        /// from 0.000001 to 9.
+        buckets_seconds: Vec<f64> = (toml "[0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, \
+            0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5]"), Now;
     }
 }
 
@@ -472,6 +502,10 @@ table! {
         /// An answer of upstream that takes so long is logged, and stands in the slow log
         /// (`nearside slowlog`); `"0s"`: none is.
         slow_command: Span = "100ms", Now;
+        /// How the key of such an answer is named, there and in the slow log: as a number that
+        /// tells keys apart (that of hot keys), by name where that is known (of reads that may be
+        /// cached), or not at all. No other key of clients is in the log.
+        keys: LogKeys = "hash", Now;
         /// The latest of them that are kept.
         slowlog_max: usize = 128, Now;
     }

@@ -331,7 +331,7 @@ impl Reloader {
         let number = self.parts.snapshots.publish(next);
         (self.parts.ring)();
         self.parts.snapshots.adopted(number).await;
-        self.parts.cache.set_max(new.cache.max_memory);
+        self.parts.cache.set_max(new.cache.max_memory, new.cache.max_entries);
         self.parts.cache.set_bans_max(new.invalidation.max_bans);
         let mut figures = self.figures.lock();
         (figures.digest, figures.version) = (new.digest(), new.version.clone());

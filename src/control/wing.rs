@@ -38,6 +38,8 @@ pub trait DataWing: Send + Sync {
 pub struct Facts {
     /// `instance`.
     pub instance: String,
+    /// `region`.
+    pub region: String,
     /// `keys.version`.
     pub key_version: String,
     /// Since the start.
@@ -78,6 +80,10 @@ pub struct SlowCommand {
     /// Who asked, if it was still there: the number that CLIENT ID answers, where it came from,
     /// and what it calls itself.
     pub client: Option<(u64, String, String)>,
+    /// Its first key, where that is known and may be told.
+    pub key: Option<Vec<u8>>,
+    /// Its hash, where that is all that is.
+    pub key_hash: Option<String>,
 }
 
 /// A client's key.

@@ -427,5 +427,6 @@ pub fn policy(shared: &Shared, spec: &Spec, rule: &Rule) -> Policy {
         keep: rule.stale_if_error_ns.max(grace),
         refresh_ahead: rule.refresh_ahead,
         whole_key: rule.whole_key,
+        ttl_jitter: rule.ttl_jitter,
     }
 }

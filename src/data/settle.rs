@@ -8,6 +8,7 @@ use crate::config::OnDown;
 use crate::data::order::Frame;
 use crate::data::output::SHARE_MIN;
 use crate::data::pinned::{Step, answer, exec, notice};
+use crate::data::slow::Key;
 use crate::data::upstream::{Kind, Pipeline, Ticket, Waiter};
 use crate::data::worker::Clients;
 use crate::data::{Shared, barrier, fill, script, shadow, split, stale, walk};
@@ -58,6 +59,8 @@ pub struct Desk<'w> {
     pub moved: Vec<(u32, Ticket)>,
     /// When the bytes were read.
     pub now: Tick,
+    /// The key of the answer that is looked at, if that took long.
+    pub slow_key: Option<Key>,
 }
 
 /// Pairs every complete answer in the link's input with its ticket.
@@ -185,6 +188,12 @@ fn without_prefix(spec: &Spec, error: &[u8], names: &Names) -> BytesMut {
 /// An answer to the ticket at the front.
 #[inline]
 fn by_kind(link: &mut Pipeline, frame: &Frame<'_>, desk: &mut Desk<'_>) -> Result<(), Fault> {
+    let Some(Ticket { asked_at, .. }) = link.front() else {
+        return Err(Fault::Stray);
+    };
+    if desk.shared.slow.is_slow(desk.now.0.saturating_sub(asked_at.0)) {
+        keep_key(link, desk);
+    }
     let Some(Ticket { spec, kind, .. }) = link.front() else {
         return Err(Fault::Stray);
     };
@@ -212,6 +221,12 @@ fn by_kind(link: &mut Pipeline, frame: &Frame<'_>, desk: &mut Desk<'_>) -> Resul
         Kind::Call(_) => script::called(link, frame, desk),
         Kind::Exec(_) => exec::heard(link, frame, desk),
     }
+}
+
+/// Keeps the key of the ticket at the front, whose answer took long: it is gone with its ticket.
+#[cold]
+fn keep_key(link: &mut Pipeline, desk: &mut Desk<'_>) {
+    desk.slow_key = link.front_key().map(|(hash, name)| Key::new(hash, name));
 }
 
 /// An answer of a type that the command never gives belongs to another request.
@@ -387,7 +402,8 @@ fn time(desk: &mut Desk<'_>, owner: Waiter, spec: &'static Spec, (took, outcome)
     // What may wait is not slow when it does.
     if desk.shared.slow.is_slow(took) && spec.class != Class::Blocking {
         let client = desk.clients.session(owner.client).map(|session| Arc::clone(&session.client));
-        desk.shared.slow.note(spec.name, outcome, Duration::from_nanos(took), client);
+        let key = desk.slow_key.take();
+        desk.shared.slow.note(spec.name, outcome, Duration::from_nanos(took), client, key);
     }
 }
 

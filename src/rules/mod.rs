@@ -38,6 +38,8 @@ pub struct Rule {
     pub grace_ns: u64,
     /// The part of its life, in millionths, before whose end a hit has it read anew.
     pub refresh_ahead: u32,
+    /// The part of its longest life, in millionths, that something may miss.
+    pub ttl_jitter: u32,
 }
 
 impl Rule {
@@ -194,5 +196,6 @@ fn rule(index: u16, written: &config::Rule) -> Rule {
         stale_if_error_ns: nanos(written.stale_if_error),
         grace_ns: nanos(written.grace),
         refresh_ahead: written.refresh_ahead,
+        ttl_jitter: written.ttl_jitter,
     }
 }

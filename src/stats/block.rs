@@ -154,7 +154,7 @@ impl Block {
     }
 
     /// Notes a cacheable read of the key with this hash, for its namespace, its rule, the hot keys
-    /// and the curve. One in sixteen is looked at, and only for that one is `look` called.
+    /// and the curve. One in some is looked at, and only for that one is `look` called.
     #[inline]
     pub fn lookup<'k>(&self, hash: u64, fate: Seen, look: impl Fn() -> Look<'k>) {
         self.sampler.lookup(hash, fate, look);
@@ -167,7 +167,7 @@ impl Block {
     }
 
     /// Notes that a reply of this many bytes came for a key that was looked up; `key` is called
-    /// for one in sixteen.
+    /// for one in some.
     #[inline]
     pub fn fetched<'k>(&self, hash: u64, bytes: usize, key: impl FnOnce() -> &'k [u8]) {
         self.sampler.fetched(hash, bytes, key);

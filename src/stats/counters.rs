@@ -356,7 +356,7 @@ pub const COMMAND_SECONDS: Family = Family {
 /// Lookups per namespace; labels `namespace`, `result`.
 pub const NAMESPACES: Family = Family {
     name: "nearside_namespace_lookups_total",
-    help: "Cache lookups per key namespace, estimated from 1 in 16; overflow is _other.",
+    help: "Cache lookups per namespace, estimated from 1 in hotkeys.sample; overflow is _other.",
 };
 
 /// Hits per worker thread; label `worker`.
@@ -386,7 +386,7 @@ pub const UPSTREAM_DURATION: Family = Family {
 /// The histogram of the ages of hits.
 pub const HIT_AGE: Family = Family {
     name: "nearside_cache_hit_age_seconds",
-    help: "Age of the reply at a hit, estimated from 1 in 16.",
+    help: "Age of the reply at a hit, estimated from 1 in hotkeys.sample.",
 };
 
 /// The histogram of pipelining depth.

@@ -30,11 +30,13 @@ pub struct HotKeys {
     pub capacity: usize,
     /// After this time what was asked for counts half.
     pub half_life: Duration,
+    /// One lookup in this many is looked at; not 0.
+    pub sample: u64,
 }
 
 impl Default for HotKeys {
     fn default() -> Self {
-        Self { capacity: 1000, half_life: Duration::from_mins(1) }
+        Self { capacity: 1000, half_life: Duration::from_mins(1), sample: 16 }
     }
 }
 
@@ -68,11 +70,11 @@ pub(super) struct Heat {
 }
 
 impl Heat {
-    pub(super) fn new(settings: HotKeys) -> Self {
+    pub(super) fn new(settings: HotKeys, namespaces_max: usize) -> Self {
         Self {
             settings,
             curve: Curve::default(),
-            reuse: Reuse::default(),
+            reuse: Reuse::new(namespaces_max),
             looked: 0,
             spare: Vec::new(),
             begun: None,
@@ -81,9 +83,9 @@ impl Heat {
         }
     }
 
-    /// Keys of each sketch.
-    pub(super) const fn capacity(&self) -> usize {
-        self.settings.capacity
+    /// How they are kept.
+    pub(super) const fn settings(&self) -> HotKeys {
+        self.settings
     }
 
     /// Kept otherwise from now on. What was noted before weighs by another half-life.
@@ -93,7 +95,7 @@ impl Heat {
         }
         (self.settings, self.begun) = (settings, None);
         for block in blocks {
-            block.as_ref().sampler.begin_anew(settings.capacity);
+            block.as_ref().sampler.begin_anew(settings);
         }
     }
 
@@ -229,6 +231,6 @@ impl Heat {
         let half_life = self.settings.half_life.as_secs_f64();
         let age = self.begun.map_or(0.0, |begun| self.faded_at.since(begun).as_secs_f64());
         let weighed = (half_life / std::f64::consts::LN_2) * (1.0 - 0.5_f64.powf(age / half_life));
-        by.unit() as f64 / weighed.max(1.0)
+        by.unit(self.settings.sample) as f64 / weighed.max(1.0)
     }
 }

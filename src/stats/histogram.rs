@@ -1,9 +1,9 @@
 //! A log-linear histogram of nanoseconds: one writer, many readers, no lock.
 //!
 //! Sixteen buckets to each power of two, so a bucket's width is at most 1/16 of its value. A
-//! bucket that a Prometheus bound falls into is cut in two at the bound, so the cumulative
-//! counts that are exported are exact, not interpolated. A record is one table lookup and two
-//! relaxed load-and-stores.
+//! bucket that a [mark](MARKS) falls into is cut in two there, so the cumulative counts that are
+//! exported are exact, not interpolated: bounds are chosen among the marks, when somebody asks, and
+//! cost a record nothing. A record is one table lookup and two relaxed load-and-stores.
 //!
 //! In: nanoseconds and how often. Out: a [`Snapshot`] to sum, to rank and to export.
 
@@ -11,24 +11,79 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::bump;
 
-/// The exported bounds: nanoseconds, and seconds as the label `le` writes them.
-pub const BOUNDS: [(u64, &str); 15] = [
-    (50_000, "0.00005"),
-    (100_000, "0.0001"),
-    (250_000, "0.00025"),
-    (500_000, "0.0005"),
-    (1_000_000, "0.001"),
-    (2_500_000, "0.0025"),
-    (5_000_000, "0.005"),
-    (10_000_000, "0.01"),
-    (25_000_000, "0.025"),
-    (50_000_000, "0.05"),
-    (100_000_000, "0.1"),
-    (250_000_000, "0.25"),
-    (500_000_000, "0.5"),
-    (1_000_000_000, "1"),
-    (2_500_000_000, "2.5"),
-];
+/// What bounds may be, in each power of ten: these, in tenths.
+const DIGITS: [u64; 12] = [10, 15, 20, 25, 30, 40, 50, 60, 70, 75, 80, 90];
+
+/// Powers of ten from 1 us to 1 s, in tenths of which [`DIGITS`] are.
+const DECADES: usize = 7;
+
+/// What bounds may be, in nanoseconds: 1 us to 9 s. No two of them fall into one bucket.
+const MARKS: [u64; DIGITS.len() * DECADES] = marks();
+
+#[expect(clippy::indexing_slicing, reason = "const evaluation: a wrong index does not compile")]
+const fn marks() -> [u64; DIGITS.len() * DECADES] {
+    let mut marks = [0; DIGITS.len() * DECADES];
+    let mut tenth = 100;
+    let mut at = 0;
+    while at < marks.len() {
+        marks[at] = DIGITS[at % DIGITS.len()] * tenth;
+        at += 1;
+        if at % DIGITS.len() == 0 {
+            tenth *= 10;
+        }
+    }
+    marks
+}
+
+/// Why a list of seconds cannot be bounds.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum NoBounds {
+    /// Each adds a series to every histogram.
+    #[error("{0} bounds are not between 1 and {BOUNDS_MAX}")]
+    Count(usize),
+    /// Behind a larger one, or there twice.
+    #[error("{0} stands behind {1}: they must increase")]
+    Order(f64, f64),
+    /// None of [`MARKS`].
+    #[error("{0} is no bound: a digit, 1.5, 2.5 or 7.5, times a power of ten, from 0.000001 to 9")]
+    Mark(f64),
+}
+
+const BOUNDS_MAX: usize = 40;
+
+/// What histograms of durations are exported by.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Bounds(Vec<(u64, String)>);
+
+impl Bounds {
+    /// Unless somebody says otherwise.
+    pub const USUAL: [f64; 15] = [
+        0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5,
+        1.0, 2.5,
+    ];
+
+    /// These, in seconds.
+    pub fn new(seconds: &[f64]) -> Result<Self, NoBounds> {
+        if !(1..=BOUNDS_MAX).contains(&seconds.len()) {
+            return Err(NoBounds::Count(seconds.len()));
+        }
+        for (one, next) in seconds.iter().zip(seconds.iter().skip(1)) {
+            if next <= one {
+                return Err(NoBounds::Order(*next, *one));
+            }
+        }
+        let bound = |seconds: &f64| {
+            Ok((mark(*seconds).ok_or(NoBounds::Mark(*seconds))?, seconds.to_string()))
+        };
+        seconds.iter().map(bound).collect::<Result<_, _>>().map(Self)
+    }
+}
+
+/// The mark that this many seconds are.
+#[expect(clippy::cast_precision_loss, reason = "below 2^53")]
+fn mark(seconds: f64) -> Option<u64> {
+    MARKS.into_iter().find(|mark| (seconds * 1e9 - *mark as f64).abs() < 1e-3)
+}
 
 /// Sixteen buckets to each power of two.
 const SUB_BITS: u32 = 4;
@@ -40,8 +95,8 @@ const LARGEST: u64 = (1 << TOP_BITS) - 1;
 
 const BUCKETS: usize = bucket(LARGEST) + 1;
 
-/// A bucket with a bound in it has two cells.
-const CELLS: usize = BUCKETS + BOUNDS.len();
+/// A bucket with a mark in it has two cells.
+const CELLS: usize = BUCKETS + MARKS.len();
 
 /// The bucket of a value not above [`LARGEST`]. Below 16 a bucket is one value.
 #[expect(clippy::cast_possible_truncation, reason = "values are below 2^36, subs below 16")]
@@ -75,16 +130,16 @@ struct Place {
 static PLACES: [Place; BUCKETS] = places();
 
 #[expect(clippy::indexing_slicing, reason = "const evaluation: a wrong index does not compile")]
-#[expect(clippy::cast_possible_truncation, reason = "fewer than 600 cells")]
+#[expect(clippy::cast_possible_truncation, reason = "fewer than 700 cells")]
 const fn places() -> [Place; BUCKETS] {
     let mut places = [Place { split: u64::MAX, cell: 0 }; BUCKETS];
     let mut at = 0;
-    let mut bound = 0;
+    let mut mark = 0;
     while at < BUCKETS {
-        places[at].cell = (at + bound) as u16;
-        if bound < BOUNDS.len() && BOUNDS[bound].0 <= largest(at) {
-            places[at].split = BOUNDS[bound].0;
-            bound += 1;
+        places[at].cell = (at + mark) as u16;
+        if mark < MARKS.len() && MARKS[mark] <= largest(at) {
+            places[at].split = MARKS[mark];
+            mark += 1;
         }
         at += 1;
     }
@@ -150,17 +205,13 @@ impl Snapshot {
         self.sum
     }
 
-    /// How many lie at or below each of [`BOUNDS`], exactly.
-    pub fn cumulative(&self) -> [u64; BOUNDS.len()] {
-        let mut cells = self.cells.iter();
-        let mut taken = 0;
-        let mut total = 0;
-        BOUNDS.map(|(bound, _)| {
-            let last = PLACES.get(bucket(bound)).map_or(0, |place| usize::from(place.cell));
-            total += cells.by_ref().take(last + 1 - taken).sum::<u64>();
-            taken = last + 1;
-            total
-        })
+    /// How many lie at or below each bound, exactly, and the bound as the label `le` writes it.
+    pub fn cumulative<'b>(&self, bounds: &'b Bounds) -> Vec<(&'b str, u64)> {
+        let below = |(bound, le): &'b (u64, String)| {
+            let last = PLACES.get(bucket(*bound)).map_or(0, |place| usize::from(place.cell));
+            (le.as_str(), self.cells.iter().take(last + 1).sum())
+        };
+        bounds.0.iter().map(below).collect()
     }
 
     /// The duration in nanoseconds that a share of `quantile` (0 to 1) does not exceed: the
@@ -231,7 +282,10 @@ impl Snapshot {
 mod tests {
     use proptest::prelude::*;
 
-    use super::{BOUNDS, BUCKETS, CELLS, Histogram, LARGEST, PLACES, Snapshot, bucket, largest};
+    use super::{
+        BUCKETS, Bounds, CELLS, Histogram, LARGEST, MARKS, NoBounds, PLACES, Snapshot, bucket,
+        largest,
+    };
 
     fn snapshot(histogram: &Histogram) -> Snapshot {
         let mut snapshot = Snapshot::default();
@@ -240,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn buckets_are_gapless_and_every_bound_has_its_cell() {
+    fn buckets_are_gapless_and_every_mark_has_its_cell() {
         for at in 0..BUCKETS {
             assert_eq!(bucket(largest(at)), at);
             if at + 1 < BUCKETS {
@@ -250,27 +304,41 @@ mod tests {
         assert_eq!(largest(BUCKETS - 1), LARGEST);
         let splits: Vec<u64> =
             PLACES.iter().map(|place| place.split).filter(|split| *split != u64::MAX).collect();
-        assert_eq!(splits, BOUNDS.map(|(bound, _)| bound));
+        assert_eq!(splits, MARKS);
         assert_eq!(usize::from(PLACES[BUCKETS - 1].cell), CELLS - 1);
     }
 
     #[test]
     fn labels_say_the_bounds() {
-        for (nanos, label) in BOUNDS {
+        let bounds = Bounds::new(&Bounds::USUAL).unwrap();
+        assert_eq!(bounds.0[0], (50_000, "0.00005".to_owned()));
+        for (nanos, label) in bounds.0 {
             let seconds: f64 = label.parse().unwrap();
             assert!((seconds * 1e9 - nanos as f64).abs() < 1e-3, "{label}");
         }
     }
 
     #[test]
+    fn bounds_are_marks_in_order() {
+        assert_eq!(Bounds::new(&[0.001, 7.0]).unwrap().0.len(), 2);
+        assert_eq!(Bounds::new(&[]), Err(NoBounds::Count(0)));
+        assert_eq!(Bounds::new(&[1.0, 0.5]), Err(NoBounds::Order(0.5, 1.0)));
+        for wrong in [0.0011, 0.0, -1.0, 10.0, f64::NAN, f64::INFINITY] {
+            assert!(matches!(Bounds::new(&[wrong]), Err(NoBounds::Mark(_))), "{wrong}");
+        }
+    }
+
+    #[test]
     fn a_bound_counts_itself() {
-        for (index, (bound, _)) in BOUNDS.into_iter().enumerate() {
+        for bound in MARKS {
             let histogram = Histogram::default();
             histogram.record(bound - 1, 1);
             histogram.record(bound, 1);
             histogram.record(bound + 1, 1);
-            let cumulative = snapshot(&histogram).cumulative();
-            assert_eq!(cumulative[index], 2, "{bound}");
+            let bounds = Bounds::new(&[bound as f64 / 1e9]).unwrap();
+            let snapshot = snapshot(&histogram);
+            let cumulative = snapshot.cumulative(&bounds);
+            assert_eq!(cumulative[0].1, 2, "{bound}");
         }
     }
 
@@ -281,7 +349,7 @@ mod tests {
         histogram.record(u64::MAX, 1);
         assert_eq!(snapshot(&histogram).quantile(0.5), Some(LARGEST));
         assert_eq!(snapshot(&histogram).count(), 1);
-        assert_eq!(snapshot(&histogram).cumulative(), [0; BOUNDS.len()]);
+        assert_eq!(snapshot(&histogram).cumulative(&Bounds::new(&[9.0]).unwrap()), [("9", 0)]);
     }
 
     #[test]
@@ -301,7 +369,7 @@ mod tests {
     fn nanos() -> impl Strategy<Value = u64> {
         prop_oneof![
             (0_u32..36, any::<u64>()).prop_map(|(bits, noise)| noise & ((2 << bits) - 1)),
-            (0..BOUNDS.len(), 0_u64..3).prop_map(|(at, off)| BOUNDS[at].0 - 1 + off),
+            (0..MARKS.len(), 0_u64..3).prop_map(|(at, off)| MARKS[at] - 1 + off),
         ]
     }
 
@@ -324,8 +392,10 @@ mod tests {
             naive.sort_unstable();
             prop_assert_eq!(total.count(), naive.len() as u64);
             prop_assert_eq!(total.sum(), naive.iter().sum::<u64>());
-            let exact = BOUNDS.map(|(bound, _)| naive.partition_point(|v| *v <= bound) as u64);
-            prop_assert_eq!(total.cumulative(), exact);
+            let bounds = Bounds::new(&Bounds::USUAL).unwrap();
+            for ((bound, _), (le, count)) in bounds.0.iter().zip(total.cumulative(&bounds)) {
+                prop_assert_eq!(count, naive.partition_point(|v| v <= bound) as u64, "{}", le);
+            }
             if naive.is_empty() {
                 prop_assert_eq!(total.quantile(quantile), None);
             } else {

@@ -9,7 +9,6 @@ use std::time::Duration;
 
 use foldhash::{HashMap, HashMapExt};
 
-use super::NAMESPACES_MAX;
 use super::curve::FIRST;
 use crate::units::clock::Tick;
 
@@ -55,15 +54,16 @@ pub(super) struct Reuse {
     threshold: u64,
     keys: HashMap<u64, Kept>,
     spaces: Vec<Space>,
-}
-
-impl Default for Reuse {
-    fn default() -> Self {
-        Self { threshold: FIRST, keys: HashMap::new(), spaces: Vec::new() }
-    }
+    /// Of these at most.
+    spaces_max: usize,
 }
 
 impl Reuse {
+    /// Of at most so many namespaces.
+    pub(super) fn new(spaces_max: usize) -> Self {
+        Self { threshold: FIRST, keys: HashMap::new(), spaces: Vec::new(), spaces_max }
+    }
+
     /// Hashes below are to be told.
     pub(super) fn threshold(&self) -> u64 {
         self.threshold
@@ -76,7 +76,7 @@ impl Reuse {
             return;
         }
         let known = self.spaces.iter().position(|space| space.name == namespace);
-        if known.is_none() && self.spaces.len() < NAMESPACES_MAX {
+        if known.is_none() && self.spaces.len() < self.spaces_max {
             let name = namespace.to_owned();
             self.spaces.push(Space { name, reads: 0.0, hits: [0.0; TTLS.len()] });
         }
@@ -144,7 +144,7 @@ mod tests {
 
     #[test]
     fn each_time_to_live_has_its_hits_and_a_write_ends_them_all() {
-        let mut reuse = Reuse::default();
+        let mut reuse = Reuse::new(100);
         // Every five seconds, for a hundred: 20 reads.
         for at in 0..20 {
             reuse.read(1, "steady", Tick(at * 5 * SECOND));
@@ -162,7 +162,7 @@ mod tests {
 
     #[test]
     fn is_bounded_and_recovers() {
-        let mut reuse = Reuse::default();
+        let mut reuse = Reuse::new(100);
         for key in 0..1_000_000 {
             reuse.read(mixed(key), &format!("space{key}"), Tick(0));
         }

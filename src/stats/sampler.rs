@@ -1,9 +1,9 @@
 //! What one worker notes of single lookups, for a few of them.
 //!
-//! One in sixteen, by a die, is counted for its namespace and its rule, sixteenfold, and its key
-//! goes into three sketches: by reads, by bytes, by misses. And of every lookup whose key's hash
-//! lies below a threshold, the hash goes into a list, which the main thread takes away for the
-//! [curve](super::curve).
+//! One in sixteen (`hotkeys.sample`), by a die, is counted for its namespace and its rule,
+//! sixteenfold, and its key goes into three sketches: by reads, by bytes, by misses. And of every
+//! lookup whose key's hash lies below a threshold, the hash goes into a list, which the main thread
+//! takes away for the [curve](super::curve).
 //!
 //! A lookup that is not chosen costs a count down and a comparison. The die is not a plain
 //! turn-counter: a client that repeats a pipeline of sixteen commands would always be sampled at
@@ -15,14 +15,12 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
+use super::HotKeys;
 use super::ages::Ages;
 use super::curve::FIRST;
-use super::namespaces::{Counts, Namespaces};
+use super::namespaces::{Counts, Named, Namespaces};
 use super::sketch::Sketch;
 use crate::keys::namespace;
-
-/// One lookup in this many is looked at.
-pub(super) const SAMPLED: u64 = 16;
 
 /// Rules that are told apart; those behind share the last place.
 pub(super) const RULES_MAX: usize = 256;
@@ -87,9 +85,9 @@ impl By {
         }
     }
 
-    /// What a weight of one stands for: lookups, or bytes.
-    pub(super) fn unit(self) -> u64 {
-        SAMPLED * if self == Self::Bytes { BYTES_UNIT } else { 1 }
+    /// What a weight of one stands for, if one in `sample` is looked at: lookups, or bytes.
+    pub(super) fn unit(self, sample: u64) -> u64 {
+        sample * if self == Self::Bytes { BYTES_UNIT } else { 1 }
     }
 }
 
@@ -98,6 +96,10 @@ impl By {
 struct Heat([Sketch; By::ALL.len()]);
 
 impl Heat {
+    fn new(capacity: usize) -> Self {
+        Self(std::array::from_fn(|_| Sketch::new(capacity)))
+    }
+
     #[inline]
     fn add(
         &mut self,
@@ -135,6 +137,10 @@ pub(super) enum Passed {
 pub(super) struct Sampler {
     /// Lookups until the next one that is looked at.
     gap: AtomicU64,
+    /// One lookup in this many is looked at. Read of the chosen ones only.
+    sample: AtomicU64,
+    /// What that was when the gap was drawn.
+    drawn: AtomicU64,
     /// Hashes below are told.
     threshold: AtomicU64,
     /// The same, for keys that are kept out of the cache.
@@ -148,14 +154,16 @@ pub(super) struct Sampler {
 }
 
 impl Sampler {
-    /// Of a writer that looks nothing up, or (`capacity` is how many keys a sketch holds) of one
-    /// that does.
-    pub(super) fn new(capacity: Option<usize>) -> Self {
-        let heat = capacity
-            .map_or_else(Heat::default, |keys| Heat(std::array::from_fn(|_| Sketch::new(keys))));
-        let room = if capacity.is_some() { TOLD_MAX } else { 0 };
+    /// Of a writer that looks nothing up, or of one that does. `named` are the namespaces that it
+    /// tells apart.
+    pub(super) fn new(hot_keys: Option<HotKeys>, named: &Named) -> Self {
+        let heat = hot_keys.map_or_else(Heat::default, |hot| Heat::new(hot.capacity));
+        let room = if hot_keys.is_some() { TOLD_MAX } else { 0 };
+        let sample = hot_keys.unwrap_or_default().sample;
         Self {
-            gap: AtomicU64::new(SAMPLED / 2),
+            gap: AtomicU64::new(sample / 2),
+            sample: AtomicU64::new(sample),
+            drawn: AtomicU64::new(sample),
             threshold: AtomicU64::new(if room > 0 { FIRST } else { 0 }),
             passed_below: AtomicU64::new(if room > 0 { FIRST } else { 0 }),
             die: AtomicU64::new(0),
@@ -165,16 +173,18 @@ impl Sampler {
                 passed: Vec::with_capacity(room.min(PASSED_MAX)),
             }),
             heat: Mutex::new(heat),
-            namespaces: Namespaces::default(),
+            namespaces: Namespaces::new(named),
             rules: (0..RULES_MAX).map(|_| Counts::default()).collect(),
             ages: Ages::default(),
         }
     }
 
-    /// Empty sketches, of this many keys. What is looked up meanwhile is left out of them.
-    pub(super) fn begin_anew(&self, capacity: usize) {
-        let fresh = Heat(std::array::from_fn(|_| Sketch::new(capacity)));
-        *self.heat.lock() = fresh;
+    /// Empty sketches. What is looked up meanwhile is left out of them.
+    pub(super) fn begin_anew(&self, hot_keys: HotKeys) {
+        let fresh = Heat::new(hot_keys.capacity);
+        let mut heat = self.heat.lock();
+        self.sample.store(hot_keys.sample, Ordering::Relaxed);
+        *heat = fresh;
     }
 
     /// One lookup of the key with this hash; `look` is asked for more if it is chosen.
@@ -234,9 +244,14 @@ impl Sampler {
         die >> 32
     }
 
-    /// Up to 30 others before the next: 15 in the middle.
-    fn choose_next(&self) {
-        self.gap.store(self.throw() % (2 * SAMPLED - 1), Ordering::Relaxed);
+    /// Of one in sixteen, up to 30 others before the next: 15 in the middle. Answers what the
+    /// chosen one stands for.
+    fn choose_next(&self) -> u64 {
+        let sample = self.sample.load(Ordering::Relaxed);
+        self.gap.store(self.throw() % (2 * sample - 1), Ordering::Relaxed);
+        let stands_for = self.drawn.load(Ordering::Relaxed);
+        self.drawn.store(sample, Ordering::Relaxed);
+        stands_for
     }
 
     #[inline(never)]
@@ -253,9 +268,9 @@ impl Sampler {
 
     #[inline(never)]
     fn note(&self, hash: u64, fate: Seen, Look { key, rule, bytes, age }: Look<'_>) {
-        self.choose_next();
+        let sample = self.choose_next();
         if let Some(age) = age {
-            self.ages.add(age, SAMPLED);
+            self.ages.add(age, sample);
         }
         let named = || self.namespaces.place(namespace(key));
         let known = self.heat.try_lock().and_then(|mut heat| {
@@ -269,19 +284,19 @@ impl Sampler {
             heat.add(By::Reads, (hash, key), 1.0, named)
         });
         let space = self.namespaces.at(known.unwrap_or_else(named));
-        space.add(fate, SAMPLED);
-        space.add_bytes(SAMPLED * bytes as u64);
+        space.add(fate, sample);
+        space.add_bytes(sample * bytes as u64);
         let rule = usize::from(rule).min(RULES_MAX - 1);
         if let Some(counts) = self.rules.get(rule) {
-            counts.add(fate, SAMPLED);
+            counts.add(fate, sample);
         }
     }
 
     #[inline(never)]
     fn note_bytes(&self, hash: u64, bytes: usize, key: &[u8]) {
-        self.choose_next();
+        let sample = self.choose_next();
         let space = self.namespaces.at(self.namespaces.place(namespace(key)));
-        space.add_bytes(SAMPLED * bytes as u64);
+        space.add_bytes(sample * bytes as u64);
         if let Some(weight) = self.weight(bytes)
             && let Some(mut heat) = self.heat.try_lock()
         {
@@ -350,9 +365,15 @@ impl Sampler {
 
 #[cfg(test)]
 mod tests {
-    use super::{By, Look, Passed, SAMPLED, Sampler, Seen, TOLD_MAX, Told};
+    use super::{By, Look, Passed, Sampler, Seen, TOLD_MAX, Told};
     use crate::stats::curve::FIRST;
     use crate::stats::trial::mixed;
+    use crate::stats::{HotKeys, Named};
+
+    fn of(capacity: Option<usize>) -> Sampler {
+        let hot_keys = capacity.map(|capacity| HotKeys { capacity, ..HotKeys::default() });
+        Sampler::new(hot_keys, &Named::default())
+    }
 
     fn look(key: &[u8]) -> Look<'_> {
         Look { key, rule: 0, bytes: 100, age: None }
@@ -360,7 +381,7 @@ mod tests {
 
     #[test]
     fn one_in_sixteen_is_chosen_and_a_repeating_pipeline_is_fairly_so() {
-        let sampler = Sampler::new(Some(64));
+        let sampler = of(Some(64));
         let names: Vec<Vec<u8>> = (0..16).map(|index| vec![b'a' + index, b':']).collect();
         for _ in 0..10_000 {
             for name in &names {
@@ -383,7 +404,7 @@ mod tests {
 
     #[test]
     fn small_replies_weigh_what_they_weigh() {
-        let sampler = Sampler::new(Some(64));
+        let sampler = of(Some(64));
         for _ in 0..160_000 {
             sampler.lookup(u64::MAX, Seen::Hit, || look(b"a"));
         }
@@ -391,7 +412,7 @@ mod tests {
             sampler.fetched(u64::MAX - 1, 10_000, || b"b");
         }
         let mut bytes = sampler.sketch(By::Bytes, |sketch| {
-            let unit = f64::from(u32::try_from(By::Bytes.unit()).unwrap());
+            let unit = f64::from(u32::try_from(By::Bytes.unit(16)).unwrap());
             sketch.keys().map(|key| (key.key.to_vec(), key.weight * unit)).collect::<Vec<_>>()
         });
         let bytes = bytes.as_mut().unwrap();
@@ -405,7 +426,7 @@ mod tests {
 
     #[test]
     fn every_lookup_below_the_threshold_is_told_while_there_is_room() {
-        let sampler = Sampler::new(Some(0));
+        let sampler = of(Some(0));
         for hash in [FIRST - 1, FIRST, 5, FIRST + 1, 5] {
             sampler.lookup(hash, Seen::Miss, || look(b"a"));
         }
@@ -422,14 +443,13 @@ mod tests {
         }
         let told = sampler.take_told([FIRST, 0], Told::default());
         assert_eq!((told.hashes.len(), told.lost), (TOLD_MAX, 10));
-        assert!(!Sampler::new(None).is_chosen());
-        assert_eq!(Sampler::new(None).take_told([9, 0], Told::default()).hashes.capacity(), 0);
-        assert_eq!(SAMPLED, 16);
+        assert!(!of(None).is_chosen());
+        assert_eq!(of(None).take_told([9, 0], Told::default()).hashes.capacity(), 0);
     }
 
     #[test]
     fn what_is_kept_out_is_told_apart_and_its_writes_with_it() {
-        let sampler = Sampler::new(Some(8));
+        let sampler = of(Some(8));
         sampler.lookup(1, Seen::Passed, || look(b"lock:1"));
         sampler.written(1);
         sampler.written(FIRST);

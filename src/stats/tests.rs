@@ -1,7 +1,9 @@
 //! Blocks, counted and summed.
 
 use super::history::Span;
-use super::{Block, By, CommandTotals, Counter, Gauge, HotKeys, Look, OTHER, Outcome, Seen, Stats};
+use super::{
+    Block, By, CommandTotals, Counter, Gauge, HotKeys, Look, Named, OTHER, Outcome, Seen, Stats,
+};
 use crate::stats::trial::mixed;
 use crate::units::clock::Tick;
 use std::time::Duration;
@@ -128,8 +130,9 @@ fn seconds(count: u64) -> Tick {
 
 #[test]
 fn hot_keys_of_several_workers_are_one_and_have_a_rate() {
-    let hot_keys = HotKeys { capacity: 100, half_life: Duration::from_secs(10) };
-    let stats = Stats::with_hot_keys(0, hot_keys);
+    let hot_keys =
+        HotKeys { capacity: 100, half_life: Duration::from_secs(10), ..HotKeys::default() };
+    let stats = Stats::with(0, hot_keys, Named::default());
     let workers = [stats.new_worker_block(), stats.new_worker_block()];
     stats.tick(seconds(0));
     for second in 1..=30 {

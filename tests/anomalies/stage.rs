@@ -36,9 +36,9 @@ level = "off"
 "#;
 
 /// What a test may change. With one hour of staleness barrier rounds come at the start and then
-/// not again in a test's life. Canaries are the business of `verify.rs`.
-pub(crate) const CACHE: &str =
-    "server.workers=1 cache.admission=always cache.max_staleness=1h cache.verify=off";
+/// not again in a test's life. Canaries are the business of `verify.rs`, and lives are exact.
+pub(crate) const CACHE: &str = "server.workers=1 cache.admission=always cache.max_staleness=1h \
+     cache.verify=off cache.ttl_jitter=0.0";
 
 /// The proxy, its clock, its upstream.
 pub(crate) struct Stage {
@@ -251,6 +251,7 @@ impl Stage {
             keep: 0,
             refresh_ahead: 0,
             whole_key: false,
+            ttl_jitter: 0,
         };
         let cache = &self.app.shared().cache;
         let token = cache.token(hash(self), &policy, self.now()).unwrap();

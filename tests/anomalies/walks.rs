@@ -178,6 +178,7 @@ fn each_step_has_its_own_time_and_the_walk_the_sum() {
             scratch: &mut BytesMut::new(),
             moved: Vec::new(),
             now: stage.now(),
+            slow_key: None,
         };
         settle(link, &mut desk).unwrap();
     }

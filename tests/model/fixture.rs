@@ -3,7 +3,7 @@
 use crate::server::ByName;
 use nearside::cache::{Cache, Extra, Policy, Question};
 use nearside::command;
-use nearside::config::{Overrides, load};
+use nearside::config::{LogKeys, Overrides, load};
 use nearside::data::Shared;
 use nearside::data::flights::{Flights, Landing};
 use nearside::data::local::{Ledger, Profile};
@@ -174,6 +174,7 @@ impl Fixture {
             ("cache.max_staleness", "\"1s\""),
             ("cache.ttl", "\"10m\""),
             ("cache.negative_ttl", "\"1s\""),
+            ("cache.ttl_jitter", "0.0"),
             // The model's server is honest; numbers that come back would only multiply its states.
             ("cache.verify", "\"off\""),
         ];
@@ -203,7 +204,7 @@ impl Fixture {
             bells: Bells::new(WORKERS),
             barrier_bells: Bells::new(WORKERS),
             ledger: Ledger::new(Arc::clone(&stats), Profile::default(), Tick(1)),
-            slow: SlowLog::new(Duration::ZERO, 0),
+            slow: SlowLog::new(Duration::ZERO, 0, LogKeys::None),
             letterbox: Letterbox::new().0,
             dialer: Arc::new(Dialer {
                 target: settings.upstream.target.clone(),
@@ -243,6 +244,7 @@ pub(crate) const POLICY: Policy = Policy {
     keep: 0,
     refresh_ahead: 0,
     whole_key: false,
+    ttl_jitter: 0,
 };
 
 impl Op {

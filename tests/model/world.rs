@@ -500,8 +500,15 @@ impl<'f> World<'f> {
         link.input.extend_from_slice(frame);
         let (mut clients, mut scratch) = (Clients::default(), BytesMut::new());
         let moved = Vec::new();
-        let mut desk =
-            Desk { clients: &mut clients, shared, block, scratch: &mut scratch, moved, now };
+        let mut desk = Desk {
+            clients: &mut clients,
+            shared,
+            block,
+            scratch: &mut scratch,
+            moved,
+            now,
+            slow_key: None,
+        };
         settle(link, &mut desk).unwrap();
         if waiters.is_empty() {
             self.proofs.push((thread.tickets[0].asked_at, frame.to_vec()));
@@ -544,8 +551,15 @@ impl<'f> World<'f> {
         let link = thread.links.get(0).unwrap();
         let (mut clients, mut scratch) = (Clients::default(), BytesMut::new());
         let moved = Vec::new();
-        let mut desk =
-            Desk { clients: &mut clients, shared, block, scratch: &mut scratch, moved, now };
+        let mut desk = Desk {
+            clients: &mut clients,
+            shared,
+            block,
+            scratch: &mut scratch,
+            moved,
+            now,
+            slow_key: None,
+        };
         let mut failed = Vec::new();
         while link.front_is_sent() {
             let Some(ticket) = link.front() else { break };

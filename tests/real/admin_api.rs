@@ -251,7 +251,11 @@ fn clients_are_listed_part_by_part_and_sent_away() {
 #[test]
 fn a_key_is_looked_up() {
     let server = Server::start(Kind::Redis);
-    let settings = ["keys.version = \"v1\"", "rules = [{ match = [\"h*\"], ttl = \"30s\" }]"];
+    let settings = [
+        "keys.version = \"v1\"",
+        "cache.ttl_jitter = 0.0",
+        "rules = [{ match = [\"h*\"], ttl = \"30s\" }]",
+    ];
     let proxy = Proxy::start(&server.url(), &settings);
     let mut conn = proxy.dial();
     conn.words("HSET h f 1");

@@ -2,7 +2,7 @@
 //! in upstream, in the log. `tests/config_keys.rs` has the list of all keys and their tests.
 
 use crate::doors::certificates;
-use crate::harness::{Conn, KINDS, Kind, Proxy, Server, eventually, request};
+use crate::harness::{Conn, KINDS, Kind, Proxy, Server, eventually, free_port, request};
 use serde_json::{Value, json};
 use std::fs;
 use std::io::{Read, Write};
@@ -134,6 +134,29 @@ fn upstream_is_entered_as_the_keys_say() {
         assert!(!ours.is_empty() && ours.iter().all(|line| line.contains("user=me ")), "{links}");
         direct.words("SELECT 3");
         assert_eq!(direct.words("GET a"), b"$1\r\n1\r\n");
+    }
+}
+
+/// `instance` and `region`.
+#[test]
+fn whose_log_and_message_it_is_is_told() {
+    let server = Server::start(Kind::Redis);
+    for (format, wanted) in
+        [("json", r#","instance":"i7","region":"eu"}"#), ("text", " instance=i7 region=eu")]
+    {
+        let format = format!("log.format = \"{format}\"");
+        let settings = ["instance = \"i7\"", "region = \"eu\"", &format];
+        let proxy = Proxy::start(&server.url(), &settings);
+        let log = proxy.log();
+        assert!(log.contains("started") && log.lines().all(|line| line.ends_with(wanted)), "{log}");
+        assert!(text(proxy.dial().words("INFO server")).contains("\r\nproxy_region:eu\r\n"));
+        let (_, status) = proxy.admin("GET", "/api/v1/status", "");
+        assert!(status.contains(r#""instance":"i7","region":"eu""#), "{status}");
+        let mut peer = server.dial();
+        peer.words("SUBSCRIBE system:cache_invalidation");
+        proxy.admin("POST", "/api/v1/invalidations", "{\"keys\":[\"a\"]}");
+        let said = text(peer.reply());
+        assert!(said.contains(r#""origin":"i7:"#) && said.contains(r#""region":"eu""#), "{said}");
     }
 }
 
@@ -303,6 +326,36 @@ fn cache_and_rules_bound() {
     each_lease_is_its_rules(&server);
 }
 
+/// By `max_entries`, and by `ttl_jitter`.
+#[test]
+fn keys_are_bounded_and_do_not_end_together() {
+    let server = Server::start(Kind::Redis);
+    let settings = ["cache.admission = \"always\"", "cache.ttl = \"9h\"", "cache.max_entries = 3"];
+    let proxy = Proxy::start(&server.url(), &settings);
+    let mut client = proxy.dial();
+    (0..20).for_each(|key| drop(client.until_hit(&format!("GET k:{key}"))));
+    assert!((1..=3).contains(&proxy.count("nearside_cache_entries")), "of 20");
+    assert!(proxy.count("nearside_evicted_keys_total") >= 17);
+
+    let nine_hours = 9 * 60 * 60 * 1_000;
+    for (jitter, is_spread) in [("0", false), ("0.9", true)] {
+        server.dial().words("MSET k:0 v k:1 v k:2 v k:3 v k:4 v k:5 v k:6 v k:7 v k:8 v k:9 v");
+        let jitter = format!("cache.ttl_jitter = {jitter}");
+        let settings = ["cache.admission = \"always\"", "cache.ttl = \"9h\"", &jitter];
+        let proxy = Proxy::start(&server.url(), &settings);
+        let mut client = proxy.dial();
+        let left = (0..10).map(|key| {
+            client.until_hit(&format!("GET k:{key}"));
+            let (_, held) = proxy.admin("GET", &format!("/api/v1/entries/lookup?key=k:{key}"), "");
+            let held: Value = serde_json::from_str(&held).unwrap();
+            held["replies"][0]["ttl_ms"].as_u64().unwrap()
+        });
+        let least = left.min().unwrap();
+        assert_eq!(least < nine_hours * 9 / 10, is_spread, "{jitter}: {least}");
+        assert!((nine_hours / 11..=nine_hours).contains(&least), "{jitter}: {least}");
+    }
+}
+
 /// The bound of one rule (`max_staleness`) is not that of another.
 fn each_lease_is_its_rules(server: &Server) {
     let rules = "rules = [{ match = \"k\", max_staleness = \"100ms\" }]";
@@ -418,12 +471,85 @@ fn texts_of_scripts_are_kept() {
 
 /// Status of a page that is asked for by this name.
 fn page(proxy: &Proxy, path: &str, host: &str) -> String {
-    let mut stream = TcpStream::connect(proxy.admin_address()).unwrap();
+    page_at(&proxy.admin_address(), path, host)
+}
+
+fn page_at(address: &str, path: &str, host: &str) -> String {
+    let mut stream = TcpStream::connect(address).unwrap();
     let ask = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
     stream.write_all(ask.as_bytes()).unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
     answer.split(' ').nth(1).unwrap().to_owned()
+}
+
+/// `auth` wants a token of any role; `enabled` is asked at each request; `listen` has nothing else.
+#[test]
+fn the_page_of_metrics_is_as_the_keys_say() {
+    let server = Server::start(Kind::Redis);
+    let port = free_port();
+    let settings = [
+        "metrics.auth = true",
+        &format!("metrics.listen = \"127.0.0.1:{port}\""),
+        "admin.readonly_token_file = \"{folder}/token\"",
+    ];
+    let folder = TempDir::new().unwrap();
+    let token = "t".repeat(32);
+    fs::write(folder.path().join("token"), &token).unwrap();
+    let place = folder.path().to_str().unwrap();
+    let settings = settings.map(|line| line.replace("{folder}", place));
+    let settings: Vec<&str> = settings.iter().map(String::as_str).collect();
+    let proxy = Proxy::start(&server.url(), &settings);
+    let (bad, good) =
+        ("x\r\nAuthorization: Bearer guess", format!("x\r\nAuthorization: Bearer {token}"));
+    for place in [proxy.admin_address(), format!("127.0.0.1:{port}")] {
+        let ask = |path: &str, host: &str| page_at(&place, path, host);
+        assert_eq!(["x", bad, &good].map(|host| ask("/metrics", host)), ["401", "401", "200"]);
+        assert_eq!([ask("/livez", "x"), ask("/readyz", "x")], ["200", "200"]);
+    }
+    let watched = format!("127.0.0.1:{port}");
+    for path in ["/", "/openapi.json", "/api/v1/mode"] {
+        assert_eq!(page_at(&watched, path, &good.replace("x\r", "localhost\r")), "404", "{path}");
+    }
+
+    let proxy = Proxy::start(&server.url(), &["metrics.enabled = false"]);
+    assert_eq!([page(&proxy, "/metrics", "x"), page(&proxy, "/livez", "x")], ["404", "200"]);
+    let (status, _) = proxy.admin("PATCH", "/api/v1/config", "{\"metrics.enabled\":true}");
+    assert_eq!((status, page(&proxy, "/metrics", "x")), (200, "200".to_owned()));
+}
+
+/// The first so many (`max_namespaces`), or those that are chosen (`namespaces`); of times the
+/// bounds (`buckets_seconds`).
+#[test]
+fn metrics_tell_apart_what_the_keys_say() {
+    let server = Server::start(Kind::Redis);
+    let lookups = |proxy: &Proxy| {
+        let mut client = proxy.dial();
+        for name in ["one", "two", "three"] {
+            client.until_hit(&format!("GET {name}:k"));
+            client.send(&request(&["GET", &format!("{name}:k")]).repeat(500));
+            (0..500).for_each(|_| drop(client.reply()));
+        }
+        ["one", "two", "three", "_other"].map(|name| {
+            let series = format!("nearside_namespace_lookups_total{{namespace=\"{name}\"");
+            proxy.count(&series) > 0
+        })
+    };
+    let start = |set: &str| Proxy::start(&server.url(), &["server.workers = 1", set]);
+    let proxy = start("metrics.max_namespaces = 2");
+    assert_eq!(lookups(&proxy), [true, true, false, true]);
+    let proxy = start("metrics.namespaces = [\"three\"]");
+    assert_eq!(lookups(&proxy), [false, false, true, true]);
+
+    let bounds = |proxy: &Proxy| {
+        let (_, page) = proxy.admin("GET", "/metrics", "");
+        let series = "nearside_upstream_request_duration_seconds_bucket{";
+        let lines = page.lines().filter(|line| line.starts_with(series));
+        let le = lines.filter_map(|line| line.split("le=\"").nth(1)?.split('"').next());
+        le.map(str::to_owned).collect::<Vec<_>>()
+    };
+    let proxy = start("metrics.buckets_seconds = [0.00075, 1, 7]");
+    assert_eq!(bounds(&proxy), ["0.00075", "1", "7", "+Inf"]);
 }
 
 #[test]
@@ -471,6 +597,17 @@ fn hot_keys_are_noted_as_the_keys_say() {
         (noted(&proxy) == 1).then_some(())
     });
     eventually("it is forgotten", || (noted(&proxy) == 0).then_some(()));
+
+    let proxy = Proxy::start(&server.url(), &["server.workers = 1", "hotkeys.sample = 1"]);
+    let mut client = proxy.dial();
+    let looked = || proxy.count("nearside_namespace_lookups_total");
+    (0..7).for_each(|_| drop(client.words("GET orders:1")));
+    assert_eq!(looked(), 7);
+    // The next is still one of one; behind it there may be one of a thousand.
+    let (status, _) = proxy.admin("PATCH", "/api/v1/config", "{\"hotkeys.sample\":1000}");
+    assert_eq!(status, 200);
+    (0..7).for_each(|_| drop(client.words("GET orders:1")));
+    assert!([8, 1_008, 2_008].contains(&looked()), "{}", looked());
 }
 
 /// The second key would be loaded an hour after the first.

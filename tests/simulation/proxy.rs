@@ -49,6 +49,8 @@ pub(crate) fn settings(workers: usize, closes: bool) -> Settings {
         ("cache.max_staleness", format!("\"{STALENESS_MS}ms\"")),
         ("cache.ttl", format!("\"{TTL_MS}ms\"")),
         ("cache.negative_ttl", "\"300ms\"".to_owned()),
+        // Its draws are not the seed's.
+        ("cache.ttl_jitter", "0.0".to_owned()),
     ];
     let flags = flags.map(|(key, value)| ("simulation".to_owned(), key.to_owned(), value));
     let overrides = Overrides { flags: flags.to_vec(), ..Overrides::default() };

@@ -120,9 +120,10 @@ fn words(
 ) -> (&'static str, String) {
     let percent = hit_ratio.unwrap_or(0.0) * 100.0;
     match verdict {
-        Verdict::Unsure if known.name == OTHER => {
-            ("unsure", "many namespaces in one: only the first hundred are told apart".to_owned())
-        }
+        Verdict::Unsure if known.name == OTHER => (
+            "unsure",
+            "many namespaces in one: metrics.max_namespaces of them are told apart".to_owned(),
+        ),
         Verdict::Unsure => ("unsure", format!("fewer than {READS_MIN} reads are known")),
         Verdict::Keep => ("keep", format!("{percent:.0} % of its lookups are hits")),
         Verdict::Cache(ttl) => {

@@ -58,19 +58,45 @@ impl FromRequestParts<Arc<Admin>> for Operator {
     }
 }
 
-fn judge(parts: &Parts, admin: &Admin, wanted: Role) -> Result<(Option<Role>, IpAddr), Problem> {
-    let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>();
-    let from = peer.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.0.ip());
-    match admin.guard.judge(&parts.method, &parts.headers, from, wanted) {
-        Ok(token) => Ok((token, from)),
-        Err(denied) => {
-            if denied == Denied::WrongToken {
-                admin.api.orders.block.add(Counter::AuthFailuresAdmin, 1);
-                tracing::warn!(event = "auth_failed", surface = "admin", remote_addr = %from);
-            }
-            Err(refusal(denied))
+/// Somebody who may read the metrics, which are there.
+pub(super) struct Scraper;
+
+impl FromRequestParts<Arc<Admin>> for Scraper {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &Arc<Admin>) -> Result<Self, Problem> {
+        let snapshot = state.api.view.snapshots.newest();
+        let metrics = &snapshot.settings.metrics;
+        if !metrics.enabled {
+            return Err(Problem::new(Kind::NotFound, "metrics.enabled is false"));
         }
+        if metrics.auth {
+            let from = address(parts);
+            let told = state.guard.holder(&parts.headers, from);
+            told.map_err(|denied| refused(state, denied, from))?;
+        }
+        Ok(Self)
     }
+}
+
+fn address(parts: &Parts) -> IpAddr {
+    let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>();
+    peer.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.0.ip())
+}
+
+fn judge(parts: &Parts, admin: &Admin, wanted: Role) -> Result<(Option<Role>, IpAddr), Problem> {
+    let from = address(parts);
+    let judged = admin.guard.judge(&parts.method, &parts.headers, from, wanted);
+    judged.map(|token| (token, from)).map_err(|denied| refused(admin, denied, from))
+}
+
+/// Why not; a wrong token is counted, and logged.
+fn refused(admin: &Admin, denied: Denied, from: IpAddr) -> Problem {
+    if denied == Denied::WrongToken {
+        admin.api.orders.block.add(Counter::AuthFailuresAdmin, 1);
+        tracing::warn!(event = "auth_failed", surface = "admin", remote_addr = %from);
+    }
+    refusal(denied)
 }
 
 fn refusal(denied: Denied) -> Problem {

@@ -114,7 +114,7 @@ pub(super) struct Count {
     per_second_5m: Option<f64>,
 }
 
-/// Reads by what became of them; estimated from one in sixteen.
+/// Reads by what became of them; estimated from one in `hotkeys.sample`.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Tallied {
     /// All.

@@ -157,6 +157,11 @@ impl Guard {
         Ok(role)
     }
 
+    /// Whose token a request has, whatever else it is; one must be there.
+    pub fn holder(&self, headers: &HeaderMap, from: IpAddr) -> Result<Role, Denied> {
+        self.role(&self.access.read(), headers, from)?.ok_or(Denied::NoToken)
+    }
+
     fn role(
         &self,
         access: &Access,

@@ -1,7 +1,9 @@
 //! What everybody may ask: probes, metrics, and what there is to ask. No secrets here.
 
 use super::Admin;
+use super::ask::Scraper;
 use super::door::Json;
+use super::problem::Told;
 use axum::extract::State;
 use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderValue, StatusCode, Uri};
@@ -19,16 +21,19 @@ const METRICS: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4
 
 /// The routes, with the metrics where `metrics.path` wants them.
 pub(super) fn routes(metrics_path: &str) -> OpenApiRouter<Arc<Admin>> {
+    watched(metrics_path).routes(routes!(index)).routes(routes!(document))
+}
+
+/// Those that machines ask again and again.
+pub(super) fn watched(metrics_path: &str) -> OpenApiRouter<Arc<Admin>> {
     let (schemas, mut paths, router) = routes!(metrics);
     if let Some(item) = paths.paths.remove("/metrics") {
         paths.paths.insert(metrics_path.to_owned(), item);
     }
     OpenApiRouter::new()
-        .routes(routes!(index))
         .routes(routes!(livez))
         .routes(routes!(readyz))
         .routes(routes!(healthz))
-        .routes(routes!(document))
         .routes((schemas, paths, router))
 }
 
@@ -179,9 +184,14 @@ fn by_name(checks: Vec<Check>) -> IndexMap<&'static str, Checked> {
     get,
     path = "/metrics",
     tag = "public",
-    responses((status = 200, body = String, content_type = "text/plain"))
+    responses(
+        (status = 200, body = String, content_type = "text/plain"),
+        (status = 401, body = Told, description = "`metrics.auth`: it takes a token"),
+        (status = 404, body = Told, description = "`metrics.enabled` is false"),
+        (status = 429, body = Told, description = "too many wrong tokens")
+    )
 )]
-async fn metrics(State(admin): State<Arc<Admin>>) -> Response {
+async fn metrics(State(admin): State<Arc<Admin>>, _: Scraper) -> Response {
     text(METRICS, admin.metrics.render())
 }
 

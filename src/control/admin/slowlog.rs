@@ -4,6 +4,7 @@ use super::Admin;
 use super::ask::{Few, Operator, Params, Viewer, limited};
 use super::door::{Json, rfc3339};
 use super::problem::{Problem, Refused, Unasked};
+use super::shown::Bytes;
 use crate::control::wing::SlowCommand;
 use axum::extract::State;
 use serde::Serialize;
@@ -41,6 +42,15 @@ struct Slow {
     client_addr: Option<String>,
     /// What it calls itself.
     client_name: Option<String>,
+    /// Its first key, with `log.keys = "plain"`, if it is a read that may be cached.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key: Option<String>,
+    /// The same where it is no UTF-8.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key_base64: Option<String>,
+    /// The hash of its first key, unless `log.keys` is "none".
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key_hash: Option<String>,
 }
 
 /// Commands whose answers took as long as `log.slow_command`, or longer.
@@ -62,6 +72,8 @@ async fn list(
         let (client_id, rest) =
             slow.client.map(|(id, address, name)| (id, (address, name))).unzip();
         let (client_addr, client_name) = rest.unzip();
+        let (key, key_base64) =
+            slow.key.map(|key| Bytes::of(&key)).map_or((None, None), |key| (key.text, key.base64));
         Slow {
             id: slow.id,
             time: rfc3339(slow.at),
@@ -71,6 +83,9 @@ async fn list(
             client_id,
             client_addr,
             client_name,
+            key,
+            key_base64,
+            key_hash: slow.key_hash,
         }
     };
     let commands = admin.api.wing.slow_commands();

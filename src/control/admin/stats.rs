@@ -17,7 +17,7 @@ use crate::keys::namespace;
 use crate::rules::{Rule, Rules};
 use crate::snapshot::Snapshots;
 use crate::stats::history::{Span, Window};
-use crate::stats::{self, Counter, HotKey, KEY_KEPT, NAMESPACES_MAX, OTHER, Stats, Tally};
+use crate::stats::{self, Counter, HotKey, KEY_KEPT, OTHER, Stats, Tally};
 use crate::units::clock::Clock;
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -225,9 +225,9 @@ impl NamespaceReads {
 
 /// Reads by namespace.
 ///
-/// Reads are estimated from one in sixteen, the most read first; `_root`: keys without one,
-/// `_other`: all behind the first hundred. What is held is counted when it is asked for, and told
-/// again for five seconds.
+/// Reads are estimated from one in `hotkeys.sample`, the most read first; `_root`: keys without
+/// one, `_other`: all that `[metrics]` does not tell apart. What is held is counted when it is
+/// asked for, and told again for five seconds.
 #[utoipa::path(
     get,
     path = "/api/v1/namespaces",
@@ -425,7 +425,7 @@ impl View {
         });
         let mut namespaces: Vec<_> = read.collect();
         for (name, held) in held.namespaces.iter().filter(|(name, _)| left.contains_key(&**name)) {
-            if namespaces.len() <= NAMESPACES_MAX {
+            if namespaces.len() <= self.stats.namespaces_max() {
                 namespaces.push(NamespaceReads::of(name.clone(), [0; 4], *held, length));
             } else if let Some(other) = namespaces.iter_mut().find(|row| row.namespace == OTHER) {
                 other.entries += held.entries;

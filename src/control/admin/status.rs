@@ -31,6 +31,8 @@ pub(super) fn routes() -> OpenApiRouter<Arc<Admin>> {
 struct Status {
     /// `instance`.
     instance: String,
+    /// `region`; empty: none is configured.
+    region: String,
     /// Of nearside.
     version: &'static str,
     /// Since the start.
@@ -85,6 +87,7 @@ async fn status(State(admin): State<Arc<Admin>>, _: Viewer) -> Json<Status> {
         upstreams,
         warnings: warnings(&admin),
         instance: facts.instance,
+        region: facts.region,
         key_version: facts.key_version,
     })
 }

@@ -65,7 +65,11 @@ impl Outbox {
     fn text(&self, order: Order, is_soft: bool) -> Option<String> {
         let message = Message { order, is_soft, origin: self.origin.clone() };
         let mut members = message.members(clock::unix_millis())?;
-        if let Some(secret) = &self.snapshots.newest().settings.invalidation.secret {
+        let snapshot = self.snapshots.newest();
+        if !snapshot.settings.region.is_empty() {
+            members.insert("region".to_owned(), snapshot.settings.region.clone().into());
+        }
+        if let Some(secret) = &snapshot.settings.invalidation.secret {
             signature::sign(secret, &mut members)?;
         }
         Some(Value::Object(members).to_string())

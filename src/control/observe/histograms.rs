@@ -8,27 +8,26 @@ use super::metrics::float;
 use super::text;
 use crate::stats::block::PIPELINE_BOUNDS;
 use crate::stats::counters::{DURATION, Family, HIT_AGE, Outcome, PIPELINE, UPSTREAM_DURATION};
-use crate::stats::histogram::BOUNDS;
+use crate::stats::histogram::Bounds;
 use crate::stats::{AGE_BOUNDS, Snapshot, Stats};
 use std::time::Duration;
 
-/// Appends them. `upstream` is the node's address.
-pub(super) fn write(stats: &Stats, upstream: &str, out: &mut String) {
+/// Appends them, those of durations by these bounds. `upstream` is the node's address.
+pub(super) fn write(stats: &Stats, bounds: &Bounds, upstream: &str, out: &mut String) {
     text::family(out, DURATION, "histogram");
     for outcome in Outcome::ALL {
         let labels = format!("outcome=\"{}\",", outcome.as_str());
-        durations(out, DURATION, &labels, &stats.latency(*outcome));
+        durations(out, DURATION, &labels, &stats.latency(*outcome), bounds);
     }
     text::family(out, UPSTREAM_DURATION, "histogram");
     let answered = stats.latency_of(&[Outcome::Miss, Outcome::Bypass]);
-    durations(out, UPSTREAM_DURATION, &format!("upstream=\"{upstream}\","), &answered);
+    durations(out, UPSTREAM_DURATION, &format!("upstream=\"{upstream}\","), &answered, bounds);
     pipelines(stats, out);
     hit_ages(stats, out);
 }
 
-fn durations(out: &mut String, family: Family, labels: &str, snapshot: &Snapshot) {
-    let les = BOUNDS.iter().map(|(_, le)| *le);
-    let buckets: Vec<_> = les.zip(snapshot.cumulative()).collect();
+fn durations(out: &mut String, family: Family, labels: &str, snapshot: &Snapshot, bounds: &Bounds) {
+    let buckets = snapshot.cumulative(bounds);
     let seconds = Duration::from_nanos(snapshot.sum()).as_secs_f64();
     text::histogram(out, family.name, labels, &buckets, (seconds, snapshot.count()));
 }

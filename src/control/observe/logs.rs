@@ -6,9 +6,10 @@
 //! `invalidation_channel_up`, `invalidation_channel_down`, `auth_failed`, `admin_action`,
 //! `log_suppressed`, and some that only nearside has. `tests/log_events.rs` has the list.
 
-use crate::config::{Log, LogFormat};
+use crate::config::{LogFormat, Settings};
 use crate::control::observe::events::Told;
 use crate::control::observe::quiet::Quiet;
+use crate::control::observe::stamp::{Stamp, Stamped};
 use crate::units::clock::{Clock, unix_millis};
 use crate::units::log_level::{self, LEVELS};
 use parking_lot::Mutex;
@@ -16,6 +17,7 @@ use std::fmt;
 use std::io::IsTerminal;
 use std::time::Duration;
 use tokio::sync::Notify;
+use tracing_subscriber::fmt::format::Format;
 use tracing_subscriber::fmt::layer;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
@@ -80,7 +82,8 @@ impl fmt::Display for Levels {
 
 /// Starts logging to stdout. `RUST_LOG` wins over `log.level`; `colored` over what a terminal
 /// and `NO_COLOR` say. Only the first call counts.
-pub fn init(log: &Log, colored: Option<bool>) -> anyhow::Result<()> {
+pub fn init(settings: &Settings, colored: Option<bool>) -> anyhow::Result<()> {
+    let log = &settings.log;
     let given = std::env::var("RUST_LOG").ok().filter(|text| !text.is_empty());
     let is_fixed = given.is_some();
     let text = given.unwrap_or_else(|| log.level.clone());
@@ -96,12 +99,16 @@ pub fn init(log: &Log, colored: Option<bool>) -> anyhow::Result<()> {
     let set: Set = Box::new(move |filter| handle.reload(filter).is_ok());
     let quiet = Quiet::new(log.rate_limit, Clock::system());
     let log = tracing_subscriber::registry().with(filter).with(quiet).with(Told);
+    let stamp = Stamp::new(settings, as_json);
     let started = if as_json {
-        log.with(layer().json().flatten_event(true).with_current_span(false)).try_init()
+        let lines = layer().json().flatten_event(true).with_current_span(false);
+        log.with(lines.map_event_format(|format| Stamped { format, stamp })).try_init()
     } else {
         let is_wanted = is_terminal && std::env::var_os("NO_COLOR").is_none();
         let is_colored = colored.unwrap_or(is_wanted);
-        log.with(layer().with_ansi(is_colored)).try_init()
+        let lines = layer().with_ansi(is_colored);
+        let stamped = |format: Format| Stamped { format: format.with_ansi(is_colored), stamp };
+        log.with(lines.map_event_format(stamped)).try_init()
     };
     // Already started: in a test that runs several proxies in one process.
     if started.is_ok() {

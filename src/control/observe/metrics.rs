@@ -27,7 +27,8 @@ use crate::stats::counters::{
     COMMAND_SECONDS, COMMANDS, Counter, Family, Gauge, HOT_KEYS, NAMESPACES, PER_UPSTREAM,
     WORKER_HITS,
 };
-use crate::stats::{NAMESPACES_MAX, OTHER, Stats};
+use crate::stats::histogram::Bounds;
+use crate::stats::{OTHER, Stats};
 
 /// Commands with series of their own: 256 names, with two results each, at most 512 series.
 const COMMANDS_MAX: usize = 255;
@@ -139,6 +140,8 @@ pub struct Sources {
     pub mode: Source<&'static str>,
     /// The key version in force, empty for none.
     pub key_version: Source<String>,
+    /// By what durations are told.
+    pub bounds: Source<Bounds>,
     /// What is so at the moment, and is written by itself.
     pub state: State,
 }
@@ -167,7 +170,8 @@ impl Metrics {
     pub fn new(stats: Arc<Stats>, commands: &[&str], me: &Identity, sources: Sources) -> Self {
         let recorder = PrometheusBuilder::new().build_recorder();
         let handle = recorder.handle();
-        let series = Series::new(Registrar(recorder), commands, me, &sources);
+        let max = stats.namespaces_max();
+        let series = Series::new(Registrar(recorder), commands, max, me, &sources);
         let upstream = me.upstream.clone();
         let (series, traffic) = (Mutex::new(series), Traffic::default());
         Self { stats, sources, upstream, handle, series, traffic }
@@ -177,9 +181,10 @@ impl Metrics {
     pub fn render(&self) -> String {
         self.series.lock().publish(&self.stats, &self.sources);
         let mut out = text::sorted(&self.handle.render());
-        histograms::write(&self.stats, &self.upstream, &mut out);
+        let bounds = (self.sources.bounds)();
+        histograms::write(&self.stats, &bounds, &self.upstream, &mut out);
         self.command_seconds(&mut out);
-        self.traffic.write(&mut out);
+        self.traffic.write(&bounds, &mut out);
         self.key_version(&mut out);
         warming::write(&mut out, &(self.sources.warm)());
         self.sources.state.write(&self.upstream, &mut out);
@@ -266,7 +271,13 @@ struct Series {
 }
 
 impl Series {
-    fn new(registrar: Registrar, commands: &[&str], me: &Identity, sources: &Sources) -> Self {
+    fn new(
+        registrar: Registrar,
+        commands: &[&str],
+        namespaces: usize,
+        me: &Identity,
+        sources: &Sources,
+    ) -> Self {
         let labels = |labels: &'static [(&'static str, &'static str)]| {
             let value = |value| if value == PER_UPSTREAM { me.upstream.as_str() } else { value };
             labels.iter().map(|(name, given)| (*name, value(*given))).collect::<Vec<_>>()
@@ -291,7 +302,7 @@ impl Series {
             worker_hits: (0..me.workers).map(worker).collect(),
             names: commands.iter().map(name).collect(),
             commands: Bounded::new(COMMANDS, "cmd", ["ok", "error"], COMMANDS_MAX),
-            namespaces: Bounded::new(NAMESPACES, "namespace", ["hit", "miss"], NAMESPACES_MAX),
+            namespaces: Bounded::new(NAMESPACES, "namespace", ["hit", "miss"], namespaces),
             registrar,
         }
     }

@@ -9,6 +9,7 @@ pub mod logs;
 pub mod metrics;
 mod process;
 mod quiet;
+mod stamp;
 pub mod state;
 mod text;
 pub mod traffic;

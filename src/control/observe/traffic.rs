@@ -6,7 +6,7 @@
 use crate::control::observe::text;
 use crate::stats::OTHER;
 use crate::stats::counters::Family;
-use crate::stats::histogram::{BOUNDS, Histogram, Snapshot};
+use crate::stats::histogram::{Bounds, Histogram, Snapshot};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -41,7 +41,7 @@ impl Traffic {
         counted.times.record(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX), 1);
     }
 
-    pub(super) fn write(&self, out: &mut String) {
+    pub(super) fn write(&self, bounds: &Bounds, out: &mut String) {
         let counted = self.0.lock();
         text::family(out, REQUESTS, "counter");
         for ((route, method, code), count) in &counted.requests {
@@ -52,7 +52,7 @@ impl Traffic {
         counted.times.add_to(&mut times);
         drop(counted);
         text::family(out, DURATION, "histogram");
-        let buckets: Vec<_> = BOUNDS.iter().map(|(_, le)| *le).zip(times.cumulative()).collect();
+        let buckets = times.cumulative(bounds);
         let seconds = Duration::from_nanos(times.sum()).as_secs_f64();
         text::histogram(out, DURATION.name, "", &buckets, (seconds, times.count()));
     }
@@ -61,6 +61,7 @@ impl Traffic {
 #[cfg(test)]
 mod tests {
     use super::Traffic;
+    use crate::stats::histogram::Bounds;
     use std::time::Duration;
 
     #[test]
@@ -72,7 +73,7 @@ mod tests {
         traffic.note(None, "GET", 404, took);
         traffic.note(None, "BREW", 404, took);
         let mut text = String::new();
-        traffic.write(&mut text);
+        traffic.write(&Bounds::new(&[0.0001]).unwrap(), &mut text);
         let lines: Vec<&str> = text.lines().filter(|line| line.contains("code=")).collect();
         let name = "nearside_admin_requests_total";
         let wanted = [

@@ -212,6 +212,9 @@ fn own(shared: &Shared) -> Own {
         ("Server", concat!("proxy_version:", env!("CARGO_PKG_VERSION")).to_owned()),
         ("Server", format!("proxy_instance:{}", profile.instance)),
     ];
+    if !profile.region.is_empty() {
+        own.added.push(("Server", format!("proxy_region:{}", profile.region)));
+    }
     if shared.live.is_tracking_on() {
         // One link that asks for all keys has a prefix, too: the empty one.
         let snapshot = shared.snapshots.newest();

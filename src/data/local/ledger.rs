@@ -14,6 +14,8 @@ use std::sync::Arc;
 pub struct Profile {
     /// `instance`.
     pub instance: String,
+    /// `region`.
+    pub region: String,
     /// The first TCP port that clients come to; 0 = none.
     pub port: u16,
 }
