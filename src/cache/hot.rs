@@ -69,7 +69,7 @@ const TIME: u64 = (1 << 40) - 1;
 
 impl WriteHot {
     fn place(&self, hash: u64) -> Option<&AtomicU64> {
-        self.0.get((hash >> 20) as usize & (PLACES - 1))
+        self.0.get((hash >> 20 & (PLACES as u64 - 1)) as usize)
     }
 
     /// True if a read of this key is only to be passed on.

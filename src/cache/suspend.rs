@@ -33,7 +33,7 @@ impl fmt::Debug for Suspended {
 
 impl Suspended {
     fn place(&self, hash: u64) -> Option<&AtomicU64> {
-        self.0.get((hash >> 20) as usize & (PLACES - 1))
+        self.0.get((hash >> 20 & (PLACES as u64 - 1)) as usize)
     }
 }
 
