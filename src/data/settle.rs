@@ -225,7 +225,7 @@ fn by_kind(link: &mut Pipeline, frame: &Frame<'_>, desk: &mut Desk<'_>) -> Resul
 
 /// Keeps the key of the ticket at the front, whose answer took long: it is gone with its ticket.
 #[cold]
-fn keep_key(link: &mut Pipeline, desk: &mut Desk<'_>) {
+fn keep_key(link: &Pipeline, desk: &mut Desk<'_>) {
     desk.slow_key = link.front_key().map(|(hash, name)| Key::new(hash, name));
 }
 

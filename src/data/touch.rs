@@ -14,12 +14,15 @@ use std::cell::{Cell, RefCell};
 /// Hits of which one is looked at.
 const LOOKED_AT: u64 = 16;
 
+/// A key, and the link that it goes to.
+type Touch = (Box<[u8]>, u32, Proto);
+
 /// The keys that one batch of requests has chosen.
 #[derive(Debug, Default)]
 pub struct Touches {
     /// Hits to be looked at before one is chosen.
     left: Cell<u64>,
-    chosen: RefCell<Vec<(Box<[u8]>, u32, Proto)>>,
+    chosen: RefCell<Vec<Touch>>,
     is_chosen: Cell<bool>,
 }
 
