@@ -121,7 +121,7 @@ fn nobody_waits_longer_than_the_longest_lease() {
     // Rounds that are refused are not sent again at once.
     stage.tracking.as_mut().unwrap().reply("-BUSY\r\n-BUSY\r\n");
     assert!(has_nothing(&mut client));
-    stage.hands.advance(Duration::from_secs(3600));
+    stage.hands.advance(Duration::from_hours(1));
     client.reads(OK);
     stage.counted(Counter::BarrierLate, 1);
 }
