@@ -177,7 +177,7 @@ fn a33_a_shorter_life_is_taken_over() {
 fn a36_a_missing_key_that_is_created_is_seen() {
     let mut stage = Stage::new();
     let (mut client, mut data) = stage.pair();
-    let miss = |client: &mut crate::stage::Client, data: &mut crate::stage::Link| {
+    let miss = |client: &mut Client, data: &mut Link| {
         client.send("GET k");
         data.expect("GET v1:k");
         data.expect("PTTL v1:k");
