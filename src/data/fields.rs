@@ -72,6 +72,10 @@ fn shortest(value: &Entry, lives: &[u8]) -> Option<i64> {
         return None;
     };
     let single = value.first() != Some(&b'*');
+    // An error says nothing.
+    if single && reply::elements(lives).count() != 1 {
+        return None;
+    }
     let mut shown = reply::elements(value).map(|value| !reply::is_null(value));
     let mut shortest = -1;
     for life in reply::elements(lives) {

@@ -5,8 +5,8 @@
 //!   value --> stored --PTTL--> how long it lives --canary--> its link has kept its order: servable
 //! ```
 //!
-//! Before the PTTL of a read that names hash fields, where those end on their own, comes their HPTTL
-//! ([`fields`]).
+//! Before the PTTL of a read that names hash fields, where those end on their own, comes their
+//! HPTTL ([`fields`]).
 //! Without a PTTL (nil, `ttl_probe = "never"`) only the canary is waited for; with `verify = "off"`
 //! there is none.
 

@@ -1,8 +1,8 @@
 //! Keys that are hits here look idle upstream, whose eviction takes those first: a few hits have
 //! their key touched there (R19).
 //!
-//! In: one hit in N, of those that are looked at anyway (one in sixteen), so a hit costs nothing for
-//! it; N is `cache.touch`. Out: TOUCH on the link that clients share, whose answer goes to nobody.
+//! In: one hit in N, of those that are looked at anyway (one in sixteen), so a hit costs nothing
+//! for it; N is `cache.touch`. Out: TOUCH on the link that clients share, whose answer goes to nobody.
 //! It changes nothing that anybody is told of.
 
 use crate::cache::Question;
