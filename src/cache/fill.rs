@@ -1,8 +1,8 @@
 //! What an answer leaves here: stored if nothing has happened to its key since it was asked (R3),
 //! and servable once it is known how long it lives (R10).
 //!
-//! In: questions with their tokens and replies, then what upstream says of their lives. Out: entries
-//! that are servable, or gone. Whatever is refused invalidates its key (R4).
+//! In: questions with their tokens and replies, then what upstream says of their lives. Out:
+//! entries that are servable, or gone. Whatever is refused invalidates its key (R4).
 
 use crate::cache::ban::Verdict;
 use crate::cache::entry::{self, Life};

@@ -28,14 +28,14 @@ pub mod written;
 pub use self::load::Merged;
 pub use self::reload::Reloaded;
 pub use self::runtime::{NotSet, settable};
+pub use self::words::{
+    Admission, AuthMode, Level, LogFormat, LogKeys, Mode, MultiKey, OnDown, Profile, ScriptPolicy,
+    ShowKeys, TrackingMode, Verify, VersionSource,
+};
 pub use load::{
     ConfigError, Fault, Loaded, Origin, Overrides, Source, load, load_instead, load_text,
 };
 pub use shown::{MASK, Shown};
-pub use words::{
-    Admission, AuthMode, Level, LogFormat, LogKeys, Mode, MultiKey, OnDown, Profile, ScriptPolicy,
-    ShowKeys, TrackingMode, Verify, VersionSource,
-};
 
 use crate::command::learned::Strangers;
 use crate::command::{Choices, KeySpec, Policy, Spec};

@@ -2,8 +2,8 @@
 //! their key touched there (R19).
 //!
 //! In: one hit in N, of those that are looked at anyway (one in sixteen), so a hit costs nothing
-//! for it; N is `cache.touch`. Out: TOUCH on the link that clients share, whose answer goes to nobody.
-//! It changes nothing that anybody is told of.
+//! for it; N is `cache.touch`. Out: TOUCH on the link that clients share, whose answer goes to
+//! nobody. It changes nothing that anybody is told of.
 
 use crate::cache::Question;
 use crate::command::by_name;
