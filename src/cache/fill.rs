@@ -184,6 +184,7 @@ impl Cache {
     }
 
     /// How long something lives that upstream ends in `pttl` milliseconds; `None`: it has ended.
+    #[inline]
     pub fn life(&self, hash: u64, token: &Token, policy: &Policy, pttl: i64) -> Option<Life> {
         let ends_in = match u64::try_from(pttl) {
             _ if mutant::active(Mutant::NoTtl) => u64::MAX,
@@ -192,7 +193,7 @@ impl Cache {
             Err(_) if pttl == -1 => u64::MAX,
             Err(_) => return None,
         };
-        let lasts = self.longest(hash, token.asked_at, policy).min(ends_in);
+        let lasts = Self::longest(hash, token.asked_at, policy).min(ends_in);
         let deadline = token.asked_at.0.saturating_add(lasts);
         Some(Life {
             deadline,

@@ -298,10 +298,15 @@ impl Store {
         self.used() > self.max() || self.len() > self.held_max.load(Ordering::Relaxed)
     }
 
+    #[inline]
     fn make_room(&self) {
-        if !self.is_over() {
-            return;
+        if self.is_over() {
+            self.evict_some();
         }
+    }
+
+    #[cold]
+    fn evict_some(&self) {
         // Lock order: the hand, then one shard.
         let mut hand = self.hand.lock();
         while self.is_over() {

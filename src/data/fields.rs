@@ -9,7 +9,7 @@
 //! Where the server refuses HPTTL, the reply lives as long as it would without it.
 
 use crate::cache::{Entry, Policy, Reply};
-use crate::command::Spec;
+use crate::command::{CacheRule, Spec};
 use crate::data::order::Frame;
 use crate::data::settle::Fault;
 use crate::data::upstream::{Kind, Pipeline, Ticket};
@@ -34,7 +34,8 @@ pub enum Fields {
 /// What is to be asked of the fields of a read that is to be stored and is probed.
 #[inline]
 pub fn of(spec: &Spec, shared: &Shared) -> Fields {
-    let names_fields = matches!(spec.name, "hget" | "hmget");
+    // (Other reads of hashes show fields that they do not name.)
+    let names_fields = spec.cache == CacheRule::HashField && matches!(spec.name, "hget" | "hmget");
     if names_fields && shared.live.has_field_ttls() { Fields::Asked } else { Fields::Unknown }
 }
 
@@ -50,20 +51,18 @@ pub fn write(out: &mut BytesMut, request: &Request<'_>, names: &Names) {
     request.from(2).for_each(|field| write::bulk(out, field));
 }
 
-/// True if the next answer for this read is HPTTL's; it is taken, then.
-pub fn hear(link: &mut Pipeline, frame: &Frame<'_>) -> Result<bool, Fault> {
+/// HPTTL's answer.
+#[cold]
+pub fn hear(link: &mut Pipeline, frame: &Frame<'_>) -> Result<(), Fault> {
     let Some(Ticket { kind: Kind::Read(read), .. }) = link.front() else {
         return Err(Fault::Stray);
     };
-    if read.fields != Fields::Asked {
-        return Ok(false);
-    }
     if !matches!(frame.bytes().first(), Some(b'*' | b'-' | b'_')) {
         return Err(Fault::Shape);
     }
     let life = read.unproved.as_ref().and_then(|value| shortest(value, frame.bytes()));
     read.fields = life.map_or(Fields::Unknown, Fields::Known);
-    Ok(true)
+    Ok(())
 }
 
 /// The shortest life of the fields that a value shows.
@@ -96,6 +95,7 @@ fn sooner(one: i64, other: i64) -> i64 {
 }
 
 /// How long a reply lives whose key lives for `pttl`, and how it is stored.
+#[inline]
 pub fn bound(fields: Fields, pttl: i64, policy: Policy, rule: &Rule) -> (Policy, i64) {
     match fields {
         Fields::Known(life) => (Policy { ttl: rule.ttl_ns, ..policy }, sooner(pttl, life)),

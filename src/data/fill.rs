@@ -126,9 +126,6 @@ fn of_absence(policy: Policy) -> Policy {
 
 /// The PTTL of a read whose value was stored (or was refused meanwhile).
 pub fn proof(link: &mut Pipeline, frame: &Frame<'_>, desk: &Desk<'_>) -> Result<(), Fault> {
-    if fields::hear(link, frame)? {
-        return Ok(());
-    }
     check(frame)?;
     let rule = match link.front().map(|ticket| &ticket.kind) {
         Some(Kind::Read(read)) if read.unproved.is_some() => read.rule,

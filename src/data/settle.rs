@@ -5,13 +5,14 @@
 
 use crate::command::{Class, Spec, replies};
 use crate::config::OnDown;
+use crate::data::fields::Fields;
 use crate::data::order::Frame;
 use crate::data::output::SHARE_MIN;
 use crate::data::pinned::{Step, answer, exec, notice};
 use crate::data::slow::Key;
-use crate::data::upstream::{Kind, Pipeline, Ticket, Waiter};
+use crate::data::upstream::{Kind, Pipeline, Read, Ticket, Waiter};
 use crate::data::worker::Clients;
-use crate::data::{Shared, barrier, fill, script, shadow, split, stale, walk};
+use crate::data::{Shared, barrier, fields, fill, script, shadow, split, stale, walk};
 use crate::keys::Names;
 use crate::stats::{Block, Counter, Outcome};
 use crate::units::clock::Tick;
@@ -202,6 +203,9 @@ fn by_kind(link: &mut Pipeline, frame: &Frame<'_>, desk: &mut Desk<'_>) -> Resul
             fits(spec, frame)?;
             forwarded(link, frame, desk);
             Ok(())
+        }
+        Kind::Read(Read { is_answered: true, fields: Fields::Asked, .. }) => {
+            fields::hear(link, frame)
         }
         Kind::Read(read) if read.is_answered => fill::proof(link, frame, desk),
         Kind::Read(_) => {

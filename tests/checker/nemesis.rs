@@ -228,9 +228,13 @@ fn busy(world: &World, hold: impl FnOnce()) -> Result<()> {
     crate::client::write(&mut bytes, &["EVAL", "while true do end", "0"]);
     script.send(&bytes)?;
     hold();
-    // It may not have begun, or not be busy enough to be killed.
-    while !once(world.server_port, "SCRIPT KILL")?.starts_with(b"+OK") {}
-    script.reply().map(|_| ())
+    thread::scope(|scope| {
+        let ended = scope.spawn(|| script.reply());
+        // It may not have begun, or not be busy enough to be killed; or another fault has ended it.
+        while !ended.is_finished() && !once(world.server_port, "SCRIPT KILL")?.starts_with(b"+OK") {
+        }
+        ended.join().expect("an answer is awaited").map(|_| ())
+    })
 }
 
 /// The server has less room than it uses.
