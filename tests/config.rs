@@ -255,7 +255,10 @@ fn what_is_legal_and_not_meant_is_a_warning() {
     for (text, words) in [
         ("[[rules]]\nmatch = \"*\"\n[[rules]]\nmatch = \"a\"", "rules[0] matches every key"),
         ("[[rules]]\nmatch = \"a\"\n[[rules]]\nmatch = [\"b\", \"a\"]", "stands in rules[0]"),
-        ("[invalidation]\ntracking = \"off\"", "rules of level coherent and relaxed cache nothing"),
+        (
+            "[invalidation]\ntracking = \"off\"",
+            "rules of level linear, coherent and relaxed cache nothing",
+        ),
         ("[cache]\nttl = \"0s\"", "cache.ttl is 0: nothing is cached"),
         ("keys.exclude = [\"a\"]", "keys.exclude excludes nothing"),
         ("keys.version = \"v1\"\nkeys.exclude = [\"a\", \"a\"]", "`a` stands there twice"),

@@ -390,8 +390,14 @@ fn what_was_forgotten_is_remembered() {
     let server = Server::start(Kind::Redis);
     let proxy = Proxy::start(&server.url(), SETTINGS);
     let mut conn = proxy.dial();
-    for key in ["orders:1", "orders:2", "users:1"] {
+    let keys = ["orders:1", "orders:2", "users:1"];
+    for key in keys {
         conn.words(&format!("SET {key} 1"));
+    }
+    // Else a push could take what was stored meanwhile.
+    let pushed = "nearside_cache_invalidations_total{source=\"tracking\"}";
+    eventually("all are announced", || (proxy.count(pushed) >= 3).then_some(()));
+    for key in keys {
         conn.until_hit(&format!("GET {key}"));
     }
     for body in ["{\"namespace\":\"orders\"}", "{\"keys\":[\"a\",\"b\"]}"] {

@@ -7,7 +7,7 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::process::Command;
 
-const SETTINGS: &[&str] = &["keys.version = \"v1\"", "cache.ttl = \"1h\""];
+const SETTINGS: &[&str] = &["keys.version = \"v1\"", "cache.ttl = \"1h\"", "cache.ttl_jitter = 0"];
 const SHOWN: &[&str] = &["cache.ttl = \"1h\"", "admin.show_values = true"];
 
 /// A key that is no UTF-8, and the same in base64.
