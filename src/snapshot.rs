@@ -63,6 +63,8 @@ pub struct Limits {
     pub shadow_checks: u64,
     /// `cache.touch`: one hit in so many has its key touched upstream; 0 = none.
     pub touch: u64,
+    /// `hotkeys.sample`: what each hit stands for that is looked at.
+    pub sample: u64,
     /// `cache.script_barrier`.
     pub script_barrier: bool,
     /// Bounds of one request.
@@ -146,6 +148,7 @@ impl Limits {
             verify: settings.cache.verify,
             shadow_checks: settings.cache.shadow_checks,
             touch: settings.cache.touch,
+            sample: settings.hot_keys.sample.into(),
             script_barrier: settings.cache.script_barrier,
             request: request::Limits {
                 args_max: server.max_args,

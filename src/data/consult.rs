@@ -10,7 +10,7 @@ use crate::data::output::SHARE_MIN;
 use crate::data::session::{Flow, Session};
 use crate::data::standing::Fate;
 use crate::data::upstream::{Read, Ticket, Waiter, flight_name};
-use crate::data::{Shared, fields, forward, linear, refresh, shadow, stale, touch};
+use crate::data::{Shared, fields, forward, linear, refresh, sample, stale};
 use crate::rules::Rule;
 use crate::snapshot::Snapshot;
 use crate::stats::{Block, Counter, Look, Seen};
@@ -46,8 +46,7 @@ pub fn read(
                 batch.block.lookup(hash, Seen::Hit, || {
                     let rule = rules.find(question.key).index;
                     let age = Some(batch.view.now.since(asked_at));
-                    shadow::sample(proto, &question, batch);
-                    touch::sample(proto, &question, batch);
+                    sample::look(proto, &question, batch);
                     Look { key: question.key, rule, bytes, age }
                 });
                 if looked == Lookup::Due {
@@ -361,7 +360,7 @@ pub fn right_to_fill(
     rule: &Rule,
     hash: u64,
 ) -> Result<Token, Counter> {
-    if session.is_unverified(batch.snapshot) {
+    if session.own.is_some() {
         return Err(Counter::BypassOwnLink);
     }
     right_of_batch(batch, spec, rule, hash)

@@ -61,7 +61,20 @@ pub struct Desk<'w> {
     /// When the bytes were read.
     pub now: Tick,
     /// The key of the answer that is looked at, if that took long.
-    pub slow_key: Option<Key>,
+    slow_key: Option<Key>,
+}
+
+impl<'w> Desk<'w> {
+    /// For answers whose bytes were read at `now`.
+    pub const fn new(
+        clients: &'w mut Clients,
+        shared: &'w Shared,
+        block: &'w Block,
+        scratch: &'w mut BytesMut,
+        now: Tick,
+    ) -> Self {
+        Self { clients, shared, block, scratch, moved: Vec::new(), now, slow_key: None }
+    }
 }
 
 /// Pairs every complete answer in the link's input with its ticket.

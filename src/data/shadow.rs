@@ -8,15 +8,15 @@
 //! ```
 //!
 //! Such a read takes no token, fills nothing and invalidates nothing: what it measures would not be
-//! the cache without it. N is `cache.shadow_checks`; of the hits that are looked at anyway (one in
-//! sixteen) every so many is chosen, so a hit costs nothing for it. What is on its way, and what is
-//! to be looked at again, is bounded; beyond that nothing is checked.
+//! the cache without it. N is `cache.shadow_checks`. What is on its way, and what is to be looked at
+//! again, is bounded; beyond that nothing is checked.
 
 use crate::cache::{Cache, Entry, Extra, Lookup, Question, Reply};
 use crate::command::{self, Spec};
 use crate::data::batch::Batch;
 use crate::data::forward;
 use crate::data::order::Frame;
+use crate::data::sample::OneIn;
 use crate::data::settle::{Desk, Fault};
 use crate::data::upstream::{Kind, Pipeline, Ticket, Waiter};
 use crate::stats::{Block, Counter};
@@ -26,9 +26,6 @@ use crate::wire::write::Proto;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::Duration;
-
-/// Hits of which one is looked at.
-const LOOKED_AT: u64 = 16;
 
 /// Checks of one worker that are on their way, and differences that are looked at again, at most.
 const CHECKS_MAX: usize = 64;
@@ -45,11 +42,9 @@ pub struct Shadows(Rc<State>);
 
 #[derive(Debug, Default)]
 struct State {
-    /// Hits to be looked at before one is chosen.
-    left: Cell<u64>,
+    one_in: OneIn,
     /// Those that were chosen in this batch.
     chosen: RefCell<Vec<Shadow>>,
-    is_chosen: Cell<bool>,
     /// Answers that are awaited.
     out: Cell<usize>,
     differences: RefCell<Vec<Difference>>,
@@ -94,41 +89,34 @@ impl Shadow {
     }
 }
 
-/// A hit is looked at: it may be one to be checked.
-#[cold]
-pub fn sample(proto: Proto, question: &Question<'_>, batch: &Batch<'_>) {
-    let every = batch.snapshot.limits.shadow_checks;
-    let state = &*batch.links.shadows.0;
-    if every == 0 {
-        return;
-    }
-    let left = state.left.get();
-    if left > 1 {
-        return state.left.set(left - 1);
-    }
-    state.left.set(every.div_ceil(LOOKED_AT));
-    if state.out.get() + state.chosen.borrow().len() >= CHECKS_MAX {
-        return;
+/// True if a hit is one to be checked.
+pub fn choose(proto: Proto, question: &Question<'_>, batch: &Batch<'_>) -> bool {
+    let limits = &batch.snapshot.limits;
+    let state = &*batch.links.samples.shadows.0;
+    if !state.one_in.is_it(limits.shadow_checks, limits.sample)
+        || state.out.get() + state.chosen.borrow().len() >= CHECKS_MAX
+    {
+        return false;
     }
     let spec = command::all().get(usize::from(question.command));
     let served = held(&batch.shared.cache, question, batch.view.now);
-    if let (Some(spec), Some(served)) = (spec, served) {
-        let mut text = question.key.to_owned();
-        question.extra.write(&mut text);
-        let shadow = Shadow {
-            spec,
-            text,
-            key_length: question.key.len(),
-            hash: question.hash,
-            db: question.db,
-            proto: question.proto,
-            link: proto,
-            served,
-            all: batch.links.shadows.clone(),
-        };
-        state.chosen.borrow_mut().push(shadow);
-        state.is_chosen.set(true);
-    }
+    let (Some(spec), Some(served)) = (spec, served) else {
+        return false;
+    };
+    let mut text = question.key.to_owned();
+    question.extra.write(&mut text);
+    state.chosen.borrow_mut().push(Shadow {
+        spec,
+        text,
+        key_length: question.key.len(),
+        hash: question.hash,
+        db: question.db,
+        proto: question.proto,
+        link: proto,
+        served,
+        all: batch.links.samples.shadows.clone(),
+    });
+    true
 }
 
 /// What a hit would be served from.
@@ -138,32 +126,18 @@ fn held(cache: &Cache, question: &Question<'_>, now: Tick) -> Option<Entry> {
     found.filter(|_| matches!(looked, Lookup::Hit | Lookup::Due))
 }
 
-/// Asks for what was chosen in this batch, if anything was.
-#[inline]
+/// Asks for what was chosen in this batch.
 pub fn ask(batch: &mut Batch<'_>) {
-    if batch.links.shadows.0.is_chosen.get() {
-        ask_all(batch);
-    }
-}
-
-#[cold]
-fn ask_all(batch: &mut Batch<'_>) {
-    let state = Rc::clone(&batch.links.shadows.0);
-    state.is_chosen.set(false);
+    let state = Rc::clone(&batch.links.samples.shadows.0);
     for shadow in state.chosen.take() {
         let link = batch.links.at(shadow.db, shadow.link);
         if !link.is_up() || link.is_full() {
             continue;
         }
-        let names = &batch.snapshot.names;
-        forward::write_question(&mut link.output, shadow.spec, &shadow.question(), names);
-        let kind = Kind::Shadow(Box::new(shadow));
-        let Kind::Shadow(shadow) = &kind else {
-            continue;
-        };
-        let (spec, now) = (shadow.spec, batch.view.now);
+        let (spec, now, names) = (shadow.spec, batch.view.now, &batch.snapshot.names);
+        forward::write_question(&mut link.output, spec, &shadow.question(), names);
         state.out.set(state.out.get() + 1);
-        link.push(Ticket::new(Waiter::NOBODY, spec, now, kind));
+        link.push(Ticket::new(Waiter::NOBODY, spec, now, Kind::Shadow(Box::new(shadow))));
         link.wake();
     }
 }

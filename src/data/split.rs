@@ -14,7 +14,7 @@ use crate::data::batch::Batch;
 use crate::data::session::{Flow, Session};
 use crate::data::standing::Fate;
 use crate::data::upstream::{Kind, Part, Parts, Ticket, Waiter};
-use crate::data::{consult, forward, refresh, stale};
+use crate::data::{consult, forward, refresh, sample, stale};
 use crate::stats::{Counter, Look, Seen};
 use crate::units::clock::Tick;
 use crate::wire::request::Request;
@@ -51,14 +51,13 @@ pub fn mget(
             Some(found)
         });
         match &found {
-            Some(Found { value, asked_at }) if gate == Mode::Cache => {
+            Some(Found { value, command, asked_at }) if gate == Mode::Cache => {
                 let (rules, bytes) = (&batch.snapshot.rules, value.len());
                 let age = Some(batch.view.now.since(*asked_at));
-                batch.block.lookup(batch.shared.cache.hash(key), Seen::Hit, || Look {
-                    key,
-                    rule: rules.find(key).index,
-                    bytes,
-                    age,
+                let hash = batch.shared.cache.hash(key);
+                batch.block.lookup(hash, Seen::Hit, || {
+                    sample::look(session.proto, &question(key, hash, *command, session.db), batch);
+                    Look { key, rule: rules.find(key).index, bytes, age }
                 });
             }
             Some(_) => {}
@@ -105,12 +104,15 @@ fn prefetch(request: &Request<'_>, batch: &Batch<'_>) {
 /// One key's value as it stands in MGET's reply, and when it was asked for.
 struct Found {
     value: Bytes,
+    /// The command under which it is stored.
+    command: u16,
     asked_at: Tick,
 }
 
 impl Found {
-    fn of(entry: &Entry, session: &Session) -> Self {
-        Self { value: stale::whole(entry, session.proto), asked_at: entry.asked_at() }
+    fn of(entry: &Entry, command: u16, session: &Session) -> Self {
+        let (value, asked_at) = (stale::whole(entry, session.proto), entry.asked_at());
+        Self { value, command, asked_at }
     }
 }
 
@@ -127,7 +129,7 @@ fn find(
     }
     questions(session, spec, key, batch).find_map(|question| {
         let mut value = None;
-        let show = |entry: &Entry| value = Some(Found::of(entry, session));
+        let show = |entry: &Entry| value = Some(Found::of(entry, question.command, session));
         if shared.cache.get(&question, &batch.view, show) == Lookup::Due
             && batch.gate == Mode::Cache
         {
@@ -166,7 +168,7 @@ fn find_stale(
     }
     questions(session, spec, key, batch).find_map(|question| {
         let mut value = None;
-        let show = |entry: &Entry| value = Some(Found::of(entry, session));
+        let show = |entry: &Entry| value = Some(Found::of(entry, question.command, session));
         let row = row(question.command, spec, batch);
         let reason = stale::find(session.proto, row, &rule, &question, batch, show)?;
         Some((value?, reason))

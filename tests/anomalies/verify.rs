@@ -206,11 +206,12 @@ fn an_answer_of_another_type_ends_the_link() {
     }
 }
 
-/// No canary goes where a client may open a transaction: what is read there is shown to that client
-/// and stored for nobody.
+/// No canary goes where a client may open a transaction, and a link of its own may have been opened
+/// before the server behind the address became another: what is read there is shown to that client
+/// and stored for nobody, whatever `cache.verify` says.
 #[test]
 fn what_is_read_on_a_clients_own_link_is_not_stored() {
-    for (settings, is_stored) in [("cache.verify=fills", false), ("cache.verify=off", true)] {
+    for settings in ["cache.verify=fills", "cache.verify=off"] {
         let mut stage = Stage::with(settings);
         let mut client = stage.client();
         client.send("HELLO 3");
@@ -224,16 +225,11 @@ fn what_is_read_on_a_clients_own_link_is_not_stored() {
         own.expect("GET v1:k");
         own.reply(OLD);
         client.reads(OLD);
-        if is_stored {
-            own.answer("PTTL v1:k", FOREVER);
-            stage.counted(Counter::StoreStored, 1);
-        } else {
-            client.send("MGET k l");
-            let values = "*2\r\n$3\r\nold\r\n_\r\n";
-            own.answer("MGET v1:k v1:l", values);
-            client.reads(values);
-            stage.counted(Counter::BypassOwnLink, 3);
-            assert_eq!(stage.count(Counter::StoreStored), 0);
-        }
+        client.send("MGET k l");
+        let values = "*2\r\n$3\r\nold\r\n_\r\n";
+        own.answer("MGET v1:k v1:l", values);
+        client.reads(values);
+        stage.counted(Counter::BypassOwnLink, 3);
+        assert_eq!(stage.count(Counter::StoreStored), 0, "{settings}");
     }
 }

@@ -171,15 +171,8 @@ fn each_step_has_its_own_time_and_the_walk_the_sum() {
         stage.hands.advance(Duration::from_secs(4));
         link.seal();
         link.input.extend_from_slice(answer.as_bytes());
-        let mut desk = Desk {
-            clients: &mut Clients::default(),
-            shared,
-            block: &block,
-            scratch: &mut BytesMut::new(),
-            moved: Vec::new(),
-            now: stage.now(),
-            slow_key: None,
-        };
+        let (mut clients, mut scratch) = (Clients::default(), BytesMut::new());
+        let mut desk = Desk::new(&mut clients, shared, &block, &mut scratch, stage.now());
         settle(link, &mut desk).unwrap();
     }
     assert!(link.is_empty());

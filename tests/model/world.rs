@@ -499,16 +499,7 @@ impl<'f> World<'f> {
         let waiting = link.len();
         link.input.extend_from_slice(frame);
         let (mut clients, mut scratch) = (Clients::default(), BytesMut::new());
-        let moved = Vec::new();
-        let mut desk = Desk {
-            clients: &mut clients,
-            shared,
-            block,
-            scratch: &mut scratch,
-            moved,
-            now,
-            slow_key: None,
-        };
+        let mut desk = Desk::new(&mut clients, shared, block, &mut scratch, now);
         settle(link, &mut desk).unwrap();
         if waiters.is_empty() {
             self.proofs.push((thread.tickets[0].asked_at, frame.to_vec()));
@@ -550,16 +541,7 @@ impl<'f> World<'f> {
         thread.down.clear();
         let link = thread.links.get(0).unwrap();
         let (mut clients, mut scratch) = (Clients::default(), BytesMut::new());
-        let moved = Vec::new();
-        let mut desk = Desk {
-            clients: &mut clients,
-            shared,
-            block,
-            scratch: &mut scratch,
-            moved,
-            now,
-            slow_key: None,
-        };
+        let mut desk = Desk::new(&mut clients, shared, block, &mut scratch, now);
         let mut failed = Vec::new();
         while link.front_is_sent() {
             let Some(ticket) = link.front() else { break };

@@ -48,7 +48,7 @@ pub struct Ticket {
     pub spec: &'static Spec,
     /// When it was asked.
     pub asked_at: Tick,
-    /// Keys it names: that many of the front of `hashes`.
+    /// Keys it names: that many of the front of its link's.
     pub keys: u32,
     /// Bytes of `texts` that belong to it.
     pub text_len: u32,

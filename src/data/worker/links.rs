@@ -245,8 +245,7 @@ impl Worker {
                 return;
             }
             let (shared, block, now) = (&*self.shared, &*self.block, self.shared.clock.now());
-            let moved = Vec::new();
-            let mut desk = Desk { clients, shared, block, scratch, moved, now, slow_key: None };
+            let mut desk = Desk::new(clients, shared, block, scratch, now);
             while let Some(held) = barrier::next(&mut desk) {
                 let counted = (held.spec, held.asked_at, held.outcome);
                 settle::hand_over(held.owner, counted, &Frame::of(&held.reply), &mut desk);
@@ -493,8 +492,7 @@ impl Worker {
         let link = links.get(index)?;
         let now = self.shared.clock.now();
         let (shared, block) = (&*self.shared, &*self.block);
-        let moved = Vec::new();
-        let mut desk = Desk { clients, shared, block, scratch, moved, now, slow_key: None };
+        let mut desk = Desk::new(clients, shared, block, scratch, now);
         let result = run(link, &mut desk);
         self.block.shift(Gauge::UpstreamInFlight, link.news_of_out());
         self.flush_touched(clients, snapshot);
