@@ -4,33 +4,21 @@
 //! first miss is a plain read; a second one, before the place in this table was taken by another
 //! key, is filled.
 
-use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
+use super::places::Places;
+use std::sync::atomic::Ordering;
 
 /// Places: 1 MiB. A place holds 32 bits each of the last two keys that missed there: with one, two
 /// keys that are read in turn would put each other out for ever.
 const PLACES: usize = 1 << 17;
 
 /// A table of fingerprints, two to a place, the younger in the low half.
-pub(super) struct Admission(Box<[AtomicU64]>);
-
-impl Default for Admission {
-    fn default() -> Self {
-        Self((0..PLACES).map(|_| AtomicU64::new(0)).collect())
-    }
-}
-
-impl fmt::Debug for Admission {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Admission").finish_non_exhaustive()
-    }
-}
+#[derive(Debug, Default)]
+pub(super) struct Admission(Places<PLACES>);
 
 impl Admission {
     #[inline]
     pub(super) fn seen_before(&self, hash: u64) -> bool {
-        let index = usize::try_from(hash & (PLACES as u64 - 1)).unwrap_or(0);
-        let Some(place) = self.0.get(index) else {
+        let Some(place) = self.0.at(hash) else {
             return false;
         };
         let fingerprint = hash >> 32 | 1;

@@ -22,7 +22,7 @@ pub struct Policy {
     /// Local life of a nil, in nanoseconds; 0 = nil is not stored.
     pub negative_ttl: u64,
     /// How old the last confirmed barrier may be at a hit, in nanoseconds; `u64::MAX` = no lease;
-    /// 0 = each hit waits for one of its own ([`View::proved`]).
+    /// 0 = each hit waits for one of its own ([`View::proved`](super::View::proved)).
     pub max_staleness: u64,
     /// True if the entry dies with the tracking link (every level but `ttl`).
     pub tracked: bool,

@@ -7,8 +7,8 @@
 //! keys of one place keep each other from being found, which costs a try.
 
 use super::Cache;
+use super::places::Places;
 use crate::units::clock::Tick;
-use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Places of the table: 32 KiB.
@@ -29,19 +29,8 @@ const SPAN: u32 = 1000;
 const HOT: u64 = 0xff;
 
 /// Fills of keys that were refused lately.
-pub(super) struct WriteHot(Box<[AtomicU64]>);
-
-impl Default for WriteHot {
-    fn default() -> Self {
-        Self((0..PLACES).map(|_| AtomicU64::new(0)).collect())
-    }
-}
-
-impl fmt::Debug for WriteHot {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("WriteHot").finish_non_exhaustive()
-    }
-}
+#[derive(Debug, Default)]
+pub(super) struct WriteHot(Places<PLACES>);
 
 /// What a place holds: bits of a key's hash, how many of its fills were refused and held, since
 /// when. Its parts are read and written together; of two threads that count at the same moment, one
@@ -76,7 +65,7 @@ impl Count {
 
 impl WriteHot {
     fn place(&self, hash: u64) -> Option<&AtomicU64> {
-        self.0.get((hash >> 20) as usize & (PLACES - 1))
+        self.0.at(hash >> 20)
     }
 
     /// True if a read of this key is only to be passed on.

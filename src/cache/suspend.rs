@@ -8,32 +8,21 @@
 //! Which barrier that is, is remembered by place, not by entry: two keys of one place only wait
 //! for each other's.
 
+use super::places::Places;
 use super::{Cache, Question};
 use crate::cache::entry::Entry;
-use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Places of the table: 32 KiB.
 const PLACES: usize = 1 << 12;
 
 /// The rounds that suspended replies wait for.
-pub(super) struct Suspended(Box<[AtomicU64]>);
-
-impl Default for Suspended {
-    fn default() -> Self {
-        Self((0..PLACES).map(|_| AtomicU64::new(0)).collect())
-    }
-}
-
-impl fmt::Debug for Suspended {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Suspended").finish_non_exhaustive()
-    }
-}
+#[derive(Debug, Default)]
+pub(super) struct Suspended(Places<PLACES>);
 
 impl Suspended {
     fn place(&self, hash: u64) -> Option<&AtomicU64> {
-        self.0.get((hash >> 20 & (PLACES as u64 - 1)) as usize)
+        self.0.at(hash >> 20)
     }
 }
 

@@ -1,9 +1,9 @@
 //! Generations, epochs and the lease: what a fill and a hit are checked against.
 
 use super::barrier::Rounds;
+use super::places::Places;
 use crate::units::clock::Tick;
 use crate::units::mutant::{self, Mutant};
-use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// Stripes of the generation table: 512 KiB. Two keys of one stripe only delay each other's fills
@@ -13,7 +13,8 @@ const STRIPES: usize = 1 << 16;
 /// One counter per stripe of keys, bumped by everything that happens to one of them (R2). Its lower
 /// half counts fills: they refuse no other fill, but who has seen what was filled may not join a
 /// read that was asked before (R5).
-pub(super) struct Generations(Box<[AtomicU64]>);
+#[derive(Debug, Default)]
+pub(super) struct Generations(Places<STRIPES>);
 
 /// What an invalidation adds.
 const INVALIDATION: u64 = 1 << FILL_BITS;
@@ -21,27 +22,15 @@ const INVALIDATION: u64 = 1 << FILL_BITS;
 /// Bits that count fills.
 const FILL_BITS: u32 = 32;
 
-impl Default for Generations {
-    fn default() -> Self {
-        Self((0..STRIPES).map(|_| AtomicU64::new(0)).collect())
-    }
-}
-
-impl fmt::Debug for Generations {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Generations").finish_non_exhaustive()
-    }
-}
-
 impl Generations {
     #[inline]
     pub(super) fn read(&self, hash: u64) -> u64 {
-        self.0.get(stripe(hash)).map_or(0, |counter| counter.load(Ordering::SeqCst))
+        self.0.at(stripe(hash)).map_or(0, |counter| counter.load(Ordering::SeqCst))
     }
 
     #[inline]
     pub(super) fn bump(&self, hash: u64) {
-        if let Some(counter) = self.0.get(stripe(hash)) {
+        if let Some(counter) = self.0.at(stripe(hash)) {
             counter.fetch_add(INVALIDATION, Ordering::SeqCst);
         }
     }
@@ -49,7 +38,7 @@ impl Generations {
     /// A reply is about to be seen that was stored, or need not be.
     #[inline]
     pub(super) fn fill(&self, hash: u64) {
-        if let Some(counter) = self.0.get(stripe(hash)) {
+        if let Some(counter) = self.0.at(stripe(hash)) {
             counter.fetch_add(1, Ordering::SeqCst);
         }
     }
@@ -57,8 +46,8 @@ impl Generations {
 
 /// The stripe of a key: bits that neither the store's shard nor its table uses first.
 #[inline]
-fn stripe(hash: u64) -> usize {
-    (hash >> 24 & (STRIPES as u64 - 1)) as usize
+fn stripe(hash: u64) -> u64 {
+    hash >> 24
 }
 
 /// The bit of a key's stripe in a session's mask of what it has out (R6).

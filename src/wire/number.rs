@@ -12,16 +12,15 @@ pub fn parse_i64(text: &[u8]) -> Option<i64> {
     if !matches!(digits.first(), Some(b'1'..=b'9')) || digits.len() > 19 {
         return None;
     }
-    let mut value = 0_i64;
+    // Nineteen digits always fit.
+    let mut magnitude = 0_u64;
     for &digit in digits {
         if !digit.is_ascii_digit() {
             return None;
         }
-        let digit = i64::from(digit - b'0');
-        // Built downwards, because i64::MIN has no positive counterpart.
-        value = value.checked_mul(10)?.checked_sub(digit)?;
+        magnitude = magnitude * 10 + u64::from(digit - b'0');
     }
-    if negative { Some(value) } else { value.checked_neg() }
+    if negative { 0_i64.checked_sub_unsigned(magnitude) } else { i64::try_from(magnitude).ok() }
 }
 
 #[cfg(test)]
@@ -37,6 +36,9 @@ mod tests {
             ("9223372036854775807", Some(i64::MAX)),
             ("-9223372036854775808", Some(i64::MIN)),
             ("9223372036854775808", None),
+            ("-9223372036854775809", None),
+            ("9999999999999999999", None),
+            ("10000000000000000000", None),
             ("+1", None),
             ("01", None),
             ("-0", None),

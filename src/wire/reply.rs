@@ -50,39 +50,16 @@ impl Scan {
     /// Afterwards the state is fresh again: it may be used for the next reply.
     #[inline]
     pub fn next(&mut self, buffer: &[u8]) -> Result<Option<usize>, Malformed> {
-        if self.is_fresh()
-            && let Some(end) = plain_end(buffer)
-        {
-            self.searched = 0;
-            return Ok(Some(end));
-        }
-        self.next_of_any(buffer)
-    }
-
-    fn next_of_any(&mut self, buffer: &[u8]) -> Result<Option<usize>, Malformed> {
         loop {
-            let Some((kind, line)) = self.line(buffer)? else {
-                return Ok(None);
-            };
-            let after_line = self.at + line.len() + 3;
-            let closes = match kind {
-                b'+' | b'-' | b':' | b'_' | b'#' | b',' | b'(' => {
-                    self.at = after_line;
+            let closes = match plain_end(buffer, self.at) {
+                Some(end) => {
+                    self.at = end;
                     true
                 }
-                b'$' | b'=' | b'!' => match bulk_end(buffer, line, after_line)? {
-                    Some(end) => {
-                        self.at = end;
-                        true
-                    }
+                None => match self.element(buffer)? {
+                    Some(closes) => closes,
                     None => return Ok(None),
                 },
-                b'*' | b'~' | b'>' | b'%' | b'|' => {
-                    let closes = self.open(kind, line)?;
-                    self.at = after_line;
-                    closes
-                }
-                other => return Err(Malformed::Kind(other)),
             };
             self.searched = 0;
             if closes && self.close_element() {
@@ -91,6 +68,26 @@ impl Scan {
                 return Ok(Some(length));
             }
         }
+    }
+
+    /// Goes over what stands at `at`, if all of it is there: a value, or the head of an aggregate.
+    /// True if that is the whole of an element.
+    fn element(&mut self, buffer: &[u8]) -> Result<Option<bool>, Malformed> {
+        let Some((kind, line)) = self.line(buffer)? else {
+            return Ok(None);
+        };
+        let after_line = self.at + line.len() + 3;
+        let (end, closes) = match kind {
+            b'+' | b'-' | b':' | b'_' | b'#' | b',' | b'(' => (after_line, true),
+            b'$' | b'=' | b'!' => match bulk_end(buffer, line, after_line)? {
+                Some(end) => (end, true),
+                None => return Ok(None),
+            },
+            b'*' | b'~' | b'>' | b'%' | b'|' => (after_line, self.open(kind, line)?),
+            other => return Err(Malformed::Kind(other)),
+        };
+        self.at = end;
+        Ok(Some(closes))
     }
 
     /// True if nothing of a reply was understood yet.
@@ -171,32 +168,33 @@ const PLAIN_DIGITS: usize = 8;
 /// Longest line, in bytes, that is told at a glance.
 const PLAIN_LINE: usize = 24;
 
-/// Where a reply ends that is one whole bulk, integer or short status, as nearly all are. `None`
-/// says nothing: it is for [`Scan`] to tell.
+/// Where the element ends that begins at `start`, if it is one whole bulk, integer or short status,
+/// as nearly all are. `None` says nothing: it is for [`Scan::element`] to tell.
 #[inline]
-fn plain_end(buffer: &[u8]) -> Option<usize> {
-    let (end, length) = match buffer.first()? {
+fn plain_end(buffer: &[u8], start: usize) -> Option<usize> {
+    let rest = buffer.get(start..)?;
+    let (end, length) = match rest.first()? {
         b'$' => {
             let (mut at, mut length) = (1, 0);
-            while let digit @ 0..=9 = buffer.get(at)?.wrapping_sub(b'0') {
+            while let digit @ 0..=9 = rest.get(at)?.wrapping_sub(b'0') {
                 length = length * 10 + usize::from(digit);
                 at += 1;
                 if at > PLAIN_DIGITS {
                     return None;
                 }
             }
-            let is_number = at == 2 || at > 2 && buffer.get(1) != Some(&b'0');
+            let is_number = at == 2 || at > 2 && rest.get(1) != Some(&b'0');
             // Behind the digits, and behind what they count.
             (if is_number { at } else { return None }, length + 2)
         }
         b':' | b'+' => {
-            let line = buffer.get(..buffer.len().min(PLAIN_LINE))?;
+            let line = rest.get(..rest.len().min(PLAIN_LINE))?;
             (line.iter().position(|&byte| byte == b'\r')?, 0)
         }
         _ => return None,
     };
-    let is_end = |at: usize| buffer.get(at..at + 2) == Some(b"\r\n");
-    (is_end(end) && is_end(end + length)).then_some(end + length + 2)
+    let is_end = |at: usize| rest.get(at..at + 2) == Some(b"\r\n");
+    (is_end(end) && is_end(end + length)).then_some(start + end + length + 2)
 }
 
 /// Where a bulk whose header ends at `start` ends itself.
@@ -236,10 +234,6 @@ pub fn text(reply: &[u8]) -> Option<&[u8]> {
 /// The value of an integer reply.
 #[inline]
 pub fn integer(reply: &[u8]) -> Option<i64> {
-    // What PTTL says of most keys.
-    if reply == b":-1\r\n" {
-        return Some(-1);
-    }
     parse_i64(reply.strip_prefix(b":")?.strip_suffix(b"\r\n")?)
 }
 
@@ -352,10 +346,14 @@ mod tests {
                     ["", "\r", "\r\n", "\r\nabc", "\r\nabc\r\n", "\r\n\r\n", "\r\nabcd\r\n:1"]
                 {
                     let reply = format!("{kind}{line}{rest}").into_bytes();
-                    let looked = Scan::default().next_of_any(&reply);
-                    if let Some(end) = super::plain_end(&reply) {
+                    let mut scan = Scan::default();
+                    let looked = scan.element(&reply);
+                    if let Some(end) = super::plain_end(&reply, 0) {
                         seen += 1;
-                        assert_eq!(looked, Ok(Some(end)), "{}", reply.escape_ascii());
+                        let text = reply.escape_ascii();
+                        assert_eq!((looked, scan.at), (Ok(Some(true)), end), "{text}");
+                        let behind = [b"*1\r\n", &*reply].concat();
+                        assert_eq!(super::plain_end(&behind, 4), Some(end + 4), "{text}");
                     }
                 }
             }

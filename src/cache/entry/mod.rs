@@ -2,20 +2,20 @@
 //!
 //! ```text
 //!   count | length | Header: fresh deadline epoch lease next ... | key | extra arguments | reply
-//!
-//!   unproved | fresh ......... due ............. expired ............... gone
-//!            fill's proof    a hit asks for    no hit; kept only where its rule says so,
-//!                            it anew           for `grace` and `stale_if_error`
 //! ```
 //!
-//! A hit compares the time with `fresh` alone; what is past it is the rare branch. Times change
-//! under the lock of the entry's place.
+//! What its times allow is in [`life`].
 //!
 //! The variants of a key (`HGET k a`, `HGET k b`, `HGETALL k`) are a chain: the newest is the
 //! head and holds the rest. One removal drops them all.
 
+mod life;
+
+pub use self::life::Life;
+pub(in crate::cache) use self::life::{LINEAR, Terms};
+
 use crate::cache::shown::Variant;
-use crate::cache::{Policy, Question, Reply, View};
+use crate::cache::{Policy, Question, Reply};
 use crate::command;
 use crate::units::clock::Tick;
 use bytes::BytesMut;
@@ -25,28 +25,6 @@ use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::time::Duration;
 use triomphe::ThinArc;
-
-/// `fresh` and `deadline` of an entry whose proof has not come.
-const UNPROVED: u64 = 0;
-
-/// `fresh` of an entry that is no hit any more, though its deadline has not come, and whose stripe
-/// was bumped since: it counts for nothing but [`Entry::good_until`].
-const OUT: u64 = 1;
-
-/// `fresh` of an entry that is no hit before the next barrier ([`Entry::suspend`]).
-const SUSPENDED: u64 = 2;
-
-/// The same of one whose proof has not come.
-const UNPROVED_SUSPENDED: u64 = 3;
-
-/// `fresh` of an entry that is a hit only for who has waited for a barrier (level `linear`).
-pub(super) const LINEAR: u64 = 4;
-
-/// Leases are counted in milliseconds.
-const LEASE_UNIT: u64 = 1_000_000;
-
-/// The lease of an entry that needs none.
-const NO_LEASE: u32 = u32::MAX;
 
 /// Accounted bytes are counted in these: every size class is a multiple.
 const WEIGHT_UNIT: u64 = 16;
@@ -80,39 +58,6 @@ pub(super) struct Fresh<'p> {
     pub(super) is_suspended: bool,
 }
 
-/// How long an entry lives: what its proof says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Life {
-    /// In ticks.
-    pub(super) deadline: u64,
-    /// When a hit has it read anew; not after the deadline. Or [`LINEAR`].
-    pub(super) refresh_at: u64,
-    /// True if upstream has not ended it when `grace` is over.
-    pub(super) has_grace: bool,
-}
-
-/// What a hit may do with an entry.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Terms {
-    Servable,
-    /// Servable; it should be read anew.
-    Due,
-    /// Its barrier is too old.
-    Lease,
-    /// Its time is over.
-    Expired,
-    /// It was put out ([`Entry::put_out`]).
-    Out,
-    /// Its epoch is over.
-    Dead,
-    /// Its PTTL has not come yet.
-    Unproved,
-    /// It waits for a barrier.
-    Suspended,
-    /// There are bans that its key was not held against.
-    Unchecked,
-}
-
 /// A stored reply; cheap to clone.
 #[derive(Clone)]
 pub struct Entry(ThinArc<Header, u8>);
@@ -121,7 +66,7 @@ struct Header {
     /// Until when a hit need not look further: the deadline, or earlier; or what is not greater
     /// than [`LINEAR`], and says why it is none.
     fresh: AtomicU64,
-    /// End of life in ticks; [`UNPROVED`].
+    /// End of life in ticks; zero before its proof.
     deadline: AtomicU64,
     epoch: u64,
     /// The last ban that its key was held against.
@@ -131,7 +76,7 @@ struct Header {
     next: Option<Entry>,
     /// Of the key: what the store's table moves it by.
     hash: u64,
-    /// In [`LEASE_UNIT`]s.
+    /// As [`life::lease`] counts them.
     lease: u32,
     /// Accounted bytes of this entry and those behind it, in [`WEIGHT_UNIT`]s.
     weight: u32,
@@ -185,14 +130,14 @@ impl Entry {
         let own = STORE_OVERHEAD + size_class(size_of::<Header>() + 16 + length);
         let behind = fresh.next.as_ref().map_or(0, Self::weight);
         let header = Header {
-            fresh: AtomicU64::new(if fresh.is_suspended { UNPROVED_SUSPENDED } else { UNPROVED }),
+            fresh: AtomicU64::new(life::unproved(fresh.is_suspended)),
             deadline: AtomicU64::new(0),
             epoch: fresh.epoch,
             bans: AtomicU64::new(fresh.bans),
             asked_at: AtomicU64::new(fresh.asked_at.0),
             next: fresh.next,
             hash: question.hash,
-            lease: lease(fresh.policy.max_staleness),
+            lease: life::lease(fresh.policy.max_staleness),
             weight: u32::try_from((own + behind) / WEIGHT_UNIT).unwrap_or(u32::MAX),
             uses: AtomicU8::new(0),
             key_length: u32::try_from(question.key.len()).unwrap_or(u32::MAX),
@@ -269,44 +214,6 @@ impl Entry {
             entry = next;
         }
         self.key() == question.key && count < variants_max
-    }
-
-    #[inline]
-    pub(super) fn judge(&self, view: &View) -> Terms {
-        let header = self.header();
-        let fresh = header.fresh.load(Ordering::Acquire);
-        if header.epoch != view.epoch(self.is_tracked()) {
-            Terms::Dead
-        } else if self.bans() < view.bans {
-            Terms::Unchecked
-        } else if view.now.0 >= fresh {
-            self.judge_late(fresh, view)
-        } else if self.lease_is_over(view) {
-            Terms::Lease
-        } else {
-            Terms::Servable
-        }
-    }
-
-    /// What is not simply fresh.
-    #[cold]
-    fn judge_late(&self, fresh: u64, view: &View) -> Terms {
-        match fresh {
-            UNPROVED | UNPROVED_SUSPENDED => Terms::Unproved,
-            OUT => Terms::Out,
-            _ if view.now.0 >= self.deadline() => Terms::Expired,
-            SUSPENDED => Terms::Suspended,
-            LINEAR if view.is_proved => Terms::Servable,
-            LINEAR => Terms::Lease,
-            _ if self.lease_is_over(view) => Terms::Lease,
-            _ => Terms::Due,
-        }
-    }
-
-    #[inline]
-    fn lease_is_over(&self, view: &View) -> bool {
-        let lease = self.header().lease;
-        lease != NO_LEASE && view.now.0 > view.synced_at.0 + u64::from(lease) * LEASE_UNIT
     }
 
     /// A hit on this chain.
@@ -395,20 +302,10 @@ impl Entry {
         self.flags() & KEPT != 0
     }
 
-    /// True if it is no hit any more, for good.
-    pub(super) fn is_out(&self) -> bool {
-        self.header().fresh.load(Ordering::Acquire) == OUT
-    }
-
     /// When its question was asked.
     #[inline]
     pub fn asked_at(&self) -> Tick {
         Tick(self.header().asked_at.load(Ordering::Relaxed))
-    }
-
-    /// End of life in ticks; next to nothing without a proof.
-    pub(super) fn deadline(&self) -> u64 {
-        self.header().deadline.load(Ordering::Acquire)
     }
 
     /// This entry and the variants behind it.
@@ -433,104 +330,6 @@ impl Entry {
             left: if is_stale { Duration::ZERO } else { Tick(self.deadline()).since(now) },
             is_stale,
         }
-    }
-
-    /// Makes the entry servable, unless it is out; of two proofs the earlier deadline holds, for
-    /// nobody can say which of them is the younger. Under the lock of its place.
-    pub(super) fn limit(&self, life: Life) {
-        let header = self.header();
-        let known = header.fresh.load(Ordering::Relaxed);
-        let is_first = matches!(known, UNPROVED | UNPROVED_SUSPENDED);
-        let fresh = match known {
-            OUT => return,
-            SUSPENDED | UNPROVED_SUSPENDED => SUSPENDED,
-            UNPROVED => life.refresh_at.max(LINEAR),
-            _ => life.refresh_at.max(LINEAR).min(known),
-        };
-        let deadline = life.deadline.max(LINEAR);
-        let deadline = if is_first { deadline } else { deadline.min(self.deadline()) };
-        header.deadline.store(deadline, Ordering::Release);
-        header.fresh.store(fresh, Ordering::Release);
-        let had_grace = is_first || self.flags() & GRACE != 0;
-        self.set_grace(had_grace && life.has_grace);
-    }
-
-    /// Lets it live on: what was asked at `asked_at`, after it was proved, is the same. Under the
-    /// lock of its place.
-    pub(super) fn renew(&self, asked_at: Tick, life: Life) {
-        let header = self.header();
-        header.asked_at.store(asked_at.0, Ordering::Relaxed);
-        header.deadline.store(life.deadline.max(LINEAR), Ordering::Release);
-        if header.fresh.load(Ordering::Relaxed) != SUSPENDED {
-            header.fresh.store(life.refresh_at.max(LINEAR), Ordering::Release);
-        }
-        self.set_grace(life.has_grace);
-    }
-
-    /// It is no hit before the next barrier. Under the lock of its place.
-    pub(super) fn suspend(&self) {
-        let fresh = &self.header().fresh;
-        match fresh.load(Ordering::Relaxed) {
-            OUT | SUSPENDED | UNPROVED_SUSPENDED => {}
-            UNPROVED => fresh.store(UNPROVED_SUSPENDED, Ordering::Release),
-            _ => fresh.store(SUSPENDED, Ordering::Release),
-        }
-    }
-
-    /// That barrier has passed: it is a hit until its deadline. Under the lock of its place.
-    pub(super) fn resume(&self) {
-        let header = self.header();
-        if header.fresh.load(Ordering::Relaxed) == SUSPENDED {
-            header.fresh.store(self.deadline(), Ordering::Release);
-        }
-    }
-
-    /// It is being read anew: until its deadline no other hit asks for that. False if one has.
-    /// Under the lock of its place.
-    pub(super) fn claim_refresh(&self) -> bool {
-        let header = self.header();
-        let deadline = self.deadline();
-        header.fresh.swap(deadline, Ordering::AcqRel) != deadline
-    }
-
-    /// Nothing of this key is a hit any more, from `at` on; its stripe was bumped before. False if
-    /// it was so already. Under the lock of its place.
-    pub(super) fn put_out(&self, at: Tick) -> bool {
-        let was_out = self.is_out();
-        for entry in self.chain() {
-            let header = entry.header();
-            let deadline = entry.deadline().min(at.0);
-            header.deadline.store(deadline, Ordering::Release);
-            header.fresh.store(OUT, Ordering::Release);
-        }
-        !was_out
-    }
-
-    /// Until when it was as good as its rule promises; `None` if it never was. `synced_at`: the
-    /// last barrier of its tracking link.
-    pub(super) fn good_until(&self, synced_at: Tick) -> Option<u64> {
-        let deadline = self.deadline();
-        let lease = match self.header().lease {
-            NO_LEASE => 0,
-            lease => u64::from(lease) * LEASE_UNIT,
-        };
-        let guarded = if self.is_tracked() { synced_at.0.saturating_add(lease) } else { u64::MAX };
-        (deadline != UNPROVED).then_some(deadline.min(guarded))
-    }
-
-    /// True if it may be served for `grace` beyond its deadline.
-    pub(super) fn is_in_grace(&self, view: &View, grace: u64) -> bool {
-        self.header().epoch == view.epoch(self.is_tracked())
-            && self.deadline() != UNPROVED
-            && view.now.0 < self.deadline().saturating_add(grace)
-            && self.flags() & GRACE != 0
-            && !self.lease_is_over(view)
-    }
-
-    fn set_grace(&self, has_grace: bool) {
-        let flags = self.flags() & !GRACE;
-        let grace = if has_grace { GRACE } else { 0 };
-        self.header().flags.store(flags | grace, Ordering::Relaxed);
     }
 
     #[inline]
@@ -569,15 +368,6 @@ impl Entry {
         let body = &self.0.slice;
         body.get(start..end.min(body.len())).unwrap_or_default()
     }
-}
-
-/// A lease in [`LEASE_UNIT`]s; `u64::MAX` is none.
-fn lease(nanos: u64) -> u32 {
-    if nanos == u64::MAX {
-        return NO_LEASE;
-    }
-    // One of more than 49 days is one of 49 days.
-    u32::try_from(nanos / LEASE_UNIT).unwrap_or(u32::MAX).min(NO_LEASE - 1)
 }
 
 /// What jemalloc takes for an allocation of `size` bytes: multiples of 16 to 128, then four
