@@ -2,7 +2,7 @@
 //! `CONFIG GET proxy.*` tells, and what the configuration's digest is of.
 //!
 //! In: the merged file and the settings that came of it. Out: [`Shown`]. Invariant: no secret is
-//! in it, and a URL has its password masked. Who wrote a value, [`load`](super::load) fills in.
+//! in it, and a URL has its password masked. Who wrote a value, [`load`](super::load()) fills in.
 
 use crate::config::Settings;
 use crate::config::key::{BuiltIn, Key, LISTS, Values};

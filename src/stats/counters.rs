@@ -120,7 +120,7 @@ rows! {
         LookupBypass [result = "bypass"]
         LookupWouldHit [result = "would_hit"]
     }
-    "cache_bypass_total" "Reads sent upstream without consulting the cache." {
+    "cache_bypass_total" "Cacheable reads sent upstream for another reason than a miss." {
         BypassMode [reason = "mode"]
         BypassRule [reason = "rule"]
         BypassCommand [reason = "command"]
@@ -335,7 +335,7 @@ outcomes! {
     Miss = "miss",
     /// Waited for another client's identical read.
     Coalesced = "coalesced",
-    /// Sent upstream without consulting the cache; all writes.
+    /// Sent upstream for another reason than a miss; all writes.
     Bypass = "bypass",
     /// Answered by the proxy itself: PING, HELLO, CLIENT.
     Local = "local",

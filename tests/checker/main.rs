@@ -8,6 +8,7 @@
 //!   shim, nemesis   what goes wrong                requests operations as bytes
 //!   world           the processes                  check    C1 to C8 over the history of a phase
 //!   draw            choices of one seed            versions what was written to one register
+//!   pace            the times of a phase
 //! ```
 //!
 //! `cargo test --release --test checker -- --server valkey --seconds 600 --seed 7`; without
@@ -36,6 +37,7 @@ mod field;
 mod harness;
 mod history;
 mod nemesis;
+mod pace;
 mod phase;
 mod report;
 mod requests;

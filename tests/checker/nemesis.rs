@@ -4,6 +4,7 @@ use crate::client::{Client, http, once};
 use crate::draw::Draw;
 use crate::field::{Field, LEVELS};
 use crate::history::Route;
+use crate::pace;
 use crate::shim::{Line, Mode};
 use crate::world::World;
 use std::io::{Error, Result};
@@ -91,7 +92,7 @@ impl Nemesis {
     pub(crate) fn strike(self, world: &World, field: &Field, draw: &mut Draw) -> Result<()> {
         let (least, most) = self.hold();
         let held = Duration::from_millis(draw.between(least, most));
-        let hold = || thread::sleep(held);
+        let hold = || pace::play(held);
         let which = draw.below(2);
         let shims = |line, mode| {
             world.shim(which).set(line, mode);

@@ -7,6 +7,7 @@ use crate::draw::Draw;
 use crate::field::{Field, Kind, LEVELS};
 use crate::history::{History, ROUTES, Route, Variant};
 use crate::nemesis::Nemesis;
+use crate::pace;
 use crate::requests::Op;
 use crate::world::World;
 use parking_lot::Mutex;
@@ -122,7 +123,7 @@ fn clash(
         for list in lists.collect::<Vec<_>>() {
             list.join().expect("the nemesis does not panic");
         }
-        thread::sleep(Duration::from_nanos(ends.saturating_sub(field.now())));
+        pace::play(Duration::from_nanos(ends.saturating_sub(field.now())));
         field.end();
         for player in players {
             history.merge(player.join().expect("a client does not panic"));
@@ -166,7 +167,7 @@ fn torment(
     ends: u64,
 ) {
     for nemesis in list.iter().cycle() {
-        thread::sleep(Duration::from_millis(draw.between(50, 300)));
+        pace::play(Duration::from_millis(draw.between(50, 300)));
         if field.now() >= ends {
             return;
         }
@@ -202,7 +203,7 @@ fn unexplained(history: &History, strikes: &[(Nemesis, u64, u64)]) -> Option<Vio
 fn converge(world: &World, field: &Field, outcome: &mut Outcome) -> Vec<Violation> {
     // The bound is a time: after it nothing older may be said.
     let bound = LEVELS.iter().map(|level| level.bound).max().unwrap_or(0);
-    thread::sleep(Duration::from_nanos(bound));
+    pace::play(Duration::from_nanos(bound));
     let mut violations = Vec::new();
     for which in [Route::First, Route::Second] {
         let compared = compare(world, field, which).unwrap_or_else(|error| {

@@ -6,6 +6,7 @@
 //! with I/O threads does that at times (coherence F6), and here it can be had surely.
 
 use crate::draw::Draw;
+use crate::pace;
 use nearside::wire::reply::Scan;
 use parking_lot::{Condvar, Mutex};
 use std::io::{Read, Result, Write};
@@ -221,7 +222,7 @@ impl Pump {
                 }
             }
             Mode::Delay(most) => {
-                thread::sleep(Duration::from_millis(self.draw.between(0, most)));
+                pace::play(Duration::from_millis(self.draw.between(0, most)));
             }
             Mode::Split => {
                 let (pieces, rest) = bytes.split_at(bytes.len().min(256));

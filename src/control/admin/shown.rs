@@ -1,7 +1,9 @@
-//! Bytes in JSON: as text where they are UTF-8, else in base64.
+//! Bytes in JSON: as text where they are UTF-8, else in base64; and keys, where they may be told.
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
+use serde::Serialize;
+use utoipa::ToSchema;
 
 /// One of both.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -33,6 +35,33 @@ impl Bytes {
             _ => head,
         };
         (Self::of(whole), Some(bytes.len()))
+    }
+}
+
+/// A key, as far as it may be told: by one of these.
+#[derive(Debug, Default, Serialize, ToSchema)]
+pub(super) struct KeyName {
+    /// Itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key: Option<String>,
+    /// The same where it is no UTF-8.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key_base64: Option<String>,
+    /// Its hash.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key_hash: Option<String>,
+}
+
+impl KeyName {
+    /// Itself.
+    pub(super) fn plain(key: &[u8]) -> Self {
+        let Bytes { text: key, base64: key_base64 } = Bytes::of(key);
+        Self { key, key_base64, key_hash: None }
+    }
+
+    /// By its hash alone.
+    pub(super) fn hashed(hash: String) -> Self {
+        Self { key_hash: Some(hash), ..Self::default() }
     }
 }
 

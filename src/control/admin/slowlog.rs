@@ -4,7 +4,7 @@ use super::Admin;
 use super::ask::{Few, Operator, Params, Viewer, limited};
 use super::door::{Json, rfc3339};
 use super::problem::{Problem, Refused, Unasked};
-use super::shown::Bytes;
+use super::shown::KeyName;
 use crate::control::wing::SlowCommand;
 use axum::extract::State;
 use serde::Serialize;
@@ -42,15 +42,10 @@ struct Slow {
     client_addr: Option<String>,
     /// What it calls itself.
     client_name: Option<String>,
-    /// Its first key, with `log.keys = "plain"`, if it is a read that may be cached.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    key: Option<String>,
-    /// The same where it is no UTF-8.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    key_base64: Option<String>,
-    /// The hash of its first key, unless `log.keys` is "none".
-    #[serde(skip_serializing_if = "Option::is_none")]
-    key_hash: Option<String>,
+    /// Its first key, if it is a read that may be cached, and of others its hash, as `log.keys`
+    /// says.
+    #[serde(flatten)]
+    key: KeyName,
 }
 
 /// Commands whose answers took as long as `log.slow_command`, or longer.
@@ -72,8 +67,7 @@ async fn list(
         let (client_id, rest) =
             slow.client.map(|(id, address, name)| (id, (address, name))).unzip();
         let (client_addr, client_name) = rest.unzip();
-        let (key, key_base64) =
-            slow.key.map(|key| Bytes::of(&key)).map_or((None, None), |key| (key.text, key.base64));
+        let hashed = || slow.key_hash.map(KeyName::hashed).unwrap_or_default();
         Slow {
             id: slow.id,
             time: rfc3339(slow.at),
@@ -83,9 +77,7 @@ async fn list(
             client_id,
             client_addr,
             client_name,
-            key,
-            key_base64,
-            key_hash: slow.key_hash,
+            key: slow.key.map_or_else(hashed, |key| KeyName::plain(&key)),
         }
     };
     let commands = admin.api.wing.slow_commands();

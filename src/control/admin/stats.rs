@@ -8,7 +8,7 @@ use super::door::Json;
 use super::figures::{Figures, Memory, Statistics, Tallied, Windows};
 use super::figures::{counters, float, per_second, ratio, rounded};
 use super::problem::{Problem, Refused, Unasked, WrongMedia};
-use super::shown::Bytes;
+use super::shown::KeyName;
 use crate::cache::Cache;
 use crate::config::{Level, ShowKeys};
 use crate::control::census::{Counted, Held};
@@ -255,8 +255,9 @@ struct Hottest {
 /// One of them. Of `key`, `key_base64` and `key_hash` it has one.
 #[derive(Debug, Serialize, ToSchema)]
 struct Hot {
+    /// Its hash, unless `hotkeys.show_keys` is "plain".
     #[serde(flatten)]
-    name: Name,
+    name: KeyName,
     /// Its length, where the key is longer than what is told of it.
     #[serde(skip_serializing_if = "Option::is_none")]
     key_cut_at: Option<usize>,
@@ -276,20 +277,6 @@ struct Hot {
     rule: u16,
     /// What could be done for it.
     hint: Option<Hint>,
-}
-
-/// A key, as it may be shown.
-#[derive(Debug, Default, Serialize, ToSchema)]
-struct Name {
-    /// Itself.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    key: Option<String>,
-    /// The same where it is no UTF-8.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    key_base64: Option<String>,
-    /// Its hash, unless `hotkeys.show_keys` is "plain".
-    #[serde(skip_serializing_if = "Option::is_none")]
-    key_hash: Option<String>,
 }
 
 /// What could be done for a hot key.
@@ -471,15 +458,10 @@ impl View {
         }
     }
 
-    fn name(&self, hot: &HotKey) -> Name {
+    fn name(&self, hot: &HotKey) -> KeyName {
         match self.snapshots.newest().settings.hot_keys.show {
-            ShowKeys::Hash => {
-                Name { key_hash: Some(format!("{:016x}", hot.hash)), ..Name::default() }
-            }
-            ShowKeys::Plain => {
-                let Bytes { text: key, base64: key_base64 } = Bytes::of(&hot.key);
-                Name { key, key_base64, key_hash: None }
-            }
+            ShowKeys::Hash => KeyName::hashed(format!("{:016x}", hot.hash)),
+            ShowKeys::Plain => KeyName::plain(&hot.key),
         }
     }
 

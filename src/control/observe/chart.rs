@@ -110,7 +110,7 @@ struct Row {
     at: Tick,
     /// In milliseconds since 1970.
     time: u64,
-    /// In the order of [`columns`]; NaN: there is none.
+    /// In the order of [`Columns`]; NaN: there is none.
     cells: Box<[f64]>,
 }
 
