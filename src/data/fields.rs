@@ -8,14 +8,13 @@
 //!
 //! Where the server refuses HPTTL, the reply lives as long as it would without it.
 
-use crate::cache::{Entry, Policy, Reply};
+use crate::cache::{Entry, Reply};
 use crate::command::{CacheRule, Spec};
 use crate::data::order::Frame;
 use crate::data::settle::Fault;
 use crate::data::upstream::{Kind, Pipeline, Ticket};
 use crate::data::{Shared, forward};
 use crate::keys::Names;
-use crate::rules::Rule;
 use crate::wire::request::Request;
 use crate::wire::{reply, write};
 use bytes::BytesMut;
@@ -87,19 +86,10 @@ fn shortest(value: &Entry, lives: &[u8]) -> Option<i64> {
 }
 
 /// The shorter of two lives as PTTL says them: -1 is none, -2 has ended.
-fn sooner(one: i64, other: i64) -> i64 {
+pub fn sooner(one: i64, other: i64) -> i64 {
     match (one, other) {
         (-1, life) | (life, -1) => life,
         (one, other) => one.min(other),
-    }
-}
-
-/// How long a reply lives whose key lives for `pttl`, and how it is stored.
-#[inline]
-pub fn bound(fields: Fields, pttl: i64, policy: Policy, rule: &Rule) -> (Policy, i64) {
-    match fields {
-        Fields::Known(life) => (Policy { ttl: rule.ttl_ns, ..policy }, sooner(pttl, life)),
-        Fields::Unknown | Fields::Asked => (policy, pttl),
     }
 }
 

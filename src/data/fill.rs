@@ -12,12 +12,14 @@
 
 use crate::cache::{Cache, Entry, Filled, Policy, Reply, Token};
 use crate::command::{Flags, ReplyShape, Spec, replies};
+use crate::data::fields::Fields;
 use crate::data::order::Frame;
 use crate::data::refresh::End;
 use crate::data::settle::{Desk, Fault};
 use crate::data::upstream::{Held, Kind, Parts, Pipeline, Read, Ticket};
 use crate::data::{Shared, consult, fields, split, stale};
 use crate::rules::{Rule, Rules};
+use crate::snapshot::Snapshot;
 use crate::stats::Counter;
 use crate::units::mutant::{self, Mutant};
 use crate::wire::reply;
@@ -31,27 +33,25 @@ pub fn forget(cache: &Cache, hash: u64) -> bool {
 
 /// The value of a read: stored or not. What is stored and needs no PTTL is answered.
 pub fn value(
-    ticket: &mut Ticket,
+    read: &mut Read,
+    spec: &'static Spec,
     text: &[u8],
     frame: &Frame<'_>,
     rule: &Rule,
     desk: &Desk<'_>,
 ) -> Option<Held> {
-    let Kind::Read(read) = &mut ticket.kind else {
-        return None;
-    };
     let shared = desk.shared;
     if read.token.is_some() || !rule.may_cache() {
         let key = || text.get(..read.key_len as usize).unwrap_or_default();
         desk.block.fetched(read.hash, frame.bytes().len(), key);
     }
-    let reply = as_reply(ticket.spec, frame.bytes());
+    let reply = as_reply(spec, frame.bytes());
     let (Some(token), Some(stored), true) = (read.token, reply, read.fills) else {
         not_stored(read, reply, rule, desk);
         return None;
     };
-    let question = read.question(ticket.spec, text);
-    let policy = consult::policy(shared, ticket.spec, rule);
+    let question = read.question(spec, text);
+    let policy = consult::policy(shared, spec, rule);
     let filled = shared.cache.fill(&question, &token, &policy, stored);
     if policy.whole_key && shared.cache.tracking().is_barrier_wanted() {
         shared.live.want_barrier();
@@ -127,15 +127,12 @@ fn of_absence(policy: Policy) -> Policy {
 /// The PTTL of a read whose value was stored (or was refused meanwhile).
 pub fn proof(link: &mut Pipeline, frame: &Frame<'_>, desk: &Desk<'_>) -> Result<(), Fault> {
     check(frame)?;
-    let rule = match link.front().map(|ticket| &ticket.kind) {
-        Some(Kind::Read(read)) if read.unproved.is_some() => read.rule,
-        _ => {
-            link.discard_front();
-            return Ok(());
+    let held = match link.front_read() {
+        Some((Ticket { kind: Kind::Read(read), spec, .. }, _, snapshot)) => {
+            proved(read, spec, frame, snapshot, desk)
         }
+        _ => None,
     };
-    let rule = *link.snapshot_of_front().rules.get(rule);
-    let held = link.front().and_then(|ticket| proved(ticket, frame, &rule, desk));
     link.discard_front();
     if let Some(held) = held {
         settle(link, held, desk);
@@ -144,24 +141,42 @@ pub fn proof(link: &mut Pipeline, frame: &Frame<'_>, desk: &Desk<'_>) -> Result<
 }
 
 /// What is held of a read whose PTTL has come.
-fn proved(ticket: &mut Ticket, frame: &Frame<'_>, rule: &Rule, desk: &Desk<'_>) -> Option<Held> {
-    let Kind::Read(read) = &mut ticket.kind else {
-        return None;
-    };
+fn proved(
+    read: &mut Read,
+    spec: &'static Spec,
+    frame: &Frame<'_>,
+    snapshot: &Snapshot,
+    desk: &Desk<'_>,
+) -> Option<Held> {
     let (entry, token) = (read.unproved.take()?, read.token?);
-    let policy = consult::policy(desk.shared, ticket.spec, rule);
-    // An error (-LOADING, -BUSY, -NOPERM) proves nothing: as if the key had no time left.
-    let pttl = reply::integer(frame.bytes()).unwrap_or(-2);
-    let (policy, pttl) = fields::bound(read.fields, pttl, policy, rule);
+    let rule = snapshot.rules.get(read.rule);
+    let mut policy = consult::policy(desk.shared, spec, rule);
+    let mut pttl = pttl(frame);
+    if let Fields::Known(life) = read.fields {
+        (policy.ttl, pttl) = (rule.ttl_ns, fields::sooner(pttl, life));
+    }
     // "No such key", twice: of that a negative life is proved, as of nil.
-    let is_absence = frame.bytes() == b":-2\r\n" && replies::of_no_key(ticket.spec, entry.as_ref());
-    let (policy, pttl) = if is_absence && policy.negative_ttl > 0 {
-        (of_absence(policy), -1)
-    } else {
-        (policy, pttl)
-    };
+    if frame.bytes() == NO_KEY
+        && policy.negative_ttl > 0
+        && replies::of_no_key(spec, entry.as_ref())
+    {
+        (policy, pttl) = (of_absence(policy), -1);
+    }
     let life = desk.shared.cache.life(read.hash, &token, &policy, pttl);
     Some(Held { hash: read.hash, entry, token, life })
+}
+
+/// PTTL's answer where there is no such key.
+const NO_KEY: &[u8] = b":-2\r\n";
+
+/// And of a key that does not end, as most.
+const NO_END: &[u8] = b":-1\r\n";
+
+/// What PTTL says. An error (-LOADING, -BUSY, -NOPERM) proves nothing: as if no time were left.
+#[inline]
+fn pttl(frame: &Frame<'_>) -> i64 {
+    let is_endless = frame.bytes() == NO_END;
+    if is_endless { -1 } else { reply::integer(frame.bytes()).unwrap_or(-2) }
 }
 
 /// The PTTL of one of an MGET's keys.
@@ -177,7 +192,7 @@ pub fn part_proof(link: &mut Pipeline, frame: &Frame<'_>, desk: &Desk<'_>) -> Re
         let (entry, token) = (part.unproved.take()?, part.token?);
         let rule = snapshot.rules.get(part.rule);
         let policy = consult::policy(desk.shared, desk.shared.get, rule);
-        let pttl = reply::integer(frame.bytes()).unwrap_or(-2);
+        let pttl = pttl(frame);
         let life = desk.shared.cache.life(part.hash, &token, &policy, pttl);
         Some(Held { hash: part.hash, entry, token, life })
     });

@@ -240,7 +240,7 @@ pub fn called(link: &mut Pipeline, frame: &Frame<'_>, desk: &mut Desk<'_>) -> Re
         settle::forwarded(link, frame, desk);
         return Ok(());
     }
-    let Some((Ticket { kind: Kind::Call(call), .. }, kept)) = link.front_read() else {
+    let Some((Ticket { kind: Kind::Call(call), .. }, kept, _)) = link.front_read() else {
         return Err(Fault::Stray);
     };
     let scripts = &desk.shared.scripts;
@@ -305,7 +305,7 @@ pub fn answer(link: &mut Pipeline, frame: &Frame<'_>, desk: &mut Desk<'_>) -> Re
 /// True if this error is none of the client's: the script is sent again, with its text.
 #[cold]
 fn is_mended(link: &mut Pipeline, error: &[u8], desk: &mut Desk<'_>) -> Result<bool, Fault> {
-    let Some((ticket, kept)) = link.front_read() else {
+    let Some((ticket, kept, _)) = link.front_read() else {
         return Err(Fault::Stray);
     };
     let Kind::Script(script) = ticket.kind else {

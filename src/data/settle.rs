@@ -305,18 +305,14 @@ pub fn forwarded(link: &mut Pipeline, frame: &Frame<'_>, desk: &mut Desk<'_>) {
 /// The value of a cacheable read: stored or not, then delivered to all who wait.
 fn value(link: &mut Pipeline, frame: &Frame<'_>, desk: &mut Desk<'_>) -> Result<(), Fault> {
     let shared = desk.shared;
-    let Some(Kind::Read(read)) = link.front().map(|ticket| &ticket.kind) else {
+    let Some((ticket, text, snapshot)) = link.front_read() else {
         return Err(Fault::Stray);
     };
-    let rule = read.rule;
-    let rule = *link.snapshot_of_front().rules.get(rule);
-    let Some((ticket, text)) = link.front_read() else {
-        return Err(Fault::Stray);
-    };
-    let unprobed = fill::value(ticket, text, frame, &rule, desk);
     let Kind::Read(read) = &mut ticket.kind else {
         return Err(Fault::Stray);
     };
+    let rule = snapshot.rules.get(read.rule);
+    let unprobed = fill::value(read, ticket.spec, text, frame, rule, desk);
     let expects_probe = read.fills && rule.ttl_probe;
     read.is_answered = true;
     let own = u64::from(read.refresh.is_none());

@@ -70,7 +70,7 @@ pub fn instead(link: &mut Pipeline, lost: Lost, desk: &Desk<'_>) -> Option<Bytes
     }
     let snapshot = Rc::clone(link.snapshot());
     let (proto, db) = (link.proto, link.db);
-    let (ticket, text) = link.front_read()?;
+    let (ticket, text, _) = link.front_read()?;
     match &ticket.kind {
         Kind::Read(read) if !read.is_answered => {
             let question = read.question(ticket.spec, text);

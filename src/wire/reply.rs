@@ -63,9 +63,7 @@ impl Scan {
             };
             self.searched = 0;
             if closes && self.close_element() {
-                let length = self.at;
-                self.at = 0;
-                return Ok(Some(length));
+                return Ok(Some(std::mem::take(&mut self.at)));
             }
         }
     }
