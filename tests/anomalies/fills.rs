@@ -491,3 +491,25 @@ fn a45_an_mget_of_one_moment_is_asked_of_upstream() {
     data.answer("MGET v1:a v1:b", "*2\r\n$-1\r\n$-1\r\n");
     client.reads("*2\r\n$-1\r\n$-1\r\n");
 }
+
+/// What happens to one key of a stripe may refuse another's fill, and takes nothing from it.
+#[test]
+fn a53_keys_of_one_stripe_only_delay_each_other() {
+    let mut stage = Stage::new();
+    let (mut client, mut data) = stage.pair();
+    let stripe = |stage: &Stage, key: &str| stage.cache().hash(key.as_bytes()) >> 24 & 0xffff;
+    let wanted = stripe(&stage, "k");
+    let twin = (0..).map(|n| format!("twin{n}")).find(|key| stripe(&stage, key) == wanted).unwrap();
+    let twin = format!("v1:{twin}");
+    client.send("GET k");
+    data.expect_read("k");
+    stage.push(&[twin.as_bytes()]);
+    data.reply_kept(OLD);
+    client.reads(OLD);
+    stage.counted(Counter::StoreRaced, 1);
+    stage.fill(&mut client, &mut data, "GET k", OLD);
+    stage.push(&[twin.as_bytes()]);
+    stage.hit(&mut client, "GET k", OLD);
+    stage.push(&[b"v1:k"]);
+    client.fetches(&mut data, "GET k", NEW);
+}

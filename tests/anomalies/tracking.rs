@@ -323,3 +323,52 @@ fn a52_tracking_that_is_off_on_the_server_is_noticed() {
     while !link.is_over() {}
     assert!(!stage.app.shared().cache.tracking().is_up());
 }
+
+/// A failover may lose the newest writes: what the old primary had said is nobody's value now.
+#[test]
+fn a41_what_only_a_lost_primary_had_is_not_served() {
+    let mut stage = Stage::new();
+    let (mut client, mut data) = stage.pair();
+    stage.fill(&mut client, &mut data, "GET k", NEW);
+    stage.hit(&mut client, "GET k", NEW);
+    drop(taken(&mut stage));
+    drop(data);
+    stage.counted(Counter::InvalidationsReconnect, 1);
+    stage.track();
+    client.send("GET k");
+    let mut successor = stage.data();
+    successor.expect_read("k");
+    successor.reply_kept(OLD);
+    client.reads(OLD);
+    stage.counted(Counter::StoreStored, 2);
+    stage.hit(&mut client, "GET k", OLD);
+}
+
+/// A reader that falls behind must not serve what is named in what it has not read yet.
+#[test]
+fn a55_a_link_that_is_read_late_serves_nothing_meanwhile_and_recovers() {
+    let mut stage = Stage::with(SHORT);
+    let mut link = taken(&mut stage);
+    let (mut client, mut data) = stage.pair();
+    stage.fill(&mut client, &mut data, "GET k", OLD);
+    link.round();
+    stage.hands.advance(Duration::from_secs(5));
+    let names: Vec<String> = (0..1000).map(|name| format!("v1:{name}")).collect();
+    let names: Vec<&[u8]> = names.iter().map(String::as_bytes).collect();
+    let queued = invalidation(&names).repeat(100);
+    for _ in 0..10 {
+        link.write(&queued);
+        client.fetches(&mut data, "GET k", OLD);
+    }
+    assert_eq!(stage.count(Counter::BypassLease), 10);
+    stage.counted(Counter::StoreStored, 11);
+    link.write(&invalidation(&[b"v1:k"]));
+    let now = stage.now();
+    while stage.app.shared().cache.tracking().synced_at() < now {
+        link.confirm();
+        link.round();
+    }
+    client.fetches(&mut data, "GET k", NEW);
+    stage.counted(Counter::StoreStored, 12);
+    stage.hit(&mut client, "GET k", NEW);
+}

@@ -282,6 +282,27 @@ fn a_peer_forgets_what_a_group_means_where_the_order_was_given() {
     assert_eq!(held(&mut there, &["library:1", "other"]), ["other"]);
 }
 
+/// A50: an application that tells before it writes has the older value read in between. The
+/// tracking link mends that; where there is none, it lasts as long as the rule lets it.
+#[test]
+fn a50_what_is_told_before_it_is_written_is_mended_by_the_tracking_link() {
+    let server = server(&["k", "ttl:k"]);
+    let rule = "rules = [{ match = \"ttl:*\", level = \"ttl\", ttl = \"2s\" }]";
+    let proxy = proxy(&server, &[rule], 1);
+    let mut client = warm(&proxy, &["k", "ttl:k"]);
+    say(&proxy, &server, "system:cache_invalidation", "k");
+    say(&proxy, &server, "system:cache_invalidation", "ttl:k");
+    for key in ["k", "ttl:k"] {
+        assert_eq!(client.until_hit(&format!("GET {key}")), b"$1\r\n1\r\n");
+        server.dial().ask(&["SET", key, "2"]);
+    }
+    for key in ["k", "ttl:k"] {
+        eventually(&format!("the new {key}"), || {
+            (client.words(&format!("GET {key}")) == b"$1\r\n2\r\n").then_some(())
+        });
+    }
+}
+
 /// What an application publishes anyway means patterns; what it does not say is named in the log.
 #[test]
 fn events_of_applications_are_understood() {
