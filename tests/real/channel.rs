@@ -286,20 +286,15 @@ fn a_peer_forgets_what_a_group_means_where_the_order_was_given() {
 /// tracking link mends that; where there is none, it lasts as long as the rule lets it.
 #[test]
 fn a50_what_is_told_before_it_is_written_is_mended_by_the_tracking_link() {
-    let server = server(&["k", "ttl:k"]);
-    let rule = "rules = [{ match = \"ttl:*\", level = \"ttl\", ttl = \"2s\" }]";
-    let proxy = proxy(&server, &[rule], 1);
-    let mut client = warm(&proxy, &["k", "ttl:k"]);
-    say(&proxy, &server, "system:cache_invalidation", "k");
-    say(&proxy, &server, "system:cache_invalidation", "ttl:k");
-    for key in ["k", "ttl:k"] {
-        assert_eq!(client.until_hit(&format!("GET {key}")), b"$1\r\n1\r\n");
-        server.dial().ask(&["SET", key, "2"]);
-    }
-    for key in ["k", "ttl:k"] {
-        eventually(&format!("the new {key}"), || {
-            (client.words(&format!("GET {key}")) == b"$1\r\n2\r\n").then_some(())
-        });
+    for level in [&[][..], &["cache.level = \"ttl\"", "rules = [{ match = \"*\", ttl = \"2s\" }]"]]
+    {
+        let server = server(&["k"]);
+        let proxy = proxy(&server, level, 1);
+        let mut client = warm(&proxy, &["k"]);
+        say(&proxy, &server, "system:cache_invalidation", "k");
+        assert_eq!(client.until_hit("GET k"), b"$1\r\n1\r\n");
+        server.dial().ask(&["SET", "k", "2"]);
+        eventually("the new value", || (client.words("GET k") == b"$1\r\n2\r\n").then_some(()));
     }
 }
 
