@@ -83,8 +83,10 @@ pub struct Limits {
     pub write_timeout: Duration,
     /// `upstream.dedicated_max`: links that one client has for itself, at most.
     pub dedicated_max: usize,
-    /// `upstream.reconnect_wait`: how long a request waits for a link.
+    /// `upstream.reconnect_wait`: how long a request waits for a link while upstream is down.
     pub reconnect_wait: Duration,
+    /// The same while it is up: `upstream.connect_timeout`, if that is longer.
+    pub connect_wait: Duration,
     /// `upstream.on_down`.
     pub on_down: OnDown,
     /// `auth.password`, if clients must give one.
@@ -162,6 +164,7 @@ impl Limits {
             read_timeout: upstream.request_timeout,
             write_timeout: upstream.write_timeout,
             reconnect_wait: upstream.reconnect_wait,
+            connect_wait: upstream.reconnect_wait.max(upstream.connect_timeout),
             dedicated_max: upstream.dedicated_max,
             on_down: upstream.on_down,
             password: settings

@@ -10,7 +10,7 @@ const DOWN: &str = "-ERR proxy: not executed: upstream is down\r\n";
 const UNKNOWN: &str = "-ERR proxy: outcome unknown: the upstream link broke\r\n";
 
 fn waits_no_longer(stage: &Stage) {
-    stage.hands.advance(Duration::from_millis(500));
+    stage.hands.advance(Duration::from_mins(10));
 }
 
 /// Requests behind a MULTI that never reached the server are not executed one by one.

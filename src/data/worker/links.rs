@@ -342,9 +342,12 @@ impl Worker {
         self.fail_waiting(index);
     }
 
-    /// Fails the requests that have waited long enough for a link.
+    /// Fails the requests that have waited long enough for a link. Where upstream is up, a link
+    /// that is slow to come is no outage: it has the time that connecting may take.
     pub fn fail_waiting(&self, index: usize) {
-        let wait = self.snapshot().limits.reconnect_wait;
+        let limits = &self.snapshot().limits;
+        let is_up = self.shared.live.is_upstream_up();
+        let wait = if is_up { limits.connect_wait } else { limits.reconnect_wait };
         let now = self.shared.clock.now();
         let limit = u64::try_from(wait.as_nanos()).unwrap_or(u64::MAX);
         self.fail_queue(index, |link| {
