@@ -1,8 +1,8 @@
 //! Hits with which more is done than to answer them: a few are held against what upstream has
 //! ([`shadow`]), and a few have their key touched there ([`touch`]).
 //!
-//! In: the hits that are looked at anyway, one in `hotkeys.sample`, so that no other hit pays for it.
-//! Out: what the two have chosen of them, asked for when the batch of requests is done.
+//! In: the hits that are looked at anyway, one in `hotkeys.sample`, so that no other hit pays for
+//! it. Out: what the two have chosen of them, asked for when the batch of requests is done.
 
 use crate::cache::Question;
 use crate::data::batch::Batch;

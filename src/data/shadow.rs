@@ -8,8 +8,8 @@
 //! ```
 //!
 //! Such a read takes no token, fills nothing and invalidates nothing: what it measures would not be
-//! the cache without it. N is `cache.shadow_checks`. What is on its way, and what is to be looked at
-//! again, is bounded; beyond that nothing is checked.
+//! the cache without it. N is `cache.shadow_checks`. What is on its way, and what is to be looked
+//! at again, is bounded; beyond that nothing is checked.
 
 use crate::cache::{Cache, Entry, Extra, Lookup, Question, Reply};
 use crate::command::{self, Spec};

@@ -1,9 +1,9 @@
 //! What one worker notes of single lookups, for a few of them.
 //!
 //! One in `hotkeys.sample`, by a die, is counted for its namespace and its rule as so many, and its
-//! key goes into three sketches: by reads, by bytes, by misses. And of every lookup whose key's hash
-//! lies below a threshold, the hash goes into a list, which the main thread takes away for the
-//! [curve](super::curve).
+//! key goes into three sketches: by reads, by bytes, by misses. And of every lookup whose key's
+//! hash lies below a threshold, the hash goes into a list, which the main thread takes away for
+//! the [curve](super::curve).
 //!
 //! A lookup that is not chosen costs a count down and a comparison. The die is not a plain
 //! turn-counter: a client that repeats a pipeline of sixteen commands would always be sampled at

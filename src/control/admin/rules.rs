@@ -50,9 +50,9 @@ struct RuleReads {
 
 /// Reads by rule.
 ///
-/// Reads are estimated from one in `hotkeys.sample`, in the order of the rules; the last is that of keys
-/// which no rule matches. What is held is counted when it is asked for, and told again for five
-/// seconds.
+/// Reads are estimated from one in `hotkeys.sample`, in the order of the rules; the last is that of
+/// keys which no rule matches. What is held is counted when it is asked for, and told again for
+/// five seconds.
 #[utoipa::path(
     get,
     path = "/api/v1/rules",
