@@ -379,6 +379,12 @@ impl Worker {
         self.release_waiters(index);
     }
 
+    /// Bytes that a link holds of a frame which nobody awaits.
+    pub fn unasked(&self, index: usize) -> usize {
+        let unasked = |link: &mut Pipeline| if link.is_empty() { link.input.len() } else { 0 };
+        self.with_link(index, unasked).unwrap_or(0)
+    }
+
     /// True if the oldest request has waited longer than its timeout.
     pub fn is_overdue(&self, index: usize) -> bool {
         let now = self.shared.clock.now();
