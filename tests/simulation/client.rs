@@ -320,6 +320,12 @@ fn is_flag(frame: &[u8]) -> bool {
     matches!(frame, b":0\r\n" | b":1\r\n")
 }
 
+/// For people. A canary's number, which a client of an upstream that lies may be given, is not the
+/// seed's.
 fn shown(frame: &[u8]) -> String {
+    let number = frame.strip_prefix(b"$16\r\n").and_then(|rest| rest.strip_suffix(b"\r\n"));
+    if number.is_some_and(|number| number.iter().all(u8::is_ascii_hexdigit)) {
+        return "a canary".to_owned();
+    }
     frame[..frame.len().min(80)].escape_ascii().to_string()
 }

@@ -35,8 +35,8 @@ impl Plan {
         let kinds = [HONEST, lies].concat();
         let count = rng.between(1, 4);
         let mut faults: Vec<Fault> = (0..count).map(|_| *rng.pick(&kinds)).collect();
-        if verify != Verify::Off && rng.chance(30) {
-            faults.push(*rng.pick(lies));
+        if verify != Verify::Off && rng.chance(50) {
+            faults.extend([*rng.pick(lies), *rng.pick(lies)]);
         }
         Self {
             verify,
