@@ -50,6 +50,10 @@ pub(crate) enum Fault {
     Replica,
     /// Changes are not told, though the tracking link lives.
     Mute,
+    /// An operator has all links opened anew.
+    Reconnect,
+    /// An operator wants no links for a while.
+    Disable,
     /// A client goes, whatever it has out.
     ClientGone,
     /// A client does not read.
@@ -84,6 +88,8 @@ pub(crate) const HONEST: &[Fault] = &[
     Fault::Flushed,
     Fault::Replica,
     Fault::Mute,
+    Fault::Reconnect,
+    Fault::Disable,
     Fault::ClientGone,
     Fault::ClientSlow,
 ];
@@ -118,6 +124,8 @@ pub(crate) enum Strike {
     Done(bool),
     /// Connecting is refused, or closed at once, until then.
     Porch(Door, Time),
+    /// All links are closed, and opened anew, though not before then.
+    Links(Option<Time>),
     ClientGone,
     ClientSlow,
 }
@@ -137,6 +145,8 @@ impl Server {
         match fault {
             Fault::Refuse => Strike::Porch(Door::Refused, soon(rng, 1, 900)),
             Fault::Shut => Strike::Porch(Door::Shut, soon(rng, 1, 300)),
+            Fault::Reconnect => Strike::Links(None),
+            Fault::Disable => Strike::Links(Some(soon(rng, 1, 900))),
             Fault::ClientGone => Strike::ClientGone,
             Fault::ClientSlow => Strike::ClientSlow,
             Fault::Loading => self.refuse_some("LOADING", rng),

@@ -51,6 +51,8 @@ pub(crate) struct Conn {
     pub(crate) is_resp3: bool,
     /// It hears of changes.
     pub(crate) is_tracking: bool,
+    /// Of which round of links it is: the server of another round may be another.
+    round: u64,
     /// It is one client's own: nearside asks for its number.
     pub(crate) is_own: bool,
     /// It has asked for something that is no part of a handshake.
@@ -113,9 +115,10 @@ pub(crate) struct Server {
 }
 
 impl Conn {
-    fn new(far: Far) -> Self {
+    fn new(far: Far, round: u64) -> Self {
         Self {
             far,
+            round,
             input: Vec::new(),
             outbox: Vec::new(),
             is_resp3: false,
@@ -155,7 +158,7 @@ impl Conn {
 
     /// True if it is known to serve clients, and more than one of them.
     pub(crate) const fn is_shared(&self) -> bool {
-        self.is_used && !self.is_own
+        self.is_used && !self.is_own && !self.is_tracking
     }
 
     /// True between MULTI and EXEC.
@@ -261,8 +264,16 @@ impl Server {
         &self.data.names
     }
 
-    pub(crate) fn accept(&mut self, far: Far) {
-        self.conns.push(Conn::new(far));
+    pub(crate) fn accept(&mut self, far: Far, round: u64) {
+        self.conns.push(Conn::new(far, round));
+    }
+
+    /// What is read on links of one round while the tracking link is of another, if it is.
+    pub(crate) fn mixture(&self) -> Option<String> {
+        let mut open = self.conns.iter().filter(|conn| !conn.far.is_over());
+        let tracked = open.clone().find(|conn| conn.is_tracking)?.round;
+        let other = open.find(|conn| conn.is_shared() && conn.round != tracked)?.round;
+        Some(format!("a shared link of round {other} beside the tracking link of round {tracked}"))
     }
 
     /// What nearside asked that nobody should, if it did.
@@ -463,7 +474,7 @@ impl Server {
 impl Conn {
     /// Stands in the place of one that is looked at.
     fn gone() -> Self {
-        Self::new(crate::wire::wire(Rng::new(0)).1)
+        Self::new(crate::wire::wire(Rng::new(0)).1, 0)
     }
 }
 
@@ -510,6 +521,14 @@ impl Data {
         self.touch(key);
     }
 
+    /// A script, whichever it is: it sets a key, given to it as one or not.
+    fn run(&mut self, words: &[Vec<u8>], now: Time, oracle: &mut Oracle, out: &mut Vec<u8>) {
+        if let Some(key) = self.key(&words[3]) {
+            self.set(key, 0, &words[4], now, oracle);
+            out.extend_from_slice(b"+OK\r\n");
+        }
+    }
+
     fn execute(
         &mut self,
         words: &[Vec<u8>],
@@ -519,9 +538,10 @@ impl Data {
         out: &mut Vec<u8>,
     ) {
         let mut text = BytesMut::new();
-        if matches!(words[0].as_slice(), b"PING" | b"ECHO") {
-            echo(words.get(1).map(Vec::as_slice), out);
-            return;
+        match words[0].as_slice() {
+            b"PING" | b"ECHO" => return echo(words.get(1).map(Vec::as_slice), out),
+            b"EVAL" | b"EVALSHA" => return self.run(words, now, oracle, out),
+            _ => {}
         }
         let Some(key) = words.get(1).and_then(|name| self.key(name)) else {
             self.oddity.get_or_insert_with(|| format!("{words:?}"));
