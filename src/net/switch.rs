@@ -126,10 +126,11 @@ impl Entry {
         !is_enabled || round != self.round
     }
 
-    /// Waits until the link is to be closed.
+    /// Waits until the link is to be closed. Who follows while links are disabled has none to
+    /// close, and is not told so again and again.
     pub async fn over(&mut self) {
         let round = self.round;
-        self.order.wait_for(|order| !order.is_enabled || order.round != round).await.ok();
+        self.order.wait_for(|order| order.round != round).await.ok();
     }
 }
 
@@ -165,7 +166,9 @@ mod tests {
         let tracking = switch.follow();
         assert!(switch.disable() && !switch.disable());
         assert!(entry.is_over() && tracking.is_over() && !switch.is_enabled());
+        assert!(now(tracking.clone().over()).is_some());
         let tracking = switch.follow();
+        assert!(now(tracking.clone().over()).is_none(), "nothing is left to be closed");
         switch.let_go(&tracking);
         assert!(now(switch.entry()).is_none());
         assert!(now(switch.until_alone(&tracking)).is_none());

@@ -147,7 +147,9 @@ fn strict_delivers_nothing_before_the_canary() {
 
 #[test]
 fn strict_gives_nobody_anothers_answer() {
-    for answers in [vec![NEW], vec![OLD, NEW, NEW]] {
+    // An error may be a canary's own answer, but not where the canary has come before it.
+    let refused = "-READONLY You can't write against a read only replica.\r\n";
+    for (answers, last) in [(vec![NEW], NEW), (vec![NEW], refused), (vec![OLD, NEW, NEW], NEW)] {
         let settings = "cache.verify=strict cache.ttl_probe=never";
         let (stage, mut client, mut link) = stage(settings);
         client.send_all(&["GET a", "GET b"]);
@@ -158,7 +160,7 @@ fn strict_gives_nobody_anothers_answer() {
             link.reply(answer);
         }
         link.reply(&canary);
-        link.reply(NEW);
+        link.reply(last);
         assert!(link.is_over());
         client.reads(LOST);
         client.reads(LOST);

@@ -3,7 +3,7 @@
 use crate::oracle::{Judged, Oracle, Time};
 use crate::rng::Rng;
 use crate::wire::Far;
-use crate::words::{CELLS, Names, Op, cell, cells};
+use crate::words::{CELLS, Call, Names, Op, cell, cells};
 use bytes::{Buf, BytesMut};
 use nearside::wire::reply;
 use std::collections::VecDeque;
@@ -47,8 +47,11 @@ pub(crate) struct Client {
 /// What judging needs beside the client.
 pub(crate) struct Bench<'b> {
     pub(crate) oracle: &'b mut Oracle,
-    /// How stale a cached read may be.
-    pub(crate) staleness: Time,
+    /// How stale a cached read of each cell may be.
+    pub(crate) staleness: &'b [Time; CELLS],
+    /// The tracking link was never lost, nor a barrier: else a script's reply has waited for none,
+    /// and a read behind it may join one that was sent before the script ran.
+    pub(crate) has_barriers: bool,
     /// What was heard, for people.
     pub(crate) told: Option<&'b mut Vec<String>>,
 }
@@ -182,7 +185,9 @@ impl Client {
                     self.read(asked, op, (cell(*key, 0), value), bench)?;
                 }
             }
-            Op::Set(key, value) if frame == b"+OK\r\n" => {
+            Op::Eval(_, _, Call::Text | Call::Name)
+                if frame == b"+OK\r\n" && !bench.has_barriers => {}
+            Op::Set(key, value) | Op::Eval(key, value, _) if frame == b"+OK\r\n" => {
                 self.wrote(asked, cell(*key, 0), Some(&value.0), bench)?;
             }
             Op::GetSet(key, value) => {
@@ -277,7 +282,7 @@ impl Client {
             Some(reply::bulk(frame).ok_or_else(|| "not a string".to_owned())?)
         };
         let is_cached = op.is_cached() && !matches!(asked.op, Op::Exec(_));
-        let staleness = if is_cached { bench.staleness } else { 0 };
+        let staleness = if is_cached { bench.staleness[cell] } else { 0 };
         self.learn(asked, (cell, value), staleness, bench)
     }
 
@@ -320,6 +325,12 @@ fn is_flag(frame: &[u8]) -> bool {
     matches!(frame, b":0\r\n" | b":1\r\n")
 }
 
+/// For people. A canary's number, which a client of an upstream that lies may be given, is not the
+/// seed's.
 fn shown(frame: &[u8]) -> String {
+    let number = frame.strip_prefix(b"$16\r\n").and_then(|rest| rest.strip_suffix(b"\r\n"));
+    if number.is_some_and(|number| number.iter().all(u8::is_ascii_hexdigit)) {
+        return "a canary".to_owned();
+    }
     frame[..frame.len().min(80)].escape_ascii().to_string()
 }

@@ -50,6 +50,10 @@ pub(crate) enum Fault {
     Replica,
     /// Changes are not told, though the tracking link lives.
     Mute,
+    /// An operator has all links opened anew.
+    Reconnect,
+    /// An operator wants no links for a while.
+    Disable,
     /// A client goes, whatever it has out.
     ClientGone,
     /// A client does not read.
@@ -84,6 +88,8 @@ pub(crate) const HONEST: &[Fault] = &[
     Fault::Flushed,
     Fault::Replica,
     Fault::Mute,
+    Fault::Reconnect,
+    Fault::Disable,
     Fault::ClientGone,
     Fault::ClientSlow,
 ];
@@ -91,19 +97,24 @@ pub(crate) const HONEST: &[Fault] = &[
 /// What only a canary can find: replies that have slipped, of shapes that fit.
 pub(crate) const LIES: &[Fault] = &[
     Fault::Lie(Lie::Lost),
-    Fault::Lie(Lie::LostPair),
     Fault::Lie(Lie::Extra),
     Fault::Lie(Lie::Twice),
     Fault::Lie(Lie::Misshapen),
+    Fault::Lie(Lie::PairLost),
+    Fault::Lie(Lie::PairTwice),
+    Fault::Lie(Lie::PairSwapped),
 ];
 
 /// Those of which nobody is given a wrong answer where all answers are counted before they are
 /// delivered: the number of answers is right in the others, and of some commands any type is.
+/// (A PTTL in its value's place is of no type that a read gives.)
 pub(crate) const COUNTED_LIES: &[Fault] = &[
     Fault::Lie(Lie::Lost),
-    Fault::Lie(Lie::LostPair),
     Fault::Lie(Lie::Extra),
     Fault::Lie(Lie::Twice),
+    Fault::Lie(Lie::PairLost),
+    Fault::Lie(Lie::PairTwice),
+    Fault::Lie(Lie::PairSwapped),
 ];
 
 /// What the simulation itself does about a fault.
@@ -113,6 +124,8 @@ pub(crate) enum Strike {
     Done(bool),
     /// Connecting is refused, or closed at once, until then.
     Porch(Door, Time),
+    /// All links are closed, and opened anew, though not before then.
+    Links(Option<Time>),
     ClientGone,
     ClientSlow,
 }
@@ -132,6 +145,8 @@ impl Server {
         match fault {
             Fault::Refuse => Strike::Porch(Door::Refused, soon(rng, 1, 900)),
             Fault::Shut => Strike::Porch(Door::Shut, soon(rng, 1, 300)),
+            Fault::Reconnect => Strike::Links(None),
+            Fault::Disable => Strike::Links(Some(soon(rng, 1, 900))),
             Fault::ClientGone => Strike::ClientGone,
             Fault::ClientSlow => Strike::ClientSlow,
             Fault::Loading => self.refuse_some("LOADING", rng),
@@ -180,15 +195,24 @@ impl Server {
                 | Fault::TrackingTorn
                 | Fault::TrackingSilent
         );
+        // What its own link says to a client is nobody else's, and is not cached.
+        let is_lie = matches!(fault, Fault::Lie(_));
         let fits = |place: &usize| {
             let conn = &self.conns[*place];
-            conn.is_tracking == is_tracking && !conn.is_frozen && !conn.is_ending
+            let is_fit = !is_lie || conn.is_shared();
+            is_fit && conn.is_tracking == is_tracking && !conn.is_frozen && !conn.is_ending
         };
         let places: Vec<usize> = (0..self.conns.len()).filter(fits).collect();
         if places.is_empty() {
             return false;
         }
-        let place = *rng.pick(&places);
+        let place = match fault {
+            // Where much is asked at once answers slip unseen, while fills are held for a canary.
+            Fault::Lie(_) => {
+                places.into_iter().max_by_key(|place| self.conns[*place].far.unread()).unwrap()
+            }
+            _ => *rng.pick(&places),
+        };
         let conn = &mut self.conns[place];
         let soon = |rng: &mut Rng, least, most| now + rng.between(least, most) as Time * MS;
         match fault {
@@ -240,6 +264,8 @@ impl Server {
                 let name = format!("{PREFIX}{}", self.data_name(rng.below(KEYS)));
                 self.conns[place].outbox.extend_from_slice(&invalidation(&[name]));
             }
+            // One lie at a time, or the second would be told of the half of a pair.
+            Fault::Lie(_) if conn.lie.is_some() => return false,
             Fault::Lie(lie) => conn.lie = Some(lie),
             _ => return false,
         }
@@ -269,7 +295,7 @@ impl Server {
         (self.is_replica, self.is_mute) = (false, false);
         for conn in &mut self.conns {
             conn.held_until = 0;
-            conn.lie = None;
+            conn.stop_lying();
         }
     }
 

@@ -3,7 +3,7 @@
 use crate::faults::{COUNTED_LIES, Fault, HONEST, LIES};
 use crate::oracle::Oracle;
 use crate::rng::Rng;
-use crate::words::{FIELDS, Op, Sort, Value, cell, key, value};
+use crate::words::{Call, FIELDS, Op, Sort, Value, cell, key, value};
 use nearside::config::Verify;
 
 /// Requests of a run, at least.
@@ -16,6 +16,10 @@ pub(crate) struct Plan {
     pub(crate) workers: usize,
     /// `on_down = "close"`.
     pub(crate) closes: bool,
+    /// Some keys are of level `linear`.
+    pub(crate) is_linear: bool,
+    /// Clients call scripts.
+    pub(crate) has_scripts: bool,
     pub(crate) clients: usize,
     pub(crate) requests: usize,
     /// Requests in one packet at most.
@@ -35,13 +39,17 @@ impl Plan {
         let kinds = [HONEST, lies].concat();
         let count = rng.between(1, 4);
         let mut faults: Vec<Fault> = (0..count).map(|_| *rng.pick(&kinds)).collect();
-        if verify != Verify::Off && rng.chance(30) {
-            faults.push(*rng.pick(lies));
+        if verify != Verify::Off && rng.chance(50) {
+            faults.extend([*rng.pick(lies), *rng.pick(lies)]);
         }
+        // What a script does to keys that it does not name is heard of only where changes are told.
+        let is_told = !faults.contains(&Fault::Mute);
         Self {
             verify,
             workers: rng.between(1, 2),
             closes: rng.chance(50),
+            is_linear: rng.chance(40),
+            has_scripts: is_told && rng.chance(50),
             clients: rng.between(4, 7),
             requests: rng.between(REQUESTS, REQUESTS + 60),
             pipeline: *rng.pick(&[1, 2, 4, 4, 10, 30]),
@@ -63,7 +71,12 @@ impl Plan {
 }
 
 /// What a client says next: one request or a whole transaction.
-pub(crate) fn requests(rng: &mut Rng, oracle: &mut Oracle) -> Vec<Op> {
+pub(crate) fn requests(plan: &Plan, rng: &mut Rng, oracle: &mut Oracle) -> Vec<Op> {
+    if plan.has_scripts && rng.chance(3) {
+        let key = text(rng);
+        let call = *rng.pick(&[Call::Text, Call::Name, Call::Declared]);
+        return vec![Op::Eval(key, fresh(cell(key, 0), rng, oracle), call)];
+    }
     if !rng.chance(6) {
         return vec![request(rng, oracle)];
     }

@@ -5,8 +5,9 @@
 use crate::faults::Door;
 use crate::rng::Rng;
 use crate::wire::{Far, wire};
+use crate::words::LINEAR;
 use nearside::command::{self, own};
-use nearside::config::{Overrides, Settings, load};
+use nearside::config::{Level, Overrides, Rule, Settings, load};
 use nearside::control::invalidate::tracking::{Ring, Tracking};
 use nearside::data::flights::{Flights, Landing};
 use nearside::data::local::{Ledger, Profile};
@@ -49,6 +50,9 @@ pub(crate) fn settings(workers: usize, closes: bool) -> Settings {
         ("cache.max_staleness", format!("\"{STALENESS_MS}ms\"")),
         ("cache.ttl", format!("\"{TTL_MS}ms\"")),
         ("cache.negative_ttl", "\"300ms\"".to_owned()),
+        ("cache.script_barrier", "true".to_owned()),
+        // Scripts run unread.
+        ("scripts.policy", "\"allow\"".to_owned()),
         // Its draws are not the seed's.
         ("cache.ttl_jitter", "0.0".to_owned()),
     ];
@@ -57,11 +61,21 @@ pub(crate) fn settings(workers: usize, closes: bool) -> Settings {
     load(&overrides).unwrap().settings
 }
 
+/// Has some keys be of level `linear`.
+pub(crate) fn make_linear(settings: &mut Settings) {
+    let patterns = LINEAR.iter().map(|key| format!("k{key}:*")).collect();
+    let rule = Rule { patterns, level: Level::Linear, ..settings.default_rule.clone() };
+    settings.rules.push(rule);
+}
+
 /// Where upstream connections arrive.
 #[derive(Debug)]
 pub(crate) struct Porch {
     pub(crate) door: Door,
-    pub(crate) arrived: Vec<Far>,
+    /// Each with the round of links that was on then.
+    pub(crate) arrived: Vec<(Far, u64)>,
+    /// How often an operator had all links closed.
+    round: u64,
     rng: Rng,
 }
 
@@ -79,7 +93,8 @@ impl Proxy {
     pub(crate) fn start(settings: &Settings, rng: &mut Rng) -> Self {
         let (clock, hands) = Clock::manual();
         let rng = rng.fork();
-        let porch = Arc::new(Mutex::new(Porch { door: Door::Open, arrived: Vec::new(), rng }));
+        let porch =
+            Arc::new(Mutex::new(Porch { door: Door::Open, arrived: Vec::new(), round: 0, rng }));
         let workers = settings.server.workers;
         let stats = Arc::new(Stats::new(command::COUNT + own::ROWS));
         let (flights, landings) = Flights::new(workers);
@@ -104,6 +119,22 @@ impl Proxy {
         let peer = PeerAddress::Tcp(([127, 0, 0, 1], 1).into());
         worker.admit(ClientStream::from_pipe(Arc::new(near), peer));
         far
+    }
+
+    /// An operator has all links closed. With `is_for_good` they stay so until `enable`.
+    pub(crate) fn close_links(&self, is_for_good: bool) {
+        let switch = &self.shared.dialer.switch;
+        self.porch.lock().round += 1;
+        if !is_for_good {
+            switch.reconnect();
+        } else if !switch.disable() {
+            self.porch.lock().round -= 1;
+        }
+    }
+
+    /// And has them again.
+    pub(crate) fn enable(&self) {
+        self.shared.dialer.switch.enable();
     }
 
     /// True if no link has anything out.
@@ -148,7 +179,8 @@ fn dial(porch: &Mutex<Porch>) -> io::Result<Stream> {
     if porch.door == Door::Shut {
         far.finish();
     } else {
-        porch.arrived.push(far);
+        let round = porch.round;
+        porch.arrived.push((far, round));
     }
     Ok(Stream::Pipe(Arc::new(near)))
 }

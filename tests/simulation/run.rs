@@ -13,10 +13,10 @@ use crate::client::{Bench, Client};
 use crate::faults::{Door, Fault, Strike};
 use crate::oracle::{Judged, MS, Oracle, Time};
 use crate::plan::{Plan, requests};
-use crate::proxy::{Proxy, STALENESS_MS, TTL_MS, settings};
+use crate::proxy::{Proxy, STALENESS_MS, TTL_MS, make_linear, settings};
 use crate::rng::Rng;
 use crate::server::Server;
-use crate::words::{CELLS, FIELD, FIELDS, KEYS, Names, Op, Sort, cell, sort};
+use crate::words::{CELLS, FIELD, FIELDS, KEYS, LINEAR, Names, Op, Sort, cell, cells, sort};
 use bytes::BytesMut;
 use nearside::cache::{Extra, Lookup, Question};
 use nearside::config::Verify;
@@ -84,6 +84,10 @@ struct World {
     /// The questions of the cache that are looked at after each step.
     watched: Vec<Watched>,
     shut_until: Time,
+    /// Until when an operator wants no links, if one does.
+    unlinked_until: Option<Time>,
+    /// How stale a cached read of each cell may be.
+    staleness: [Time; CELLS],
     /// How far nearside's clock has gone, and when tokio's began.
     passed: Duration,
     began: tokio::time::Instant,
@@ -125,6 +129,9 @@ impl World {
     fn new(plan: Plan, mut rng: Rng, is_told: bool) -> Self {
         let mut settings = SETTINGS[plan.workers - 1][usize::from(plan.closes)].clone();
         settings.cache.verify = plan.verify;
+        if plan.is_linear {
+            make_linear(&mut settings);
+        }
         let proxy = Proxy::start(&settings, &mut rng);
         let names = Names::of(&proxy.shared.cache);
         let watched = watched(&proxy, &names);
@@ -134,6 +141,7 @@ impl World {
         let began = tokio::time::Instant::now();
         Self {
             clients: (0..plan.clients).map(|_| None).collect(),
+            staleness: staleness(&plan),
             plan,
             rng,
             proxy,
@@ -141,6 +149,7 @@ impl World {
             oracle,
             watched,
             shut_until: 0,
+            unlinked_until: None,
             passed: Duration::ZERO,
             began,
             is_told,
@@ -218,6 +227,11 @@ impl World {
                 self.shut_until = until;
                 true
             }
+            Strike::Links(until) => {
+                self.proxy.close_links(until.is_some());
+                self.unlinked_until = until.or(self.unlinked_until);
+                true
+            }
             Strike::ClientGone => {
                 let gone = self.clients[place].take();
                 if let Some(client) = &gone {
@@ -265,7 +279,7 @@ impl World {
         if !client.has_unsent() && client.awaited() < OUT_MAX {
             let mut said = String::new();
             for _ in 0..self.rng.between(1, self.plan.pipeline) {
-                for op in requests(&mut self.rng, &mut self.oracle) {
+                for op in requests(&self.plan, &mut self.rng, &mut self.oracle) {
                     if self.is_told {
                         write!(said, " {op:?}").unwrap();
                     }
@@ -292,8 +306,11 @@ impl World {
             }
             std::mem::take(&mut porch.arrived)
         };
-        for far in arrived {
-            self.server.accept(far);
+        for (far, round) in arrived {
+            self.server.accept(far, round);
+        }
+        if self.unlinked_until.take_if(|until| *until <= now).is_some() {
+            self.proxy.enable();
         }
         let before = self.server.executed;
         self.server.cycle(most, is_whole, now, &mut self.oracle);
@@ -347,7 +364,10 @@ impl World {
         if let Some(oddity) = self.server.oddity() {
             return Err(format!("nearside asked upstream for {oddity}"));
         }
-        let staleness = self.staleness();
+        if let Some(mixture) = self.server.mixture() {
+            return Err(format!("two servers at once: {mixture}"));
+        }
+        let has_barriers = self.has_barriers();
         for place in 0..self.clients.len() {
             let Some(client) = self.clients[place].as_mut().filter(|client| !client.is_slow) else {
                 continue;
@@ -355,7 +375,8 @@ impl World {
             let mut told = Vec::new();
             let mut bench = Bench {
                 oracle: &mut self.oracle,
-                staleness,
+                staleness: &self.staleness,
+                has_barriers,
                 told: self.is_told.then_some(&mut told),
             };
             let heard = client.hear(&mut bench);
@@ -385,16 +406,20 @@ impl World {
                 }
             }
         }
-        self.judge_cache(staleness)
+        self.judge_cache()
     }
 
-    fn staleness(&self) -> Time {
-        let ms = if self.plan.is_untold() { STALENESS_MS + TTL_MS } else { STALENESS_MS };
-        ms * MS
+    /// True if every reply that was to wait for a barrier has done so.
+    fn has_barriers(&self) -> bool {
+        const LOSSES: [Counter; 3] =
+            [Counter::BarrierLost, Counter::BarrierLate, Counter::InvalidationsReconnect];
+        let stats = &self.proxy.stats;
+        LOSSES.iter().all(|loss| stats.counter(*loss) == 0)
+            && self.proxy.shared.cache.tracking().is_up()
     }
 
     /// Nothing that would be served now is anything but what the server said, new enough.
-    fn judge_cache(&self, staleness: Time) -> Result<(), String> {
+    fn judge_cache(&self) -> Result<(), String> {
         let shared = &self.proxy.shared;
         if shared.live.gate() != Mode::Cache {
             return Ok(());
@@ -421,6 +446,7 @@ impl World {
                 return Err(format!("cached: {}", bytes.escape_ascii()));
             }
             let floor = self.oracle.floor(watched.cell);
+            let staleness = self.staleness[watched.cell];
             let judged = Judged { asked_at, floor, staleness };
             self.oracle
                 .judge(watched.cell, value, judged)
@@ -434,6 +460,8 @@ impl World {
         self.tell(|_| "CALM".to_owned());
         self.server.heal();
         self.shut_until = 0;
+        self.unlinked_until = None;
+        self.proxy.enable();
         for _ in 0..PATIENCE {
             let now = self.now();
             for client in self.clients.iter_mut().flatten() {
@@ -502,7 +530,8 @@ impl World {
             self.rest(STEP).await?;
             // What is asked now is older than nothing: all pushes have come.
             let oracle = &mut self.oracle;
-            let mut bench = Bench { oracle, staleness: 0, told: None };
+            let mut bench =
+                Bench { oracle, staleness: &[0; CELLS], has_barriers: false, told: None };
             self.report.replies +=
                 client.hear(&mut bench).map_err(|why| format!("after: {why}"))?;
             if client.is_closed {
@@ -531,6 +560,18 @@ impl World {
         let left = self.proxy.shared.registry.len();
         Err(format!("{left} clients are listed that have gone"))
     }
+}
+
+/// How stale a cached read of each cell may be.
+fn staleness(plan: &Plan) -> [Time; CELLS] {
+    if plan.is_untold() {
+        return [(STALENESS_MS + TTL_MS) * MS; CELLS];
+    }
+    let mut all = [STALENESS_MS * MS; CELLS];
+    if plan.is_linear {
+        LINEAR.into_iter().flat_map(cells).for_each(|cell| all[cell] = 0);
+    }
+    all
 }
 
 /// A read of every cell.

@@ -13,6 +13,10 @@ use crate::words::{FIELD, KEYS, Names, PREFIX, Sort, cell, cells, sort, writing_
 use bytes::BytesMut;
 use nearside::wire::{request, write};
 
+/// What nearside may ask at once.
+const LIMITS: request::Limits =
+    request::Limits { args_max: 1 << 10, bulk_max: 1 << 22, unauthenticated: false };
+
 /// Words of a request.
 type Words = Vec<Vec<u8>>;
 
@@ -20,11 +24,21 @@ type Words = Vec<Vec<u8>>;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Lie {
     Lost,
-    /// Two, such as a value and its PTTL: what follows is of fitting types.
-    LostPair,
     Extra,
     Twice,
     Misshapen,
+    /// A value and its PTTL: whatever is read behind them, all answers are of fitting types.
+    PairLost,
+    PairTwice,
+    /// The PTTL comes before its value.
+    PairSwapped,
+}
+
+impl Lie {
+    /// True if it is told of a value and its PTTL.
+    const fn is_of_pair(self) -> bool {
+        matches!(self, Self::PairLost | Self::PairTwice | Self::PairSwapped)
+    }
 }
 
 /// One connection.
@@ -37,6 +51,10 @@ pub(crate) struct Conn {
     pub(crate) is_resp3: bool,
     /// It hears of changes.
     pub(crate) is_tracking: bool,
+    /// Of which round of links it is: the server of another round may be another.
+    round: u64,
+    /// It is one client's own: nearside asks for its number.
+    pub(crate) is_own: bool,
     /// It has asked for something that is no part of a handshake.
     pub(crate) is_used: bool,
     multi: Option<Vec<Words>>,
@@ -48,9 +66,16 @@ pub(crate) struct Conn {
     pub(crate) is_frozen: bool,
     /// It ends when its outbox is empty.
     pub(crate) is_ending: bool,
-    /// What the next reply becomes.
+    /// What the next reply becomes, or the next value and its PTTL.
     pub(crate) lie: Option<Lie>,
+    /// The value, while its PTTL is awaited.
+    lied_of: Option<Vec<u8>>,
+    /// It has lied, and what it says goes on bit by bit, so that what comes of it is seen.
+    has_lied: bool,
 }
+
+/// How much of what a liar says goes on at once: two answers or three.
+const BIT: usize = 64;
 
 /// The keys, and who is to hear of them.
 #[derive(Debug)]
@@ -90,13 +115,15 @@ pub(crate) struct Server {
 }
 
 impl Conn {
-    fn new(far: Far) -> Self {
+    fn new(far: Far, round: u64) -> Self {
         Self {
             far,
+            round,
             input: Vec::new(),
             outbox: Vec::new(),
             is_resp3: false,
             is_tracking: false,
+            is_own: false,
             is_used: false,
             multi: None,
             is_dirty: false,
@@ -105,12 +132,12 @@ impl Conn {
             is_frozen: false,
             is_ending: false,
             lie: None,
+            lied_of: None,
+            has_lied: false,
         }
     }
 
     fn next(&mut self) -> Option<Words> {
-        const LIMITS: request::Limits =
-            request::Limits { args_max: 1 << 10, bulk_max: 1 << 22, unauthenticated: false };
         let (mut scan, mut args) = (request::Scan::default(), Vec::new());
         match scan.next(&self.input, &mut args, &LIMITS) {
             Ok(request::Found::Request(length)) => {
@@ -127,6 +154,11 @@ impl Conn {
     pub(crate) fn last_push(&self) -> Option<usize> {
         let push: &[u8] = b">2\r\n$10\r\ninvalidate\r\n";
         self.outbox.windows(push.len()).rposition(|window| window == push).filter(|at| *at > 0)
+    }
+
+    /// True if it is known to serve clients, and more than one of them.
+    pub(crate) const fn is_shared(&self) -> bool {
+        self.is_used && !self.is_own && !self.is_tracking
     }
 
     /// True between MULTI and EXEC.
@@ -150,6 +182,7 @@ impl Conn {
         if self.is_frozen || self.held_until > now {
             return;
         }
+        let most = if self.has_lied { most.min(BIT) } else { most };
         let count = self.outbox.len().min(most);
         if count > 0 {
             self.far.send(&self.outbox[..count]);
@@ -162,21 +195,45 @@ impl Conn {
 
     /// A reply was written from here on: it may become another.
     fn lie(&mut self, from: usize) {
-        let honest = self.outbox.split_off(from);
-        match self.lie.take() {
-            None => self.outbox.extend_from_slice(&honest),
-            Some(Lie::Lost) => {}
-            Some(Lie::LostPair) => self.lie = Some(Lie::Lost),
-            Some(Lie::Extra) => {
-                self.outbox.extend_from_slice(b"$5\r\nextra\r\n");
-                self.outbox.extend_from_slice(&honest);
-            }
-            Some(Lie::Twice) => self.outbox.extend_from_slice(&[&honest[..], &honest].concat()),
-            Some(Lie::Misshapen) => {
-                let other: &[u8] = if honest[0] == b':' { b"$2\r\n:)\r\n" } else { b":77\r\n" };
-                self.outbox.extend_from_slice(other);
-            }
+        let Some(lie) = self.lie else { return };
+        if lie.is_of_pair() && self.lied_of.is_none() && !self.reads_on() {
+            return;
         }
+        self.has_lied = true;
+        let honest = self.outbox.split_off(from);
+        let value = self.lied_of.take();
+        let lied = match (lie, &value) {
+            (Lie::Lost | Lie::PairLost, _) | (Lie::PairSwapped, None) => Vec::new(),
+            (Lie::Extra, _) => [b"$5\r\nextra\r\n", &honest[..]].concat(),
+            (Lie::Twice, _) => honest.repeat(2),
+            (Lie::Misshapen, _) if honest[0] == b':' => b"$2\r\n:)\r\n".to_vec(),
+            (Lie::Misshapen, _) => b":77\r\n".to_vec(),
+            (Lie::PairTwice, None) => honest.clone(),
+            (Lie::PairTwice, Some(value)) => [&honest[..], value, &honest].concat(),
+            (Lie::PairSwapped, Some(value)) => [&honest[..], value].concat(),
+        };
+        self.outbox.extend_from_slice(&lied);
+        if lie.is_of_pair() && value.is_none() {
+            self.lied_of = Some(honest);
+        } else {
+            self.lie = None;
+        }
+    }
+
+    /// It is honest again.
+    pub(crate) fn stop_lying(&mut self) {
+        (self.lie, self.lied_of, self.has_lied) = (None, None, false);
+    }
+
+    /// True if the PTTL of what was read comes next, and behind it another read.
+    fn reads_on(&self) -> bool {
+        let mut args = Vec::new();
+        let found = request::Scan::default().next(&self.input, &mut args, &LIMITS);
+        let Ok(request::Found::Request(length)) = found else { return false };
+        let behind = &self.input[length..];
+        let is_read = behind.starts_with(b"*2\r\n$3\r\nGET\r\n")
+            || behind.starts_with(b"*3\r\n$4\r\nHGET\r\n");
+        is_read && args[0].of(&self.input) == b"PTTL"
     }
 }
 
@@ -207,8 +264,16 @@ impl Server {
         &self.data.names
     }
 
-    pub(crate) fn accept(&mut self, far: Far) {
-        self.conns.push(Conn::new(far));
+    pub(crate) fn accept(&mut self, far: Far, round: u64) {
+        self.conns.push(Conn::new(far, round));
+    }
+
+    /// What is read on links of one round while the tracking link is of another, if it is.
+    pub(crate) fn mixture(&self) -> Option<String> {
+        let mut open = self.conns.iter().filter(|conn| !conn.far.is_over());
+        let tracked = open.clone().find(|conn| conn.is_tracking)?.round;
+        let other = open.find(|conn| conn.is_shared() && conn.round != tracked)?.round;
+        Some(format!("a shared link of round {other} beside the tracking link of round {tracked}"))
     }
 
     /// What nearside asked that nobody should, if it did.
@@ -307,7 +372,10 @@ impl Server {
                 out.extend_from_slice(on);
                 out.extend_from_slice(b"\r\n$5\r\nbcast\r\n");
             }
-            (b"CLIENT", b"ID") => out.extend_from_slice(b":7\r\n"),
+            (b"CLIENT", b"ID") => {
+                conn.is_own = true;
+                out.extend_from_slice(b":7\r\n");
+            }
             (b"CLIENT", _) => out.extend_from_slice(b"+OK\r\n"),
             (b"ROLE", _) if self.is_replica => {
                 out.extend_from_slice(b"*2\r\n$5\r\nslave\r\n$1\r\nh\r\n");
@@ -406,7 +474,7 @@ impl Server {
 impl Conn {
     /// Stands in the place of one that is looked at.
     fn gone() -> Self {
-        Self::new(crate::wire::wire(Rng::new(0)).1)
+        Self::new(crate::wire::wire(Rng::new(0)).1, 0)
     }
 }
 
@@ -453,6 +521,14 @@ impl Data {
         self.touch(key);
     }
 
+    /// A script, whichever it is: it sets a key, given to it as one or not.
+    fn run(&mut self, words: &[Vec<u8>], now: Time, oracle: &mut Oracle, out: &mut Vec<u8>) {
+        if let Some(key) = self.key(&words[3]) {
+            self.set(key, 0, &words[4], now, oracle);
+            out.extend_from_slice(b"+OK\r\n");
+        }
+    }
+
     fn execute(
         &mut self,
         words: &[Vec<u8>],
@@ -462,9 +538,10 @@ impl Data {
         out: &mut Vec<u8>,
     ) {
         let mut text = BytesMut::new();
-        if matches!(words[0].as_slice(), b"PING" | b"ECHO") {
-            echo(words.get(1).map(Vec::as_slice), out);
-            return;
+        match words[0].as_slice() {
+            b"PING" | b"ECHO" => return echo(words.get(1).map(Vec::as_slice), out),
+            b"EVAL" | b"EVALSHA" => return self.run(words, now, oracle, out),
+            _ => {}
         }
         let Some(key) = words.get(1).and_then(|name| self.key(name)) else {
             self.oddity.get_or_insert_with(|| format!("{words:?}"));

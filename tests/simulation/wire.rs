@@ -188,6 +188,11 @@ impl Far {
         state.is_gone || state.is_shut
     }
 
+    /// How much of what nearside wrote was not taken.
+    pub(crate) fn unread(&self) -> usize {
+        self.0.lock().up.len()
+    }
+
     /// True if nothing is on the way in either direction.
     pub(crate) fn is_idle(&self) -> bool {
         let state = self.0.lock();

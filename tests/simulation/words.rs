@@ -14,6 +14,9 @@ pub(crate) const KEYS: usize = TEXTS + COUNTERS + HASHES;
 /// Fields of a hash.
 pub(crate) const FIELDS: usize = 3;
 
+/// The keys whose rule is of level `linear`, where a run has one: a text and a hash.
+pub(crate) const LINEAR: [usize; 2] = [1, TEXTS + COUNTERS + 1];
+
 /// Values that are followed one by one.
 pub(crate) const CELLS: usize = TEXTS + COUNTERS + HASHES * FIELDS;
 
@@ -108,6 +111,24 @@ impl fmt::Debug for Value {
     }
 }
 
+/// How a script is called.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Call {
+    /// With its text; it is not told that its argument is a key.
+    Text,
+    /// The same, by its SHA1.
+    Name,
+    /// With its text and its key.
+    Declared,
+}
+
+/// A script that sets a key which is not declared.
+const OPAQUE: &[u8] = b"return redis.call('SET', ARGV[1], ARGV[2])";
+const OPAQUE_SHA: &[u8] = b"6855b1965e884228478be7afbfa01c0d534bf6eb";
+
+/// One that keeps to its key.
+const PLAIN: &[u8] = b"return redis.call('SET', KEYS[1], ARGV[1])";
+
 /// A request.
 #[derive(Clone, Debug)]
 pub(crate) enum Op {
@@ -123,6 +144,8 @@ pub(crate) enum Op {
     Del(usize),
     Incr(usize),
     PExpire(usize, usize),
+    /// A script that sets a key.
+    Eval(usize, Value, Call),
     Watch(usize),
     Multi,
     /// Between MULTI and what ends it.
@@ -158,6 +181,7 @@ impl Op {
             | Self::Del(key)
             | Self::Incr(key)
             | Self::PExpire(key, _)
+            | Self::Eval(key, ..)
             | Self::Watch(key) => vec![*key],
             Self::MGet(keys) => keys.clone(),
             Self::Queued(op) => op.keys(),
@@ -168,9 +192,10 @@ impl Op {
     /// The values it writes, by their numbers.
     pub(crate) fn writings(&self) -> Vec<usize> {
         match self {
-            Self::Set(_, value) | Self::GetSet(_, value) | Self::HSet(_, _, value) => {
-                writing_of(&value.0).into_iter().collect()
-            }
+            Self::Set(_, value)
+            | Self::GetSet(_, value)
+            | Self::HSet(_, _, value)
+            | Self::Eval(_, value, _) => writing_of(&value.0).into_iter().collect(),
             Self::Queued(op) => op.writings(),
             Self::Exec(ops) | Self::Discard(ops) => ops.iter().flat_map(Self::writings).collect(),
             _ => Vec::new(),
@@ -206,6 +231,17 @@ impl Op {
             Self::Incr(key) => words(out, &[b"INCR", name(key)]),
             Self::PExpire(key, ms) => {
                 words(out, &[b"PEXPIRE", name(key), digits.format(*ms).as_bytes()]);
+            }
+            Self::Eval(key, value, Call::Declared) => {
+                words(out, &[b"EVAL", PLAIN, b"1", name(key), &value.0]);
+            }
+            Self::Eval(key, value, call) => {
+                let name = [PREFIX.as_bytes(), name(key)].concat();
+                let script: [&[u8]; 2] = match call {
+                    Call::Name => [b"EVALSHA", OPAQUE_SHA],
+                    _ => [b"EVAL", OPAQUE],
+                };
+                words(out, &[script[0], script[1], b"0", &name, &value.0]);
             }
             Self::Watch(key) => words(out, &[b"WATCH", name(key)]),
             Self::Multi => words(out, &[b"MULTI"]),

@@ -178,6 +178,10 @@ impl Canary {
             }
             let out = self.out.get(ahead.passed).ok_or(Fault::Stray)?;
             if ahead.seen < out.behind {
+                // Answers were lost; or an error might stand at its place, and be taken for its own.
+                if frame == out.answer {
+                    return Err(Fault::Canary);
+                }
                 ahead.seen += 1;
                 continue;
             }
@@ -273,6 +277,14 @@ mod tests {
         assert!(canary.heard(&first).is_ok());
         canary.settled(end);
         assert_eq!(canary.verified(&second), Ok(second.len()));
+    }
+
+    #[test]
+    fn a_canary_before_its_place_is_seen_though_an_error_stands_there() {
+        let mut canary = Canary::default();
+        let number = sent(&mut canary, 2);
+        let input = [b"+OK\r\n", &number[..], b"-READONLY\r\n"].concat();
+        assert_eq!(canary.verified(&input), Err(Fault::Canary));
     }
 
     #[test]
