@@ -5,8 +5,8 @@
 //! the script is known here, and its client reads what it wrote. It waits in its client's order,
 //! so what the client has asked behind it waits too.
 //!
-//! Invariant: no reply waits for long. It leaves at once when the tracking link is lost, for then
-//! nothing older is served any more; and when the longest lease (`patience`) has passed without a
+//! Invariant: no reply waits for long. It leaves at once when there is no tracking link, or that is
+//! lost, for then nothing older is served any more, nor joined; and when the longest lease (`patience`) has passed without a
 //! barrier, for then no hit of a rule that has one is served either.
 
 use crate::cache::{Barrier, Passage};
@@ -68,6 +68,8 @@ pub fn hold(ticket: &Ticket, frame: &Frame<'_>, outcome: Outcome, desk: &mut Des
         return false;
     }
     let Some(barrier) = shared.cache.want_barrier() else {
+        // Nothing older is stored, but a read may be on its way that was asked before it ran.
+        shared.cache.end_flights();
         return false;
     };
     shared.live.want_barrier();

@@ -499,7 +499,10 @@ fn a53_keys_of_one_stripe_only_delay_each_other() {
     let (mut client, mut data) = stage.pair();
     let stripe = |stage: &Stage, key: &str| stage.cache().hash(key.as_bytes()) >> 24 & 0xffff;
     let wanted = stripe(&stage, "k");
-    let twin = (0..).map(|n| format!("twin{n}")).find(|key| stripe(&stage, key) == wanted).unwrap();
+    let twin = (0..10_000_000)
+        .map(|n| format!("twin{n}"))
+        .find(|key| stripe(&stage, key) == wanted)
+        .unwrap();
     let twin = format!("v1:{twin}");
     client.send("GET k");
     data.expect_read("k");

@@ -3,7 +3,7 @@
 use crate::oracle::{Judged, Oracle, Time};
 use crate::rng::Rng;
 use crate::wire::Far;
-use crate::words::{CELLS, Call, Names, Op, cell, cells};
+use crate::words::{CELLS, Names, Op, cell, cells};
 use bytes::{Buf, BytesMut};
 use nearside::wire::reply;
 use std::collections::VecDeque;
@@ -49,9 +49,6 @@ pub(crate) struct Bench<'b> {
     pub(crate) oracle: &'b mut Oracle,
     /// How stale a cached read of each cell may be.
     pub(crate) staleness: &'b [Time; CELLS],
-    /// The tracking link was never lost, nor a barrier: else a script's reply has waited for none,
-    /// and a read behind it may join one that was sent before the script ran.
-    pub(crate) has_barriers: bool,
     /// What was heard, for people.
     pub(crate) told: Option<&'b mut Vec<String>>,
 }
@@ -185,8 +182,6 @@ impl Client {
                     self.read(asked, op, (cell(*key, 0), value), bench)?;
                 }
             }
-            Op::Eval(_, _, Call::Text | Call::Name)
-                if frame == b"+OK\r\n" && !bench.has_barriers => {}
             Op::Set(key, value) | Op::Eval(key, value, _) if frame == b"+OK\r\n" => {
                 self.wrote(asked, cell(*key, 0), Some(&value.0), bench)?;
             }

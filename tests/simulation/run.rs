@@ -367,7 +367,6 @@ impl World {
         if let Some(mixture) = self.server.mixture() {
             return Err(format!("two servers at once: {mixture}"));
         }
-        let has_barriers = self.has_barriers();
         for place in 0..self.clients.len() {
             let Some(client) = self.clients[place].as_mut().filter(|client| !client.is_slow) else {
                 continue;
@@ -376,7 +375,6 @@ impl World {
             let mut bench = Bench {
                 oracle: &mut self.oracle,
                 staleness: &self.staleness,
-                has_barriers,
                 told: self.is_told.then_some(&mut told),
             };
             let heard = client.hear(&mut bench);
@@ -407,15 +405,6 @@ impl World {
             }
         }
         self.judge_cache()
-    }
-
-    /// True if every reply that was to wait for a barrier has done so.
-    fn has_barriers(&self) -> bool {
-        const LOSSES: [Counter; 3] =
-            [Counter::BarrierLost, Counter::BarrierLate, Counter::InvalidationsReconnect];
-        let stats = &self.proxy.stats;
-        LOSSES.iter().all(|loss| stats.counter(*loss) == 0)
-            && self.proxy.shared.cache.tracking().is_up()
     }
 
     /// Nothing that would be served now is anything but what the server said, new enough.
@@ -530,8 +519,7 @@ impl World {
             self.rest(STEP).await?;
             // What is asked now is older than nothing: all pushes have come.
             let oracle = &mut self.oracle;
-            let mut bench =
-                Bench { oracle, staleness: &[0; CELLS], has_barriers: false, told: None };
+            let mut bench = Bench { oracle, staleness: &[0; CELLS], told: None };
             self.report.replies +=
                 client.hear(&mut bench).map_err(|why| format!("after: {why}"))?;
             if client.is_closed {
