@@ -168,9 +168,9 @@ fn whole(settings: &Settings, notes: &mut Notes) {
         );
     }
     if settings.invalidation.written_canary && settings.tracking == TrackingMode::Off {
-        notes.fault(
-            "invalidation.written_canary proves that invalidation.tracking hears of writes, which \
-             is \"off\"",
+        notes.warn(
+            "invalidation.written_canary has no effect: invalidation.tracking, which is to hear of \
+             it, is \"off\"",
         );
     }
     naming::check(settings, notes);

@@ -4,12 +4,15 @@ use crate::harness::{Conn, KINDS, Kind, Proxy, Server, eventually, show};
 
 const NAME: &str = "v1:nearside:canary";
 
-const SETTINGS: &[&str] = &[
-    "keys.version = \"v1\"",
-    "invalidation.written_canary = true",
-    "cache.max_staleness = \"100ms\"",
-    "cache.admission = \"always\"",
-];
+const ON: &str = "invalidation.written_canary = true";
+
+const SETTINGS: &[&str] =
+    &["keys.version = \"v1\"", "cache.max_staleness = \"100ms\"", "cache.admission = \"always\""];
+
+/// All settings of a proxy that writes one.
+fn with(canary: &'static str) -> Vec<&'static str> {
+    [SETTINGS, &[canary]].concat()
+}
 
 fn heard(proxy: &Proxy) -> u64 {
     proxy.count("nearside_written_canaries_total{result=\"heard\"}")
@@ -27,11 +30,12 @@ fn says(conn: &mut Conn, line: &str, reply: &str) {
 
 #[test]
 fn a_written_canary_proves_the_link_and_is_hidden() {
+    let settings = with("invalidation.written_canary = true");
     for kind in KINDS {
         let server = Server::start(kind);
         let mut direct = server.dial();
         // Two of a fleet write the same key.
-        let proxies = [(); 2].map(|()| Proxy::start(&server.url(), SETTINGS));
+        let proxies = [(); 2].map(|()| Proxy::start(&server.url(), &settings));
         let proxy = &proxies[0];
         until_heard(proxy, 2);
         let value = show(&direct.words(&format!("GET {NAME}")));
@@ -70,7 +74,7 @@ fn a_written_canary_proves_the_link_and_is_hidden() {
 fn no_notification_tells_of_a_canary() {
     let server = Server::start(Kind::Redis);
     server.dial().words("CONFIG SET notify-keyspace-events KEA");
-    let proxy = Proxy::start(&server.url(), SETTINGS);
+    let proxy = Proxy::start(&server.url(), &with(ON));
     let (mut listener, mut client) = (proxy.dial(), proxy.dial());
     listener.words("PSUBSCRIBE __key*__:*");
     until_heard(&proxy, 3);
@@ -85,8 +89,8 @@ fn where_a_canary_cannot_be_written_nothing_is_served_and_it_is_told() {
     let server = Server::start(Kind::Redis);
     let mut direct = server.dial();
     direct.words("ACL SETUSER small on >secret ~v1:* &* +@all -set");
-    let proxy =
-        Proxy::unready(&server.url().replace("redis://", "redis://small:secret@"), SETTINGS);
+    let url = server.url().replace("redis://", "redis://small:secret@");
+    let proxy = Proxy::unready(&url, &with(ON));
     eventually("it is told", || proxy.log().contains("canary_missed").then_some(()));
     let (head, body) = proxy.admin_answer("GET", "/readyz", "");
     assert!(head.contains("503"), "{head}");

@@ -267,6 +267,7 @@ impl Tracking {
             self.tell_deaf(story);
             return;
         }
+        self.live.set_canary_trouble(None);
         let message = match story.told {
             Told::Down | Told::Refused | Told::Deaf => {
                 tracing::debug!(error = %error, "still no tracking link");
