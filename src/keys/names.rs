@@ -84,6 +84,7 @@ impl Names {
     /// These names, and none of them is the written canary's: it is taken for a prefix, behind
     /// which a key of clients that begins with it has its name. Without a usual prefix every name
     /// is a key of clients, and nothing is hidden.
+    #[must_use]
     pub fn hiding_canary(mut self) -> Self {
         if self.usual.is_empty() {
             return self;
