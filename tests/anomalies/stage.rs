@@ -421,7 +421,8 @@ impl Link {
 
     /// The next request, its arguments joined by spaces.
     pub(crate) fn next(&mut self) -> Vec<u8> {
-        self.next_or_end().expect("the proxy closed a link where a request was awaited")
+        let next = self.next_or_end();
+        next.unwrap_or_else(|| panic!("the proxy closed a link where a request was awaited"))
     }
 
     /// The next request; nothing once the proxy has closed this link.
