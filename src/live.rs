@@ -64,6 +64,8 @@ pub struct Live {
     lacks_hello: AtomicBool,
     /// True while the server has acknowledged `CLIENT TRACKING ON`.
     is_tracking_on: AtomicBool,
+    /// Why the written canary is not heard.
+    canary_trouble: RwLock<Option<String>>,
     /// True while messages on `invalidation.channel` are heard.
     is_channel_heard: AtomicBool,
     /// Patterns that nearside itself is subscribed to at upstream.
@@ -100,6 +102,7 @@ impl Default for Live {
             told: AtomicU8::new(TOLD_NOTHING),
             lacks_hello: AtomicBool::new(false),
             is_tracking_on: AtomicBool::new(false),
+            canary_trouble: RwLock::default(),
             is_channel_heard: AtomicBool::new(false),
             own_patterns: AtomicUsize::new(0),
             learned: RwLock::default(),
@@ -317,6 +320,16 @@ impl Live {
     pub fn set_tracking_on(&self, is_on: bool) {
         self.meetings.fetch_add(u64::from(is_on), Ordering::Relaxed);
         self.is_tracking_on.store(is_on, Ordering::Relaxed);
+    }
+
+    /// Why the written canary is not heard, if that is so.
+    pub fn canary_trouble(&self) -> Option<String> {
+        self.canary_trouble.read().clone()
+    }
+
+    /// It is not heard, for this reason, or is again.
+    pub fn set_canary_trouble(&self, trouble: Option<String>) {
+        *self.canary_trouble.write() = trouble;
     }
 
     /// True while messages on `invalidation.channel` are heard.

@@ -127,8 +127,8 @@ fn tracked(settings: &Settings, rules: &Rules) -> Option<Vec<Vec<u8>>> {
     }
     let named = |prefixes: &[Vec<u8>]| {
         let names = prefixes.iter().flat_map(|prefix| settings.names.beginnings(prefix));
-        let mut all: Vec<Vec<u8>> =
-            names.chain(version_key.map(|key| key.as_bytes().to_vec())).collect();
+        let own = version_key.map(|key| key.as_bytes().to_vec()).into_iter();
+        let mut all: Vec<Vec<u8>> = names.chain(own).chain(settings.canary()).collect();
         uncover(&mut all);
         all
     };

@@ -200,6 +200,12 @@ const SEEN: &[(&[&str], &str, &str, &str)] = &[
     (&["cache.sweep_interval"], "cache.sweep_interval = '7s'", "metrics.rs", "orders"),
     (&["invalidation.tracking"], "invalidation.tracking = 'off'", "metrics.rs", "modes"),
     (
+        &["invalidation.written_canary"],
+        "invalidation.written_canary = true",
+        "real/canary.rs",
+        "a_written_canary_proves_the_link_and_is_hidden",
+    ),
+    (
         &["invalidation.channel"],
         "invalidation.channel = ''",
         KEYS,

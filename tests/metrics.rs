@@ -23,6 +23,7 @@ const UNMOVED: &[(&str, &str)] = &[
     ("nearside_cache_stores_total{result=\"raced\"}", "needs an order of events: tests/anomalies"),
     ("nearside_cache_stores_total{result=\"short_ttl\"}", "likewise"),
     ("nearside_barrier_waits_total", "likewise"),
+    ("nearside_written_canaries_total", "likewise, and tests/real/canary.rs"),
     ("nearside_shadow_checks_total", "likewise"),
     ("nearside_shadow_mismatch_total", "likewise"),
     ("nearside_cache_bypass_total{reason=\"write_hot\"}", "likewise"),

@@ -135,8 +135,7 @@ fn reach(settings: &Settings) -> anyhow::Result<Option<Hidden>> {
     app::runtime()?.block_on(async {
         let mut stream = dialer.open(&options).await?.stream;
         // A server that refuses the question is no reason not to start.
-        let shares_version = settings.version_key.is_some();
-        let hidden = survey::hidden(&mut stream, &settings.names, shares_version).await;
+        let hidden = survey::hidden(&mut stream, settings).await;
         Ok(hidden.unwrap_or_default())
     })
 }

@@ -82,7 +82,9 @@ pub(super) fn settings(written: &Written, notes: &mut Notes) -> Option<Settings>
         rules.map(|(index, rule)| one_rule(index, rule, &separator, &inherited, notes)).collect();
     shadowed(&rules, notes);
     // (What is wrong with its parts was noted.)
-    let names = naming::names(&key_prefix, &version, &separator, &exclude, &rules).ok();
+    let parts = [key_prefix.as_str(), &version, &separator];
+    let hides_canary = written.invalidation.written_canary == Some(true);
+    let names = naming::names(parts, &exclude, &rules, hides_canary).ok();
     let is_prefixed = names.as_ref().is_some_and(|names| !names.is_empty());
     let commands = commands(&written.commands, is_prefixed, notes);
     let scripts = scripts(&written.scripts, notes);
@@ -163,6 +165,12 @@ fn whole(settings: &Settings, notes: &mut Notes) {
         notes.fault(
             "keys.version_source = \"upstream\" needs invalidation.tracking, by which a new \
              version is heard of",
+        );
+    }
+    if settings.invalidation.written_canary && settings.tracking == TrackingMode::Off {
+        notes.warn(
+            "invalidation.written_canary has no effect: invalidation.tracking, which is to hear of \
+             it, is \"off\"",
         );
     }
     naming::check(settings, notes);

@@ -64,6 +64,7 @@ pub(super) fn invalidation(written: &written::Invalidation, notes: &mut Notes) -
         notes.fault("invalidation.max_skew: must be between 1s and 1h");
     }
     let publish = written.publish.unwrap_or(true);
+    let written_canary = written.written_canary.unwrap_or(false);
     let max_bans = written.max_bans.unwrap_or(1024);
     if max_bans < PATTERNS_MAX {
         notes.fault(format!(
@@ -71,7 +72,17 @@ pub(super) fn invalidation(written: &written::Invalidation, notes: &mut Notes) -
              patterns"
         ));
     }
-    Invalidation { channels, publish, sources, groups, events, secret, max_skew, max_bans }
+    Invalidation {
+        channels,
+        publish,
+        written_canary,
+        sources,
+        groups,
+        events,
+        secret,
+        max_skew,
+        max_bans,
+    }
 }
 
 /// An empty name, or an empty list, turns it off.

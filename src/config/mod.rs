@@ -134,6 +134,8 @@ pub struct Invalidation {
     pub channels: Vec<String>,
     /// `publish`: peers are told on the channel of what is invalidated here.
     pub publish: bool,
+    /// `written_canary`: the tracking link must hear of a key that nearside writes.
+    pub written_canary: bool,
     /// `sources`: other servers where the same is listened to.
     pub sources: Vec<InvalidationSource>,
     /// `groups`.

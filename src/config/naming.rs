@@ -8,24 +8,36 @@ impl Settings {
     /// How keys are named under this key version, as the prefix, the rules and the exceptions of
     /// these settings say it.
     pub(super) fn names_under(&self, version: &str) -> Result<Names, Invalid> {
-        names(&self.key_prefix, version, &self.separator, &self.exclude, &self.rules)
+        let parts = [&self.key_prefix, version, &self.separator];
+        names(parts, &self.exclude, &self.rules, self.invalidation.written_canary)
+    }
+
+    /// The key that nearside writes to hear of it, if it is to.
+    pub fn canary(&self) -> Option<Vec<u8>> {
+        self.invalidation.written_canary.then(|| self.names.canary())
+    }
+
+    /// Keys upstream that are nobody's data.
+    pub fn own_keys(&self) -> u8 {
+        u8::from(self.version_key.is_some()) + u8::from(self.invalidation.written_canary)
     }
 }
 
-/// How keys are named; the version of a rule stands where the usual one would.
+/// How keys are named, by prefix, version and separator; the version of a rule stands where the
+/// usual one would.
 pub(super) fn names(
-    key_prefix: &str,
-    version: &str,
-    separator: &str,
+    [key_prefix, version, separator]: [&str; 3],
     exclude: &[String],
     rules: &[Rule],
+    hides_canary: bool,
 ) -> Result<Names, Invalid> {
     let prefix = |version: &str| Prefix::new(key_prefix, version, separator);
     let mut named = Vec::new();
     for rule in rules {
         named.push((rule.patterns.as_slice(), rule.version.as_deref().map(prefix).transpose()?));
     }
-    Ok(Names::new(prefix(version)?, exclude.iter().map(String::as_str), named))
+    let names = Names::new(prefix(version)?, exclude.iter().map(String::as_str), named);
+    Ok(if hides_canary { names.hiding_canary() } else { names })
 }
 
 /// What there is to say of it.
@@ -42,6 +54,15 @@ pub(super) fn check(settings: &Settings, notes: &mut Notes) {
         notes.fault(format!(
             "keys.version_key: `{key}` would be a key of clients (keys.exclude, rules.version), \
              which could switch the fleet's version by it"
+        ));
+    }
+    if let Some(key) = settings.canary()
+        && settings.names.strip(&key).is_some()
+    {
+        notes.warn(format!(
+            "invalidation.written_canary: without keys.version and keys.prefix clients see its key \
+             `{}`",
+            key.escape_ascii()
         ));
     }
 }

@@ -243,6 +243,7 @@ fn of_office(all: &Settings) -> Vec<(&'static str, String)> {
         ("invalidation.tracking", is(&all.tracking)),
         ("invalidation.channel", is(&invalidation.channels)),
         ("invalidation.publish", is(&invalidation.publish)),
+        ("invalidation.written_canary", is(&invalidation.written_canary)),
         ("invalidation.sources", sources(invalidation)),
         ("invalidation.groups", is(&invalidation.groups)),
         ("invalidation.events", is(&invalidation.events)),

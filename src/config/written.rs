@@ -352,6 +352,8 @@ table! {
     "invalidation." Invalidation {
         /// `"off"`: only `level = "ttl"` caches.
         tracking: TrackingMode = "broadcast", Restart;
+        /// Whether nearside writes a key, and serves only while the tracking link hears of it.
+        written_canary: bool = false, Restart;
         /// Where applications and peers say what is to be forgotten; a list: on any of them, and
         /// nearside says it on the first; `""`: nobody listens.
         channel: Patterns = "system:cache_invalidation", Restart;

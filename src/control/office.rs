@@ -253,11 +253,16 @@ pub fn checks(
     }
     if is_tracking && live.mode() != Mode::Bypass {
         let up = cache.tracking().is_up();
-        let bad = if live.is_tracking_on() {
-            "up, but no barrier round was confirmed: nothing is served from the cache (the \
-             upstream's user needs +ping and +role)"
-        } else {
-            "down: nothing is served from the cache"
+        let deaf = live.canary_trouble().map(|trouble| {
+            format!("the written canary is not heard: nothing is served from the cache ({trouble})")
+        });
+        let bad = match &deaf {
+            Some(deaf) => deaf,
+            None if live.is_tracking_on() => {
+                "up, but no barrier round was confirmed: nothing is served from the cache (the \
+                 upstream's user needs +ping and +role)"
+            }
+            None => "down: nothing is served from the cache",
         };
         checks.push(check("tracking", up, "up", bad));
     }

@@ -11,6 +11,7 @@
 
 use crate::command::Route;
 use crate::command::learned::{Learned, Learner, Strangers};
+use crate::config::Settings;
 use crate::keys::Names;
 use crate::live::{Identity, Live};
 use crate::net::dialer::{Dialer, OpenError, Opened};
@@ -219,19 +220,16 @@ fn keep(learned: Option<Learned>, learner: &Learner, live: &Live, told: &[u8]) {
 }
 
 /// Looks for keys outside the prefix, over a connection that [`meet`] or the like has opened.
-pub async fn hidden(
-    stream: &mut Stream,
-    names: &Names,
-    shares_version: bool,
-) -> anyhow::Result<Option<Hidden>> {
+pub async fn hidden(stream: &mut Stream, settings: &Settings) -> anyhow::Result<Option<Hidden>> {
+    let names = &settings.names;
     // Without a prefix of all other keys nothing is hidden.
     if names.usual().is_empty() {
         return Ok(None);
     }
     let size = ask(stream, &[b"DBSIZE"]).await?;
     let keys = reply::integer(&size).context("DBSIZE was refused")?;
-    // The key of a fleet's version is nobody's data.
-    if keys <= i64::from(shares_version) {
+    // What nearside keeps there itself is nobody's data.
+    if keys <= i64::from(settings.own_keys()) {
         return Ok(None);
     }
     let pattern = names.pattern(b"*");

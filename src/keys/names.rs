@@ -13,6 +13,9 @@
 use super::Prefix;
 use super::glob::{self, Glob};
 
+/// What stands behind the usual prefix in the name of the written canary.
+const CANARY: &[u8] = b"nearside:canary";
+
 /// How keys are named.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Names {
@@ -76,6 +79,40 @@ impl Names {
             prefixes: prefixes.into(),
         };
         Self { usual, several: Some(Box::new(several)) }
+    }
+
+    /// These names, and none of them is the written canary's: it is taken for a prefix, behind
+    /// which a key of clients that begins with it has its name. Without a usual prefix every name
+    /// is a key of clients, and nothing is hidden.
+    #[must_use]
+    pub fn hiding_canary(mut self) -> Self {
+        if self.usual.is_empty() {
+            return self;
+        }
+        let hidden = Prefix(self.canary().into());
+        let one = || Several {
+            prefixes: [self.usual.clone()].into(),
+            usual: 0,
+            patterns: [].into(),
+            excluded: 0,
+        };
+        let mut several = self.several.take().map_or_else(one, |several| *several);
+        let at = several.prefixes.partition_point(|other| other.len() >= hidden.len());
+        let moved = |place: usize| place + usize::from(place >= at);
+        several.usual = moved(several.usual);
+        for (_, place) in &mut several.patterns {
+            *place = moved(*place);
+        }
+        let mut prefixes = several.prefixes.into_vec();
+        prefixes.insert(at, hidden);
+        several.prefixes = prefixes.into();
+        self.several = Some(Box::new(several));
+        self
+    }
+
+    /// The name of the canary that nearside writes, to hear of it.
+    pub fn canary(&self) -> Vec<u8> {
+        [self.usual.as_bytes(), CANARY].concat()
     }
 
     /// What stands before the keys of which nothing else is said.
@@ -364,6 +401,28 @@ mod tests {
     }
 
     #[test]
+    fn the_canary_is_no_key_of_clients_and_takes_none_from_them() {
+        for names in [names("v1", &[], &[]), names("v1", &["lock:*"], &[("sub:*", Some("v3"))])] {
+            let names = names.hiding_canary();
+            assert_eq!(names.canary(), b"v1:nearside:canary");
+            assert_eq!(names.strip(&names.canary()), None);
+            for (key, expected) in [
+                ("user:1", "v1:user:1"),
+                ("nearside:canary", "v1:nearside:canarynearside:canary"),
+                ("nearside:canary:1", "v1:nearside:canarynearside:canary:1"),
+                ("nearside:1", "v1:nearside:1"),
+            ] {
+                assert_eq!(name(&names, key), expected);
+                assert_eq!(names.strip(expected.as_bytes()), Some(key.as_bytes()));
+            }
+            assert_eq!(names.pattern(b"user:*"), b"v1:user:*");
+        }
+        let bare = names("", &[], &[]).hiding_canary();
+        assert!(bare.is_empty(), "nothing is rewritten for it");
+        assert_eq!(bare.canary(), b"nearside:canary");
+    }
+
+    #[test]
     fn patterns_ask_for_no_more_than_they_must() {
         let names = names("v1", &["lock:*"], &[("sub:*", Some("v3"))]);
         for (pattern, expected) in [
@@ -404,17 +463,20 @@ mod tests {
         let rules = prop::collection::vec(rule, 0..4);
         let exclude = prop::collection::vec(pattern(), 0..3);
         let shop = prop_oneof![Just(""), Just("s"), Just("v1")];
-        (shop, version(), exclude, rules).prop_map(|(shop, version, exclude, rules)| {
+        let all = (shop, version(), exclude, rules, prop::bool::ANY);
+        all.prop_map(|(shop, version, exclude, rules, hides_canary)| {
             let own = |(globs, version): &(Vec<String>, Option<&str>)| {
                 (globs.clone(), version.map(|version| prefix(shop, version)))
             };
             let rules: Vec<(Vec<String>, Option<Prefix>)> = rules.iter().map(own).collect();
             let rules = rules.iter().map(|(globs, own)| (globs.as_slice(), own.clone()));
-            Names::new(prefix(shop, version), exclude.iter().map(String::as_str), rules)
+            let exclude = exclude.iter().map(String::as_str);
+            let names = Names::new(prefix(shop, version), exclude, rules);
+            if hides_canary { names.hiding_canary() } else { names }
         })
     }
 
-    const KEYS: &str = "(v1:|v3:|s:|v:|v1x:|[ab:]){0,4}";
+    const KEYS: &str = "(v1:|v3:|s:|v:|v1x:|nearside:canary|[ab:]){0,4}";
 
     proptest! {
         #[test]

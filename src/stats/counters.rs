@@ -149,6 +149,10 @@ rows! {
         BarrierLost [result = "lost"]
         BarrierLate [result = "late"]
     }
+    "written_canaries_total" "Keys written to hear of them, by what the tracking link heard." {
+        CanaryHeard [result = "heard"]
+        CanaryMissed [result = "missed"]
+    }
     "shadow_checks_total" "Hits that were held against what upstream has." {
         ShadowChecks []
     }

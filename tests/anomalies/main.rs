@@ -10,6 +10,7 @@
 #![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test")]
 
 mod barriers;
+mod canaries;
 mod faults;
 mod fills;
 mod flights;

@@ -421,8 +421,14 @@ impl Link {
 
     /// The next request, its arguments joined by spaces.
     pub(crate) fn next(&mut self) -> Vec<u8> {
+        let next = self.next_or_end();
+        next.unwrap_or_else(|| panic!("the proxy closed a link where a request was awaited"))
+    }
+
+    /// The next request; nothing once the proxy has closed this link.
+    pub(crate) fn next_or_end(&mut self) -> Option<Vec<u8>> {
         if let Some(peeked) = self.peeked.pop_front() {
-            return peeked;
+            return Some(peeked);
         }
         let limits =
             request::Limits { args_max: 1 << 20, bulk_max: 1 << 29, unauthenticated: false };
@@ -433,13 +439,14 @@ impl Link {
                     let words: Vec<&[u8]> = args.iter().map(|arg| arg.of(&self.buffer)).collect();
                     let words = words.join(&b" "[..]);
                     self.buffer.drain(..length);
-                    return words;
+                    return Some(words);
                 }
                 request::Found::NeedMore => {}
                 request::Found::Inline(_) => panic!("the proxy sent an inline command"),
             }
-            let read = more(&mut self.stream, &mut self.buffer, "a request upstream");
-            assert!(read > 0, "the proxy closed a link where a request was awaited");
+            if more(&mut self.stream, &mut self.buffer, "a request upstream") == 0 {
+                return None;
+            }
         }
     }
 

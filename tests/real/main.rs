@@ -30,6 +30,7 @@
 //!   upstreams      links to upstream closed by an operator, for good or to be opened anew
 //!   users          what is built on clients: queues of jobs, locks, sessions, rooms; with a version
 //!                  of keys and without
+//!   canary         the key that nearside writes to hear of it
 //!   channel        where it is said what is to be forgotten
 //!   doors          passwords, TLS to upstream, Unix sockets
 //!   config_keys    what keys of proxy.toml do that no other test is about
@@ -45,6 +46,7 @@
 
 mod admin_api;
 mod bench;
+mod canary;
 mod channel;
 mod clients;
 mod config_keys;

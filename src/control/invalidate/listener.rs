@@ -13,6 +13,7 @@
 //! answer to a PING may overtake the push of a write that was executed before it. The answer to
 //! the next PING, sent after the first was answered, cannot (coherence F2, F6, F8).
 
+use super::canary::Canary;
 use super::fleet::{FleetVersion, Said};
 use crate::cache::Cache;
 use crate::keys::Names;
@@ -44,6 +45,9 @@ pub enum Doubt {
     /// Rounds counted once and cannot any more.
     #[error("the server does not let this user PING or ask for its ROLE any more")]
     Refused,
+    /// It answers, and tells of no change.
+    #[error("the written canary was not heard")]
+    Deaf,
 }
 
 /// An answer the listener waits for.
@@ -85,12 +89,15 @@ pub struct Listener {
     fleet: Option<FleetVersion>,
     /// What was said of it, until it is taken.
     said: Option<Said>,
+    /// The canary that is written, if one is.
+    canary: Option<Canary>,
 }
 
 impl Listener {
-    /// On a new connection, which is also to hear of the version that a fleet shares.
-    pub fn new(fleet: Option<FleetVersion>) -> Self {
-        Self { fleet, ..Self::default() }
+    /// On a new connection, which is also to hear of the version that a fleet shares, and of the
+    /// canary.
+    pub fn new(fleet: Option<FleetVersion>, canary: Option<Canary>) -> Self {
+        Self { fleet, canary, ..Self::default() }
     }
 
     /// Takes what was read. Everything in it is applied in the order of the stream.
@@ -185,6 +192,20 @@ impl Listener {
         }
     }
 
+    /// The canary is about to be written.
+    pub fn write_canary(&mut self, block: &Block) -> Result<(), Doubt> {
+        let Some(canary) = &mut self.canary else { return Ok(()) };
+        if canary.write() {
+            block.add(Counter::CanaryMissed, 1);
+        }
+        if canary.is_deaf() { Err(Doubt::Deaf) } else { Ok(()) }
+    }
+
+    /// True if writes are heard of, so far as a canary is to prove it.
+    pub fn is_hearing(&self) -> bool {
+        self.canary.as_ref().is_none_or(Canary::is_heard)
+    }
+
     /// What was said of the fleet's version since this was asked last.
     pub fn take_said(&mut self) -> Option<Said> {
         self.said.take()
@@ -231,6 +252,9 @@ impl Listener {
             }
             if let Some(fleet) = &mut self.fleet {
                 fleet.changed(Some(name));
+            }
+            if self.canary.as_mut().is_some_and(|canary| canary.hear(name)) {
+                block.add(Counter::CanaryHeard, 1);
             }
         }
         block.add(Counter::InvalidationsTracking, named);
@@ -300,6 +324,9 @@ impl Listener {
             self.refusal = None;
             cache.tracking().synced(before.sent_at);
             cache.tracking().passed(before.number);
+            if let Some(canary) = &mut self.canary {
+                canary.pass();
+            }
         }
         self.before = Some(round);
     }

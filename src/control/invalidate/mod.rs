@@ -1,5 +1,6 @@
 //! How nearside hears of changes that did not come through it.
 
+pub mod canary;
 pub mod channel;
 pub mod event;
 pub mod fleet;

@@ -3,9 +3,11 @@
 //!
 //! Up means: what is stored under it is told of every change, and a barrier round has proved it.
 //! On any loss or doubt everything stored under it is dead at once (R9), and misses go on working.
-//! The log is told of a change of that state, not of each attempt.
+//! The log is told of a change of that state, not of each attempt. Where a canary is written
+//! (`canary`), up also means that the link has heard of it, and still does.
 
 use crate::cache::Cache;
+use crate::control::invalidate::canary::{Canary, Writer};
 use crate::control::invalidate::fleet::{FleetVersion, Said};
 use crate::control::invalidate::listener::{Doubt, Listener};
 use crate::keys::Names;
@@ -22,7 +24,7 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::time::{Interval, MissedTickBehavior};
 
 /// How often the server is asked whether it still tracks (R9).
@@ -78,6 +80,8 @@ struct Plan {
     silence_max: Duration,
     /// The key of the fleet's version and the one in force, if it stands upstream.
     fleet: Option<(String, String)>,
+    /// The canary that is written, and how often: once in the smallest `max_staleness`.
+    canary: Option<(Vec<u8>, Duration)>,
 }
 
 impl Plan {
@@ -95,7 +99,14 @@ impl Plan {
                 .version_key
                 .clone()
                 .map(|key| (key, snapshot.settings.version.clone())),
+            canary: snapshot.settings.canary().map(|key| (key, staleness)),
         })
+    }
+
+    /// What hears one connection.
+    fn listener(&self) -> Listener {
+        let fleet = self.fleet.as_ref().map(|(key, version)| FleetVersion::new(key, version));
+        Listener::new(fleet, self.canary.as_ref().map(|(key, _)| Canary::new(key)))
     }
 }
 
@@ -106,6 +117,8 @@ enum Told {
     Down,
     /// The link is there, and the server lets no round count.
     Refused,
+    /// The link is there, and hears of no writes.
+    Deaf,
     Up,
 }
 
@@ -250,8 +263,13 @@ impl Tracking {
             self.block.add(Counter::InvalidationsReconnect, 1);
             self.block.add(Counter::FlushesReconnect, 1);
         }
+        if error.downcast_ref::<Doubt>() == Some(&Doubt::Deaf) {
+            self.tell_deaf(story);
+            return;
+        }
+        self.live.set_canary_trouble(None);
         let message = match story.told {
-            Told::Down | Told::Refused => {
+            Told::Down | Told::Refused | Told::Deaf => {
                 tracing::debug!(error = %error, "still no tracking link");
                 return;
             }
@@ -269,6 +287,30 @@ impl Tracking {
             error = %error,
             "{message}"
         );
+    }
+
+    /// The canary was written and not heard, or could not be written.
+    fn tell_deaf(&self, story: &mut Story) {
+        let trouble = self.live.canary_trouble().unwrap_or_else(|| {
+            let prefix =
+                self.snapshots.newest().names.usual().as_bytes().escape_ascii().to_string();
+            format!(
+                "the server tells of no change of it: its user must be allowed to read \
+                 `~{prefix}*`, and nothing on the way may drop pushes"
+            )
+        });
+        self.live.set_canary_trouble(Some(trouble.clone()));
+        if story.told != Told::Deaf {
+            story.told = Told::Deaf;
+            tracing::error!(
+                event = "canary_missed",
+                upstream = %self.dialer.target,
+                error = trouble,
+                "the tracking link does not hear of a key that nearside writes \
+                 (invalidation.written_canary): until it does nothing is served from the cache but \
+                 `ttl` rules"
+            );
+        }
     }
 
     /// One connection, from its handshake to its end.
@@ -292,7 +334,24 @@ impl Tracking {
         }
         self.live.set_tracking_on(true);
         self.live.set_upstream_up(true);
-        self.listen(&mut stream, &rest, plan, story).await
+        let writer = plan.canary.as_ref().map(|(key, every)| Writer {
+            key,
+            every: *every,
+            timeout: plan.silence_max,
+            dialer: &self.dialer,
+            live: &self.live,
+            due: Notify::new(),
+        });
+        let writing = async {
+            match &writer {
+                Some(writer) => writer.run().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! { biased;
+            over = self.listen(&mut stream, &rest, plan, writer.as_ref(), story) => over,
+            never = writing => match never {},
+        }
     }
 
     async fn listen(
@@ -300,13 +359,11 @@ impl Tracking {
         stream: &mut Stream,
         rest: &[u8],
         plan: &Plan,
+        writer: Option<&Writer<'_>>,
         story: &mut Story,
     ) -> anyhow::Result<std::convert::Infallible> {
-        let fleet = plan.fleet.as_ref();
-        let mut listener =
-            Listener::new(fleet.map(|(key, version)| FleetVersion::new(key, version)));
-        let mut rounds = ticks(plan.round_every);
-        let mut infos = ticks(INFO_EVERY);
+        let mut listener = plan.listener();
+        let mut timers = Timers::of(plan);
         let mut input = BytesMut::with_capacity(64 * 1024);
         let mut out = BytesMut::new();
         let mut heard_at = self.clock.now();
@@ -321,7 +378,7 @@ impl Tracking {
             // Reading comes first: what lies in the socket after a pause of this process proves
             // that the link lives. And silence must be seen twice, because the first look may come
             // before the system has said what there is to read.
-            let (is_round_due, is_info_due) = tokio::select! { biased;
+            let due = tokio::select! { biased;
                 read = stream.read_buf(&mut input) => {
                     if read? == 0 {
                         anyhow::bail!("the server closed the connection");
@@ -332,30 +389,35 @@ impl Tracking {
                     self.heard(&mut listener, story);
                     // Under a flood of pushes there is always something to read: what is due is
                     // done in between, or the lease would end.
-                    let is_eager = listener.is_eager(&self.cache);
-                    (is_eager || is_due(&mut rounds).await, is_due(&mut infos).await)
+                    let due = timers.due().await;
+                    Due { round: due.round || listener.is_eager(&self.cache), ..due }
                 }
-                _ = rounds.tick() => {
-                    let is_silent = self.clock.now().since(heard_at) > plan.silence_max;
-                    if is_silent && was_silent {
-                        anyhow::bail!("no answer for {:?}", plan.silence_max);
+                due = timers.next() => {
+                    if due.round {
+                        let is_silent = self.clock.now().since(heard_at) > plan.silence_max;
+                        if is_silent && was_silent {
+                            anyhow::bail!("no answer for {:?}", plan.silence_max);
+                        }
+                        was_silent = is_silent;
+                        listener.tick_fleet();
                     }
-                    was_silent = is_silent;
-                    listener.tick_fleet();
-                    (true, false)
+                    due
                 }
-                _ = infos.tick() => (false, true),
-                () = self.live.barrier_is_wanted() => (true, false),
+                () = self.live.barrier_is_wanted() => Due { round: true, ..Due::default() },
                 () = self.live.version_is_doubted() => {
                     listener.doubt_fleet();
-                    (false, false)
+                    Due::default()
                 }
             };
-            if is_round_due && listener.may_ask() {
+            if due.round && listener.may_ask() {
                 listener.ask_round(&mut out, self.clock.now(), &self.cache);
             }
-            if is_info_due {
+            if due.info {
                 listener.ask_tracking_info(&mut out);
+            }
+            if let Some(writer) = writer.filter(|_| due.canary) {
+                listener.write_canary(&self.block)?;
+                writer.due.notify_one();
             }
         }
     }
@@ -372,9 +434,11 @@ impl Tracking {
         if let Some(said) = listener.take_said() {
             self.hear_fleet(said, story);
         }
-        if listener.is_synced() && listener.is_of_fleet() && !self.cache.tracking().is_up() {
+        let is_proved = listener.is_synced() && listener.is_of_fleet() && listener.is_hearing();
+        if is_proved && !self.cache.tracking().is_up() {
             // Every change is told since the acknowledgement, and a barrier has shown it: only
             // now may a read take a token (R1).
+            self.live.set_canary_trouble(None);
             self.cache.tracking_up();
             story.proved();
             tracing::info!(
@@ -425,6 +489,56 @@ impl Tracking {
                 }
             }
         }
+    }
+}
+
+/// When the link has something to do.
+struct Timers {
+    rounds: Interval,
+    infos: Interval,
+    canaries: Option<Interval>,
+}
+
+/// What is to be done.
+#[derive(Clone, Copy, Debug, Default)]
+struct Due {
+    round: bool,
+    info: bool,
+    canary: bool,
+}
+
+impl Timers {
+    fn of(plan: &Plan) -> Self {
+        Self {
+            rounds: ticks(plan.round_every),
+            infos: ticks(INFO_EVERY),
+            canaries: plan.canary.as_ref().map(|(_, every)| ticks(*every)),
+        }
+    }
+
+    /// Waits for what is due next.
+    async fn next(&mut self) -> Due {
+        let canary = async {
+            match &mut self.canaries {
+                Some(canaries) => canaries.tick().await,
+                None => std::future::pending().await,
+            }
+        };
+        let nothing = Due::default();
+        tokio::select! { biased;
+            _ = self.rounds.tick() => Due { round: true, ..nothing },
+            _ = self.infos.tick() => Due { info: true, ..nothing },
+            _ = canary => Due { canary: true, ..nothing },
+        }
+    }
+
+    /// What is due now.
+    async fn due(&mut self) -> Due {
+        let canary = match &mut self.canaries {
+            Some(canaries) => is_due(canaries).await,
+            None => false,
+        };
+        Due { round: is_due(&mut self.rounds).await, info: is_due(&mut self.infos).await, canary }
     }
 }
 
