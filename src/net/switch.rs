@@ -8,47 +8,78 @@
 //! read by a link of one round is never held against the tracking link of another. No data link of
 //! a round is opened before the tracking link has let go of those before, and no tracking link
 //! while a shared data link of a round before is still there.
+//!
+//! Who waits is woken in the order of waiting (`Notify`; a `watch` wakes in any), so that the
+//! simulation can play a run again.
 
+use parking_lot::Mutex;
 use std::collections::BTreeMap;
-use tokio::sync::watch;
+use std::pin::pin;
+use std::sync::Arc;
+use tokio::sync::Notify;
 
-/// What is to be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Order {
+/// What is to be, and what is.
+#[derive(Debug)]
+struct State {
     is_enabled: bool,
+    /// Counts the orders that close links.
     round: u64,
+    /// The round that the tracking link belongs to, or may.
+    tracked: u64,
+    /// Shared data links by their round.
+    shared: BTreeMap<u64, usize>,
 }
 
 /// See the module.
 #[derive(Debug)]
-pub struct Switch {
-    order: watch::Sender<Order>,
-    /// The round that the tracking link belongs to, or may.
-    tracked: watch::Sender<u64>,
-    /// Shared data links by their round.
-    shared: watch::Sender<BTreeMap<u64, usize>>,
+pub struct Switch(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    state: Mutex<State>,
+    changed: Notify,
 }
 
 /// The right to be open.
 #[derive(Clone, Debug)]
 pub struct Entry {
-    order: watch::Receiver<Order>,
+    inner: Arc<Inner>,
     round: u64,
 }
 
 /// A shared data link that is open, or being opened; dropped when it is closed.
 #[derive(Debug)]
 pub struct Held<'s> {
-    switch: &'s Switch,
+    inner: &'s Inner,
     round: u64,
 }
 
 impl Default for Switch {
     fn default() -> Self {
-        Self {
-            order: watch::Sender::new(Order { is_enabled: true, round: 0 }),
-            tracked: watch::Sender::new(0),
-            shared: watch::Sender::default(),
+        let state = State { is_enabled: true, round: 0, tracked: 0, shared: BTreeMap::new() };
+        Self(Arc::new(Inner { state: Mutex::new(state), changed: Notify::new() }))
+    }
+}
+
+impl Inner {
+    /// Changes something, and has all who wait look at it.
+    fn change<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
+        let changed = change(&mut self.state.lock());
+        self.changed.notify_waiters();
+        changed
+    }
+
+    /// Waits until `found` has found something.
+    async fn until<T>(&self, mut found: impl FnMut(&State) -> Option<T>) -> T {
+        loop {
+            let mut changed = pin!(self.changed.notified());
+            // Before the look: what changes behind it is not missed.
+            changed.as_mut().enable();
+            let found = found(&self.state.lock());
+            match found {
+                Some(found) => return found,
+                None => changed.await,
+            }
         }
     }
 }
@@ -56,91 +87,84 @@ impl Default for Switch {
 impl Switch {
     /// True unless operators want no links.
     pub fn is_enabled(&self) -> bool {
-        self.order.borrow().is_enabled
+        self.0.state.lock().is_enabled
     }
 
     /// No link is to be open. True if that is news.
     pub fn disable(&self) -> bool {
-        self.order.send_if_modified(|order| {
-            let is_news = order.is_enabled;
-            *order = Order { is_enabled: false, round: order.round + u64::from(is_news) };
+        self.0.change(|state| {
+            let is_news = std::mem::replace(&mut state.is_enabled, false);
+            state.round += u64::from(is_news);
             is_news
         })
     }
 
     /// Links may be open again. True if that is news.
     pub fn enable(&self) -> bool {
-        self.order.send_if_modified(|order| !std::mem::replace(&mut order.is_enabled, true))
+        self.0.change(|state| !std::mem::replace(&mut state.is_enabled, true))
     }
 
     /// Every link is to be closed, and opened anew.
     pub fn reconnect(&self) {
-        self.order.send_modify(|order| order.round += 1);
+        self.0.change(|state| state.round += 1);
     }
 
     /// Waits until a data link may be opened.
     pub async fn entry(&self) -> Entry {
-        let (mut order, mut tracked) = (self.order.subscribe(), self.tracked.subscribe());
-        loop {
-            // The senders live as long as this.
-            let wanted = order.wait_for(|order| order.is_enabled).await.map(|order| *order);
-            let Ok(Order { round, .. }) = wanted else { std::future::pending().await };
-            tokio::select! { biased;
-                _ = order.changed() => {}
-                _ = tracked.wait_for(|tracked| *tracked >= round) => return Entry { order, round },
-            }
-        }
+        let may_open = |state: &State| state.is_enabled && state.tracked >= state.round;
+        let round = self.0.until(|state| may_open(state).then_some(state.round)).await;
+        Entry { inner: Arc::clone(&self.0), round }
     }
 
     /// A shared data link with this right is about to be opened.
     pub fn hold(&self, entry: &Entry) -> Held<'_> {
         let round = entry.round;
-        self.shared.send_modify(|shared| *shared.entry(round).or_default() += 1);
-        Held { switch: self, round }
+        self.0.change(|state| *state.shared.entry(round).or_default() += 1);
+        Held { inner: &self.0, round }
     }
 
     /// What is so from now on, for the tracking link.
     pub fn follow(&self) -> Entry {
-        let order = self.order.subscribe();
-        let round = order.borrow().round;
-        Entry { order, round }
+        let round = self.0.state.lock().round;
+        Entry { inner: Arc::clone(&self.0), round }
     }
 
     /// There is no tracking link of a round before this one any more.
     pub fn let_go(&self, entry: &Entry) {
-        self.tracked.send_replace(entry.round);
+        self.0.change(|state| state.tracked = entry.round);
     }
 
     /// Waits until a tracking link with this right may be opened.
     pub async fn until_alone(&self, entry: &Entry) {
-        let (mut order, mut shared) = (self.order.subscribe(), self.shared.subscribe());
-        order.wait_for(|order| order.is_enabled).await.ok();
-        shared.wait_for(|shared| shared.keys().all(|round| *round >= entry.round)).await.ok();
+        let is_alone = |state: &State| {
+            state.is_enabled && state.shared.keys().all(|round| *round >= entry.round)
+        };
+        self.0.until(|state| is_alone(state).then_some(())).await;
     }
 }
 
 impl Entry {
     /// True if the link is to be closed.
     pub fn is_over(&self) -> bool {
-        let Order { is_enabled, round } = *self.order.borrow();
-        !is_enabled || round != self.round
+        let state = self.inner.state.lock();
+        !state.is_enabled || state.round != self.round
     }
 
     /// Waits until the link is to be closed. Who follows while links are disabled has none to
     /// close, and is not told so again and again.
-    pub async fn over(&mut self) {
+    pub async fn over(&self) {
         let round = self.round;
-        self.order.wait_for(|order| order.round != round).await.ok();
+        self.inner.until(|state| (state.round != round).then_some(())).await;
     }
 }
 
 impl Drop for Held<'_> {
     fn drop(&mut self) {
-        self.switch.shared.send_modify(|shared| {
-            if let Some(links) = shared.get_mut(&self.round) {
+        self.inner.change(|state| {
+            if let Some(links) = state.shared.get_mut(&self.round) {
                 *links -= 1;
             }
-            shared.retain(|_, links| *links > 0);
+            state.shared.retain(|_, links| *links > 0);
         });
     }
 }
@@ -166,9 +190,9 @@ mod tests {
         let tracking = switch.follow();
         assert!(switch.disable() && !switch.disable());
         assert!(entry.is_over() && tracking.is_over() && !switch.is_enabled());
-        assert!(now(tracking.clone().over()).is_some());
+        assert!(now(tracking.over()).is_some());
         let tracking = switch.follow();
-        assert!(now(tracking.clone().over()).is_none(), "nothing is left to be closed");
+        assert!(now(tracking.over()).is_none(), "nothing is left to be closed");
         switch.let_go(&tracking);
         assert!(now(switch.entry()).is_none());
         assert!(now(switch.until_alone(&tracking)).is_none());

@@ -119,7 +119,7 @@ impl Subscription {
 
     /// One connection that listens, from its handshake to its end.
     async fn hear(&self, channel: &Channel) -> anyhow::Result<Infallible> {
-        let mut entry = self.dialer.switch.entry().await;
+        let entry = self.dialer.switch.entry().await;
         let mut stream = open(&self.dialer).await?;
         let snapshots = &channel.orders.snapshots;
         let mut number = snapshots.newest().number;

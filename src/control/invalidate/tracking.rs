@@ -177,10 +177,9 @@ impl Tracking {
                     }
                 }
             };
-            let mut over = entry.clone();
             let newer = tokio::select! { biased;
                 newer = self.other(snapshot.number, plan.as_ref()) => Some(newer),
-                () = over.over() => None,
+                () = entry.over() => None,
                 never = keeping => match never {},
             };
             match newer {
