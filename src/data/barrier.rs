@@ -6,8 +6,9 @@
 //! so what the client has asked behind it waits too.
 //!
 //! Invariant: no reply waits for long. It leaves at once when there is no tracking link, or that is
-//! lost, for then nothing older is served any more, nor joined; and when the longest lease (`patience`) has passed without a
-//! barrier, for then no hit of a rule that has one is served either.
+//! lost, for then nothing older is served any more, nor joined; and when the longest lease
+//! (`patience`) has passed without a barrier, for then no hit of a rule that has one is served
+//! either.
 
 use crate::cache::{Barrier, Passage};
 use crate::command::Spec;

@@ -1,8 +1,9 @@
 //! What goes wrong: each fault of the upstream, its wires and the clients, as it strikes.
 
+use crate::conn::{Conn, Lie};
 use crate::oracle::{MS, Time};
 use crate::rng::Rng;
-use crate::server::{Conn, Lie, Server, invalidation};
+use crate::server::{Server, invalidation};
 use crate::words::{KEYS, PREFIX};
 
 /// A fault.

@@ -37,6 +37,7 @@
 )]
 
 mod client;
+mod conn;
 mod faults;
 mod oracle;
 mod panics;

@@ -178,14 +178,14 @@ impl Canary {
             }
             let out = self.out.get(ahead.passed).ok_or(Fault::Stray)?;
             if ahead.seen < out.behind {
-                // Answers were lost; or an error might stand at its place, and be taken for its own.
+                // Answers were lost; an error might stand at its place, and be taken for its own.
                 if frame == out.answer {
                     return Err(Fault::Canary);
                 }
                 ahead.seen += 1;
                 continue;
             }
-            if frame != out.answer && frame.first() != Some(&b'-') {
+            if frame != out.answer && !is_refusal(frame) {
                 return Err(Fault::Canary);
             }
             ahead.verified = ahead.looked;
@@ -210,6 +210,14 @@ impl Canary {
         self.held.clear();
         self.ahead = Ahead::default();
     }
+}
+
+/// True for the errors that a server has for PING itself: any other at a canary's place is the
+/// answer to a request, and one was said twice. (These are for all requests of that moment.)
+fn is_refusal(frame: &[u8]) -> bool {
+    const REFUSALS: [&[u8]; 6] =
+        [b"-LOADING ", b"-BUSY ", b"-MASTERDOWN ", b"-MISCONF ", b"-NOAUTH ", b"-NOPERM "];
+    REFUSALS.iter().any(|refusal| frame.starts_with(refusal))
 }
 
 #[cfg(test)]
