@@ -57,6 +57,9 @@ pub(crate) struct Slot {
     /// Its place in [`LEVELS`].
     pub(crate) level: usize,
     pub(crate) incarnation: AtomicU32,
+    /// The first incarnation that no wipe has ended: those up to the one in force are there still,
+    /// for a name is also given up when nobody knows what a write to it did.
+    unwiped: AtomicU32,
 }
 
 /// Shared by clients and nemeses of one phase.
@@ -90,6 +93,7 @@ impl Field {
             // Six of eight are coherent.
             level: (index / KINDS.len() % 8).saturating_sub(5),
             incarnation: AtomicU32::new(0),
+            unwiped: AtomicU32::new(0),
         };
         let mut slots: Vec<Slot> = (0..keys).map(slot).collect();
         draw.shuffle(&mut slots);
@@ -173,14 +177,15 @@ impl Field {
         let invoked = self.now();
         let (known, bounded) = wipe()?;
         let returned = self.now();
-        let registers = (0..self.slots.len()).flat_map(|slot| [(slot, 0), (slot, 1)]);
-        let ended = registers.map(|(slot, half)| {
-            let register = self.register(slot, half);
-            Wipe { register, invoked, returned, known, bounded }
-        });
-        self.wipes.lock().extend(ended);
-        for slot in &self.slots {
-            slot.incarnation.fetch_add(1, Ordering::SeqCst);
+        for (place, slot) in self.slots.iter().enumerate() {
+            let newest = slot.incarnation.fetch_add(1, Ordering::SeqCst);
+            let oldest = slot.unwiped.swap(newest + 1, Ordering::SeqCst);
+            let registers = (oldest..=newest).flat_map(|incarnation| {
+                [0, 1].map(|half| incarnation << 12 | (place as u32) << 1 | half)
+            });
+            let ended =
+                registers.map(|register| Wipe { register, invoked, returned, known, bounded });
+            self.wipes.lock().extend(ended);
         }
         Ok(())
     }
