@@ -139,10 +139,12 @@ impl World {
         let process = self.instances[which].process.lock();
         let proxy = process.as_ref().ok_or_else(|| Error::other("it is away"))?;
         let path = proxy.folder.path().join("proxy.toml");
-        drop(process);
+        // By one at a time, or another nemesis would read half of it, and write that back.
         let text = std::fs::read_to_string(&path)?;
         let (from, to) = if text.contains(CHANGED[0]) { (0, 1) } else { (1, 0) };
-        std::fs::write(&path, text.replace(CHANGED[from], CHANGED[to]))
+        let written = std::fs::write(&path, text.replace(CHANGED[from], CHANGED[to]));
+        drop(process);
+        written
     }
 
     /// One command to the server.
