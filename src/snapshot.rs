@@ -83,10 +83,10 @@ pub struct Limits {
     pub write_timeout: Duration,
     /// `upstream.dedicated_max`: links that one client has for itself, at most.
     pub dedicated_max: usize,
-    /// `upstream.reconnect_wait`: how long a request waits for a link while upstream is down.
+    /// `upstream.reconnect_wait`; see [`Self::link_wait`].
     pub reconnect_wait: Duration,
-    /// The same while it is up: `upstream.connect_timeout`, if that is longer.
-    pub connect_wait: Duration,
+    /// `upstream.connect_timeout`.
+    pub connect_timeout: Duration,
     /// `upstream.on_down`.
     pub on_down: OnDown,
     /// `auth.password`, if clients must give one.
@@ -142,6 +142,16 @@ fn tracked(settings: &Settings, rules: &Rules) -> Option<Vec<Vec<u8>>> {
 }
 
 impl Limits {
+    /// How long a request waits for a link. One that is slow to come while upstream is up is no
+    /// outage: it has the time that connecting may take.
+    pub fn link_wait(&self, is_upstream_up: bool) -> Duration {
+        if is_upstream_up {
+            self.reconnect_wait.max(self.connect_timeout)
+        } else {
+            self.reconnect_wait
+        }
+    }
+
     fn of(settings: &Settings) -> Self {
         let (server, upstream) = (&settings.server, &settings.upstream);
         Self {
@@ -164,7 +174,7 @@ impl Limits {
             read_timeout: upstream.request_timeout,
             write_timeout: upstream.write_timeout,
             reconnect_wait: upstream.reconnect_wait,
-            connect_wait: upstream.reconnect_wait.max(upstream.connect_timeout),
+            connect_timeout: upstream.connect_timeout,
             dedicated_max: upstream.dedicated_max,
             on_down: upstream.on_down,
             password: settings
@@ -255,12 +265,27 @@ mod tests {
     use super::Snapshot;
     use crate::config::load_text;
     use std::path::Path;
+    use std::time::Duration;
 
     fn tracked(text: &str) -> Vec<String> {
         let text = format!("keys.version = \"v1\"\n{text}");
         let settings = load_text(Path::new("t.toml"), text).unwrap().settings;
         let all = Snapshot::of(&settings).tracked.unwrap();
         all.into_iter().map(|prefix| String::from_utf8(prefix).unwrap()).collect()
+    }
+
+    #[test]
+    fn a_link_may_be_slow_to_come_while_upstream_is_up() {
+        let wait = |reconnect_wait: &str, is_up| {
+            let text = format!(
+                "upstream.reconnect_wait = \"{reconnect_wait}\"\nupstream.connect_timeout = \"2s\""
+            );
+            let settings = load_text(Path::new("t.toml"), text).unwrap().settings;
+            Snapshot::of(&settings).limits.link_wait(is_up)
+        };
+        assert_eq!(wait("500ms", false), Duration::from_millis(500));
+        assert_eq!(wait("500ms", true), Duration::from_secs(2));
+        assert_eq!(wait("5s", true), Duration::from_secs(5));
     }
 
     #[test]

@@ -63,6 +63,28 @@ fn a44_what_a_script_did_beyond_its_keys_is_seen_behind_it() {
     writer.fetches(&mut data, "GET k", "$3\r\nnew\r\n");
 }
 
+/// There is nothing to wait for, and nothing stored: but a read that was asked before the script
+/// ran says what was before it, and must not be its client's answer.
+#[test]
+fn a44_without_a_tracking_link_no_read_from_before_a_script_is_joined_behind_it() {
+    let mut stage = Stage::with("cache.script_barrier=true scripts.policy=allow");
+    let (mut reader, mut data) = stage.pair();
+    let mut writer = stage.client();
+    drop(stage.tracking.take());
+    stage.counted(Counter::InvalidationsReconnect, 1);
+    reader.send("GET k");
+    data.expect("GET v1:k");
+    eval(&mut writer, OPAQUE);
+    let mut own = stage.own_link(41);
+    evaluated(&mut own, OPAQUE);
+    writer.reads(OK);
+    writer.send("GET k");
+    data.expect("GET v1:k");
+    data.reply("$3\r\nold\r\n$3\r\nnew\r\n");
+    reader.reads("$3\r\nold\r\n");
+    writer.reads("$3\r\nnew\r\n");
+}
+
 /// A round that is out when they come proves nothing for them; those behind it prove it for all.
 #[test]
 fn who_waits_at_one_time_shares_the_rounds() {

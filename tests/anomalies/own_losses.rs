@@ -174,6 +174,31 @@ fn an_idle_link_that_is_closed_is_no_outage() {
     Stage::quiet(&mut stage.client(), &mut data);
 }
 
+/// Half a frame on a link where nobody awaits one ends it; a subscriber waits for the other half
+/// of its message as long as with the server.
+#[test]
+fn half_a_message_ends_no_subscription() {
+    let mut stage = Stage::new();
+    let (_other, mut data) = stage.pair();
+    let mut client = stage.client();
+    client.send("SUBSCRIBE news");
+    let subscribed = "*3\r\n$9\r\nsubscribe\r\n$4\r\nnews\r\n:1\r\n";
+    let mut own = stage.own_link(41);
+    own.answer("SUBSCRIBE news", subscribed);
+    client.reads(subscribed);
+    own.reply("*3\r\n$7\r\nmessage\r\n$4\r\nnews\r\n$5\r\nhe");
+    data.reply(">2\r\n$10\r\ninval");
+    let links = |stage: &Stage| stage.app.stats().gauge(Gauge::UpstreamConnections);
+    let before = links(&stage);
+    stage.eventually("the shared link is given up", |stage| {
+        waits_no_longer(stage);
+        links(stage) < before
+    });
+    assert!(data.is_over());
+    own.reply("llo\r\n");
+    client.reads("*3\r\n$7\r\nmessage\r\n$4\r\nnews\r\n$5\r\nhello\r\n");
+}
+
 /// WAIT counts from a message that stands for all that its client wrote: where upstream refuses
 /// that message, no number is told that would mean nothing.
 #[test]

@@ -135,9 +135,7 @@ impl Pin {
         !(self.is_over
             || self.transaction.is_some()
             || self.is_watching
-            || self.is_subscribed()
-            || self.is_tracking
-            || self.is_monitor
+            || self.is_told()
             || self.is_sticky
             || self.has_fieldsets)
     }
@@ -145,6 +143,11 @@ impl Pin {
     /// True while the server remembers keys of its client by their name.
     pub const fn holds_keys(&self) -> bool {
         self.transaction.is_some() || self.is_watching
+    }
+
+    /// True while the server may send what was not asked for.
+    pub const fn is_told(&self) -> bool {
+        self.is_subscribed() || self.is_monitor || self.is_tracking
     }
 
     /// True while it is subscribed to anything.

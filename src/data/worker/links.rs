@@ -8,7 +8,7 @@ use crate::data::pinned::{answer, exec};
 use crate::data::session::{Ending, Session, UNSENT_MAX};
 use crate::data::settle::{self, Desk, Fault, Lost};
 use crate::data::upstream::link::LinkError;
-use crate::data::upstream::{Kind, Pipeline, Pipelines, State as LinkState, Ticket};
+use crate::data::upstream::{Kind, Pin, Pipeline, Pipelines, State as LinkState, Ticket};
 use crate::data::walk;
 use crate::data::worker::{State, Worker};
 use crate::stats::{Counter, Gauge};
@@ -342,12 +342,9 @@ impl Worker {
         self.fail_waiting(index);
     }
 
-    /// Fails the requests that have waited long enough for a link. Where upstream is up, a link
-    /// that is slow to come is no outage: it has the time that connecting may take.
+    /// Fails the requests that have waited long enough for a link.
     pub fn fail_waiting(&self, index: usize) {
-        let limits = &self.snapshot().limits;
-        let is_up = self.shared.live.is_upstream_up();
-        let wait = if is_up { limits.connect_wait } else { limits.reconnect_wait };
+        let wait = self.snapshot().limits.link_wait(self.shared.live.is_upstream_up());
         let now = self.shared.clock.now();
         let limit = u64::try_from(wait.as_nanos()).unwrap_or(u64::MAX);
         self.fail_queue(index, |link| {
@@ -379,9 +376,13 @@ impl Worker {
         self.release_waiters(index);
     }
 
-    /// Bytes that a link holds of a frame which nobody awaits.
+    /// Bytes that a link holds of a frame which nobody awaits; 0 where the server may speak
+    /// unasked: a subscriber waits for the rest of a message as long as one of the server would.
     pub fn unasked(&self, index: usize) -> usize {
-        let unasked = |link: &mut Pipeline| if link.is_empty() { link.input.len() } else { 0 };
+        let unasked = |link: &mut Pipeline| {
+            let is_told = link.pin.as_deref().is_some_and(Pin::is_told);
+            if link.is_empty() && !is_told { link.input.len() } else { 0 }
+        };
         self.with_link(index, unasked).unwrap_or(0)
     }
 
