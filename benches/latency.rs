@@ -23,8 +23,8 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 use support::{
-    Asked, Client, LOAD_CORE, Nearside, SERVER_CORE, Server, Table, command, median, pin_self,
-    redis, relay, stalls::Stalls,
+    Asked, Client, LOAD_CORE, Nearside, Random, SERVER_CORE, Server, Table, command, median,
+    percentile, pin_self, redis, relay, stalls::Stalls,
 };
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
@@ -123,22 +123,6 @@ impl Keys {
             let name = format!("{VERSION}item:{index}");
             command(out, &[b"SET", name.as_bytes(), self.value(index as usize)]);
         });
-    }
-}
-
-/// `SplitMix64`.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-
-    fn unit(&mut self) -> f64 {
-        (self.next() >> 11) as f64 / (1_u64 << 53) as f64
     }
 }
 
@@ -259,12 +243,6 @@ impl Link {
             self.0.read_exact(&mut self.1).await.expect("a reply");
         }
     }
-}
-
-fn percentile(values: &mut [f64], share: f64) -> f64 {
-    assert!(!values.is_empty(), "nothing of this kind was seen");
-    values.sort_by(f64::total_cmp);
-    values[((values.len() - 1) as f64 * share) as usize]
 }
 
 /// p50, p99, p99.9.

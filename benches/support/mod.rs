@@ -461,6 +461,31 @@ pub fn median(values: &[f64]) -> f64 {
     }
 }
 
+/// The value below which this share of them is; sorts them.
+pub fn percentile(values: &mut [f64], share: f64) -> f64 {
+    assert!(!values.is_empty(), "nothing of this kind was seen");
+    values.sort_by(f64::total_cmp);
+    values[((values.len() - 1) as f64 * share) as usize]
+}
+
+/// `SplitMix64`, from its seed.
+#[derive(Debug)]
+pub struct Random(pub u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+
+    /// From 0 to below 1.
+    pub fn unit(&mut self) -> f64 {
+        (self.next() >> 11) as f64 / (1_u64 << 53) as f64
+    }
+}
+
 /// Runs each of `sides` once a round, in turn; the median of each.
 pub fn interleaved(rounds: u64, sides: &mut [&mut dyn FnMut() -> f64]) -> Vec<f64> {
     let mut seen = vec![Vec::new(); sides.len()];
