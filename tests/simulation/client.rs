@@ -49,6 +49,8 @@ pub(crate) struct Bench<'b> {
     pub(crate) oracle: &'b mut Oracle,
     /// How stale a cached read of each cell may be.
     pub(crate) staleness: &'b [Time; CELLS],
+    /// The values of an MGET are of one moment.
+    pub(crate) is_whole: bool,
     /// What was heard, for people.
     pub(crate) told: Option<&'b mut Vec<String>>,
 }
@@ -178,8 +180,14 @@ impl Client {
                 if frame[0] != b'*' || values.len() != keys.len() {
                     return misfit();
                 }
-                for (key, value) in keys.iter().zip(values) {
+                for (key, value) in keys.iter().zip(&values) {
                     self.read(asked, op, (cell(*key, 0), value), bench)?;
+                }
+                let held = |value: &&[u8]| reply::bulk(value).map(<[u8]>::to_vec);
+                let cells = keys.iter().map(|key| cell(*key, 0));
+                let all: Vec<_> = cells.zip(values.iter().map(held)).collect();
+                if bench.is_whole && !bench.oracle.share_a_moment(&all) {
+                    return Err("its values are of several moments".to_owned());
                 }
             }
             Op::Set(key, value) | Op::Eval(key, value, _) if frame == b"+OK\r\n" => {

@@ -64,7 +64,7 @@ pub(crate) struct Conn {
     /// The value, while its PTTL is awaited.
     lied_of: Option<Vec<u8>>,
     /// It has lied, and what it says goes on bit by bit, so that what comes of it is seen.
-    has_lied: bool,
+    pub(crate) has_lied: bool,
 }
 
 /// How much of what a liar says goes on at once: two answers or three.

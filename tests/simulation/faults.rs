@@ -265,8 +265,9 @@ impl Server {
                 let name = format!("{PREFIX}{}", self.data_name(rng.below(KEYS)));
                 self.conns[place].outbox.extend_from_slice(&invalidation(&[name]));
             }
-            // One lie at a time, or the second would be told of the half of a pair.
-            Fault::Lie(_) if conn.lie.is_some() => return false,
+            // One of each connection: what is lost and what is added between two numbers even out,
+            // and no number tells of it (README says so).
+            Fault::Lie(_) if conn.lie.is_some() || conn.has_lied => return false,
             Fault::Lie(lie) => conn.lie = Some(lie),
             _ => return false,
         }

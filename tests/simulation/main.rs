@@ -10,15 +10,17 @@
 //!
 //! A run is 300 requests and more of 4 to 7 clients of both protocols (GET, MGET, HGET, SET, DEL,
 //! INCR, PEXPIRE, transactions, pipelines, cut anywhere; in some runs scripts that set a key which
-//! they do not name, and keys of level `linear`) on two links or more and the tracking link, with
-//! faults of a few kinds ([`faults::Fault`]). Judged after every step:
+//! they do not name, and keys of level `linear`) on two links or more and the tracking link, beside
+//! others who write past nearside, with faults of a few kinds ([`faults::Fault`]). Judged after
+//! every step:
 //!
 //! * each client hears its own replies, once each, in order; every value says whose it is (I1-I3);
 //! * no value is older than any that a client of this instance has seen, nor was it overwritten
 //!   longer ago than `cache.max_staleness` when it was asked for (I4), nor at all under `linear`;
 //! * no shared link is open beside a tracking link of before or behind an operator's order;
 //! * no write is executed twice, nor one of which its client was told that it was not (I5, I6);
-//! * what the cache would serve is what the server said, and new enough;
+//! * what the cache would serve is what the server said, and new enough; where it is promised, all
+//!   of a key is of one moment, and so are the values of an MGET;
 //! * no panic, though nearside survives them.
 //!
 //! And at the end, when the faults are over: everything is answered or its connection ended; no
@@ -36,6 +38,7 @@
     reason = "a test"
 )]
 
+mod cached;
 mod client;
 mod conn;
 mod faults;

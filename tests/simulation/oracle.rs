@@ -1,6 +1,8 @@
 //! What was true when: every value that the server ever held, from when to when, and what of it
 //! the clients of this instance have seen. By this every reply is judged.
 
+use std::ops::Range;
+
 /// Nanoseconds of the simulation's clock.
 pub(crate) type Time = u64;
 
@@ -15,6 +17,8 @@ struct Version {
     value: Option<Vec<u8>>,
     from: Time,
     until: Time,
+    /// The changes, of all cells, by which it came and went: more exact than time.
+    span: Range<u64>,
 }
 
 /// One value of the server: a string, a counter, a field of a hash.
@@ -38,6 +42,8 @@ struct Writing {
 pub(crate) struct Oracle {
     cells: Vec<Cell>,
     writings: Vec<Writing>,
+    /// Changes so far.
+    changes: u64,
 }
 
 /// How a reply is judged.
@@ -52,9 +58,9 @@ pub(crate) struct Judged {
 
 impl Oracle {
     pub(crate) fn new(cells: usize, now: Time) -> Self {
-        let first = || Version { value: None, from: now, until: EVER };
+        let first = || Version { value: None, from: now, until: EVER, span: 0..u64::MAX };
         let cell = |_| Cell { versions: vec![first()], floor: 0 };
-        Self { cells: (0..cells).map(cell).collect(), writings: Vec::new() }
+        Self { cells: (0..cells).map(cell).collect(), writings: Vec::new(), changes: 0 }
     }
 
     /// What a cell holds.
@@ -69,8 +75,10 @@ impl Oracle {
         if last.value.as_deref() == value {
             return false;
         }
-        last.until = now;
-        versions.push(Version { value: value.map(<[u8]>::to_vec), from: now, until: EVER });
+        self.changes += 1;
+        (last.until, last.span.end) = (now, self.changes);
+        let (value, span) = (value.map(<[u8]>::to_vec), self.changes..u64::MAX);
+        versions.push(Version { value, from: now, until: EVER, span });
         true
     }
 
@@ -120,6 +128,22 @@ impl Oracle {
                 by.asked_at / MS
             ),
         })
+    }
+
+    /// True if there was a moment at which all these cells held these values.
+    pub(crate) fn share_a_moment(&self, values: &[(usize, Option<Vec<u8>>)]) -> bool {
+        let held = |cell: usize, value: &Option<Vec<u8>>| {
+            let versions = self.cells[cell].versions.iter();
+            let value = value.clone();
+            versions.filter(move |version| version.value == value)
+        };
+        let is_moment = |at: u64| {
+            let mut all = values.iter();
+            all.all(|(cell, value)| held(*cell, value).any(|version| version.span.contains(&at)))
+        };
+        // If there is one, it is one at which the last of them began to hold what it did.
+        let mut begun = values.iter().flat_map(|(cell, value)| held(*cell, value));
+        values.is_empty() || begun.any(|version| is_moment(version.span.start))
     }
 
     /// The number of a value that nobody has written before.

@@ -1,9 +1,11 @@
 //! What one seed means: how a run is set up, what its clients ask, what goes wrong in it.
 
+use crate::conn::Words;
 use crate::faults::{COUNTED_LIES, Fault, HONEST, LIES};
 use crate::oracle::Oracle;
 use crate::rng::Rng;
-use crate::words::{Call, FIELDS, Op, Sort, Value, cell, key, value};
+use crate::server::upstream_name;
+use crate::words::{Call, FIELD, FIELDS, Names, Op, Sort, Value, cell, key, value};
 use nearside::config::Verify;
 
 /// Requests of a run, at least.
@@ -18,6 +20,10 @@ pub(crate) struct Plan {
     pub(crate) closes: bool,
     /// Some keys are of level `linear`.
     pub(crate) is_linear: bool,
+    /// All that is cached of a key is of one moment, and so is an MGET (`whole_key`, `multi_key`).
+    pub(crate) is_whole: bool,
+    /// Others write, too, past nearside.
+    pub(crate) has_others: bool,
     /// Clients call scripts.
     pub(crate) has_scripts: bool,
     pub(crate) clients: usize,
@@ -49,6 +55,8 @@ impl Plan {
             workers: rng.between(1, 2),
             closes: rng.chance(50),
             is_linear: rng.chance(40),
+            is_whole: rng.chance(30),
+            has_others: rng.chance(60),
             has_scripts: is_told && rng.chance(50),
             clients: rng.between(4, 7),
             requests: rng.between(REQUESTS, REQUESTS + 60),
@@ -123,6 +131,20 @@ fn request(rng: &mut Rng, oracle: &mut Oracle) -> Op {
             Op::PExpire(key, rng.between(1, 400))
         }
         _ => Op::Ping,
+    }
+}
+
+/// What somebody else asks the server straight.
+pub(crate) fn write_past(names: &Names, rng: &mut Rng, oracle: &mut Oracle) -> Words {
+    let (text, hash, field) = (text(rng), hash(rng), rng.below(FIELDS));
+    let name = |key| upstream_name(names, key).into_bytes();
+    match rng.below(10) {
+        0..6 => {
+            let value = fresh(cell(hash, field), rng, oracle).0;
+            vec![b"HSET".to_vec(), name(hash), FIELD[field].to_vec(), value]
+        }
+        6..9 => vec![b"SET".to_vec(), name(text), fresh(cell(text, 0), rng, oracle).0],
+        _ => vec![b"DEL".to_vec(), name(if rng.chance(50) { hash } else { text })],
     }
 }
 

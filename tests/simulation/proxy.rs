@@ -7,7 +7,7 @@ use crate::rng::Rng;
 use crate::wire::{Far, wire};
 use crate::words::LINEAR;
 use nearside::command::{self, own};
-use nearside::config::{Level, Overrides, Rule, Settings, load};
+use nearside::config::{Level, MultiKey, Overrides, Rule, Settings, load};
 use nearside::control::invalidate::tracking::{Ring, Tracking};
 use nearside::data::flights::{Flights, Landing};
 use nearside::data::local::{Ledger, Profile};
@@ -66,6 +66,13 @@ pub(crate) fn make_linear(settings: &mut Settings) {
     let patterns = LINEAR.iter().map(|key| format!("k{key}:*")).collect();
     let rule = Rule { patterns, level: Level::Linear, ..settings.default_rule.clone() };
     settings.rules.push(rule);
+}
+
+/// Has all that is cached of a key be of one moment, and each MGET.
+pub(crate) fn make_whole(settings: &mut Settings) {
+    for rule in settings.rules.iter_mut().chain([&mut settings.default_rule]) {
+        (rule.whole_key, rule.multi_key) = (true, MultiKey::Bypass);
+    }
 }
 
 /// Where upstream connections arrive.

@@ -9,20 +9,17 @@
 //! Time is the simulation's: tokio's clock stands still until all tasks rest, and nearside's clock
 //! goes with it. At the end faults stop, and all that is out must come to an end.
 
+use crate::cached::{Watch, reads};
 use crate::client::{Bench, Client};
 use crate::faults::{Door, Fault, Strike};
-use crate::oracle::{Judged, MS, Oracle, Time};
-use crate::plan::{Plan, requests};
-use crate::proxy::{Proxy, STALENESS_MS, TTL_MS, make_linear, settings};
+use crate::oracle::{MS, Oracle, Time};
+use crate::plan::{Plan, requests, write_past};
+use crate::proxy::{Proxy, STALENESS_MS, TTL_MS, make_linear, make_whole, settings};
 use crate::rng::Rng;
 use crate::server::Server;
-use crate::words::{CELLS, FIELD, FIELDS, KEYS, LINEAR, Names, Op, Sort, cell, cells, sort};
-use bytes::BytesMut;
-use nearside::cache::{Extra, Lookup, Question};
-use nearside::config::Verify;
-use nearside::config::{Mode, Settings};
+use crate::words::{CELLS, LINEAR, Names, cells};
+use nearside::config::{Settings, Verify};
 use nearside::stats::{Counter, Gauge};
-use nearside::wire::reply;
 use std::fmt::Write as _;
 use std::sync::LazyLock;
 use std::time::Duration;
@@ -81,8 +78,7 @@ struct World {
     server: Server,
     oracle: Oracle,
     clients: Vec<Option<Client>>,
-    /// The questions of the cache that are looked at after each step.
-    watched: Vec<Watched>,
+    watch: Watch,
     shut_until: Time,
     /// Until when an operator wants no links, if one does.
     unlinked_until: Option<Time>,
@@ -95,15 +91,6 @@ struct World {
     /// Time has passed in which the server did nothing.
     has_stood_still: bool,
     report: Report,
-}
-
-/// A read that the cache may answer.
-struct Watched {
-    cell: usize,
-    key: usize,
-    hash: u64,
-    command: u16,
-    extra: Vec<u8>,
 }
 
 /// Plays a seed.
@@ -132,9 +119,12 @@ impl World {
         if plan.is_linear {
             make_linear(&mut settings);
         }
+        if plan.is_whole {
+            make_whole(&mut settings);
+        }
         let proxy = Proxy::start(&settings, &mut rng);
         let names = Names::of(&proxy.shared.cache);
-        let watched = watched(&proxy, &names);
+        let watch = Watch::new(&proxy, &names);
         let server = Server::new(names, rng.fork());
         let oracle = Oracle::new(CELLS, proxy.shared.clock.now().0);
         #[expect(clippy::disallowed_methods, reason = "tokio's clock, which stands still")]
@@ -147,7 +137,7 @@ impl World {
             proxy,
             server,
             oracle,
-            watched,
+            watch,
             shut_until: 0,
             unlinked_until: None,
             passed: Duration::ZERO,
@@ -207,6 +197,7 @@ impl World {
                 self.cycle(most, is_whole);
             }
             68..88 => self.deliver(),
+            88..92 if self.plan.has_others => self.others(),
             88..97 => self.all_goes_on(),
             _ => {
                 self.has_stood_still = true;
@@ -296,6 +287,19 @@ impl World {
         }
     }
 
+    /// Somebody else writes.
+    fn others(&mut self) {
+        for _ in 0..self.rng.between(1, 3) {
+            let words = write_past(self.server.names(), &mut self.rng, &mut self.oracle);
+            self.tell(|world| {
+                let key = world.server.names().find(&words[1]);
+                let more: Vec<_> = words[2..].iter().map(|word| word.escape_ascii()).collect();
+                format!("somebody else asks {} {key:?} {more:?}", words[0].escape_ascii())
+            });
+            self.server.late.push(words);
+        }
+    }
+
     /// The server takes connections in, and executes some of what has come.
     fn cycle(&mut self, most: usize, is_whole: bool) {
         let now = self.now();
@@ -375,6 +379,7 @@ impl World {
             let mut bench = Bench {
                 oracle: &mut self.oracle,
                 staleness: &self.staleness,
+                is_whole: self.plan.is_whole,
                 told: self.is_told.then_some(&mut told),
             };
             let heard = client.hear(&mut bench);
@@ -404,44 +409,10 @@ impl World {
                 }
             }
         }
-        self.judge_cache()
-    }
-
-    /// Nothing that would be served now is anything but what the server said, new enough.
-    fn judge_cache(&self) -> Result<(), String> {
-        let shared = &self.proxy.shared;
-        if shared.live.gate() != Mode::Cache {
-            return Ok(());
-        }
-        let asked_at = self.now();
-        let view = shared.cache.view(shared.clock.now());
-        for watched in &self.watched {
-            let question = Question {
-                key: self.server.names().of_key(watched.key).as_bytes(),
-                hash: watched.hash,
-                command: watched.command,
-                db: 0,
-                proto: 0,
-                extra: Extra::Written(&watched.extra),
-            };
-            let mut bytes = BytesMut::new();
-            let found =
-                shared.cache.get(&question, &view, |entry| entry.write(&mut bytes, b"$-1\r\n"));
-            if found != Lookup::Hit {
-                continue;
-            }
-            let value = if reply::is_null(&bytes) { None } else { reply::bulk(&bytes) };
-            if value.is_none() && !reply::is_null(&bytes) {
-                return Err(format!("cached: {}", bytes.escape_ascii()));
-            }
-            let floor = self.oracle.floor(watched.cell);
-            let staleness = self.staleness[watched.cell];
-            let judged = Judged { asked_at, floor, staleness };
-            self.oracle
-                .judge(watched.cell, value, judged)
-                .map_err(|why| format!("cached: {why}"))?;
-        }
-        Ok(())
+        // Where changes are not told, no barrier proves anything.
+        let is_whole = self.plan.is_whole && !self.plan.is_untold();
+        let promised = (&self.staleness, is_whole);
+        self.watch.judge(&self.proxy, self.server.names(), &self.oracle, promised)
     }
 
     /// Faults end. All that is out is answered, or its connection ended; and nothing is left.
@@ -519,7 +490,8 @@ impl World {
             self.rest(STEP).await?;
             // What is asked now is older than nothing: all pushes have come.
             let oracle = &mut self.oracle;
-            let mut bench = Bench { oracle, staleness: &[0; CELLS], told: None };
+            let mut bench =
+                Bench { oracle, staleness: &[0; CELLS], is_whole: self.plan.is_whole, told: None };
             self.report.replies +=
                 client.hear(&mut bench).map_err(|why| format!("after: {why}"))?;
             if client.is_closed {
@@ -560,37 +532,4 @@ fn staleness(plan: &Plan) -> [Time; CELLS] {
         LINEAR.into_iter().flat_map(cells).for_each(|cell| all[cell] = 0);
     }
     all
-}
-
-/// A read of every cell.
-fn reads() -> Vec<Op> {
-    (0..KEYS)
-        .flat_map(|key| match sort(key) {
-            Sort::Hash => (0..FIELDS).map(|field| Op::HGet(key, field)).collect(),
-            Sort::Text | Sort::Counter => vec![Op::Get(key)],
-        })
-        .collect()
-}
-
-fn watched(proxy: &Proxy, names: &Names) -> Vec<Watched> {
-    let get = nearside::command::by_name("get").unwrap().index;
-    let hget = nearside::command::by_name("hget").unwrap().index;
-    let of = |key: usize, field: Option<usize>| {
-        let hash = proxy.shared.cache.hash(names.of_key(key).as_bytes());
-        let cell = cell(key, field.unwrap_or(0));
-        let command = if field.is_some() { hget } else { get };
-        let extra = field.map_or_else(Vec::new, |field| {
-            let length = u32::try_from(FIELD[field].len()).unwrap().to_le_bytes();
-            [&length, FIELD[field]].concat()
-        });
-        Watched { cell, key, hash, command, extra }
-    };
-    reads()
-        .into_iter()
-        .filter_map(|op| match op {
-            Op::Get(key) => Some(of(key, None)),
-            Op::HGet(key, field) => Some(of(key, Some(field))),
-            _ => None,
-        })
-        .collect()
 }

@@ -36,7 +36,7 @@ struct Data {
 pub(crate) struct Server {
     data: Data,
     pub(crate) conns: Vec<Conn>,
-    /// Requests of connections that are gone, to be executed all the same.
+    /// Requests of others, and of connections that are gone: executed in the next cycle.
     pub(crate) late: Vec<Words>,
     /// The next requests that name a key are refused with this.
     pub(crate) refusal: Option<(&'static str, usize)>,
@@ -419,7 +419,7 @@ impl Data {
     }
 }
 
-fn upstream_name(names: &Names, key: usize) -> String {
+pub(crate) fn upstream_name(names: &Names, key: usize) -> String {
     format!("{PREFIX}{}", names.of_key(key))
 }
 
