@@ -4,6 +4,7 @@
 use crate::cache::{Ban, Cache, Walk};
 use crate::config::Mode;
 use crate::control::admin::Check;
+use crate::control::manager;
 use crate::control::observe::chart::Chart;
 use crate::control::observe::heard::Heard;
 use crate::live::Live;
@@ -202,8 +203,11 @@ pub async fn tell_ready(ready: impl Fn() -> Vec<Check>) {
         let is = failing.is_empty();
         if is && !was {
             tracing::info!(event = "ready", "ready");
+            manager::status("ready");
         } else if was && !is {
-            tracing::warn!(event = "not_ready", failing = failing.join("; "), "not ready");
+            let failing = failing.join("; ");
+            manager::status(&format!("not ready: {failing}"));
+            tracing::warn!(event = "not_ready", failing, "not ready");
         }
         was = is;
     }

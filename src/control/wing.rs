@@ -33,6 +33,14 @@ pub trait DataWing: Send + Sync {
     fn forget_slow_commands(&self) -> usize;
 }
 
+/// A worker that has been silent for longer does not live: it says so once a second.
+const SILENCE_MAX: Duration = Duration::from_secs(10);
+
+/// A worker that does not live, if there is one.
+pub fn silent_worker(wing: &dyn DataWing) -> Option<usize> {
+    wing.beats().iter().position(|silence| *silence > SILENCE_MAX)
+}
+
 /// What there is to say of the process.
 #[derive(Clone, Debug, Default)]
 pub struct Facts {

@@ -4,6 +4,7 @@ use super::Admin;
 use super::ask::Scraper;
 use super::door::Json;
 use super::problem::Told;
+use crate::control::wing;
 use axum::extract::State;
 use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderValue, StatusCode, Uri};
@@ -11,7 +12,6 @@ use axum::response::{IntoResponse, Response};
 use indexmap::IndexMap;
 use serde::Serialize;
 use std::sync::Arc;
-use std::time::Duration;
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -78,9 +78,6 @@ async fn index(State(admin): State<Arc<Admin>>) -> Response {
     text(TEXT, admin.index.clone())
 }
 
-/// A worker that has been silent for longer does not live: it says so once a second.
-const SILENCE_MAX: Duration = Duration::from_secs(10);
-
 /// Whether the process answers, and all its workers live.
 #[utoipa::path(
     get,
@@ -97,8 +94,7 @@ const SILENCE_MAX: Duration = Duration::from_secs(10);
     )
 )]
 async fn livez(State(admin): State<Arc<Admin>>) -> Response {
-    let beats = admin.api.wing.beats();
-    match beats.iter().position(|silence| *silence > SILENCE_MAX) {
+    match wing::silent_worker(&*admin.api.wing) {
         None => text(TEXT, "ok\n".to_owned()),
         Some(worker) => {
             let said = format!("worker {worker} has been silent for over 10 s\n");
