@@ -151,4 +151,6 @@ pub fn escape(literal: &[u8], out: &mut Vec<u8>) {
 }
 
 #[cfg(test)]
+mod reference;
+#[cfg(test)]
 mod tests;

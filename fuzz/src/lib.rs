@@ -1,0 +1,215 @@
+//! What fuzzing asks of everything that reads bytes of others: each function here takes any bytes,
+//! and panics if a promise about them is broken. `targets/` gives them to libFuzzer
+//! (fuzz/README.md), and `tests/corpora.rs` plays what it has found again in every run.
+
+#[path = "../../src/keys/glob/reference.rs"]
+mod reference;
+
+use bytes::BytesMut;
+use nearside::command::lua;
+use nearside::config::{self, Groups};
+use nearside::control::invalidate::message::Said;
+use nearside::keys::glob::{self, Glob};
+use nearside::wire::request::{Arg, Found, Limits, Malformed, Scan};
+use nearside::wire::{inline, reply, write};
+use std::path::Path;
+
+/// A client's bytes, in pieces as a connection brings them and at once: the same requests come out,
+/// the same error, and as much is left over. The first byte says how they are cut, and whether
+/// who sends them has said who it is.
+pub fn requests(data: &[u8]) {
+    let Some((&how, stream)) = data.split_first() else { return };
+    let limits = if how & 1 == 0 {
+        Limits { args_max: 1 << 20, bulk_max: 512 << 20, unauthenticated: false }
+    } else {
+        Limits::UNAUTHENTICATED
+    };
+    let whole = read(stream, stream.len().max(1), &limits);
+    let piece = usize::from(how >> 1) + 1;
+    if piece < stream.len() {
+        assert_eq!(whole, read(stream, piece, &limits));
+    }
+}
+
+/// What a stream of requests comes to.
+#[derive(Debug, Default, PartialEq)]
+struct Read {
+    /// Where each request ends, and its arguments within the stream.
+    requests: Vec<(usize, Vec<(usize, usize)>)>,
+    error: Option<Malformed>,
+}
+
+fn read(stream: &[u8], piece: usize, limits: &Limits) -> Read {
+    let mut read = Read::default();
+    let (mut from, mut given) = (0, 0);
+    let (mut scan, mut args) = (Scan::default(), Vec::new());
+    while given < stream.len() {
+        given = (given + piece).min(stream.len());
+        loop {
+            let buffer = &stream[from..given];
+            let length = match scan.next(buffer, &mut args, limits) {
+                Ok(Found::NeedMore) => break,
+                Ok(Found::Request(length)) => {
+                    again(buffer, &args, limits);
+                    length
+                }
+                Ok(Found::Inline(length)) => {
+                    inline(&buffer[..length]);
+                    length
+                }
+                Err(error) => return Read { error: Some(error), ..read },
+            };
+            assert!(length > 0 && length <= buffer.len());
+            let places =
+                args.iter().map(|arg: &Arg| (from + arg.start as usize, from + arg.end as usize));
+            read.requests.push((from + length, places.collect()));
+            from += length;
+            (scan, args) = (Scan::default(), Vec::new());
+        }
+    }
+    read
+}
+
+/// What nearside sends on for these arguments says the same.
+fn again(buffer: &[u8], args: &[Arg], limits: &Limits) {
+    let mut out = BytesMut::new();
+    write::array(&mut out, args.len());
+    for arg in args {
+        write::bulk(&mut out, arg.of(buffer));
+    }
+    let mut anew = Vec::new();
+    if !args.is_empty() {
+        let found = Scan::default().next(&out, &mut anew, limits);
+        assert_eq!(found, Ok(Found::Request(out.len())));
+    }
+    assert_eq!(args.len(), anew.len());
+    assert!(args.iter().zip(&anew).all(|(arg, anew)| arg.of(buffer) == anew.of(&out)));
+}
+
+/// A server's bytes, in pieces and at once; and whatever asks a whole reply for what is in it.
+pub fn replies(data: &[u8]) {
+    let Some((&how, stream)) = data.split_first() else { return };
+    let whole = frames(stream, stream.len().max(1));
+    let piece = usize::from(how) + 1;
+    if piece < stream.len() {
+        assert_eq!(whole, frames(stream, piece));
+    }
+    let mut from = 0;
+    for end in whole.0 {
+        look_into(&stream[from..end], 3);
+        from = end;
+    }
+}
+
+/// Where each frame ends; and the error behind them, if there is one.
+fn frames(stream: &[u8], piece: usize) -> (Vec<usize>, Option<reply::Malformed>) {
+    let (mut ends, mut from, mut given) = (Vec::new(), 0, 0);
+    let mut scan = reply::Scan::default();
+    while given < stream.len() {
+        given = (given + piece).min(stream.len());
+        loop {
+            match scan.next(&stream[from..given]) {
+                Ok(None) => break,
+                Ok(Some(length)) => {
+                    assert!(length > 0 && length <= given - from && scan.is_fresh());
+                    from += length;
+                    ends.push(from);
+                }
+                Err(error) => return (ends, Some(error)),
+            }
+        }
+    }
+    (ends, None)
+}
+
+fn look_into(frame: &[u8], depth: usize) {
+    let inside = |part: Option<&[u8]>| part.is_none_or(|part| part.len() < frame.len());
+    assert!(inside(reply::bulk(frame)) && inside(reply::text(frame)));
+    let (_number, _is_null) = (reply::integer(frame), reply::is_null(frame));
+    let _value = reply::value(frame, b"flags");
+    if depth > 0 {
+        for element in reply::elements(frame).take(64) {
+            assert!(!element.is_empty() && element.len() < frame.len());
+            look_into(element, depth - 1);
+        }
+    }
+}
+
+/// A line of words, with quotes and escapes, becomes a request of those words or is refused.
+pub fn inline(line: &[u8]) {
+    let Ok(request) = inline::to_multibulk(line) else { return };
+    if request.is_empty() {
+        return;
+    }
+    let limits = Limits { args_max: 1 << 20, bulk_max: 512 << 20, unauthenticated: false };
+    let mut args = Vec::new();
+    let found = Scan::default().next(&request, &mut args, &limits);
+    assert_eq!(found, Ok(Found::Request(request.len())));
+    let length: usize = args.iter().map(|arg| arg.of(&request).len()).sum();
+    assert!(length <= line.len(), "words do not grow");
+}
+
+/// A pattern (its length is the first byte) and a key: as Redis matches them.
+pub fn globs(data: &[u8]) {
+    let Some((&length, rest)) = data.split_first() else { return };
+    let (pattern, text) = rest.split_at(usize::from(length).min(rest.len()));
+    let matches = glob::matches(pattern, text);
+    // Redis' own takes exponential time.
+    if pattern.split(|byte| *byte == b'*').count() <= 5 && text.len() < 64 {
+        assert_eq!(matches, reference::redis(pattern, text) || is_lone_star(pattern, text));
+    }
+    assert_eq!(matches, Glob::new(pattern).matches(text));
+    let mut literal = Vec::new();
+    glob::escape(text, &mut literal);
+    assert!(text.is_empty() || glob::matches(&literal, text));
+}
+
+/// `KEYS *` and `SCAN MATCH *` match every key before they ask for the pattern.
+fn is_lone_star(pattern: &[u8], text: &[u8]) -> bool {
+    pattern == b"*" && text.is_empty()
+}
+
+/// The versions, a rule and excluded keys of a configuration that is taken (its first five lines),
+/// and keys: no two keys have one name upstream, and each is found again by its name.
+pub fn names(data: &[u8]) {
+    let mut parts = data.split(|byte| *byte == b'\n');
+    let mut text = || {
+        let text = String::from_utf8_lossy(parts.next().unwrap_or_default()).into_owned();
+        text.replace(|c: char| c == '\'' || c.is_control(), "")
+    };
+    let [prefix, version, exclude, ruled, own] = std::array::from_fn(|_| text());
+    let text = format!(
+        "keys.prefix = '{prefix}'\nkeys.version = '{version}'\nkeys.exclude = ['{exclude}']\n\
+         rules = [{{ match = '{ruled}', version = '{own}' }}]"
+    );
+    let Ok(loaded) = config::load_text(Path::new("proxy.toml"), text) else { return };
+    let names = &loaded.settings.names;
+    let keys: Vec<&[u8]> = parts.take(8).collect();
+    for key in &keys {
+        let name = names.name(key);
+        assert_eq!(names.strip(&name), Some(*key), "by {:?}", name.escape_ascii().to_string());
+        for other in keys.iter().filter(|other| *other != key) {
+            assert_ne!(name, names.name(other));
+        }
+    }
+}
+
+/// A configuration is taken or refused, in words.
+pub fn config(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    if let Err(error) = config::load_text(Path::new("proxy.toml"), text.to_owned()) {
+        assert!(!error.to_string().is_empty());
+    }
+}
+
+/// A message of the invalidation channel is understood or refused.
+pub fn message(data: &[u8]) {
+    if let Ok(said) = Said::read(data) {
+        let _meaning = said.means(&Groups::default());
+    }
+}
+
+/// A script is read to its end, and found to keep to its keys or not.
+pub fn script(data: &[u8]) {
+    let (_script, _library) = (lua::check(data), lua::check_library(data));
+}
