@@ -49,6 +49,8 @@ pub(crate) struct Bench<'b> {
     pub(crate) oracle: &'b mut Oracle,
     /// How stale a cached read of each cell may be.
     pub(crate) staleness: &'b [Time; CELLS],
+    /// Replies may be wrong. A value says whose it is; nil does not, and proves nothing then.
+    pub(crate) may_be_wrong: bool,
     /// The values of an MGET are of one moment.
     pub(crate) is_whole: bool,
     /// What was heard, for people.
@@ -310,8 +312,10 @@ impl Client {
         let floor = asked.floors[cell].max(self.seen[cell]);
         let version =
             bench.oracle.judge(cell, value, Judged { asked_at: asked.at, floor, staleness })?;
-        bench.oracle.raise(cell, version);
-        self.seen[cell] = version;
+        if value.is_some() || !bench.may_be_wrong {
+            bench.oracle.raise(cell, version);
+            self.seen[cell] = version;
+        }
         Ok(())
     }
 }

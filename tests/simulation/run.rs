@@ -379,6 +379,7 @@ impl World {
             let mut bench = Bench {
                 oracle: &mut self.oracle,
                 staleness: &self.staleness,
+                may_be_wrong: self.plan.may_be_wrong(),
                 is_whole: self.plan.is_whole,
                 told: self.is_told.then_some(&mut told),
             };
@@ -490,8 +491,13 @@ impl World {
             self.rest(STEP).await?;
             // What is asked now is older than nothing: all pushes have come.
             let oracle = &mut self.oracle;
-            let mut bench =
-                Bench { oracle, staleness: &[0; CELLS], is_whole: self.plan.is_whole, told: None };
+            let mut bench = Bench {
+                oracle,
+                staleness: &[0; CELLS],
+                may_be_wrong: false,
+                is_whole: self.plan.is_whole,
+                told: None,
+            };
             self.report.replies +=
                 client.hear(&mut bench).map_err(|why| format!("after: {why}"))?;
             if client.is_closed {
