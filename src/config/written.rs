@@ -301,6 +301,10 @@ table! {
         /// How long past its local life a reply is served while it is read anew in the background,
         /// though not past its end upstream; `"0s"`: it is not.
         grace: Span = "0s", Now;
+        /// How long a client may take that asks to compute a missing value (`PROXY LEASE GET`) and
+        /// does not say; `"0s"`: nobody may ask. Each write of such a key sends one request more
+        /// upstream.
+        fill_lease: Span = "0s", Now;
         /// The share of its life left at which a hit has a reply read anew in the background, on
         /// average; 0: none does.
         refresh_ahead: f64 = 0.0, Now;
@@ -342,6 +346,8 @@ table! {
         stale_if_error: Span = ("cache.stale_if_error"), Now;
         /// As `cache.grace`.
         grace: Span = ("cache.grace"), Now;
+        /// As `cache.fill_lease`.
+        fill_lease: Span = ("cache.fill_lease"), Now;
         /// As `cache.refresh_ahead`.
         refresh_ahead: f64 = ("cache.refresh_ahead"), Now;
     }
