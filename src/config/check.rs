@@ -7,7 +7,7 @@ use crate::config::commands::commands;
 use crate::config::hot_keys::hot_keys;
 use crate::config::invalidation::invalidation;
 use crate::config::metrics::metrics;
-use crate::config::naming::{self, Hidden, lends};
+use crate::config::naming::{self, Hidden};
 use crate::config::warming::warming;
 use crate::config::written::{self, Commands, Patterns, TtlProbe, Written};
 use crate::config::{
@@ -86,10 +86,7 @@ pub(super) fn settings(written: &Written, notes: &mut Notes) -> Option<Settings>
     shadowed(&rules, notes);
     // (What is wrong with its parts was noted.)
     let parts = [key_prefix.as_str(), &version, &separator];
-    let hidden = Hidden {
-        canary: written.invalidation.written_canary == Some(true),
-        fill_leases: lends(&inherited, &rules),
-    };
+    let hidden = Hidden::of(&written.invalidation, &inherited, &rules);
     let names = naming::names(parts, &exclude, &rules, hidden).ok();
     let is_prefixed = names.as_ref().is_some_and(|names| !names.is_empty());
     let commands = commands(&written.commands, is_prefixed, notes);

@@ -20,6 +20,7 @@ pub mod reference;
 mod reload;
 mod runtime;
 mod shown;
+mod table;
 mod values;
 mod warming;
 mod words;

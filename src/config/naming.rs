@@ -1,6 +1,7 @@
 //! How keys are named upstream, out of what `[keys]` and the rules say of it.
 
 use crate::config::check::Notes;
+use crate::config::written::Invalidation;
 use crate::config::{Rule, Settings};
 use crate::keys::{Invalid, Names, Prefix};
 
@@ -39,8 +40,16 @@ pub(super) struct Hidden {
     pub fill_leases: bool,
 }
 
+impl Hidden {
+    /// As it is written.
+    pub(super) fn of(invalidation: &Invalidation, default: &Rule, rules: &[Rule]) -> Self {
+        let canary = invalidation.written_canary == Some(true);
+        Self { canary, fill_leases: lends(default, rules) }
+    }
+}
+
 /// True if any of these rules lends, or what applies without one.
-pub(super) fn lends(default: &Rule, rules: &[Rule]) -> bool {
+fn lends(default: &Rule, rules: &[Rule]) -> bool {
     rules.iter().chain([default]).any(|rule| !rule.fill_lease.is_zero())
 }
 

@@ -32,7 +32,6 @@ use crate::stats::{Counter, Outcome};
 use crate::wire::number::parse_i64;
 use crate::wire::reply as parse;
 use crate::wire::request::{Request, Scan};
-use crate::wire::write::Proto;
 use bytes::BytesMut;
 use std::sync::Arc;
 use std::time::Duration;
@@ -239,41 +238,28 @@ impl Asking {
     }
 }
 
-/// What came for the slot of a GET. `Some`: what it still waits for, so this is not delivered.
-#[cold]
-pub fn hear(asking: Asking, reply: &[u8], proto: Proto, out: &mut BytesMut) -> Option<Asking> {
-    let Asking::Reading(wanted) = asking else {
-        return None;
-    };
-    if parse::is_null(reply) {
-        let Wanted { letterbox, letter, alive, is_patient } = *wanted;
-        letterbox.post(letter);
-        return Some(Asking::Waiting { alive, is_patient });
-    }
-    // (An error is told as it is.)
-    if let Some(value) = parse::bulk(reply) {
-        Lent::Fresh(value).write(out, proto);
-    }
-    None
-}
-
 impl Session {
     /// The answer to a GET of its own, or to the read for it.
     #[cold]
     pub fn hear_of_lease(&mut self, slot: u32, frame: &Frame<'_>) {
-        let Some(asking) = self.asking.take() else {
-            return;
+        let Some(Asking::Reading(wanted)) = self.asking.take() else {
+            return self.deliver(slot, frame);
         };
-        let mut told = BytesMut::new();
-        self.asking = hear(asking, frame.bytes(), self.proto, &mut told);
-        if self.asking.is_some() {
+        if parse::is_null(frame.bytes()) {
+            let Wanted { letterbox, letter, alive, is_patient } = *wanted;
+            letterbox.post(letter);
+            self.asking = Some(Asking::Waiting { alive, is_patient });
             return;
         }
-        if told.is_empty() {
-            self.deliver(slot, frame);
-        } else {
-            self.deliver(slot, &Frame::Borrowed(&told));
-        }
+        // An error is told as it is.
+        let Some(value) = parse::bulk(frame.bytes()) else {
+            return self.deliver(slot, frame);
+        };
+        let is_stale = self.standing.was_stale();
+        let lent = if is_stale { Lent::Stale(value) } else { Lent::Fresh(value) };
+        let mut told = BytesMut::new();
+        lent.write(&mut told, self.proto);
+        self.deliver(slot, &Frame::Borrowed(&told));
     }
 }
 

@@ -226,8 +226,10 @@ impl Lines {
         &self,
         mut line: Line,
         changes: &[&[&[u8]]],
-    ) -> Result<(Line, Vec<u8>), LineError> {
-        let mut answers = exchange(&mut line, changes).await?;
+    ) -> Result<(Line, Vec<u8>), Refused> {
+        let done = exchange(&mut line, changes).await;
+        let unknown = |error| Refused(format!("ERR proxy: outcome unknown: {error}"));
+        let mut answers = done.map_err(unknown)?;
         Ok((line, answers.pop().unwrap_or_default()))
     }
 
