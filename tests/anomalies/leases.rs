@@ -156,6 +156,7 @@ fn what_is_told_to_who_waits_is_not_followed_by_older() {
     stage.hit(&mut two, "GET k", NIL);
     locks.answer(&format!("PTTL {LOCK}"), "$3\r\nnew\r\n:-2\r\n");
     one.reads(FRESH);
+    stage.counted(Counter::LeaseWaited, 1);
     two.fetches(&mut data, "GET k", "$3\r\nnew\r\n");
     one.asks("PROXY LEASE GET k 0", FRESH);
 }
@@ -192,4 +193,13 @@ fn what_is_past_its_time_is_told_as_stale() {
     data.expect_read("k");
     data.reply_kept("$3\r\nnew\r\n");
     stage.counted(Counter::LeaseStale, 1);
+}
+
+/// What is idle is closed with all other links.
+#[test]
+fn an_operator_closes_the_links_of_locks_too() {
+    let mut stage = stage();
+    let (_one, _data, mut locks, _) = holder(&mut stage);
+    stage.app.shared().dialer.switch.disable();
+    locks.is_closed();
 }

@@ -240,6 +240,11 @@ impl Lines {
         Ok(())
     }
 
+    /// Closes what an operator has closed and nobody uses.
+    pub fn tidy(&self) {
+        self.idle.lock().retain(|(_, line)| !line.is_over());
+    }
+
     fn idle(&self, db: u32) -> Option<Line> {
         let mut idle = self.idle.lock();
         let at = idle.iter().rposition(|(of, _)| *of == db)?;

@@ -43,6 +43,9 @@ use tokio::sync::Notify;
 const PAUSE_FIRST: Duration = Duration::from_millis(20);
 const PAUSE_MAX: Duration = Duration::from_millis(320);
 
+/// How often, while nobody writes, connections are looked through.
+const TIDY_EVERY: Duration = Duration::from_secs(1);
+
 /// Who lends.
 #[derive(Debug)]
 pub struct Lender {
@@ -82,8 +85,6 @@ struct Waiter {
     client: Weak<()>,
     proto: Proto,
     answer: Answer,
-    /// It has been told once that there is nothing: a value is what it has waited for.
-    has_waited: bool,
 }
 
 impl Waiter {
@@ -102,12 +103,20 @@ impl Lender {
     /// Answers letters until nobody can write any more.
     pub async fn run(self, mut letters: Letters<LeaseLetter>) {
         let (me, queues) = (Rc::new(self), Rc::new(Queues::default()));
-        while let Some(letter) = letters.recv().await {
+        loop {
+            let letter = match tokio::time::timeout(TIDY_EVERY, letters.recv()).await {
+                Ok(Some(letter)) => letter,
+                Ok(None) => return,
+                Err(_) => {
+                    me.lines.tidy();
+                    continue;
+                }
+            };
             let LeaseLetter { wish, key, db, proto, answer } = letter;
             match wish {
                 LeaseWish::Get { wait, life, client } => {
                     let until = behind(me.clock.now(), wait);
-                    let waiter = Waiter { until, life, client, proto, answer, has_waited: false };
+                    let waiter = Waiter { until, life, client, proto, answer };
                     me.queue(&queues, (db, key), waiter);
                 }
                 LeaseWish::Set { token, value, expiry } => {
@@ -181,8 +190,8 @@ impl Lender {
     ) -> Option<Duration> {
         match looked {
             Ok(Looked::Value(value)) => {
+                self.block.add(Counter::LeaseWaited, waiting.len() as u64);
                 for waiter in waiting.drain(..) {
-                    self.block.add(Counter::LeaseWaited, u64::from(waiter.has_waited));
                     waiter.tell(Lent::Fresh(&value));
                 }
                 None
@@ -213,10 +222,7 @@ impl Lender {
     /// Tells those who may wait no longer; all, if this process ends.
     fn tell_late(&self, waiting: &mut Vec<Waiter>) {
         let (now, is_over) = (self.clock.now(), self.live.is_parting());
-        let late = |waiter: &mut Waiter| {
-            waiter.has_waited = true;
-            is_over || waiter.until <= now
-        };
+        let late = |waiter: &mut Waiter| is_over || waiter.until <= now;
         for waiter in waiting.extract_if(.., late) {
             self.block.add(Counter::LeaseHeld, 1);
             waiter.tell(Lent::Held);
