@@ -3,20 +3,29 @@
 //!
 //! In: a worker posts a letter and goes on; its client waits in the order of its replies. Out: the
 //! main thread reads letters, and gives each its answer, which goes back by the way that the worker
-//! put into the letter. So neither wing knows the other.
+//! put into the letter. So neither wing knows the other. Fill leases have a letterbox and a reader
+//! of their own ([`LeaseLetter`]): they are asked for by misses, thousands a second.
 //!
 //! Invariants: the letterbox is bounded, and who finds it full is told so; every letter that was
 //! posted has exactly one answer, even if nobody reads it.
 
 use crate::command::Spec;
 use crate::net::client::PeerAddress;
-use crate::wire::write::Proto;
-use bytes::Bytes;
+use crate::wire::write::{self, Proto};
+use bytes::{Bytes, BytesMut};
 use std::fmt;
+use std::sync::Weak;
+use std::time::Duration;
 use tokio::sync::mpsc;
 
 /// Letters that wait to be read. Each client has one at most.
 const LETTERS_MAX: usize = 1024;
+
+/// The same, of letters about fill leases: all clients may miss the same key at once.
+const LEASE_LETTERS_MAX: usize = 1 << 16;
+
+/// Bytes of a value that is stored under a fill lease, at most.
+pub const LEASE_VALUE_MAX: usize = 16 << 20;
 
 /// Bytes of one letter at most: what waits in the box is bounded.
 const LENGTH_MAX: usize = 1 << 20;
@@ -46,6 +55,82 @@ impl Letter {
     /// True if a letter may hold these words.
     pub fn may_hold(words: impl Iterator<Item: AsRef<[u8]>>) -> bool {
         words.map(|word| word.as_ref().len() + WORD_COSTS).sum::<usize>() <= LENGTH_MAX
+    }
+}
+
+/// A client wants, uses or gives back a fill lease.
+#[derive(Debug)]
+pub struct LeaseLetter {
+    /// What it wants.
+    pub wish: LeaseWish,
+    /// Its key, as it names it.
+    pub key: Box<[u8]>,
+    /// Its database.
+    pub db: u32,
+    /// How the answer is to be written.
+    pub proto: Proto,
+    /// Where the answer goes.
+    pub answer: Answer,
+}
+
+/// What is wanted of a fill lease.
+#[derive(Debug)]
+pub enum LeaseWish {
+    /// The value, or the lease: there was no value a moment ago.
+    Get {
+        /// How long it may be waited for.
+        wait: Duration,
+        /// How long the lease is to be good.
+        life: Duration,
+        /// Gone when the client is.
+        client: Weak<()>,
+    },
+    /// To store the value and to give the lease back.
+    Set {
+        /// What names the lease.
+        token: Box<[u8]>,
+        /// The value.
+        value: Box<[u8]>,
+        /// Its expiry, if it has one.
+        expiry: Option<Duration>,
+    },
+    /// To give the lease back.
+    Drop {
+        /// What names the lease.
+        token: Box<[u8]>,
+    },
+}
+
+/// What a client is told that asked for a value or the lease to compute it. The words are the
+/// reply's third member.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lent<'b> {
+    /// The value.
+    Fresh(&'b [u8]),
+    /// A value past its time, while it is read anew.
+    Stale(&'b [u8]),
+    /// There is none, and this client may compute it: the token.
+    Granted(&'b [u8]),
+    /// There is none, and somebody else computes it.
+    Held,
+}
+
+impl Lent<'_> {
+    /// `[value, token, word]`, with nil for what is not there.
+    pub fn write(self, out: &mut BytesMut, proto: Proto) {
+        let (value, token, word) = match self {
+            Self::Fresh(value) => (Some(value), None, "fresh"),
+            Self::Stale(value) => (Some(value), None, "stale"),
+            Self::Granted(token) => (None, Some(token), "granted"),
+            Self::Held => (None, None, "held"),
+        };
+        write::array(out, 3);
+        for member in [value, token, Some(word.as_bytes())] {
+            match member {
+                Some(bytes) => write::bulk(out, bytes),
+                None => write::null(out, proto),
+            }
+        }
     }
 }
 
@@ -81,11 +166,11 @@ impl fmt::Debug for Answer {
 }
 
 /// Where letters are posted.
-#[derive(Clone, Debug)]
-pub struct Letterbox(mpsc::Sender<Letter>);
+#[derive(Debug)]
+pub struct Letterbox<L = Letter>(mpsc::Sender<L>);
 
 /// Where they are read.
-pub type Letters = mpsc::Receiver<Letter>;
+pub type Letters<L = Letter> = mpsc::Receiver<L>;
 
 impl Letterbox {
     /// A letterbox, and what comes out of it.
@@ -93,9 +178,25 @@ impl Letterbox {
         let (letterbox, letters) = mpsc::channel(LETTERS_MAX);
         (Self(letterbox), letters)
     }
+}
 
+impl Letterbox<LeaseLetter> {
+    /// The same, for fill leases.
+    pub fn for_leases() -> (Self, Letters<LeaseLetter>) {
+        let (letterbox, letters) = mpsc::channel(LEASE_LETTERS_MAX);
+        (Self(letterbox), letters)
+    }
+}
+
+impl<L> Clone for Letterbox<L> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+impl<L> Letterbox<L> {
     /// Posts a letter. If that cannot be, its client is told so.
-    pub fn post(&self, letter: Letter) {
+    pub fn post(&self, letter: L) {
         // What is not taken is dropped, and answers itself.
         drop(self.0.try_send(letter));
     }

@@ -128,7 +128,9 @@ fn tracked(settings: &Settings, rules: &Rules) -> Option<Vec<Vec<u8>>> {
     let named = |prefixes: &[Vec<u8>]| {
         let names = prefixes.iter().flat_map(|prefix| settings.names.beginnings(prefix));
         let own = version_key.map(|key| key.as_bytes().to_vec()).into_iter();
-        let mut all: Vec<Vec<u8>> = names.chain(own).chain(settings.canary()).collect();
+        let locks = settings.lends().then(|| settings.names.fill_locks());
+        let own = own.chain(settings.canary()).chain(locks);
+        let mut all: Vec<Vec<u8>> = names.chain(own).collect();
         uncover(&mut all);
         all
     };

@@ -196,6 +196,12 @@ const SEEN: &[(&[&str], &str, &str, &str)] = &[
     ),
     (&["cache.stale_if_error"], "cache.stale_if_error = '7s'", KEYS, ENDS),
     (&["cache.grace"], "cache.grace = '7s'", KEYS, ENDS),
+    (
+        &["cache.fill_lease"],
+        "cache.fill_lease = '7s'",
+        "real/leases.rs",
+        "one_computes_and_all_others_get_its_value",
+    ),
     (&["cache.refresh_ahead"], "cache.refresh_ahead = 0.25", KEYS, ENDS),
     (&["cache.sweep_interval"], "cache.sweep_interval = '7s'", "metrics.rs", "orders"),
     (&["invalidation.tracking"], "invalidation.tracking = 'off'", "metrics.rs", "modes"),
@@ -450,6 +456,12 @@ const SEEN: &[(&[&str], &str, &str, &str)] = &[
     ),
     (&["rules.stale_if_error"], "[[rules]]\nmatch = 'k'\nstale_if_error = '7s'", KEYS, ENDS),
     (&["rules.grace"], "[[rules]]\nmatch = 'l'\ngrace = '7s'", KEYS, ENDS),
+    (
+        &["rules.fill_lease"],
+        "[[rules]]\nmatch = 'l'\nfill_lease = '7s'",
+        "real/leases.rs",
+        "what_cannot_be_is_told",
+    ),
     (&["rules.refresh_ahead"], "[[rules]]\nmatch = 'm'\nrefresh_ahead = 0.25", KEYS, ENDS),
 ];
 

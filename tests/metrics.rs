@@ -203,6 +203,7 @@ fn every_series_is_moved_by_something() {
     signatures(&mut seen);
     outage(&mut seen);
     past_its_time(&mut seen);
+    leases(&mut seen);
     connects(&mut seen);
     drain(&mut seen);
     warm_ups(&mut seen);
@@ -671,6 +672,48 @@ fn past_its_time(seen: &mut Seen) {
     moves("nearside_cache_refreshes_total{kind=\"ahead\",result=\"ok\"}");
     server.kill();
     moves("nearside_cache_stale_served_total{reason=\"upstream_down\"}");
+}
+
+/// Leases to fill: given, waited for, refused, used, given back, lost.
+fn leases(seen: &mut Seen) {
+    let server = Server::start(Kind::Redis);
+    let settings =
+        ["cache.fill_lease = \"9m\"", "cache.admission = \"always\"", "cache.ttl = \"20ms\""];
+    let proxy = Proxy::start(&server.url(), &[&settings[..], &["cache.grace = \"9h\""]].concat());
+    let (mut one, mut two) = (proxy.dial(), proxy.dial());
+    let take = |conn: &mut Conn, key: &str| {
+        let reply = conn.words(&format!("PROXY LEASE GET {key} 0"));
+        String::from_utf8(reply).unwrap().lines().nth(3).unwrap().to_owned()
+    };
+    let (used, unused) = (take(&mut one, "used"), take(&mut one, "unused"));
+    two.words("PROXY LEASE GET used 0");
+    for line in [
+        format!("PROXY LEASE SET used {used} 1"),
+        format!("PROXY LEASE SET used {used} 2"),
+        format!("PROXY LEASE DROP unused {unused}"),
+    ] {
+        one.words(&line);
+    }
+    let of = |result: &str| format!("nearside_fill_leases_total{{result=\"{result}\"}}");
+    for result in ["granted", "held", "stored", "dropped", "lost"] {
+        seen.until(&proxy, &of(result));
+    }
+    // Its read may find the value before it has to wait for it.
+    let mut keys = (0..).map(|number| format!("key:{number}"));
+    eventually("a value that was waited for", || {
+        let key = keys.next()?;
+        let token = take(&mut one, &key);
+        two.send(format!("PROXY LEASE GET {key} 60000\r\n").as_bytes());
+        one.words(&format!("PROXY LEASE SET {key} {token} 1"));
+        two.reply();
+        (proxy.metric(&of("waited")) > 0.0).then_some(())
+    });
+    let stale = "nearside_fill_leases_total{result=\"stale\"}";
+    eventually(stale, || {
+        one.words("PROXY LEASE GET used 0");
+        (proxy.metric(stale) > 0.0).then_some(())
+    });
+    seen.look(&proxy);
 }
 
 /// How connecting fails.

@@ -3,6 +3,9 @@
 use crate::config::{Overrides, Settings};
 use crate::control::admin::guard::{Access, Guard, Token};
 use crate::control::census::Census;
+use crate::control::fill_lease::Lender;
+use crate::control::fill_lease::lock::Lines;
+use crate::control::fill_lease::waited::Waited;
 use crate::control::fleet::Fleet;
 use crate::control::invalidate::channel::Channel;
 use crate::control::invalidate::history::History;
@@ -143,6 +146,7 @@ pub(super) fn tracking(
     shared: &Arc<Shared>,
     stats: &Stats,
     versions: watch::Sender<Option<String>>,
+    waited: &Arc<Waited>,
 ) -> Tracking {
     let bells = Arc::clone(shared);
     Tracking {
@@ -154,6 +158,20 @@ pub(super) fn tracking(
         live: Arc::clone(&shared.live),
         block: stats.new_block(),
         versions,
+        waited: Arc::clone(waited),
+    }
+}
+
+/// Who answers PROXY LEASE.
+pub(super) fn lender(shared: &Shared, stats: &Stats, waited: Arc<Waited>) -> Lender {
+    Lender {
+        cache: Arc::clone(&shared.cache),
+        snapshots: Arc::clone(&shared.snapshots),
+        clock: shared.clock.clone(),
+        live: Arc::clone(&shared.live),
+        lines: Lines::new(Arc::clone(&shared.dialer)),
+        waited,
+        block: stats.new_block(),
     }
 }
 

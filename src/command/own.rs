@@ -44,6 +44,9 @@ family! {
         "Forget what is cached of these keys, here and at peers; the number of keys here."
     "last" 2 "LAST"
         "Show what became of this connection's last command."
+    "lease" -5 "LEASE (GET <key> <wait-ms> [TTL <ms>]|\
+        SET <key> <token> <value> [EX <s>|PX <ms>]|DROP <key> <token>)"
+        "Compute a missing value as the only client of all; others wait for it."
     "log" -4 "LOG (ERROR|WARN|INFO|DEBUG) <text> [<text> ...]"
         "Write a line to nearside's log."
     "mode" -2 "MODE [CACHE|OBSERVE|BYPASS]"

@@ -7,7 +7,7 @@ use crate::config::commands::commands;
 use crate::config::hot_keys::hot_keys;
 use crate::config::invalidation::invalidation;
 use crate::config::metrics::metrics;
-use crate::config::naming;
+use crate::config::naming::{self, Hidden};
 use crate::config::warming::warming;
 use crate::config::written::{self, Commands, Patterns, TtlProbe, Written};
 use crate::config::{
@@ -33,6 +33,9 @@ const VERSION_KEY_DEFAULT: &str = "system:cache_version";
 
 /// What is read anew as soon as it has come, or has no life left, is not cached.
 const SHARE_MAX: f64 = 0.9;
+
+/// No fill lease is longer.
+const FILL_LEASE_MAX: Duration = Duration::from_mins(10);
 
 /// `cache.ttl_jitter`, unless given, in millionths.
 const JITTER_DEFAULT: u32 = 100_000;
@@ -83,8 +86,8 @@ pub(super) fn settings(written: &Written, notes: &mut Notes) -> Option<Settings>
     shadowed(&rules, notes);
     // (What is wrong with its parts was noted.)
     let parts = [key_prefix.as_str(), &version, &separator];
-    let hides_canary = written.invalidation.written_canary == Some(true);
-    let names = naming::names(parts, &exclude, &rules, hides_canary).ok();
+    let hidden = Hidden::of(&written.invalidation, &inherited, &rules);
+    let names = naming::names(parts, &exclude, &rules, hidden).ok();
     let is_prefixed = names.as_ref().is_some_and(|names| !names.is_empty());
     let commands = commands(&written.commands, is_prefixed, notes);
     let scripts = scripts(&written.scripts, notes);
@@ -389,6 +392,7 @@ fn inherited(cache: &written::Cache, notes: &mut Notes) -> Rule {
         whole_key: cache.whole_key.unwrap_or(false),
         stale_if_error: span(cache.stale_if_error, Duration::ZERO),
         grace: span(cache.grace, Duration::ZERO),
+        fill_lease: span(cache.fill_lease, Duration::ZERO),
         refresh_ahead: millionths("cache.refresh_ahead", cache.refresh_ahead, notes).unwrap_or(0),
         ttl_jitter: millionths("cache.ttl_jitter", cache.ttl_jitter, notes)
             .unwrap_or(JITTER_DEFAULT),
@@ -432,6 +436,7 @@ fn one_rule(
         whole_key: rule.whole_key.unwrap_or(base.whole_key),
         stale_if_error: span(rule.stale_if_error, base.stale_if_error),
         grace: span(rule.grace, base.grace),
+        fill_lease: span(rule.fill_lease, base.fill_lease),
         refresh_ahead: millionths(&format!("{name}.refresh_ahead"), rule.refresh_ahead, notes)
             .unwrap_or(base.refresh_ahead),
         ttl_jitter: base.ttl_jitter,
@@ -460,6 +465,12 @@ fn sound(name: &str, rule: &Rule, notes: &mut Notes) {
     }
     if rule.write_ttl.is_some_and(|ttl| ttl < Duration::from_millis(1)) {
         notes.fault(format!("{name}.write_ttl: upstream counts in milliseconds, from 1ms on"));
+    }
+    if rule.fill_lease > FILL_LEASE_MAX {
+        notes.fault(format!(
+            "{name}.fill_lease: more than {FILL_LEASE_MAX:?}: who never comes back holds up all \
+             others for so long"
+        ));
     }
     if rule.level != Level::Bypass && rule.ttl.is_zero() {
         notes.warn(format!("{name}.ttl is 0: nothing is cached; level = \"bypass\" says so"));

@@ -20,6 +20,7 @@ pub mod reference;
 mod reload;
 mod runtime;
 mod shown;
+mod table;
 mod values;
 mod warming;
 mod words;
@@ -295,6 +296,8 @@ pub struct Rule {
     pub stale_if_error: Duration,
     /// How long past its deadline something is served while it is read anew.
     pub grace: Duration,
+    /// How long a fill lease is good whose client does not say; zero: there are none.
+    pub fill_lease: Duration,
     /// The part of its life, in millionths, before whose end a hit has it read anew.
     pub refresh_ahead: u32,
     /// The part of its longest life, in millionths, that something may miss.

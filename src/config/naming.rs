@@ -1,6 +1,7 @@
 //! How keys are named upstream, out of what `[keys]` and the rules say of it.
 
 use crate::config::check::Notes;
+use crate::config::written::Invalidation;
 use crate::config::{Rule, Settings};
 use crate::keys::{Invalid, Names, Prefix};
 
@@ -9,7 +10,14 @@ impl Settings {
     /// these settings say it.
     pub(super) fn names_under(&self, version: &str) -> Result<Names, Invalid> {
         let parts = [&self.key_prefix, version, &self.separator];
-        names(parts, &self.exclude, &self.rules, self.invalidation.written_canary)
+        let canary = self.invalidation.written_canary;
+        let hidden = Hidden { canary, fill_leases: self.lends() };
+        names(parts, &self.exclude, &self.rules, hidden)
+    }
+
+    /// True if any key may have a fill lease.
+    pub fn lends(&self) -> bool {
+        lends(&self.default_rule, &self.rules)
     }
 
     /// The key that nearside writes to hear of it, if it is to.
@@ -23,13 +31,35 @@ impl Settings {
     }
 }
 
+/// What nearside keeps upstream that no client is shown.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Hidden {
+    /// The written canary.
+    pub canary: bool,
+    /// The locks of fill leases.
+    pub fill_leases: bool,
+}
+
+impl Hidden {
+    /// As it is written.
+    pub(super) fn of(invalidation: &Invalidation, default: &Rule, rules: &[Rule]) -> Self {
+        let canary = invalidation.written_canary == Some(true);
+        Self { canary, fill_leases: lends(default, rules) }
+    }
+}
+
+/// True if any of these rules lends, or what applies without one.
+fn lends(default: &Rule, rules: &[Rule]) -> bool {
+    rules.iter().chain([default]).any(|rule| !rule.fill_lease.is_zero())
+}
+
 /// How keys are named, by prefix, version and separator; the version of a rule stands where the
 /// usual one would.
 pub(super) fn names(
     [key_prefix, version, separator]: [&str; 3],
     exclude: &[String],
     rules: &[Rule],
-    hides_canary: bool,
+    hidden: Hidden,
 ) -> Result<Names, Invalid> {
     let prefix = |version: &str| Prefix::new(key_prefix, version, separator);
     let mut named = Vec::new();
@@ -37,7 +67,8 @@ pub(super) fn names(
         named.push((rule.patterns.as_slice(), rule.version.as_deref().map(prefix).transpose()?));
     }
     let names = Names::new(prefix(version)?, exclude.iter().map(String::as_str), named);
-    Ok(if hides_canary { names.hiding_canary() } else { names })
+    let names = if hidden.canary { names.hiding_canary() } else { names };
+    Ok(if hidden.fill_leases { names.hiding_fill_locks() } else { names })
 }
 
 /// What there is to say of it.
@@ -63,6 +94,18 @@ pub(super) fn check(settings: &Settings, notes: &mut Notes) {
             "invalidation.written_canary: without keys.version and keys.prefix clients see its key \
              `{}`",
             key.escape_ascii()
+        ));
+    }
+    check_locks(settings, notes);
+}
+
+/// `fill_lease`, where its locks are seen.
+fn check_locks(settings: &Settings, notes: &mut Notes) {
+    let locks = settings.names.fill_locks();
+    if settings.lends() && settings.names.strip(&locks).is_some() {
+        notes.warn(format!(
+            "fill_lease: without keys.version and keys.prefix clients see its locks, `{}*`",
+            locks.escape_ascii()
         ));
     }
 }

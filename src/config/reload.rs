@@ -228,6 +228,7 @@ fn of_cache(all: &Settings) -> Vec<(&'static str, String)> {
         ("cache.whole_key", is(&rule.whole_key)),
         ("cache.stale_if_error", is(&rule.stale_if_error)),
         ("cache.grace", is(&rule.grace)),
+        ("cache.fill_lease", is(&rule.fill_lease)),
         ("cache.refresh_ahead", is(&rule.refresh_ahead)),
         ("rules", is(&all.rules)),
     ]

@@ -11,6 +11,7 @@
 //! [`super::check`]; a test compares the two.
 
 use crate::config::key::{Applies, BuiltIn, Key, Kind};
+use crate::config::table::{built_in, name, table};
 pub use crate::config::values::{All, Commands, Patterns, Secret, TtlProbe, Unknown, Url};
 use crate::config::{
     Admission, AuthMode, Level, LogFormat, LogKeys, Mode, MultiKey, OnDown, Profile, ScriptPolicy,
@@ -23,70 +24,6 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-
-macro_rules! table {
-    (
-        $(#[$doc:meta])*
-        $path:literal $name:ident {
-            $(
-                $(#[doc = $meaning:literal])+
-                $key:ident $($rename:literal)?: $kind:ty = $built_in:tt, $applies:ident;
-            )*
-            $(
-                tables {
-                    $($(#[$table_doc:meta])* $table:ident: $table_kind:ty,)*
-                }
-            )?
-        }
-    ) => {
-        $(#[$doc])*
-        #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
-        #[serde(deny_unknown_fields, default)]
-        pub struct $name {
-            $(
-                $(#[doc = $meaning])+
-                $(#[serde(rename = $rename)])?
-                pub $key: Option<$kind>,
-            )*
-            $($($(#[$table_doc])* pub $table: $table_kind,)*)?
-        }
-
-        impl $name {
-            /// What is to be said of its keys.
-            const KEYS: &[Key] = &[$(Key {
-                path: concat!($path, name!($key $($rename)?)),
-                values: <$kind as Kind>::VALUES,
-                built_in: built_in!($built_in),
-                applies: Applies::$applies,
-                meaning: concat!($($meaning),+),
-            },)*];
-        }
-    };
-}
-
-macro_rules! name {
-    ($key:ident) => {
-        stringify!($key)
-    };
-    ($key:ident $rename:literal) => {
-        $rename
-    };
-}
-
-macro_rules! built_in {
-    (()) => {
-        BuiltIn::Nothing
-    };
-    (($words:literal)) => {
-        BuiltIn::Found($words)
-    };
-    ((toml $text:literal)) => {
-        BuiltIn::Toml($text)
-    };
-    ($toml:tt) => {
-        BuiltIn::Toml(stringify!($toml))
-    };
-}
 
 table! {
     /// The whole file.
@@ -301,6 +238,10 @@ table! {
         /// How long past its local life a reply is served while it is read anew in the background,
         /// though not past its end upstream; `"0s"`: it is not.
         grace: Span = "0s", Now;
+        /// How long a client may take that asks to compute a missing value (`PROXY LEASE GET`) and
+        /// does not say; `"0s"`: nobody may ask. Each write of such a key sends one request more
+        /// upstream.
+        fill_lease: Span = "0s", Now;
         /// The share of its life left at which a hit has a reply read anew in the background, on
         /// average; 0: none does.
         refresh_ahead: f64 = 0.0, Now;
@@ -342,6 +283,8 @@ table! {
         stale_if_error: Span = ("cache.stale_if_error"), Now;
         /// As `cache.grace`.
         grace: Span = ("cache.grace"), Now;
+        /// As `cache.fill_lease`.
+        fill_lease: Span = ("cache.fill_lease"), Now;
         /// As `cache.refresh_ahead`.
         refresh_ahead: f64 = ("cache.refresh_ahead"), Now;
     }

@@ -7,6 +7,7 @@ use crate::data::batch::Batch;
 use crate::data::fields::Fields;
 use crate::data::flights::Asked;
 use crate::data::output::SHARE_MIN;
+use crate::data::pinned::Own;
 use crate::data::session::{Flow, Session};
 use crate::data::standing::Fate;
 use crate::data::upstream::{Read, Ticket, Waiter, flight_name};
@@ -69,6 +70,66 @@ pub fn read(
         ask(session, &miss, batch);
     }
     Flow::Next
+}
+
+/// What becomes of a read whose reply is not told as it is.
+#[derive(Debug)]
+pub enum Found {
+    /// It is stored.
+    Fresh(Entry),
+    /// It is stored, past its time, and may be served.
+    Stale(Entry),
+    /// Upstream is asked: the reply comes for the client's last slot.
+    Asked,
+}
+
+/// As [`read`], of a client with nothing out; nothing is told.
+#[cold]
+pub fn find(
+    session: &mut Session,
+    spec: &'static Spec,
+    request: &Request<'_>,
+    batch: &mut Batch<'_>,
+) -> Found {
+    if session.standing.reads_upstream() || session.own.as_ref().is_some_and(Own::guards_reads) {
+        forward::command(session, spec, request, batch);
+        return Found::Asked;
+    }
+    let hash = batch.shared.cache.hash(request.arg(1));
+    let question = question(session, spec, request, hash);
+    let (mut refused, mut stored) = (None, None);
+    if batch.gate == Mode::Cache {
+        let show = |entry: &Entry| stored = Some(entry.clone());
+        match batch.shared.cache.get(&question, &batch.view, show) {
+            Lookup::Lease => refused = Some(Counter::BypassLease),
+            Lookup::Hit | Lookup::Due | Lookup::Miss => {}
+        }
+    } else {
+        refused = Some(unserved(&question, batch));
+    }
+    let miss = Miss::of(session, spec, request, &question, refused, batch);
+    let (block, now) = (batch.block, batch.view.now);
+    let look = |entry: &Entry| {
+        let (bytes, age) = (entry.reply().bytes().len(), Some(now.since(entry.asked_at())));
+        let look = || Look { key: question.key, rule: miss.rule.index, bytes, age };
+        block.lookup(hash, Seen::Hit, look);
+    };
+    if let Some(entry) = stored {
+        batch.hits += 1;
+        look(&entry);
+        return Found::Fresh(entry);
+    }
+    let mut kept = None;
+    if batch.gate == Mode::Cache && miss.rule.serves_stale() {
+        let show = |entry: &Entry| kept = Some(entry.clone());
+        stale::find(session.proto, spec, miss.rule, &question, batch, show);
+    }
+    if let Some(entry) = kept {
+        look(&entry);
+        return Found::Stale(entry);
+    }
+    ask(session, &miss, batch);
+    Found::Asked
 }
 
 /// Answers a read that is no hit with what is kept past its time. False if nothing may be served.

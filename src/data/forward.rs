@@ -7,6 +7,7 @@
 use crate::cache::{Question, stripe_bit};
 use crate::command::{ReplyRule, Spec, keys};
 use crate::data::batch::Batch;
+use crate::data::fill_lease;
 use crate::data::lifetime;
 use crate::data::pinned::Own;
 use crate::data::pinned::subscribe::{pattern_with_prefix, with_prefix};
@@ -66,6 +67,9 @@ fn past_cache(
     batch: &mut Batch<'_>,
 ) {
     let shared = batch.shared;
+    if batch.snapshot.rules.lend() && spec.writes() {
+        fill_lease::void(session, spec, request, batch);
+    }
     let link = batch.links.of(session);
     let is_exempt = spec.carries_no_value();
     let (mut named, mut mask) = (0, 0);

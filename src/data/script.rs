@@ -30,6 +30,7 @@ use crate::command::{Spec, keys};
 use crate::data::Shared;
 use crate::data::barrier;
 use crate::data::batch::Batch;
+use crate::data::fill_lease;
 use crate::data::forward;
 use crate::data::order::Frame;
 use crate::data::pinned;
@@ -137,6 +138,9 @@ fn by_name(
     sha: Sha,
     batch: &mut Batch<'_>,
 ) {
+    if batch.snapshot.rules.lend() && spec.writes() {
+        fill_lease::void(session, spec, request, batch);
+    }
     let shared = batch.shared;
     let link = batch.links.of(session);
     let is_there = link.given.is_there(sha);
@@ -201,6 +205,9 @@ fn read_first(
     request: &Request<'_>,
     batch: &mut Batch<'_>,
 ) {
+    if batch.snapshot.rules.lend() && spec.writes() {
+        fill_lease::void(session, spec, request, batch);
+    }
     let shared = batch.shared;
     let function = request.arg(1);
     let home = shared.scripts.home(function);

@@ -164,6 +164,11 @@ impl Standing {
         }
     }
 
+    /// True if the last read was served past its time.
+    pub const fn was_stale(&self) -> bool {
+        matches!(self.noted.fate, Some(Fate::Stale(_)))
+    }
+
     /// PROXY LAST may have come, the `nth` of its batch: which was the command before it, as long
     /// as that can be told. `last` = the last row served in this batch; `u16::MAX` for none.
     pub fn look_back(&mut self, client: &Client, nth: u64, last: u16) {

@@ -320,14 +320,16 @@ impl Walk {
     ) -> Result<Next, Fault> {
         let page = Page::of(answer, place.names).ok_or(Fault::Shape)?;
         // What is shared with others is not this version's to delete.
-        let own = || page.keys().filter(|(_, key)| !place.names.is_excluded(key));
+        let keys = || page.keys().filter(|(_, key)| !place.names.is_excluded(key));
+        // With the keys their locks: what is computed of what was before is not to be stored.
+        let own = || keys().map(|(name, _)| name).chain(page.locks());
         let count = own().count();
         if count == 0 {
             return Ok(self.behind_page(page.cursor, place, out));
         }
         write::array(out, count + 1);
         write::bulk(out, b"UNLINK");
-        for (name, _) in own() {
+        for name in own() {
             write::bulk(out, name);
         }
         self.step = Step::Unlink(page.cursor.into());
@@ -417,6 +419,13 @@ impl<'a> Page<'a> {
         };
         let is_page = elements.next().is_none() && keys.clone().all(is_asked);
         is_page.then_some(Self { cursor, keys, names })
+    }
+
+    /// The locks of fill leases of this version.
+    fn locks(&self) -> impl Iterator<Item = &'a [u8]> {
+        let (names, begin) = (self.names, self.names.fill_locks());
+        let is_lock = move |name: &&[u8]| name.starts_with(&begin) && names.strip(name).is_none();
+        self.keys.clone().filter_map(reply::bulk).filter(is_lock)
     }
 
     /// The keys of this version: their names, and as clients name them.

@@ -16,6 +16,9 @@ use super::glob::{self, Glob};
 /// What stands behind the usual prefix in the name of the written canary.
 const CANARY: &[u8] = b"nearside:canary";
 
+/// The same, of the names of all locks of fill leases.
+const FILL_LOCK: &[u8] = b"nearside:lease";
+
 /// How keys are named.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Names {
@@ -85,11 +88,23 @@ impl Names {
     /// which a key of clients that begins with it has its name. Without a usual prefix every name
     /// is a key of clients, and nothing is hidden.
     #[must_use]
-    pub fn hiding_canary(mut self) -> Self {
+    pub fn hiding_canary(self) -> Self {
+        let canary = self.canary();
+        self.hiding(canary)
+    }
+
+    /// The same, of the locks of fill leases.
+    #[must_use]
+    pub fn hiding_fill_locks(self) -> Self {
+        let locks = self.fill_locks();
+        self.hiding(locks)
+    }
+
+    fn hiding(mut self, hidden: Vec<u8>) -> Self {
         if self.usual.is_empty() {
             return self;
         }
-        let hidden = Prefix(self.canary().into());
+        let hidden = Prefix(hidden.into());
         let one = || Several {
             prefixes: [self.usual.clone()].into(),
             usual: 0,
@@ -113,6 +128,26 @@ impl Names {
     /// The name of the canary that nearside writes, to hear of it.
     pub fn canary(&self) -> Vec<u8> {
         [self.usual.as_bytes(), CANARY].concat()
+    }
+
+    /// What the names of all locks of fill leases begin with.
+    pub fn fill_locks(&self) -> Vec<u8> {
+        [self.usual.as_bytes(), FILL_LOCK].concat()
+    }
+
+    /// The name of the lock beside a key, in the same slot of a cluster: it has the key's hash tag,
+    /// or the key's whole name for one. (Of a key without a tag, but with a `}`, it has another.)
+    pub fn fill_lock(&self, key: &[u8]) -> Vec<u8> {
+        let (name, mut lock) = (self.name(key), self.fill_locks());
+        if has_tag(&name) {
+            lock.push(b':');
+            lock.extend_from_slice(&name);
+        } else {
+            lock.extend_from_slice(b"-of:{");
+            lock.extend_from_slice(&name);
+            lock.push(b'}');
+        }
+        lock
     }
 
     /// What stands before the keys of which nothing else is said.
@@ -225,6 +260,13 @@ impl Names {
         uncover(&mut names);
         names
     }
+}
+
+/// True if only a part of this name, `{...}`, says in which slot of a cluster it is.
+fn has_tag(name: &[u8]) -> bool {
+    let opened = name.iter().position(|byte| *byte == b'{');
+    let tag = opened.and_then(|at| name.get(at + 1..)).unwrap_or_default();
+    tag.iter().position(|byte| *byte == b'}').is_some_and(|length| length > 0)
 }
 
 /// Sorts what names begin with, and takes out what another one covers: of two such prefixes the
@@ -423,6 +465,24 @@ mod tests {
     }
 
     #[test]
+    fn locks_are_no_keys_of_clients_and_stand_beside_theirs() {
+        let names = names("v1", &["lock:*"], &[]).hiding_canary().hiding_fill_locks();
+        for (key, expected) in [
+            ("user:1", "v1:nearside:lease-of:{v1:user:1}"),
+            ("{user}:1", "v1:nearside:lease:v1:{user}:1"),
+            ("{}user", "v1:nearside:lease-of:{v1:{}user}"),
+            ("lock:1", "v1:nearside:lease-of:{lock:1}"),
+        ] {
+            let lock = names.fill_lock(key.as_bytes());
+            assert_eq!(lock, expected.as_bytes());
+            assert_eq!(names.strip(&lock), None);
+        }
+        assert_eq!(names.strip(&names.canary()), None);
+        let looks_alike = "nearside:lease-of:{v1:user:1}";
+        assert_ne!(names.name(looks_alike.as_bytes()), names.fill_lock(b"user:1"));
+    }
+
+    #[test]
     fn patterns_ask_for_no_more_than_they_must() {
         let names = names("v1", &["lock:*"], &[("sub:*", Some("v3"))]);
         for (pattern, expected) in [
@@ -463,8 +523,8 @@ mod tests {
         let rules = prop::collection::vec(rule, 0..4);
         let exclude = prop::collection::vec(pattern(), 0..3);
         let shop = prop_oneof![Just(""), Just("s"), Just("v1")];
-        let all = (shop, version(), exclude, rules, prop::bool::ANY);
-        all.prop_map(|(shop, version, exclude, rules, hides_canary)| {
+        let all = (shop, version(), exclude, rules, prop::bool::ANY, prop::bool::ANY);
+        all.prop_map(|(shop, version, exclude, rules, hides_canary, hides_locks)| {
             let own = |(globs, version): &(Vec<String>, Option<&str>)| {
                 (globs.clone(), version.map(|version| prefix(shop, version)))
             };
@@ -472,11 +532,12 @@ mod tests {
             let rules = rules.iter().map(|(globs, own)| (globs.as_slice(), own.clone()));
             let exclude = exclude.iter().map(String::as_str);
             let names = Names::new(prefix(shop, version), exclude, rules);
-            if hides_canary { names.hiding_canary() } else { names }
+            let names = if hides_canary { names.hiding_canary() } else { names };
+            if hides_locks { names.hiding_fill_locks() } else { names }
         })
     }
 
-    const KEYS: &str = "(v1:|v3:|s:|v:|v1x:|nearside:canary|[ab:]){0,4}";
+    const KEYS: &str = "(v1:|v3:|s:|v:|v1x:|nearside:canary|nearside:lease|[ab:]){0,4}";
 
     proptest! {
         #[test]

@@ -36,6 +36,8 @@ pub struct Rule {
     pub stale_if_error_ns: u64,
     /// How long past its deadline something is served while it is read anew.
     pub grace_ns: u64,
+    /// How long a fill lease is good whose client does not say; zero: there are none.
+    pub fill_lease: Duration,
     /// The part of its life, in millionths, before whose end a hit has it read anew.
     pub refresh_ahead: u32,
     /// The part of its longest life, in millionths, that something may miss.
@@ -78,6 +80,7 @@ pub struct Rules {
     default: Rule,
     gives_lifetimes: bool,
     has_one_moment: bool,
+    lends: bool,
 }
 
 impl Rules {
@@ -97,7 +100,8 @@ impl Rules {
         compiled.push(default);
         let gives_lifetimes = compiled.iter().any(|rule| rule.write_ttl.is_some());
         let has_one_moment = compiled.iter().any(|rule| rule.of_one_moment);
-        Self { patterns, compiled, default, gives_lifetimes, has_one_moment }
+        let lends = compiled.iter().any(|rule| !rule.fill_lease.is_zero());
+        Self { patterns, compiled, default, gives_lifetimes, has_one_moment, lends }
     }
 
     /// The rule of a client's key.
@@ -111,6 +115,12 @@ impl Rules {
     #[inline]
     pub fn give_lifetimes(&self) -> bool {
         self.gives_lifetimes
+    }
+
+    /// True if any rule has fill leases.
+    #[inline]
+    pub fn lend(&self) -> bool {
+        self.lends
     }
 
     /// True if an MGET of these keys is asked of upstream as it is.
@@ -195,6 +205,7 @@ fn rule(index: u16, written: &config::Rule) -> Rule {
         whole_key: written.whole_key && matches!(written.level, Level::Coherent | Level::Relaxed),
         stale_if_error_ns: nanos(written.stale_if_error),
         grace_ns: nanos(written.grace),
+        fill_lease: written.fill_lease,
         refresh_ahead: written.refresh_ahead,
         ttl_jitter: written.ttl_jitter,
     }

@@ -112,6 +112,15 @@ rows! {
         RejectedUnsupported [reason = "unsupported"]
         RejectedDedicatedMax [reason = "dedicated_max"]
     }
+    "fill_leases_total" "What became of wishes for and uses of fill leases (PROXY LEASE)." {
+        LeaseGranted [result = "granted"]
+        LeaseWaited [result = "waited"]
+        LeaseStale [result = "stale"]
+        LeaseHeld [result = "held"]
+        LeaseStored [result = "stored"]
+        LeaseDropped [result = "dropped"]
+        LeaseLost [result = "lost"]
+    }
     "cache_lookups_total" "Cache lookups for cacheable reads." {
         LookupHit [result = "hit"]
         LookupStale [result = "stale"]

@@ -16,6 +16,7 @@ mod fills;
 mod flights;
 mod functions;
 mod keys;
+mod leases;
 mod links;
 mod own_links;
 mod own_losses;

@@ -206,6 +206,7 @@ impl Fixture {
             ledger: Ledger::new(Arc::clone(&stats), Profile::default(), Tick(1)),
             slow: SlowLog::new(Duration::ZERO, 0, LogKeys::None),
             letterbox: Letterbox::new().0,
+            lease_letterbox: Letterbox::for_leases().0,
             dialer: Arc::new(Dialer {
                 target: settings.upstream.target.clone(),
                 tls: None,

@@ -30,6 +30,7 @@
 //!   upstreams      links to upstream closed by an operator, for good or to be opened anew
 //!   users          what is built on clients: queues of jobs, locks, sessions, rooms; with a version
 //!                  of keys and without
+//!   leases         one client of many computes a missing value
 //!   canary         the key that nearside writes to hear of it
 //!   channel        where it is said what is to be forgotten
 //!   doors          passwords, TLS to upstream, Unix sockets
@@ -61,6 +62,7 @@ mod held;
 mod hostile;
 mod introspection;
 mod jobs;
+mod leases;
 mod logged;
 mod lookups;
 mod names;

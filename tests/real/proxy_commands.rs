@@ -369,7 +369,7 @@ fn the_word_is_configured_and_the_rights_too() {
     assert_eq!(ours.words("near version"), b"$2\r\nv1\r\n");
     assert_eq!(show(&ours.words("PROXY VERSION")), show(&direct.words("PROXY VERSION")));
     assert!(ours.words("NEAR x").ends_with(b"Try NEAR HELP.\r\n"));
-    assert!(ours.words("NEAR HELP").starts_with(b"*45\r\n+NEAR <subcommand>"));
+    assert!(ours.words("NEAR HELP").starts_with(b"*47\r\n+NEAR <subcommand>"));
     for line in ["NEAR MODE bypass", "NEAR MODE", "NEAR CLEAR", "NEAR SHUTDOWN"] {
         assert!(ours.words(line).starts_with(b"-NOPERM nearside refuses 'proxy "), "{line}");
     }

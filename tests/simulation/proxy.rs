@@ -173,8 +173,9 @@ fn shared(
         name: "nearside:simulation".to_owned(),
         switch: Switch::default(),
     };
-    let letterbox = Letterbox::new().0;
-    Shared::new(settings, Means { clock, flights, ledger, letterbox, dialer }).unwrap()
+    let (letterbox, lease_letterbox) = (Letterbox::new().0, Letterbox::for_leases().0);
+    let means = Means { clock, flights, ledger, letterbox, lease_letterbox, dialer };
+    Shared::new(settings, means).unwrap()
 }
 
 fn dial(porch: &Mutex<Porch>) -> io::Result<Stream> {
@@ -203,6 +204,7 @@ fn tracking(shared: &Arc<Shared>, stats: &Stats) -> Tracking {
         live: Arc::clone(&shared.live),
         block: stats.new_block(),
         versions: tokio::sync::watch::channel(None).0,
+        waited: Arc::default(),
     }
 }
 

@@ -16,6 +16,7 @@
 use super::canary::Canary;
 use super::fleet::{FleetVersion, Said};
 use crate::cache::Cache;
+use crate::control::fill_lease::waited::Waited;
 use crate::keys::Names;
 use crate::stats::{Block, Counter};
 use crate::units::clock::Tick;
@@ -23,6 +24,7 @@ use crate::units::mutant::{self, Mutant};
 use crate::wire::{reply, write};
 use bytes::{Buf, BytesMut};
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 /// Why the link is not to be trusted any more (R9).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -91,6 +93,8 @@ pub struct Listener {
     said: Option<Said>,
     /// The canary that is written, if one is.
     canary: Option<Canary>,
+    /// Names that somebody waits for.
+    waited: Arc<Waited>,
 }
 
 impl Listener {
@@ -98,6 +102,12 @@ impl Listener {
     /// canary.
     pub fn new(fleet: Option<FleetVersion>, canary: Option<Canary>) -> Self {
         Self { fleet, canary, ..Self::default() }
+    }
+
+    /// Whoever waits for a name is rung for when a push brings it.
+    #[must_use]
+    pub fn ringing(self, waited: &Arc<Waited>) -> Self {
+        Self { waited: Arc::clone(waited), ..self }
     }
 
     /// Takes what was read. Everything in it is applied in the order of the stream.
@@ -250,6 +260,7 @@ impl Listener {
                 named += 1;
                 removed += u64::from(cache.invalidate(cache.hash(key)));
             }
+            self.waited.hear(name);
             if let Some(fleet) = &mut self.fleet {
                 fleet.changed(Some(name));
             }

@@ -7,6 +7,7 @@
 //! (`canary`), up also means that the link has heard of it, and still does.
 
 use crate::cache::Cache;
+use crate::control::fill_lease::waited::Waited;
 use crate::control::invalidate::canary::{Canary, Writer};
 use crate::control::invalidate::fleet::{FleetVersion, Said};
 use crate::control::invalidate::listener::{Doubt, Listener};
@@ -55,6 +56,8 @@ pub struct Tracking {
     pub versions: watch::Sender<Option<String>>,
     /// Tells those who wait for a barrier to look.
     pub ring: Ring,
+    /// Names of keys that somebody waits for.
+    pub waited: Arc<Waited>,
 }
 
 /// Rings for somebody.
@@ -361,7 +364,7 @@ impl Tracking {
         writer: Option<&Writer<'_>>,
         story: &mut Story,
     ) -> anyhow::Result<std::convert::Infallible> {
-        let mut listener = plan.listener();
+        let mut listener = plan.listener().ringing(&self.waited);
         let mut timers = Timers::of(plan);
         let mut input = BytesMut::with_capacity(64 * 1024);
         let mut out = BytesMut::new();

@@ -179,6 +179,11 @@ impl Line {
         if answer == b"+OK\r\n" { Ok(()) } else { Err(LineError::refused("SELECT", &answer)) }
     }
 
+    /// True once an operator has the links to upstream closed.
+    pub fn is_over(&self) -> bool {
+        self.entry.is_over()
+    }
+
     /// The database of the configuration.
     pub const fn home(&self) -> u32 {
         self.home

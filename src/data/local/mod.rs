@@ -27,6 +27,7 @@ use self::info::Wanted;
 use crate::command::Spec;
 use crate::data::Shared;
 use crate::data::batch::Batch;
+use crate::data::fill_lease;
 use crate::data::forward;
 use crate::data::order::Replies;
 use crate::data::pause;
@@ -52,6 +53,9 @@ pub fn answer(
     let is_barrier = matches!(spec.name, "select" | "hello" | "auth" | "reset" | "quit");
     if is_barrier && !session.order.is_clear() {
         return Flow::Barrier;
+    }
+    if spec.name == "proxy|lease" {
+        return fill_lease::answer(session, spec, request, batch);
     }
     if spec.name == "client|unblock"
         && client::unblock(session, spec, request, Kind::Forward, batch)
@@ -225,7 +229,8 @@ impl Edit {
     }
 }
 
-fn reply(session: &mut Session, write: impl FnOnce(&mut BytesMut, Proto)) {
+/// Writes a reply of nearside's own.
+pub fn reply(session: &mut Session, write: impl FnOnce(&mut BytesMut, Proto)) {
     let proto = session.proto;
     session.order.reply(&mut session.output, |out| write(out, proto));
 }

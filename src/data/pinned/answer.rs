@@ -160,7 +160,10 @@ fn queued(link: &mut Pipeline, frame: &Frame<'_>, desk: &mut Desk<'_>) {
         transaction.is_opaque |= is_opaque;
         transaction.queued.push(Queued { spec: ticket.spec, place: place.clone() });
     }
-    settle::deliver(&ticket, frame, Outcome::Bypass, desk);
+    // (Of nearside's own nobody waits, and nothing is counted.)
+    if ticket.client().is_some() {
+        settle::deliver(&ticket, frame, Outcome::Bypass, desk);
+    }
 }
 
 /// EXEC or DISCARD. What EXEC may have changed is forgotten before its client hears of it (R4),
@@ -264,7 +267,7 @@ fn executed(
 ) -> Option<Bytes> {
     let names = &link.snapshot_of_front().names;
     let is_touched = |queued: &Queued| {
-        matches!(queued.place, Place::Ours(_) | Place::Edited(_))
+        matches!(queued.place, Place::Ours(_) | Place::Edited(_) | Place::Nobodys)
             || (!names.is_empty() && queued.spec.reply != ReplyRule::AsIs)
     };
     // Errors may quote keys, whatever the command.
@@ -272,7 +275,7 @@ fn executed(
         return None;
     }
     let mut out = BytesMut::with_capacity(frame.bytes().len());
-    write::array(&mut out, transaction.queued.len());
+    write::array(&mut out, transaction.told());
     let mut queue = transaction.queued.iter();
     for element in reply::elements(frame.bytes()) {
         if is_push(element) {
@@ -283,6 +286,7 @@ fn executed(
             break;
         };
         match place {
+            Place::Nobodys => {}
             Place::Ours(reply) => out.extend_from_slice(reply),
             Place::Edited(edit) => edit.answer(element, link.proto, desk.shared, &mut out),
             _ if names.is_empty() || !spec.reply.concerns(element) => {

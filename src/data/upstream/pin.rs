@@ -61,6 +61,14 @@ pub struct Transaction {
     pub is_opaque: bool,
 }
 
+impl Transaction {
+    /// The commands among them that its client has queued.
+    pub fn told(&self) -> usize {
+        let is_theirs = |queued: &&Queued| !matches!(queued.place, Place::Nobodys);
+        self.queued.iter().filter(is_theirs).count()
+    }
+}
+
 /// A command inside a transaction.
 #[derive(Debug)]
 pub struct Queued {
@@ -79,6 +87,8 @@ pub enum Place {
     Listed(Arc<[u8]>),
     /// The server, and its answer is edited.
     Edited(Arc<Edit>),
+    /// The server, of what nearside asks for itself: its client is told nothing of it.
+    Nobodys,
     /// nearside: this reply takes the place of the server's.
     Ours(Bytes),
     /// The server, and if it agrees the link is in this database.
@@ -96,7 +106,7 @@ impl Pin {
         ] {
             client.mark(mark, is_set);
         }
-        let queued = self.transaction.as_ref().map(|transaction| transaction.queued.len());
+        let queued = self.transaction.as_ref().map(Transaction::told);
         let queued = queued.map_or(-1, |count| i32::try_from(count).unwrap_or(i32::MAX));
         let state = &client.state;
         state.queued.store(queued, Ordering::Relaxed);
