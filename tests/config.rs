@@ -404,7 +404,7 @@ proptest! {
     #[test]
     fn no_toml_panics(
         table in prop::sample::select(vec!["", "server.", "auth.", "upstream.", "keys.", "cache.",
-            "admin.", "metrics.", "log.", "drain.", "invalidation.", "upstream.tls.", "commands."]),
+            "admin.", "metrics.", "log.", "drain.", "invalidation.", "upstream.tls.", "server.tls.", "commands."]),
         key in "[a-z_]{0,12}",
         value in prop_oneof!["\"\\PC{0,20}\"", "-?[0-9]{1,20}", "\\[[0-9,\" a-z]{0,10}\\]",
             "\\{[a-z]{0,3} ?=? ?[0-9]{0,3}\\}"],
