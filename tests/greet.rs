@@ -371,7 +371,7 @@ async fn what_the_socket_does_not_take_is_offered_again() {
     let writing = async {
         while sent < all.len() {
             let mut pieces = all[sent..].chunks(100_000).map(IoSlice::new);
-            let slices = [(); 3].map(|()| pieces.next().unwrap_or(IoSlice::new(&[])));
+            let slices = [(); 3].map(|()| pieces.next().unwrap_or_else(|| IoSlice::new(&[])));
             match writer.try_write_vectored(&slices) {
                 Ok(count) => sent += count,
                 Err(error) => {

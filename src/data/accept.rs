@@ -142,7 +142,7 @@ impl Reception {
         let server = &snapshot.settings.server;
         Greeting {
             proxy_protocol: server.proxy_protocol,
-            tls: server.tls.server.clone().filter(|_| is_tls),
+            tls: server.tls.server.as_ref().filter(|_| is_tls).cloned(),
             timeout: server.handshake_timeout,
         }
     }

@@ -1,7 +1,7 @@
 //! A client's socket: accepted on one thread, registered, read and written on a worker's.
 //!
-//! An accepted [`Socket`], greeted by [`super::greet`], in; out a [`ReadHalf`] for the task that waits and a [`WriteHalf`] for
-//! the session, which writes when it has something and never waits.
+//! An accepted [`Socket`], greeted by [`super::greet`], in; out a [`ReadHalf`] for the task that
+//! waits and a [`WriteHalf`] for the session, which writes when it has something and never waits.
 //!
 //! Invariant: dropping the write half ends nothing. The socket closes when both halves are gone,
 //! or in both directions by [`WriteHalf::close`], which wakes the reader.
@@ -69,12 +69,12 @@ pub(super) enum Wire {
 
 impl Socket {
     /// From a TCP listener.
-    pub(super) const fn tcp(stream: StdTcpStream, peer: SocketAddr) -> Self {
+    pub const fn tcp(stream: StdTcpStream, peer: SocketAddr) -> Self {
         Self { wire: Wire::Tcp(stream), peer: PeerAddress::Tcp(peer), local: None }
     }
 
     /// From the Unix listener of this path.
-    pub(super) const fn unix(stream: StdUnixStream, path: Arc<Path>) -> Self {
+    pub const fn unix(stream: StdUnixStream, path: Arc<Path>) -> Self {
         Self { wire: Wire::Unix(stream), peer: PeerAddress::Unix(path), local: None }
     }
 

@@ -16,7 +16,7 @@ def client(**more):
 for protocol in (2, 3):
     one = client(protocol=protocol, decode_responses=True)
     assert one.ping()
-    big = "x" * (1 << 20)
+    big = "x" * (1 << 19)
     assert one.set("big", big) is True
     for _ in range(4):
         assert one.get("big") == big

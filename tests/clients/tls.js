@@ -7,7 +7,7 @@ const { createClient } = require("redis");
 async function main() {
   const [port, ...files] = process.argv.slice(2);
   const [ca, cert, key] = files.map((file) => readFileSync(file));
-  const big = "x".repeat(1 << 20);
+  const big = "x".repeat(1 << 19);
 
   const one = new Redis(`rediss://127.0.0.1:${port}`, { tls: { ca, cert, key } });
   assert.equal(await one.set("big", big), "OK");
