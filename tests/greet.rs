@@ -334,6 +334,11 @@ async fn certificates_of_clients() {
     let (_, refused) = shake(&optional, &trusting(&stranger, VERSIONS, None)).await;
     let refused = refused.unwrap_err().to_string();
     assert!(refused.contains("refuses the TLS handshake, or this certificate"), "{refused}");
+    // And one that wanted another host.
+    let (far, refused) =
+        shake(&files(&authority, "me"), &trusting(&authority, VERSIONS, None)).await;
+    let refused = refused.unwrap_err().to_string();
+    assert!(far.is_err() && refused.contains("or this certificate"), "{refused}");
 }
 
 #[tokio::test]

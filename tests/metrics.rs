@@ -506,8 +506,8 @@ fn handshakes(seen: &mut Seen) {
     let port = free_port();
     let settings = [
         format!("server.tls.listen = [\"127.0.0.1:{port}\"]"),
-        format!("server.tls.cert_file = {:?}", authority.path("127.0.0.1.pem")),
-        format!("server.tls.key_file = {:?}", authority.path("127.0.0.1.key")),
+        format!("server.tls.cert_file = \"{}\"", authority.path("127.0.0.1.pem").display()),
+        format!("server.tls.key_file = \"{}\"", authority.path("127.0.0.1.key").display()),
         "server.handshake_timeout = \"300ms\"".to_owned(),
     ];
     let settings: Vec<&str> = settings.iter().map(String::as_str).collect();

@@ -153,8 +153,8 @@ fn whole(settings: &Settings, notes: &mut Notes) {
     if is_open && has_login && settings.password.is_none() {
         notes.fault(
             "server.listen is open to other machines, and clients would ride on the upstream's \
-             credentials unasked: set auth.mode = \"static\" and auth.password_file, or listen on \
-             127.0.0.1",
+             credentials unasked: set auth.mode = \"static\" and auth.password_file, or \
+             server.tls.client_auth = \"required\" and no plain port, or listen on 127.0.0.1",
         );
     }
     if settings.version_key.is_some() && settings.version.is_empty() {

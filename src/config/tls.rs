@@ -39,6 +39,9 @@ pub(super) fn server_tls(written: &written::ServerTls, notes: &mut Notes) -> Opt
         min_version: written.min_version.unwrap_or(TlsVersion::V12),
         server: None,
     };
+    if tls.listen.is_empty() && tls.cert_file.is_some() {
+        notes.warn("server.tls.cert_file is shown to nobody: server.tls.listen is empty");
+    }
     let server = if tls.listen.is_empty() { None } else { Some(read(&tls, notes)?) };
     Some(ServerTls { server, ..tls })
 }

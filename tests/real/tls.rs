@@ -17,14 +17,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use tempfile::TempDir;
 
 /// The certificate of 127.0.0.1 in a folder of its own, and who has signed it.
-struct Door {
+pub(crate) struct Door {
     folder: TempDir,
     authority: Authority,
     port: u16,
 }
 
 impl Door {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let folder = TempDir::new().unwrap();
         let authority = Authority::new(folder.path(), "ours");
         authority.sign("127.0.0.1");
@@ -55,7 +55,7 @@ impl Door {
         lines
     }
 
-    fn proxy(&self, server: &Server, more: &[&str], arguments: &[&str]) -> Proxy {
+    pub(crate) fn proxy(&self, server: &Server, more: &[&str], arguments: &[&str]) -> Proxy {
         let settings = self.settings(more);
         let settings: Vec<&str> = settings.iter().map(String::as_str).collect();
         Proxy::with_arguments(&server.url(), &settings, arguments)
