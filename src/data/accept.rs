@@ -111,6 +111,10 @@ pub async fn run(acceptor: Acceptor, is_tls: bool, reception: Rc<Reception>) {
 
 async fn receive(socket: Socket, is_tls: bool, reception: &Rc<Reception>) {
     let greeting = reception.greeting(is_tls);
+    if is_tls && greeting.tls.is_none() {
+        // Whatever became of the certificate: nobody is served in plain on a port of TLS.
+        return;
+    }
     if greeting.is_empty() {
         return reception.deal(socket).await;
     }
