@@ -195,7 +195,7 @@ impl Stage {
         for socket in [&near, &client] {
             socket.set_nonblocking(true).expect("a socket");
         }
-        let socket = Socket::Unix(near, Arc::from(Path::new("/bench")));
+        let socket = Socket::unix(near, Arc::from(Path::new("/bench")));
         worker.admit(ClientStream::from_std(socket).expect("a socket"));
         // Its task runs once and learns that the socket can be written.
         for _ in 0..20 {

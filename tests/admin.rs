@@ -29,7 +29,8 @@ use nearside::control::observe::metrics::{
     CacheFigures, ChannelSource, Identity, Metrics, Sources, TrackingFigures,
 };
 use nearside::control::observe::state::{
-    AllocatorFigures, BufferFigures, ConfigFigures, RuntimeFigures, State, UpstreamFigures,
+    AllocatorFigures, BufferFigures, CertificateFigures, ConfigFigures, RuntimeFigures, State,
+    UpstreamFigures,
 };
 use nearside::control::office::Sweeper;
 use nearside::control::reload::{Cause, Parts, Reloader};
@@ -97,6 +98,9 @@ fn state() -> State {
         upstream: Box::new(|| {
             Some(UpstreamFigures { role: "primary".to_owned(), version: "7.0.15".to_owned() })
         }),
+        certificates: Box::new(|| {
+            vec![CertificateFigures { listener: "resp", expires_at: 1_800_000_000 }]
+        }),
         subscribers: Box::new(|| 3),
         buffers: Box::new(|| BufferFigures { input: 17, output: 4_096 }),
         heard: Arc::default(),
@@ -132,7 +136,7 @@ fn api(stats: &Arc<Stats>) -> Api {
     let (jobs, _works) = Jobs::new(Clock::system());
     let jobs = Arc::new(jobs);
     let tools = Arc::new(Tools {
-        dialer: Arc::new(dialer(&settings, None).unwrap()),
+        dialer: Arc::new(dialer(&settings, None)),
         cache: Arc::clone(&cache),
         key_prefix: String::new(),
         separator: ":".to_owned(),
@@ -383,6 +387,7 @@ async fn metrics_say_what_was_counted() {
             "nearside_worker_hits_total{worker=\"1\"} 1",
             "nearside_evicted_keys_total 3",
             "nearside_expired_keys_total 5",
+            "nearside_tls_certificate_expiry_timestamp_seconds{listener=\"resp\"} 1800000000",
             "nearside_connected_clients{listener=\"unix\"} 4",
             "nearside_connected_clients{listener=\"tcp\"} 0",
             "nearside_commands_total{cmd=\"config|get\",result=\"ok\"} 5",

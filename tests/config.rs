@@ -180,6 +180,34 @@ const REFUSED: &[(&str, &str)] = &[
     ("[server]\nunix_permissions = \"999\"", "server.unix_permissions: `999` is not octal"),
     ("[server]\nproxy_command = \"get\"", "server.proxy_command: `get` is a command of Redis"),
     ("[server]\nproxy_command = \"a b\"", "server.proxy_command: `a b` is not one word"),
+    ("[server]\nhandshake_timeout = \"0s\"", "server.handshake_timeout: 0 would let nobody in"),
+    ("[server]\nmax_handshakes = 0", "server.max_handshakes: 0 is not between 1 and 65536"),
+    (
+        "[server.tls]\nlisten = [\"127.0.0.1:7\"]",
+        "2:1: server.tls.listen: set server.tls.cert_file and server.tls.key_file, too",
+    ),
+    ("[server.tls]\nlisten = [\"unix:/s\"]", "server.tls.listen: `unix:/s`: only TCP"),
+    (
+        "[server.tls]\nclient_auth = \"required\"",
+        "server.tls.client_auth is \"required\": set server.tls.client_ca_file",
+    ),
+    (
+        "[server.tls]\nclient_ca_file = \"a\"",
+        "server.tls.client_ca_file is set, but clients are asked for no certificate",
+    ),
+    (
+        "[server.tls]\nlisten = [\"127.0.0.1:7\"]\ncert_file = \"/no/such\"\nkey_file = \"/nor/this\"",
+        "3:1: server.tls.cert_file: /no/such: No such file or directory",
+    ),
+    (
+        "upstream.url = \"rediss://h\"\nupstream.tls.ca_file = \"/no/such\"",
+        "upstream.tls.ca_file: ",
+    ),
+    (
+        "upstream.url = \"redis://:x@db\"\nserver.tls.listen = [\"0.0.0.0:1\"]\n\
+         server.tls.cert_file = \"tests/data/door.pem\"\nserver.tls.key_file = \"tests/data/door.key\"",
+        "server.tls.client_auth = \"required\" and no plain port",
+    ),
     ("[commands]\ndeny = [\"PROXY|MOD\"]", "did you mean `PROXY|MODE`?"),
     ("[auth]\nmode = \"static\"", "auth.mode is \"static\": set auth.password_file"),
     ("[auth]\npassword = \"x\"", "auth.mode is \"none\": set it to \"static\""),
@@ -265,6 +293,7 @@ fn what_is_legal_and_not_meant_is_a_warning() {
         ("[commands]\nallow = [\"GET\"]", "commands.allow: nothing refuses `GET`"),
         ("[commands]\nallow = [\"FLUSHALL\"]", "commands.allow: nothing refuses `FLUSHALL`"),
         ("[upstream.tls]\ninsecure_skip_verify = true", "insecure_skip_verify"),
+        ("server.tls.cert_file = \"a\"", "server.tls.cert_file is shown to nobody"),
     ] {
         let warnings = load(text).unwrap().warnings.join("\n");
         assert!(warnings.contains(words), "no {words:?} for\n{text}\n in: {warnings}");
@@ -404,7 +433,7 @@ proptest! {
     #[test]
     fn no_toml_panics(
         table in prop::sample::select(vec!["", "server.", "auth.", "upstream.", "keys.", "cache.",
-            "admin.", "metrics.", "log.", "drain.", "invalidation.", "upstream.tls.", "commands."]),
+            "admin.", "metrics.", "log.", "drain.", "invalidation.", "upstream.tls.", "server.tls.", "commands."]),
         key in "[a-z_]{0,12}",
         value in prop_oneof!["\"\\PC{0,20}\"", "-?[0-9]{1,20}", "\\[[0-9,\" a-z]{0,10}\\]",
             "\\{[a-z]{0,3} ?=? ?[0-9]{0,3}\\}"],

@@ -5,11 +5,14 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test")]
 
+#[path = "support/authority.rs"]
+mod authority;
 #[expect(dead_code, reason = "these tests need a part of it")]
 #[path = "real/harness.rs"]
 mod harness;
 
-use harness::{Conn, Kind, LONG, Proxy, Server, eventually, request};
+use authority::{Authority, VERSIONS};
+use harness::{Conn, Kind, LONG, Proxy, Server, eventually, free_port, request};
 use nearside::control::invalidate::signature::sign;
 use nearside::net::target::Password;
 use serde_json::{Value, json};
@@ -194,6 +197,7 @@ fn every_series_is_moved_by_something() {
     own_links(&mut seen);
     memory(&mut seen);
     doors(&mut seen);
+    handshakes(&mut seen);
     endings(&mut seen);
     logs(&mut seen);
     reloads(&mut seen);
@@ -492,6 +496,41 @@ fn doors(seen: &mut Seen) {
     assert!(client.words("GET a").starts_with(b"-NOAUTH"));
     assert!(client.words("AUTH wrong").starts_with(b"-WRONGPASS"));
     seen.look(&proxy);
+}
+
+/// What stands before a client's first command, and certificates that are exchanged.
+fn handshakes(seen: &mut Seen) {
+    let server = Server::start(Kind::Redis);
+    let folder = tempfile::TempDir::new().unwrap();
+    let authority = Authority::new(folder.path(), "ours");
+    authority.sign("127.0.0.1");
+    let port = free_port();
+    let settings = [
+        format!("server.tls.listen = [\"127.0.0.1:{port}\"]"),
+        format!("server.tls.cert_file = \"{}\"", authority.path("127.0.0.1.pem").display()),
+        format!("server.tls.key_file = \"{}\"", authority.path("127.0.0.1.key").display()),
+        "server.handshake_timeout = \"300ms\"".to_owned(),
+    ];
+    let settings: Vec<&str> = settings.iter().map(String::as_str).collect();
+    let proxy = Proxy::start(&server.url(), &settings);
+    let mut client = Conn::tls(port, &authority.client(VERSIONS, None)).unwrap();
+    assert_eq!(client.words("PING"), b"+PONG\r\n");
+    seen.look(&proxy);
+    let rejected = |reason| format!("nearside_rejected_connections_total{{reason=\"{reason}\"}}");
+    let silent = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    Conn::tcp(port).send(b"PING\r\n");
+    seen.until(&proxy, &rejected("tls"));
+    seen.until(&proxy, &rejected("handshake_timeout"));
+    drop(silent);
+    authority.sign("127.0.0.1");
+    proxy.admin("POST", "/api/v1/config/reload", "");
+    fs::remove_file(authority.path("127.0.0.1.key")).unwrap();
+    proxy.admin("POST", "/api/v1/config/reload", "");
+    seen.look(&proxy);
+
+    let proxy = Proxy::start(&server.url(), &["server.proxy_protocol = true"]);
+    proxy.dial().send(b"PING\r\n");
+    seen.until(&proxy, &rejected("proxy_protocol"));
 }
 
 /// How connections end.

@@ -3,9 +3,13 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test")]
 
+#[expect(dead_code, reason = "clients of other tests")]
+#[path = "support/authority.rs"]
+mod authority;
 #[path = "support/ports.rs"]
 mod ports;
 
+use authority::Authority;
 use bytes::BytesMut;
 use nearside::net::address::Address;
 use nearside::net::client::{ClientStream, ReadHalf, WriteHalf};
@@ -18,13 +22,12 @@ use nearside::wire::reply::Scan;
 use nearside::wire::write::Proto;
 use parking_lot::Mutex;
 use ports::free_port;
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, SocketAddrV4, TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 use tempfile::TempDir;
@@ -164,49 +167,18 @@ async fn a_socket_is_set_up() {
     assert!(socket2::SockRef::from(&stream).keepalive().unwrap());
 }
 
-/// A CA, and files of certificates that it signed.
-struct Authority {
-    folder: PathBuf,
-    issuer: CertifiedIssuer<'static, KeyPair>,
+fn options(authority: &Authority) -> TlsOptions {
+    TlsOptions { ca_file: Some(authority.path("ca.pem")), ..TlsOptions::default() }
 }
 
-impl Authority {
-    fn new(folder: &Path, name: &str) -> Self {
-        let mut params = CertificateParams::new(Vec::new()).unwrap();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.distinguished_name.push(rcgen::DnType::CommonName, name);
-        let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
-        let folder = folder.join(name);
-        fs::create_dir(&folder).unwrap();
-        fs::write(folder.join("ca.pem"), issuer.pem()).unwrap();
-        Self { folder, issuer }
-    }
-
-    fn path(&self, file: &str) -> String {
-        self.folder.join(file).to_str().unwrap().to_owned()
-    }
-
-    /// Writes `NAME.pem` and `NAME.key`.
-    fn sign(&self, name: &str) {
-        let key = KeyPair::generate().unwrap();
-        let params = CertificateParams::new([name.to_owned()]).unwrap();
-        let certificate = params.signed_by(&key, &self.issuer).unwrap();
-        fs::write(self.path(&format!("{name}.pem")), certificate.pem()).unwrap();
-        fs::write(self.path(&format!("{name}.key")), key.serialize_pem()).unwrap();
-    }
-
-    fn options(&self) -> TlsOptions {
-        TlsOptions { ca_file: Some(self.path("ca.pem").into()), ..TlsOptions::default() }
-    }
-
-    /// A server that shows the certificate of `name`.
-    fn server(&self, name: &str, auth_clients: &str) -> Server {
-        let (cert, key) = (self.path(&format!("{name}.pem")), self.path(&format!("{name}.key")));
-        let ca = self.path("ca.pem");
-        let files = ["--tls-cert-file", &cert, "--tls-key-file", &key, "--tls-ca-cert-file", &ca];
-        let ports = ["--port", "0", "--tls-port", "{port}", "--tls-auth-clients", auth_clients];
-        Server::start(&self.folder, &[&files[..], &ports].concat())
-    }
+/// A server that shows the certificate of `name`.
+fn server_of(authority: &Authority, name: &str, auth_clients: &str) -> Server {
+    let path = |file: &str| authority.path(file).to_str().unwrap().to_owned();
+    let (cert, key) = (path(&format!("{name}.pem")), path(&format!("{name}.key")));
+    let ca = path("ca.pem");
+    let files = ["--tls-cert-file", &cert, "--tls-key-file", &key, "--tls-ca-cert-file", &ca];
+    let ports = ["--port", "0", "--tls-port", "{port}", "--tls-auth-clients", auth_clients];
+    Server::start(&authority.folder, &[&files[..], &ports].concat())
 }
 
 #[tokio::test]
@@ -215,15 +187,15 @@ async fn redis_over_tls() {
     let ours = Authority::new(folder.path(), "ours");
     let other = Authority::new(folder.path(), "other");
     ours.sign("127.0.0.1");
-    let server = ours.server("127.0.0.1", "no");
+    let server = server_of(&ours, "127.0.0.1", "no");
     let target = server.url("rediss");
 
-    let client = TlsClient::new(&ours.options()).unwrap();
+    let client = TlsClient::new(&options(&ours)).unwrap();
     let stream = connect(&target, LONG, Some(&client), None).await.unwrap();
     assert!(matches!(stream, Stream::Tls(_)));
     assert_eq!(log_in(stream, &target).await.unwrap().server, "redis");
 
-    let stranger = TlsClient::new(&other.options()).unwrap();
+    let stranger = TlsClient::new(&options(&other)).unwrap();
     let error = refusal(&target, Some(&stranger)).await;
     assert_eq!(error.kind, ConnectErrorKind::Tls);
     assert_eq!(
@@ -233,7 +205,7 @@ async fn redis_over_tls() {
              trusted here (upstream.tls.ca_file)"
         )
     );
-    let named = TlsOptions { server_name: Some("redis.example".to_owned()), ..ours.options() };
+    let named = TlsOptions { server_name: Some("redis.example".to_owned()), ..options(&ours) };
     let error = refusal(&target, Some(&TlsClient::new(&named).unwrap())).await;
     assert_eq!(error.kind, ConnectErrorKind::Tls);
     assert!(
@@ -263,15 +235,15 @@ async fn server_name_and_client_certificate() {
     let ours = Authority::new(folder.path(), "ours");
     ours.sign("redis.example");
     ours.sign("nearside");
-    let server = ours.server("redis.example", "yes");
+    let server = server_of(&ours, "redis.example", "yes");
     let target = server.url("rediss");
-    let options = TlsOptions {
+    let shown = TlsOptions {
         server_name: Some("redis.example".to_owned()),
-        cert_file: Some(ours.path("nearside.pem").into()),
-        key_file: Some(ours.path("nearside.key").into()),
-        ..ours.options()
+        cert_file: Some(ours.path("nearside.pem")),
+        key_file: Some(ours.path("nearside.key")),
+        ..options(&ours)
     };
-    let client = TlsClient::new(&options).unwrap();
+    let client = TlsClient::new(&shown).unwrap();
     let stream = connect(&target, LONG, Some(&client), None).await.unwrap();
     assert_eq!(log_in(stream, &target).await.unwrap().server, "redis");
 }
@@ -283,38 +255,42 @@ fn tls_files_that_are_wrong() {
     ours.sign("a");
     ours.sign("b");
     let fault = |options: TlsOptions| TlsClient::new(&options).unwrap_err().to_string();
-    let path = |file: &str| Some(PathBuf::from(ours.path(file)));
-    let missing = ours.path("none.pem");
+    let path = |file: &str| Some(ours.path(file));
+    let shown = |file: &str| ours.path(file).display().to_string();
+    let missing = shown("none.pem");
     assert_eq!(
         fault(TlsOptions { ca_file: path("none.pem"), ..TlsOptions::default() }),
         format!("upstream.tls.ca_file: {missing}: No such file or directory")
     );
     assert_eq!(
         fault(TlsOptions { ca_file: path("a.key"), ..TlsOptions::default() }),
-        format!("upstream.tls.ca_file: {}: holds no PEM certificate", ours.path("a.key"))
+        format!("upstream.tls.ca_file: {}: holds no PEM certificate", shown("a.key"))
     );
     let (cert_file, key_file) = (path("a.pem"), path("a.key"));
     assert_eq!(
-        fault(TlsOptions { cert_file: cert_file.clone(), ..ours.options() }),
+        fault(TlsOptions { cert_file: cert_file.clone(), ..options(&ours) }),
         "upstream.tls.cert_file and upstream.tls.key_file need each other"
     );
     assert_eq!(
         fault(TlsOptions {
             cert_file: cert_file.clone(),
             key_file: path("a.pem"),
-            ..ours.options()
+            ..options(&ours)
         }),
-        format!("upstream.tls.key_file: {}: holds no PEM private key", ours.path("a.pem"))
+        format!("upstream.tls.key_file: {}: holds no PEM private key", shown("a.pem"))
     );
-    let mixed = fault(TlsOptions { cert_file, key_file: path("b.key"), ..ours.options() });
-    assert!(mixed.starts_with("upstream.tls.cert_file, upstream.tls.key_file: "), "{mixed}");
+    let mixed = fault(TlsOptions { cert_file, key_file: path("b.key"), ..options(&ours) });
+    assert_eq!(
+        mixed,
+        "upstream.tls.cert_file, upstream.tls.key_file: the key is not the certificate's"
+    );
     let name = Some("no host".to_owned());
     assert_eq!(
-        fault(TlsOptions { key_file, server_name: name.clone(), ..ours.options() }),
+        fault(TlsOptions { key_file, server_name: name.clone(), ..options(&ours) }),
         "upstream.tls.cert_file and upstream.tls.key_file need each other"
     );
     assert_eq!(
-        fault(TlsOptions { server_name: name, ..ours.options() }),
+        fault(TlsOptions { server_name: name, ..options(&ours) }),
         "upstream.tls.server_name: `no host` is neither a host name nor an IP address"
     );
 }
@@ -322,7 +298,7 @@ fn tls_files_that_are_wrong() {
 #[tokio::test]
 async fn a_server_without_tls() {
     let folder = TempDir::new().unwrap();
-    let client = TlsClient::new(&Authority::new(folder.path(), "ours").options()).unwrap();
+    let client = TlsClient::new(&options(&Authority::new(folder.path(), "ours"))).unwrap();
     for (answer, problem) in [
         (&b"-ERR unknown command\r\n"[..], "the server does not speak TLS on this port"),
         (b"", "the server closed the connection in the TLS handshake; does this port speak TLS?"),
@@ -384,7 +360,7 @@ async fn nobody_answers() {
 #[tokio::test]
 async fn a_handshake_without_end_is_cut_off() {
     let folder = TempDir::new().unwrap();
-    let client = TlsClient::new(&Authority::new(folder.path(), "ours").options()).unwrap();
+    let client = TlsClient::new(&options(&Authority::new(folder.path(), "ours"))).unwrap();
     // The kernel connects; nobody accepts, nobody speaks.
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();

@@ -589,6 +589,7 @@ fn hostile_requests() {
         (&line(b"*1\r\n$"), M::BulkLine),
         (&line(b"P"), M::InlineLine),
         (b"SET a \"b\r\n", M::Quotes),
+        (b"\x16\x03\x01\x00\xc8\x01\x00\x00\xc4\x03\x03", M::TlsHello),
     ] {
         let start = bytes[..bytes.len().min(32)].escape_ascii();
         let expected = Read { requests: Vec::new(), error: Some(error), rest: 0 };

@@ -16,12 +16,12 @@ use crate::control::invalidate::tracking::{Ring, Tracking};
 use crate::control::observe::chart::Chart;
 use crate::control::observe::logs;
 use crate::control::observe::metrics::{ChannelSource, TrackingFigures};
-use crate::control::observe::state::{BufferFigures, Runtimes};
+use crate::control::observe::state::{BufferFigures, CertificateFigures, Runtimes};
 use crate::control::office::Sweeper;
 use crate::control::reload::{Parts, Reloader};
 use crate::control::warm::Warm;
 use crate::data::Shared;
-use crate::data::accept::{self, Desk};
+use crate::data::accept::{self, Desk, Reception};
 use crate::data::local::{Ledger, Profile};
 use crate::data::registry::Client;
 use crate::embedded::{self, Embedded};
@@ -32,17 +32,18 @@ use crate::net::listen::{self, ListenOptions, Listener};
 use crate::net::stream::Stream;
 use crate::net::switch::Switch;
 use crate::net::target::Password;
-use crate::net::tls::{TlsClient, TlsOptions};
+use crate::net::tls::TlsClient;
 use crate::stats::Stats;
 use crate::units::clock::Clock;
 use anyhow::Context as _;
 use std::hash::BuildHasher;
 use std::net::SocketAddr;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::net::UnixStream;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{Semaphore, oneshot, watch};
 
 /// A runtime for the thread that asks.
 pub fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
@@ -63,10 +64,10 @@ pub(super) fn access(settings: &Settings) -> Access {
     Access { operator, viewer, hosts: admin.names() }
 }
 
-/// How listeners are bound.
-pub fn listen_options(settings: &Settings) -> ListenOptions {
+/// How the listeners that the key names are bound.
+pub fn listen_options(key: &'static str, settings: &Settings) -> ListenOptions {
     ListenOptions {
-        key: "server.listen",
+        key,
         backlog: settings.server.tcp_backlog,
         unix_permissions: settings.server.unix_permissions,
     }
@@ -85,9 +86,9 @@ pub fn embedded(settings: &Settings) -> anyhow::Result<Option<Arc<Embedded>>> {
 }
 
 /// How links to upstream are opened.
-pub fn dialer(settings: &Settings, embedded: Option<&Arc<Embedded>>) -> anyhow::Result<Dialer> {
+pub fn dialer(settings: &Settings, embedded: Option<&Arc<Embedded>>) -> Dialer {
     let upstream = &settings.upstream;
-    let tls = if upstream.target.tls { Some(TlsClient::new(&upstream.tls)?) } else { None };
+    let tls = upstream.tls_client.clone().filter(|_| upstream.target.tls);
     let door = embedded.map(|server| -> Door {
         let server = Arc::clone(server);
         Box::new(move || {
@@ -96,14 +97,14 @@ pub fn dialer(settings: &Settings, embedded: Option<&Arc<Embedded>>) -> anyhow::
             UnixStream::from_std(stream).map(Stream::Unix)
         })
     });
-    Ok(Dialer {
+    Dialer {
         target: upstream.target.clone(),
         tls,
         embedded: door,
         timeout: upstream.connect_timeout,
         name: format!("nearside:{}", settings.instance),
         switch: Switch::default(),
-    })
+    }
 }
 
 /// What INFO and CONFIG tell of this process.
@@ -121,13 +122,18 @@ pub(super) fn ledger(
     Ledger::new(Arc::clone(stats), profile, clock.now())
 }
 
-pub(super) fn bind(settings: &Settings) -> anyhow::Result<Vec<Listener>> {
-    let options = listen_options(settings);
-    let mut listeners = Vec::new();
-    for address in &settings.server.listen {
-        listeners.extend(listen::bind(address, &options)?);
-    }
-    Ok(listeners)
+/// Where clients come in: plain, and by TLS.
+pub(super) fn bind(settings: &Settings) -> anyhow::Result<(Vec<Listener>, Vec<Listener>)> {
+    let all = |key, addresses: &[Address]| {
+        let options = listen_options(key, settings);
+        let mut listeners = Vec::new();
+        for address in addresses {
+            listeners.extend(listen::bind(address, &options)?);
+        }
+        anyhow::Ok(listeners)
+    };
+    let server = &settings.server;
+    Ok((all("server.listen", &server.listen)?, all("server.tls.listen", &server.tls.listen)?))
 }
 
 pub(super) fn fit_files(settings: &Settings) {
@@ -195,6 +201,15 @@ pub(super) fn buffered(shared: &Shared) -> BufferFigures {
     shared.registry.list().iter().fold(BufferFigures::default(), add)
 }
 
+/// By listener, when the certificate that it shows expires.
+pub(super) fn certificates(shared: &Shared) -> Vec<CertificateFigures> {
+    let settings = &shared.snapshots.newest().settings;
+    let resp = settings.server.tls.server.as_ref();
+    let resp =
+        resp.map(|tls| CertificateFigures { listener: "resp", expires_at: tls.expires_at() });
+    resp.into_iter().collect()
+}
+
 /// A thread with a runtime of its own, in which `work` runs; it may spawn what is not `Send`.
 pub(super) fn spawn<F: Future<Output = ()>>(
     name: &str,
@@ -217,33 +232,51 @@ pub(super) fn spawn<F: Future<Output = ()>>(
     Ok(())
 }
 
-/// One thread accepts for all workers; dropping the sender closes the listeners.
+/// One thread accepts for all workers, and another over TLS if anybody speaks it; dropping what
+/// comes back closes the listeners.
 pub(super) fn start_accepting(
-    listeners: Vec<Listener>,
+    (plain, tls): (Vec<Listener>, Vec<Listener>),
     settings: &Settings,
     desks: &[Desk],
     shared: &Arc<Shared>,
     stats: &Stats,
     runtimes: &Arc<Runtimes>,
-) -> anyhow::Result<oneshot::Sender<()>> {
-    let (stop, stopped) = oneshot::channel();
-    let (desks, shared, block) = (desks.to_vec(), Arc::clone(shared), stats.new_block());
-    let keepalive = settings.server.tcp_keepalive;
-    spawn("accept", runtimes, move || async move {
-        let mut tasks = tokio::task::JoinSet::new();
-        for listener in listeners {
-            match listener.into_acceptor() {
-                Ok(acceptor) => {
-                    let (desks, shared) = (desks.clone(), Arc::clone(&shared));
-                    let block = Arc::clone(&block);
-                    tasks.spawn_local(accept::run(acceptor, keepalive, desks, shared, block));
-                }
-                Err(error) => tracing::error!(error = %error, "cannot accept"),
-            }
+) -> anyhow::Result<Vec<oneshot::Sender<()>>> {
+    let greetings = Arc::new(Semaphore::new(settings.server.max_handshakes));
+    let kinds = [("accept", plain, false), ("accept-tls", tls, true)];
+    let mut open = Vec::new();
+    for (name, listeners, is_tls) in kinds {
+        if listeners.is_empty() {
+            continue;
         }
-        stopped.await.ok();
-    })?;
-    Ok(stop)
+        let (stop, stopped) = oneshot::channel();
+        let (desks, shared, block) = (desks.to_vec(), Arc::clone(shared), stats.new_block());
+        let (keepalive, greetings) = (settings.server.tcp_keepalive, Arc::clone(&greetings));
+        spawn(name, runtimes, move || async move {
+            let reception = Reception { desks, shared, block, keepalive, greetings };
+            accept_on(listeners, is_tls, Rc::new(reception), stopped).await;
+        })?;
+        open.push(stop);
+    }
+    Ok(open)
+}
+
+async fn accept_on(
+    listeners: Vec<Listener>,
+    is_tls: bool,
+    reception: Rc<Reception>,
+    stopped: oneshot::Receiver<()>,
+) {
+    let mut tasks = tokio::task::JoinSet::new();
+    for listener in listeners {
+        match listener.into_acceptor() {
+            Ok(acceptor) => {
+                tasks.spawn_local(accept::run(acceptor, is_tls, Rc::clone(&reception)));
+            }
+            Err(error) => tracing::error!(error = %error, "cannot accept"),
+        }
+    }
+    stopped.await.ok();
 }
 
 /// What counts what is held.
@@ -274,18 +307,18 @@ pub(super) fn channel(
     settings: &Settings,
     shared: &Shared,
     orders: &Arc<Orders>,
-) -> anyhow::Result<Option<Arc<Channel>>> {
+) -> Option<Arc<Channel>> {
     let invalidation = &settings.invalidation;
     if invalidation.channels.is_empty() {
-        return Ok(None);
+        return None;
     }
     let mut channel =
         Channel::new(invalidation.channels.clone(), origin(settings), Arc::clone(orders))
             .at_upstream(&shared.dialer, &shared.live);
     for source in &invalidation.sources {
         // The certificates are the same; the name to be in theirs is their URL's.
-        let tls = TlsOptions { server_name: None, ..settings.upstream.tls.clone() };
-        let tls = if source.target.tls { Some(TlsClient::new(&tls)?) } else { None };
+        let tls = settings.upstream.tls_client.as_ref().filter(|_| source.target.tls);
+        let tls = tls.map(TlsClient::of_any_name);
         let dialer = Dialer {
             target: source.target.clone(),
             tls,
@@ -296,7 +329,7 @@ pub(super) fn channel(
         };
         channel = channel.at_source(&source.name, dialer);
     }
-    Ok(Some(Arc::new(channel)))
+    Some(Arc::new(channel))
 }
 
 /// Where messages are heard, for `/metrics`.
@@ -328,10 +361,14 @@ pub(super) fn followers(
     stats: &Arc<Stats>,
     warm: &Arc<Warm>,
     shared: &Arc<Shared>,
+    channel: Option<&Arc<Channel>>,
 ) -> Box<dyn Fn(&Settings) + Send + Sync> {
     let (guard, stats, warm) = (Arc::clone(guard), Arc::clone(stats), Arc::clone(warm));
-    let shared = Arc::clone(shared);
+    let (shared, channel) = (Arc::clone(shared), channel.cloned());
     Box::new(move |settings| {
+        if let Some(newer) = &settings.upstream.tls_client {
+            renew_tls(newer, &shared, channel.as_deref());
+        }
         let log = &settings.log;
         shared.slow.configure(log.slow_command, log.slowlog_max, log.keys);
         guard.set(access(settings));
@@ -339,6 +376,16 @@ pub(super) fn followers(
         stats.set_hot_keys(settings.hot_keys.into());
         warm.configure(&settings.warming);
     })
+}
+
+/// Links that are opened from now on show and believe other certificates.
+fn renew_tls(newer: &TlsClient, shared: &Shared, channel: Option<&Channel>) {
+    if let Some(tls) = &shared.dialer.tls {
+        tls.replace(newer);
+    }
+    for source in channel.iter().flat_map(|channel| channel.subscriptions()) {
+        source.renew_tls(&newer.of_any_name());
+    }
 }
 
 /// What exchanges the settings in force.

@@ -89,11 +89,13 @@ fn fault(fault: &Fault) -> Value {
 /// would see.
 fn surroundings(settings: &Settings) -> (Vec<String>, Option<Hidden>) {
     let mut problems = Vec::new();
-    let options = app::listen_options(settings);
-    for address in &settings.server.listen {
-        if let Err(error) = listen::bind(address, &options) {
-            problems.push(error.to_string());
-        }
+    let server = &settings.server;
+    for (key, addresses) in
+        [("server.listen", &server.listen), ("server.tls.listen", &server.tls.listen)]
+    {
+        let options = app::listen_options(key, settings);
+        let bound = addresses.iter().map(|address| listen::bind(address, &options));
+        problems.extend(bound.filter_map(|bound| Some(bound.err()?.to_string())));
     }
     let http =
         [("admin.listen", &settings.admin.listen), ("metrics.listen", &settings.metrics.listen)];
@@ -122,7 +124,7 @@ fn try_http(key: &'static str, address: &str) -> anyhow::Result<()> {
 /// Opens one link, as the proxy would, and looks at what is there.
 fn reach(settings: &Settings) -> anyhow::Result<Option<Hidden>> {
     let embedded = app::embedded(settings)?;
-    let dialer = app::dialer(settings, embedded.as_ref())?;
+    let dialer = app::dialer(settings, embedded.as_ref());
     let options = Options {
         proto: Proto::Resp3,
         username: dialer.username(),

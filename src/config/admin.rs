@@ -77,9 +77,14 @@ pub(super) fn token(
         notes.fault(format!("{key}: a {what} has at least {TOKEN_MIN} characters"));
         return None;
     }
+    warn_if_public(key, path, notes);
+    Some(Password::new(token.to_owned()))
+}
+
+/// A word of a secret in a file that is none.
+pub(super) fn warn_if_public(key: &str, path: &Path, notes: &mut Notes) {
     let mode = fs::metadata(path).map_or(0, |file| file.permissions().mode());
     if mode & 0o004 != 0 {
         notes.warn(format!("{key}: everybody can read `{}`: chmod o-r", path.display()));
     }
-    Some(Password::new(token.to_owned()))
 }

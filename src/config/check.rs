@@ -8,16 +8,17 @@ use crate::config::hot_keys::hot_keys;
 use crate::config::invalidation::invalidation;
 use crate::config::metrics::metrics;
 use crate::config::naming::{self, Hidden};
+use crate::config::server::server;
+use crate::config::tls::upstream_tls;
 use crate::config::warming::warming;
 use crate::config::written::{self, Commands, Patterns, TtlProbe, Written};
 use crate::config::{
-    Admission, AuthMode, Cache, Level, Log, LogFormat, LogKeys, Merged, Mode, MultiKey, OnDown,
-    Rule, ScriptPolicy, Scripts, Server, Settings, TrackingMode, Upstream, Verify, VersionSource,
+    Admission, AuthMode, Cache, ClientAuth, Level, Log, LogFormat, LogKeys, Merged, Mode, MultiKey,
+    OnDown, Rule, ScriptPolicy, Scripts, Settings, TrackingMode, Upstream, Verify, VersionSource,
 };
 use crate::keys::Prefix;
 use crate::net::address::Address;
 use crate::net::target::{Password, Target};
-use crate::net::tls::TlsOptions;
 use crate::units::duration::Span;
 use crate::units::log_level;
 use crate::units::rate::Rate;
@@ -142,7 +143,11 @@ pub(super) fn settings(written: &Written, notes: &mut Notes) -> Option<Settings>
 
 /// What can only be seen of the whole.
 fn whole(settings: &Settings, notes: &mut Notes) {
-    let is_open = settings.server.listen.iter().any(|address| match address {
+    let server = &settings.server;
+    // Who must show a certificate has been asked who it is.
+    let is_asked = server.tls.client_auth == ClientAuth::Required;
+    let tls = server.tls.listen.iter().filter(|_| !is_asked);
+    let is_open = server.listen.iter().chain(tls).any(|address| match address {
         Address::Tcp { host, .. } => !is_loopback(host),
         Address::Unix(_) | Address::Embedded => false,
     });
@@ -151,8 +156,8 @@ fn whole(settings: &Settings, notes: &mut Notes) {
     if is_open && has_login && settings.password.is_none() {
         notes.fault(
             "server.listen is open to other machines, and clients would ride on the upstream's \
-             credentials unasked: set auth.mode = \"static\" and auth.password_file, or listen on \
-             127.0.0.1",
+             credentials unasked: set auth.mode = \"static\" and auth.password_file, or \
+             server.tls.client_auth = \"required\" and no plain port, or listen on 127.0.0.1",
         );
     }
     if settings.version_key.is_some() && settings.version.is_empty() {
@@ -226,73 +231,6 @@ fn hostname() -> String {
     if name.is_empty() { "nearside".to_owned() } else { name }
 }
 
-fn server(written: &written::Server, notes: &mut Notes) -> Option<Server> {
-    let listen = written.listen.clone().unwrap_or_else(|| vec!["127.0.0.1:6380".to_owned()]);
-    if listen.is_empty() {
-        notes.fault("server.listen: name at least one address, such as \"127.0.0.1:6380\"");
-    }
-    let parsed: Vec<Option<Address>> = listen
-        .iter()
-        .map(|address| notes.take(&format!("server.listen: `{address}`"), address.parse()))
-        .collect();
-    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let workers = written.workers.unwrap_or(cores);
-    if !(1..=256).contains(&workers) {
-        notes.fault(format!("server.workers: {workers} is not between 1 and 256"));
-    }
-    let max_clients = written.max_clients.unwrap_or(10_000);
-    if max_clients == 0 {
-        notes.fault("server.max_clients: 0 would let nobody in");
-    }
-    let max_pipeline = written.max_pipeline.unwrap_or(1024);
-    if max_pipeline == 0 {
-        notes.fault("server.max_pipeline: 0 would answer nothing");
-    }
-    let permissions = written.unix_permissions.clone().unwrap_or_else(|| "0770".to_owned());
-    let bits = u32::from_str_radix(&permissions, 8).ok().filter(|bits| *bits <= 0o777);
-    if bits.is_none() {
-        notes.fault(format!("server.unix_permissions: `{permissions}` is not octal, as \"0770\""));
-    }
-    let bulk_max = written.max_request_size.unwrap_or(Size(512 << 20));
-    if bulk_max.0 == 0 || bulk_max.0 > 512 << 20 {
-        notes.fault("server.max_request_size: must be between 1 and 512mb, as in Redis");
-    }
-    let args_max = written.max_args.unwrap_or(1 << 20);
-    if !(2..=1 << 20).contains(&args_max) {
-        notes.fault("server.max_args: must be between 2 and 1048576, as in Redis");
-    }
-    let proxy_command = proxy_command(written, notes);
-    Some(Server {
-        listen: parsed.into_iter().collect::<Option<_>>()?,
-        workers,
-        max_clients,
-        idle_timeout: span(written.idle_timeout, Duration::ZERO),
-        tcp_keepalive: span(written.tcp_keepalive, Duration::from_mins(5)),
-        tcp_backlog: written.tcp_backlog.unwrap_or(1024),
-        max_request_size: bulk_max.as_usize(),
-        max_args: args_max,
-        client_output_limit: written.client_output_limit.unwrap_or(Size(64 << 20)).as_usize(),
-        max_pipeline,
-        unix_permissions: bits?,
-        proxy_command,
-    })
-}
-
-/// The word of nearside's own commands: one that no command of the table hides.
-fn proxy_command(written: &written::Server, notes: &mut Notes) -> String {
-    let word = written.proxy_command.clone().unwrap_or_else(|| "PROXY".to_owned());
-    if command::find(word.as_bytes()).is_some() {
-        notes.fault(format!("server.proxy_command: `{word}` is a command of Redis or Valkey"));
-    }
-    if word.len() > 64 || !word.bytes().all(|byte| byte.is_ascii_graphic()) {
-        notes.fault(format!(
-            "server.proxy_command: `{}` is not one word of at most 64 printable characters",
-            word.escape_default()
-        ));
-    }
-    word
-}
-
 /// A secret that is written in one of two ways.
 pub(super) fn secret(
     table: &str,
@@ -339,13 +277,10 @@ fn upstream(written: &Written, notes: &mut Notes) -> Option<Upstream> {
     let file = upstream.password_file.as_deref();
     let inline = upstream.password.as_ref().map(|password| &password.0);
     let password = secret("upstream", inline, file, notes);
-    let tls = upstream.tls.clone();
-    if tls.cert_file.is_some() != tls.key_file.is_some() {
-        notes.fault("upstream.tls: cert_file and key_file go together");
-    }
-    if tls.insecure_skip_verify == Some(true) {
-        notes.warn("upstream.tls.insecure_skip_verify: anybody on the way can read and change");
-    }
+    let mut sources = written.invalidation.sources.iter().filter_map(|source| source.url.as_ref());
+    let is_tls = target.as_ref().is_some_and(|target| target.tls)
+        || sources.any(|url| url.0.starts_with("rediss://"));
+    let (tls, tls_client) = upstream_tls(&upstream.tls, is_tls, notes);
     let mut target = target?;
     if upstream.username.is_some() {
         target.username.clone_from(&upstream.username);
@@ -364,13 +299,8 @@ fn upstream(written: &Written, notes: &mut Notes) -> Option<Upstream> {
         reconnect_wait: span(upstream.reconnect_wait, Duration::from_millis(500)),
         dedicated_max: upstream.dedicated_max.or(written.server.max_clients).unwrap_or(10_000),
         on_down: upstream.on_down.unwrap_or(OnDown::Close),
-        tls: TlsOptions {
-            ca_file: tls.ca_file,
-            cert_file: tls.cert_file,
-            key_file: tls.key_file,
-            server_name: tls.server_name,
-            insecure_skip_verify: tls.insecure_skip_verify.unwrap_or(false),
-        },
+        tls,
+        tls_client,
     })
 }
 

@@ -85,6 +85,13 @@ pub struct Fault {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub struct ConfigError(pub Vec<Fault>);
 
+impl ConfigError {
+    /// True if something is wrong with keys that begin so, or with their files.
+    pub fn is_about(&self, keys: &str) -> bool {
+        self.0.iter().any(|fault| fault.text.starts_with(keys))
+    }
+}
+
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (index, fault) in self.0.iter().enumerate() {

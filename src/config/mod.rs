@@ -19,19 +19,21 @@ mod place;
 pub mod reference;
 mod reload;
 mod runtime;
+mod server;
 mod shown;
 mod table;
+mod tls;
 mod values;
 mod warming;
 mod words;
 pub mod written;
 
 pub use self::load::Merged;
-pub use self::reload::Reloaded;
+pub use self::reload::{CERTIFICATES, Reloaded};
 pub use self::runtime::{NotSet, settable};
 pub use self::words::{
-    Admission, AuthMode, Level, LogFormat, LogKeys, Mode, MultiKey, OnDown, Profile, ScriptPolicy,
-    ShowKeys, TrackingMode, Verify, VersionSource,
+    Admission, AuthMode, ClientAuth, Level, LogFormat, LogKeys, Mode, MultiKey, OnDown, Profile,
+    ScriptPolicy, ShowKeys, TrackingMode, Verify, VersionSource,
 };
 pub use load::{
     ConfigError, Fault, Loaded, Origin, Overrides, Source, load, load_instead, load_text,
@@ -44,7 +46,7 @@ use crate::keys::Names;
 use crate::keys::template::Template;
 use crate::net::address::Address;
 use crate::net::target::{Password, Target};
-use crate::net::tls::TlsOptions;
+use crate::net::tls::{TlsClient, TlsOptions, TlsServer};
 use crate::stats::Named;
 use crate::stats::histogram::Bounds;
 use crate::units::cron::Cron;
@@ -214,6 +216,33 @@ pub struct Server {
     pub unix_permissions: u32,
     /// The word by which clients ask nearside itself; empty = none.
     pub proxy_command: String,
+    /// True if connections begin with a PROXY header.
+    pub proxy_protocol: bool,
+    /// Limit of what stands before a client's first command.
+    pub handshake_timeout: Duration,
+    /// Clients at most that are there.
+    pub max_handshakes: usize,
+    /// `[server.tls]`.
+    pub tls: ServerTls,
+}
+
+/// `[server.tls]`.
+#[derive(Clone, Debug)]
+pub struct ServerTls {
+    /// Where clients speak TLS.
+    pub listen: Vec<Address>,
+    /// The certificate.
+    pub cert_file: Option<PathBuf>,
+    /// Its key.
+    pub key_file: Option<PathBuf>,
+    /// Who signs clients' certificates.
+    pub client_ca_file: Option<PathBuf>,
+    /// Whether clients show one.
+    pub client_auth: ClientAuth,
+    /// The oldest version of TLS.
+    pub min_version: written::TlsVersion,
+    /// What was read; `None` if nobody speaks TLS.
+    pub server: Option<TlsServer>,
 }
 
 /// `[upstream]`.
@@ -236,6 +265,8 @@ pub struct Upstream {
     pub on_down: OnDown,
     /// `[upstream.tls]`.
     pub tls: TlsOptions,
+    /// What was read of it; `None` if neither upstream nor a source of messages speaks TLS.
+    pub tls_client: Option<TlsClient>,
 }
 
 /// `[cache]`, but for what rules inherit.

@@ -6,10 +6,14 @@
 
 use crate::config::key::LISTS;
 use crate::config::load::is_under;
-use crate::config::{Invalidation, Origin, Settings, Shown, written};
+use crate::config::{Invalidation, Origin, ServerTls, Settings, Shown, written};
 use crate::keys::Invalid;
 use crate::net::target::Password;
 use std::fmt::Debug;
+
+/// What a reload names whenever other certificates are shown to clients.
+pub const CERTIFICATES: &str =
+    "server.tls.cert_file, server.tls.key_file, server.tls.client_ca_file";
 
 /// What becomes of settings that were read again.
 #[derive(Clone, Debug)]
@@ -52,12 +56,20 @@ impl Settings {
         to.client_output_limit = server.client_output_limit;
         to.max_pipeline = server.max_pipeline;
         to.proxy_command.clone_from(&server.proxy_command);
+        to.proxy_protocol = server.proxy_protocol;
+        to.handshake_timeout = server.handshake_timeout;
+        to.tls.take_over(&server.tls);
         let (upstream, to) = (&new.upstream, &mut next.upstream);
         to.request_timeout = upstream.request_timeout;
         to.write_timeout = upstream.write_timeout;
         to.reconnect_wait = upstream.reconnect_wait;
         to.dedicated_max = upstream.dedicated_max;
         to.on_down = upstream.on_down;
+        // Links by TLS are as their URL says, which waits; by which certificates does not.
+        if to.tls_client.is_some() == upstream.tls_client.is_some() {
+            to.tls.clone_from(&upstream.tls);
+            to.tls_client.clone_from(&upstream.tls_client);
+        }
         next.log.level.clone_from(&new.log.level);
         next.log.slow_command = new.log.slow_command;
         next.log.keys = new.log.keys;
@@ -116,6 +128,16 @@ impl Settings {
     }
 }
 
+impl ServerTls {
+    /// Certificates, and what is asked of clients. Where nobody listens, or somebody only will,
+    /// all of it waits.
+    fn take_over(&mut self, new: &Self) {
+        if self.listen.is_empty() == new.listen.is_empty() {
+            *self = Self { listen: self.listen.clone(), ..new.clone() };
+        }
+    }
+}
+
 /// The values in force: the new ones, but for those of keys that wait.
 fn values(old: &Settings, new: &Settings, pending: &[&str]) -> Vec<Shown> {
     let waits = |shown: &&Shown| {
@@ -162,6 +184,11 @@ fn secret(password: Option<&Password>) -> String {
     password.map(|password| password.reveal().to_owned()).unwrap_or_default()
 }
 
+/// Two of them differ where the contents of the files do.
+fn certificates(tls: &ServerTls) -> String {
+    is(&(&tls.cert_file, &tls.key_file, &tls.client_ca_file, &tls.server))
+}
+
 /// Passwords of sources included.
 fn sources(invalidation: &Invalidation) -> String {
     let passwords =
@@ -184,6 +211,13 @@ fn of_connections(all: &Settings) -> Vec<(&'static str, String)> {
         ("server.max_pipeline", is(&server.max_pipeline)),
         ("server.unix_permissions", is(&server.unix_permissions)),
         ("server.proxy_command", is(&server.proxy_command)),
+        ("server.proxy_protocol", is(&server.proxy_protocol)),
+        ("server.handshake_timeout", is(&server.handshake_timeout)),
+        ("server.max_handshakes", is(&server.max_handshakes)),
+        ("server.tls.listen", is(&server.tls.listen)),
+        (CERTIFICATES, certificates(&server.tls)),
+        ("server.tls.client_auth", is(&server.tls.client_auth)),
+        ("server.tls.min_version", is(&server.tls.min_version)),
         ("auth.password", secret(all.password.as_ref())),
         ("upstream.url", is(&upstream.target)),
         ("upstream.password", secret(upstream.target.password.as_ref())),
@@ -193,7 +227,7 @@ fn of_connections(all: &Settings) -> Vec<(&'static str, String)> {
         ("upstream.reconnect_wait", is(&upstream.reconnect_wait)),
         ("upstream.dedicated_max", is(&upstream.dedicated_max)),
         ("upstream.on_down", is(&upstream.on_down)),
-        ("upstream.tls", is(&upstream.tls)),
+        ("upstream.tls", is(&(&upstream.tls, &upstream.tls_client))),
     ]
 }
 

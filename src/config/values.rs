@@ -67,6 +67,21 @@ impl Kind for TtlProbe {
     const VALUES: Values = Values::Words("`\"always\"`, `\"never\"`");
 }
 
+/// A version of TLS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+pub enum TlsVersion {
+    /// TLS 1.2.
+    #[serde(rename = "1.2")]
+    V12,
+    /// TLS 1.3.
+    #[serde(rename = "1.3")]
+    V13,
+}
+
+impl Kind for TlsVersion {
+    const VALUES: Values = Values::Words("`\"1.2\"`, `\"1.3\"`");
+}
+
 /// One text, or several.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(untagged, expecting = "expected a text such as \"session:*\", or a list of them")]

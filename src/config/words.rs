@@ -72,6 +72,18 @@ impl Level {
 }
 
 word! {
+    /// `server.tls.client_auth`: whether clients show a certificate.
+    ClientAuth {
+        /// They are not asked for one.
+        None = "none",
+        /// Who shows one must show one that is trusted.
+        Optional = "optional",
+        /// Who shows none is refused.
+        Required = "required",
+    }
+}
+
+word! {
     /// `admission`: which misses are stored.
     Admission {
         /// Every one.

@@ -12,10 +12,12 @@
 
 use crate::config::key::{Applies, BuiltIn, Key, Kind};
 use crate::config::table::{built_in, name, table};
-pub use crate::config::values::{All, Commands, Patterns, Secret, TtlProbe, Unknown, Url};
+pub use crate::config::values::{
+    All, Commands, Patterns, Secret, TlsVersion, TtlProbe, Unknown, Url,
+};
 use crate::config::{
-    Admission, AuthMode, Level, LogFormat, LogKeys, Mode, MultiKey, OnDown, Profile, ScriptPolicy,
-    ShowKeys, TrackingMode, Verify, VersionSource,
+    Admission, AuthMode, ClientAuth, Level, LogFormat, LogKeys, Mode, MultiKey, OnDown, Profile,
+    ScriptPolicy, ShowKeys, TrackingMode, Verify, VersionSource,
 };
 use crate::units::duration::Span;
 use crate::units::rate::Rate;
@@ -98,6 +100,38 @@ table! {
         unix_permissions: String = "0770", Restart;
         /// The word by which clients ask nearside itself; `""`: none.
         proxy_command: String = "PROXY", Now;
+        /// Whether each connection begins with a header of the PROXY protocol (version 1 or 2) that
+        /// says whose it is: only where nobody but a load balancer can connect.
+        proxy_protocol: bool = false, New;
+        /// Limit of the PROXY header and the TLS handshake of a client, together.
+        handshake_timeout: Span = "5s", New;
+        /// Clients at most that are between their connection and the end of these; further ones
+        /// wait to be accepted.
+        max_handshakes: usize = 1024, Restart;
+        tables {
+            /// TLS for clients, with `rediss://`.
+            tls: ServerTls,
+        }
+    }
+}
+
+table! {
+    /// TLS for clients, with `rediss://`.
+    "server.tls." ServerTls {
+        /// `host:port`, where clients speak TLS: others than those of `server.listen`, which may
+        /// then be `[]`.
+        listen: Vec<String> = [], Restart;
+        /// The certificate that is shown to clients, and behind it those between it and an
+        /// authority, PEM; read again by a reload.
+        cert_file: PathBuf = (), New;
+        /// Its key, PEM, without passphrase; read again by a reload.
+        key_file: PathBuf = (), New;
+        /// Certificates of who may sign clients', PEM; read again by a reload.
+        client_ca_file: PathBuf = (), New;
+        /// Whether clients are asked for a certificate: `"required"`: without one they are refused.
+        client_auth: ClientAuth = "none", New;
+        /// The oldest version of TLS that is spoken.
+        min_version: TlsVersion = "1.2", New;
     }
 }
 
@@ -151,15 +185,15 @@ table! {
     /// TLS of links, with `rediss://`.
     "upstream.tls." UpstreamTls {
         /// Certificates of who may sign upstream's, PEM; none: those of the system.
-        ca_file: PathBuf = (), Restart;
+        ca_file: PathBuf = (), New;
         /// The certificate that is shown to upstream, PEM.
-        cert_file: PathBuf = (), Restart;
+        cert_file: PathBuf = (), New;
         /// Its key, PEM.
-        key_file: PathBuf = (), Restart;
+        key_file: PathBuf = (), New;
         /// The name that upstream's certificate must have; none: the host of the URL.
-        server_name: String = (), Restart;
+        server_name: String = (), New;
         /// Believes any certificate: anybody on the way can read and change.
-        insecure_skip_verify: bool = false, Restart;
+        insecure_skip_verify: bool = false, New;
     }
 }
 
@@ -519,6 +553,7 @@ pub fn keys() -> impl Iterator<Item = &'static Key> {
     [
         Written::KEYS,
         Server::KEYS,
+        ServerTls::KEYS,
         Auth::KEYS,
         Upstream::KEYS,
         UpstreamTls::KEYS,

@@ -87,7 +87,7 @@ pub async fn tell_stats(mut asked: Signal, stats: Arc<Stats>, live: Arc<Live>, c
             mode = live.mode().as_str(),
             upstream_up = live.is_upstream_up(),
             tracking_up = cache.tracking().is_up(),
-            clients = stats.gauge(Gauge::ClientsTcp) + stats.gauge(Gauge::ClientsUnix),
+            clients = stats.clients(),
             commands_in_flight = stats.gauge(Gauge::CommandsInFlight),
             hits = stats.counter(Counter::LookupHit),
             misses = stats.counter(Counter::LookupMiss),

@@ -135,25 +135,8 @@ impl Reloader {
     /// Reads the configuration again: all of it that can change takes effect, or, if anything is
     /// wrong with it, nothing.
     pub async fn reload(self: &Arc<Self>) -> Result<Report, ConfigError> {
-        let loaded = config::load(&self.parts.overrides);
-        let loaded = match loaded {
-            Ok(loaded) => loaded,
-            Err(error) => {
-                self.parts.block.add(Counter::ReloadsError, 1);
-                self.figures.lock().is_last_good = false;
-                tracing::error!(
-                    event = "config_rejected",
-                    error = %error,
-                    "the configuration is wrong: the old one stays in force"
-                );
-                return Err(error);
-            }
-        };
-        for warning in &loaded.warnings {
-            tracing::warn!("{warning}");
-        }
+        let read = self.read()?;
         let me = Arc::clone(self);
-        let read = Arc::new(loaded.settings);
         let report = unbroken(Box::pin(async move { me.take_over(read).await })).await;
         self.parts.block.add(Counter::ReloadsOk, 1);
         let config_digest = self.loaded();
@@ -171,6 +154,30 @@ impl Reloader {
             );
         }
         Ok(report)
+    }
+
+    /// The configuration as it stands now; what is wrong with it is said.
+    fn read(&self) -> Result<Arc<Settings>, ConfigError> {
+        match config::load(&self.parts.overrides) {
+            Ok(loaded) => {
+                for warning in &loaded.warnings {
+                    tracing::warn!("{warning}");
+                }
+                Ok(Arc::new(loaded.settings))
+            }
+            Err(error) => {
+                self.parts.block.add(Counter::ReloadsError, 1);
+                let is_tls = error.is_about("server.tls.");
+                self.parts.block.add(Counter::TlsReloadsError, u64::from(is_tls));
+                self.figures.lock().is_last_good = false;
+                tracing::error!(
+                    event = "config_rejected",
+                    error = %error,
+                    "the configuration is wrong: the old one stays in force"
+                );
+                Err(error)
+            }
+        }
     }
 
     /// A reload went well; the digest of what is in force.
@@ -231,6 +238,8 @@ impl Reloader {
             let next = Arc::new(settings);
             self.exchange(&state.in_force, &next, Cause::Config).await;
             (self.parts.follow)(&next);
+            let is_tls = changed.contains(&config::CERTIFICATES);
+            self.parts.block.add(Counter::TlsReloadsOk, u64::from(is_tls));
             state.in_force = next;
         }
         let mut figures = self.figures.lock();

@@ -1,19 +1,21 @@
-//! A socket comes in and is dealt to the worker with the fewest clients.
+//! A socket comes in, is greeted if it must be, and is dealt to the worker with the fewest clients.
 //!
 //! One thread accepts for all workers: so clients are spread evenly whatever the kernel would do,
-//! and an upgrade can hand the listening socket over whole.
+//! and an upgrade can hand the listening socket over whole. Listeners of TLS have a thread of their
+//! own, so that the arithmetic of handshakes holds up neither workers nor plain clients.
 
 use crate::data::Shared;
 use crate::data::flights::Landing;
 use crate::data::worker::Worker;
-use crate::net::client::{ClientStream, Socket};
+use crate::net::client::{ClientStream, PeerAddress, Socket, Transport};
+use crate::net::greet::{Greeting, Refusal};
 use crate::net::listen::Acceptor;
 use crate::stats::{Block, Counter};
-use std::io::Write as _;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 /// Sockets that may wait for one worker to take them in.
 const QUEUE: usize = 1024;
@@ -58,6 +60,11 @@ pub fn desk(number: usize, landings: mpsc::UnboundedReceiver<Landing>) -> (Desk,
 }
 
 impl Desk {
+    /// Clients dealt to it that are still there.
+    fn load(&self) -> usize {
+        self.clients.load(Ordering::Relaxed)
+    }
+
     /// Tells the worker that draining has begun.
     pub async fn drain(&self) {
         // A worker that is gone has nothing to drain.
@@ -65,17 +72,35 @@ impl Desk {
     }
 }
 
-/// Accepts on one listener until the process ends; deals to `desks`.
-pub async fn run(
-    acceptor: Acceptor,
-    keepalive: Duration,
-    desks: Vec<Desk>,
-    shared: Arc<Shared>,
-    block: Arc<Block>,
-) {
+/// What all listeners have in common.
+#[derive(Debug)]
+pub struct Reception {
+    /// The workers.
+    pub desks: Vec<Desk>,
+    /// What they share.
+    pub shared: Arc<Shared>,
+    /// Counters.
+    pub block: Arc<Block>,
+    /// Silence after which TCP asks whether a client is there.
+    pub keepalive: Duration,
+    /// One permit for each client that may be greeted at a time, over TLS or by a PROXY header.
+    pub greetings: Arc<Semaphore>,
+}
+
+/// A client that is being greeted.
+struct Greeted {
+    _permit: OwnedSemaphorePermit,
+    reception: Rc<Reception>,
+    greeting: Greeting,
+}
+
+/// Accepts on one listener until the process ends; deals to the workers. Who is to be greeted
+/// first does not hold up the others; when as many are as may be, this listener waits, and further
+/// clients in its backlog.
+pub async fn run(acceptor: Acceptor, is_tls: bool, reception: Rc<Reception>) {
     loop {
-        match acceptor.accept(keepalive).await {
-            Ok(socket) => deal(socket, &desks, &shared, &block).await,
+        match acceptor.accept(reception.keepalive).await {
+            Ok(socket) => receive(socket, is_tls, &reception).await,
             Err(error) => {
                 tracing::warn!(error = %error, "cannot accept a connection");
                 tokio::time::sleep(ERROR_PAUSE).await;
@@ -84,42 +109,107 @@ pub async fn run(
     }
 }
 
-async fn deal(socket: Socket, desks: &[Desk], shared: &Shared, block: &Block) {
-    let load = |desk: &&Desk| desk.clients.load(Ordering::Relaxed);
-    let clients: usize = desks.iter().map(|desk| load(&desk)).sum();
-    let clients_max = shared.snapshots.newest().limits.clients_max;
-    if clients >= clients_max {
-        block.add(Counter::RejectedMaxClients, 1);
+async fn receive(socket: Socket, is_tls: bool, reception: &Rc<Reception>) {
+    let greeting = reception.greeting(is_tls);
+    if is_tls && greeting.tls.is_none() {
+        // Whatever became of the certificate: nobody is served in plain on a port of TLS.
+        return;
+    }
+    if greeting.is_empty() {
+        return reception.deal(socket).await;
+    }
+    if !reception.has_room(&socket) {
+        return;
+    }
+    // Never closed.
+    if let Ok(permit) = Arc::clone(&reception.greetings).acquire_owned().await {
+        let reception = Rc::clone(reception);
+        let greeted = Greeted { _permit: permit, reception, greeting };
+        tokio::task::spawn_local(greeted.run(socket));
+    }
+}
+
+impl Greeted {
+    async fn run(self, socket: Socket) {
+        let client = socket.peer().clone();
+        match self.greeting.greet(socket).await {
+            Ok(socket) => self.reception.deal(socket).await,
+            Err(refusal) => self.reception.refuse(&client, &refusal),
+        }
+    }
+}
+
+impl Reception {
+    /// How a client is greeted that comes in now.
+    fn greeting(&self, is_tls: bool) -> Greeting {
+        let snapshot = self.shared.snapshots.newest();
+        let server = &snapshot.settings.server;
+        Greeting {
+            proxy_protocol: server.proxy_protocol,
+            tls: server.tls.server.as_ref().filter(|_| is_tls).cloned(),
+            timeout: server.handshake_timeout,
+        }
+    }
+
+    /// True if there is room for one client more; else it is sent away.
+    fn has_room(&self, socket: &Socket) -> bool {
+        let clients: usize = self.desks.iter().map(Desk::load).sum();
+        let clients_max = self.shared.snapshots.newest().limits.clients_max;
+        if clients < clients_max {
+            return true;
+        }
+        self.block.add(Counter::RejectedMaxClients, 1);
         tracing::warn!(
             event = "client_rejected",
             reason = "max_clients",
             clients,
             "a client too many: server.max_clients is {clients_max}"
         );
-        refuse(&socket);
-        return;
+        // Redis' words.
+        socket.dismiss(b"-ERR max number of clients reached\r\n");
+        false
     }
-    let kind = match socket {
-        Socket::Tcp(..) => Counter::ConnectionsTcp,
-        Socket::Unix(..) => Counter::ConnectionsUnix,
-    };
-    block.add(kind, 1);
-    if let Some(desk) = desks.iter().min_by_key(load) {
-        desk.clients.fetch_add(1, Ordering::Relaxed);
-        // A worker that is gone drops the socket, and so closes it.
-        desk.letters.send(Letter::Client(socket)).await.ok();
-    }
-}
 
-/// Redis' words to a client too many.
-fn refuse(socket: &Socket) {
-    const TEXT: &[u8] = b"-ERR max number of clients reached\r\n";
-    // Nonblocking and fresh: the few bytes fit, or the client has gone.
-    match socket {
-        Socket::Tcp(stream, ..) => (&*stream).write(TEXT),
-        Socket::Unix(stream, ..) => (&*stream).write(TEXT),
+    async fn deal(&self, socket: Socket) {
+        if !self.has_room(&socket) {
+            return;
+        }
+        let kind = match socket.transport() {
+            Transport::Tcp => Counter::ConnectionsTcp,
+            Transport::Tls => Counter::ConnectionsTls,
+            Transport::Unix => Counter::ConnectionsUnix,
+        };
+        self.block.add(kind, 1);
+        if let Some(desk) = self.desks.iter().min_by_key(|desk| desk.load()) {
+            desk.clients.fetch_add(1, Ordering::Relaxed);
+            // A worker that is gone drops the socket, and so closes it.
+            desk.letters.send(Letter::Client(socket)).await.ok();
+        }
     }
-    .ok();
+
+    /// A client that was not let in.
+    fn refuse(&self, client: &PeerAddress, refusal: &Refusal) {
+        let counter = match refusal {
+            Refusal::Left => {
+                tracing::debug!(client_addr = %client, "a connection closed before its first byte");
+                return;
+            }
+            Refusal::Header(_) => Some(Counter::RejectedProxyProtocol),
+            Refusal::Tls(_) => Some(Counter::RejectedTls),
+            Refusal::Timeout(_) => Some(Counter::RejectedHandshakeTimeout),
+            Refusal::System(_) => None,
+        };
+        if let Some(counter) = counter {
+            self.block.add(counter, 1);
+        }
+        tracing::warn!(
+            event = "client_rejected",
+            reason = refusal.reason(),
+            client_addr = %client,
+            error = %refusal,
+            "a client was not let in"
+        );
+    }
 }
 
 /// A worker's life: takes clients in until the acceptor is gone.
@@ -159,7 +249,7 @@ pub async fn serve(shared: Arc<Shared>, block: Arc<Block>, mut inbox: Inbox) {
     }
 }
 
-fn admit(worker: &std::rc::Rc<Worker>, socket: Socket) {
+fn admit(worker: &Rc<Worker>, socket: Socket) {
     match ClientStream::from_std(socket) {
         Ok(stream) => worker.admit(stream),
         Err(error) => {

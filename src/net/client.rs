@@ -1,19 +1,22 @@
 //! A client's socket: accepted on one thread, registered, read and written on a worker's.
 //!
-//! An accepted [`Socket`] in; out a [`ReadHalf`] for the task that waits and a [`WriteHalf`] for
-//! the session, which writes when it has something and never waits.
+//! An accepted [`Socket`], greeted by [`super::greet`], in; out a [`ReadHalf`] for the task that
+//! waits and a [`WriteHalf`] for the session, which writes when it has something and never waits.
 //!
 //! Invariant: dropping the write half ends nothing. The socket closes when both halves are gone,
 //! or in both directions by [`WriteHalf::close`], which wakes the reader.
 
 use crate::net::pipe::Pipe;
+use crate::net::tls::session::TlsSocket;
+use rustls::ServerConnection;
 use socket2::SockRef;
 use std::fmt;
-use std::io;
+use std::io::{self, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpStream as StdTcpStream};
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::path::Path;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, ReadBuf};
@@ -37,13 +40,68 @@ impl fmt::Display for PeerAddress {
     }
 }
 
+/// By which kind of listener a client comes in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Transport {
+    /// TCP.
+    Tcp,
+    /// TLS over TCP.
+    Tls,
+    /// A Unix socket.
+    Unix,
+}
+
 /// An accepted socket on its way to a worker: nonblocking, in no runtime yet.
 #[derive(Debug)]
-pub enum Socket {
+pub struct Socket {
+    pub(super) wire: Wire,
+    pub(super) peer: PeerAddress,
+    /// The address of ours that the client connected to, if another than the socket's.
+    pub(super) local: Option<PeerAddress>,
+}
+
+#[derive(Debug)]
+pub(super) enum Wire {
+    Tcp(StdTcpStream),
+    Tls(StdTcpStream, Box<ServerConnection>),
+    Unix(StdUnixStream),
+}
+
+impl Socket {
     /// From a TCP listener.
-    Tcp(StdTcpStream, SocketAddr),
+    pub const fn tcp(stream: StdTcpStream, peer: SocketAddr) -> Self {
+        Self { wire: Wire::Tcp(stream), peer: PeerAddress::Tcp(peer), local: None }
+    }
+
     /// From the Unix listener of this path.
-    Unix(StdUnixStream, Arc<Path>),
+    pub const fn unix(stream: StdUnixStream, path: Arc<Path>) -> Self {
+        Self { wire: Wire::Unix(stream), peer: PeerAddress::Unix(path), local: None }
+    }
+
+    /// Where the client comes from.
+    pub const fn peer(&self) -> &PeerAddress {
+        &self.peer
+    }
+
+    /// How it comes in.
+    pub const fn transport(&self) -> Transport {
+        match self.wire {
+            Wire::Tcp(_) => Transport::Tcp,
+            Wire::Tls(..) => Transport::Tls,
+            Wire::Unix(_) => Transport::Unix,
+        }
+    }
+
+    /// Sends a client away with these words, as far as it can be told: they are few and the
+    /// socket is fresh, so they fit, or the client has gone.
+    pub fn dismiss(&self, words: &[u8]) {
+        match &self.wire {
+            Wire::Tcp(stream) => (&*stream).write(words).ok(),
+            Wire::Unix(stream) => (&*stream).write(words).ok(),
+            // As Redis: nothing that the client could read without another effort.
+            Wire::Tls(..) => None,
+        };
+    }
 }
 
 /// A client's socket in the runtime of the thread that serves it.
@@ -51,33 +109,35 @@ pub enum Socket {
 pub struct ClientStream {
     socket: Registered,
     peer: PeerAddress,
+    local: Option<PeerAddress>,
 }
 
 #[derive(Debug)]
 enum Registered {
     Tcp(TcpStream),
     Unix(UnixStream),
+    Tls(Rc<TlsSocket>),
     Pipe(Arc<dyn Pipe>),
 }
 
 impl ClientStream {
     /// Registers an accepted socket with the runtime of this thread.
     pub fn from_std(socket: Socket) -> io::Result<Self> {
-        Ok(match socket {
-            Socket::Tcp(stream, peer) => Self {
-                socket: Registered::Tcp(TcpStream::from_std(stream)?),
-                peer: PeerAddress::Tcp(peer),
-            },
-            Socket::Unix(stream, path) => Self {
-                socket: Registered::Unix(UnixStream::from_std(stream)?),
-                peer: PeerAddress::Unix(path),
-            },
-        })
+        let Socket { wire, peer, local } = socket;
+        let socket = match wire {
+            Wire::Tcp(stream) => Registered::Tcp(TcpStream::from_std(stream)?),
+            Wire::Unix(stream) => Registered::Unix(UnixStream::from_std(stream)?),
+            Wire::Tls(stream, connection) => {
+                let stream = TcpStream::from_std(stream)?;
+                Registered::Tls(Rc::new(TlsSocket::new(stream, connection)))
+            }
+        };
+        Ok(Self { socket, peer, local })
     }
 
     /// A connection that is no socket of the system's.
     pub const fn from_pipe(pipe: Arc<dyn Pipe>, peer: PeerAddress) -> Self {
-        Self { socket: Registered::Pipe(pipe), peer }
+        Self { socket: Registered::Pipe(pipe), peer, local: None }
     }
 
     /// Where the client comes from.
@@ -87,8 +147,12 @@ impl ClientStream {
 
     /// The address of ours that the client connected to.
     pub fn local(&self) -> io::Result<PeerAddress> {
+        if let Some(local) = &self.local {
+            return Ok(local.clone());
+        }
         match (&self.socket, &self.peer) {
             (Registered::Tcp(stream), _) => stream.local_addr().map(PeerAddress::Tcp),
+            (Registered::Tls(socket), _) => socket.stream.local_addr().map(PeerAddress::Tcp),
             (Registered::Unix(_) | Registered::Pipe(_), peer) => Ok(peer.clone()),
         }
     }
@@ -103,6 +167,9 @@ impl ClientStream {
             Registered::Unix(stream) => {
                 let (read, write) = stream.into_split();
                 (ReadHalf(Read::Unix(read)), WriteHalf(Write::Unix(write)))
+            }
+            Registered::Tls(socket) => {
+                (ReadHalf(Read::Tls(Rc::clone(&socket))), WriteHalf(Write::Tls(socket)))
             }
             Registered::Pipe(pipe) => {
                 (ReadHalf(Read::Pipe(Arc::clone(&pipe))), WriteHalf(Write::Pipe(pipe)))
@@ -119,6 +186,7 @@ pub struct ReadHalf(Read);
 enum Read {
     Tcp(tcp::OwnedReadHalf),
     Unix(unix::OwnedReadHalf),
+    Tls(Rc<TlsSocket>),
     Pipe(Arc<dyn Pipe>),
 }
 
@@ -132,6 +200,7 @@ impl AsyncRead for ReadHalf {
         match &mut self.get_mut().0 {
             Read::Tcp(half) => Pin::new(half).poll_read(cx, buf),
             Read::Unix(half) => Pin::new(half).poll_read(cx, buf),
+            Read::Tls(socket) => socket.poll_read(cx, buf),
             Read::Pipe(pipe) => pipe.poll_read(cx, buf),
         }
     }
@@ -145,18 +214,30 @@ pub struct WriteHalf(Write);
 enum Write {
     Tcp(tcp::OwnedWriteHalf),
     Unix(unix::OwnedWriteHalf),
+    Tls(Rc<TlsSocket>),
     Pipe(Arc<dyn Pipe>),
     /// Only while it is dropped.
     Gone,
 }
 
 impl WriteHalf {
-    /// Writes what the socket takes now; `WouldBlock` if that is nothing.
+    /// How the client comes in.
+    pub const fn transport(&self) -> Transport {
+        match self.0 {
+            Write::Unix(_) => Transport::Unix,
+            Write::Tls(_) => Transport::Tls,
+            Write::Tcp(_) | Write::Pipe(_) | Write::Gone => Transport::Tcp,
+        }
+    }
+
+    /// Writes what the socket takes now; `WouldBlock` if that is nothing: then the same bytes are
+    /// to be offered again, with or without more behind them.
     #[inline]
     pub fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
         match &self.0 {
             Write::Tcp(half) => half.try_write(bytes),
             Write::Unix(half) => half.try_write(bytes),
+            Write::Tls(socket) => socket.try_write(&[io::IoSlice::new(bytes)]),
             Write::Pipe(pipe) => pipe.try_write(bytes),
             Write::Gone => Err(gone()),
         }
@@ -172,6 +253,7 @@ impl WriteHalf {
         match &self.0 {
             Write::Tcp(half) => half.try_write_vectored(buffers),
             Write::Unix(half) => half.try_write_vectored(buffers),
+            Write::Tls(socket) => socket.try_write(buffers),
             Write::Pipe(pipe) => {
                 let first = buffers.iter().find(|buffer| !buffer.is_empty());
                 first.map_or(Ok(0), |buffer| pipe.try_write(buffer))
@@ -185,6 +267,7 @@ impl WriteHalf {
         match &self.0 {
             Write::Tcp(half) => half.as_ref().poll_write_ready(cx),
             Write::Unix(half) => half.as_ref().poll_write_ready(cx),
+            Write::Tls(socket) => socket.stream.poll_write_ready(cx),
             Write::Pipe(pipe) => pipe.poll_writable(cx),
             Write::Gone => Poll::Ready(Err(gone())),
         }
@@ -196,6 +279,7 @@ impl WriteHalf {
         match &self.0 {
             Write::Tcp(half) => SockRef::from(half.as_ref()).shutdown(Shutdown::Both),
             Write::Unix(half) => SockRef::from(half.as_ref()).shutdown(Shutdown::Both),
+            Write::Tls(socket) => socket.close(),
             Write::Pipe(pipe) => {
                 pipe.shutdown();
                 Ok(())
@@ -212,7 +296,7 @@ impl Drop for WriteHalf {
         match std::mem::replace(&mut self.0, Write::Gone) {
             Write::Tcp(half) => half.forget(),
             Write::Unix(half) => half.forget(),
-            Write::Pipe(_) | Write::Gone => {}
+            Write::Tls(_) | Write::Pipe(_) | Write::Gone => {}
         }
     }
 }

@@ -7,7 +7,7 @@
 //! that this listener made is removed.
 
 use crate::net::address::Address;
-use crate::net::client::Socket;
+use crate::net::client::{Socket, Wire};
 use crate::net::plain;
 use rustix::fs::{Mode, chmod};
 use socket2::{Domain, SockAddr, SockRef, TcpKeepalive, Type};
@@ -237,11 +237,11 @@ impl Acceptor {
         match &self.0 {
             Registered::Tcp(listener) => {
                 let (stream, peer) = listener.accept().await?;
-                Ok(Socket::Tcp(stream.into_std()?, peer))
+                Ok(Socket::tcp(stream.into_std()?, peer))
             }
             Registered::Unix(listener, file) => {
                 let (stream, _) = listener.accept().await?;
-                Ok(Socket::Unix(stream.into_std()?, Arc::clone(&file.path)))
+                Ok(Socket::unix(stream.into_std()?, Arc::clone(&file.path)))
             }
         }
     }
@@ -261,7 +261,7 @@ fn is_peers(error: &io::Error) -> bool {
 }
 
 fn prepare(socket: &Socket, keepalive: Duration) -> io::Result<()> {
-    let Socket::Tcp(stream, _) = socket else {
+    let Wire::Tcp(stream) = &socket.wire else {
         return Ok(());
     };
     stream.set_nodelay(true)?;

@@ -1,7 +1,8 @@
 //! Addresses, sockets, TLS.
 //!
 //! ```text
-//! clients    address -> listen -> client      (accepted on one thread, used on another)
+//! clients    address -> listen -> greet -> client   (accepted on one thread, used on another)
+//!                                 proxy_protocol, tls: before a client's first byte
 //! upstream   target  -> stream, with tls      (one task reads and writes)
 //! ```
 //!
@@ -11,10 +12,11 @@
 pub mod address;
 pub mod client;
 pub mod dialer;
-mod insecure;
+pub mod greet;
 pub mod limits;
 pub mod listen;
 pub mod pipe;
+pub mod proxy_protocol;
 pub mod stream;
 pub mod switch;
 pub mod target;

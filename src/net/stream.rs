@@ -7,7 +7,7 @@ use crate::net::address::Address;
 use crate::net::pipe::{self, Pipe};
 use crate::net::plain;
 use crate::net::target::Target;
-use crate::net::tls::{self, TlsClient};
+use crate::net::tls::{TlsClient, client as tls};
 use socket2::{SockRef, TcpKeepalive};
 use std::io;
 use std::net::SocketAddr;

@@ -77,10 +77,18 @@ rows! {
     Counter
     "connections_received_total" "Client connections accepted." {
         ConnectionsTcp [listener = "tcp"]
+        ConnectionsTls [listener = "tls"]
         ConnectionsUnix [listener = "unix"]
     }
     "rejected_connections_total" "Client connections refused." {
         RejectedMaxClients [reason = "max_clients"]
+        RejectedTls [reason = "tls"]
+        RejectedProxyProtocol [reason = "proxy_protocol"]
+        RejectedHandshakeTimeout [reason = "handshake_timeout"]
+    }
+    "tls_reloads_total" "Certificate reloads." {
+        TlsReloadsOk [listener = "resp", result = "ok"]
+        TlsReloadsError [listener = "resp", result = "error"]
     }
     "client_disconnections_total" "Client connections closed, by cause." {
         ClosedByClient [reason = "client"]
@@ -287,6 +295,7 @@ rows! {
     Gauge
     "connected_clients" "Open client connections." {
         ClientsTcp [listener = "tcp"]
+        ClientsTls [listener = "tls"]
         ClientsUnix [listener = "unix"]
     }
     "blocked_clients" "Clients waiting in a blocking command." {

@@ -10,12 +10,15 @@ pub(crate) use ports::free_port;
 
 use nearside::wire::reply::Scan;
 use rustix::process::{Pid, Signal, kill_process};
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, ClientConnection, StreamOwned};
 use std::fs::{self, File};
 use std::io::{BufReader, ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::Arc;
 use tempfile::TempDir;
 
 /// Which server.
@@ -415,6 +418,7 @@ pub(crate) fn show(bytes: &[u8]) -> String {
 
 enum Socket {
     Tcp(TcpStream),
+    Tls(Box<StreamOwned<ClientConnection, TcpStream>>),
     Unix(UnixStream),
 }
 
@@ -434,6 +438,36 @@ impl Conn {
         Self { socket: Socket::Tcp(stream), unread: Vec::new(), scan: Scan::default() }
     }
 
+    /// By TLS, to a server whose certificate is one of 127.0.0.1; it has shaken hands.
+    pub(crate) fn tls(port: u16, config: &Arc<ClientConfig>) -> std::io::Result<Self> {
+        Self::tls_behind(port, b"", config)
+    }
+
+    /// As [`Self::tls`], behind what a load balancer says first.
+    pub(crate) fn tls_behind(
+        port: u16,
+        header: &[u8],
+        config: &Arc<ClientConfig>,
+    ) -> std::io::Result<Self> {
+        let mut stream = TcpStream::connect(("127.0.0.1", port))?;
+        stream.set_nodelay(true)?;
+        stream.set_read_timeout(Some(LONG))?;
+        stream.set_write_timeout(Some(LONG))?;
+        stream.write_all(header)?;
+        let name = ServerName::try_from("127.0.0.1").unwrap();
+        let connection = ClientConnection::new(Arc::clone(config), name).unwrap();
+        let mut stream = StreamOwned::new(connection, stream);
+        stream.conn.complete_io(&mut stream.sock)?;
+        let socket = Socket::Tls(Box::new(stream));
+        Ok(Self { socket, unread: Vec::new(), scan: Scan::default() })
+    }
+
+    /// The certificate that the server has shown, in DER.
+    pub(crate) fn certificate(&self) -> Vec<u8> {
+        let Socket::Tls(stream) = &self.socket else { panic!("not by TLS") };
+        stream.conn.peer_certificates().unwrap()[0].to_vec()
+    }
+
     pub(crate) fn unix(path: &Path) -> Self {
         let stream = UnixStream::connect(path).unwrap();
         stream.set_read_timeout(Some(LONG)).unwrap();
@@ -448,6 +482,7 @@ impl Conn {
     pub(crate) fn try_send(&mut self, bytes: &[u8]) -> std::io::Result<()> {
         match &mut self.socket {
             Socket::Tcp(stream) => stream.write_all(bytes),
+            Socket::Tls(stream) => stream.write_all(bytes),
             Socket::Unix(stream) => stream.write_all(bytes),
         }
     }
@@ -457,6 +492,7 @@ impl Conn {
         let mut chunk = vec![0; 64 * 1024];
         let read = match &mut self.socket {
             Socket::Tcp(stream) => stream.read(&mut chunk),
+            Socket::Tls(stream) => stream.read(&mut chunk),
             Socket::Unix(stream) => stream.read(&mut chunk),
         };
         match read {

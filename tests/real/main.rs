@@ -34,6 +34,7 @@
 //!   canary         the key that nearside writes to hear of it
 //!   channel        where it is said what is to be forgotten
 //!   doors          passwords, TLS to upstream, Unix sockets
+//!   tls            TLS for clients, certificates that are exchanged, the PROXY protocol
 //!   config_keys    what keys of proxy.toml do that no other test is about
 //!   top            the live screen, in a real terminal
 //!   bench          the load generator
@@ -46,6 +47,8 @@
 #![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test")]
 
 mod admin_api;
+#[path = "../support/authority.rs"]
+mod authority;
 mod bench;
 mod canary;
 mod channel;
@@ -76,6 +79,7 @@ mod reload;
 mod scripts;
 mod sweep;
 mod table;
+mod tls;
 mod tools;
 mod top;
 mod upstreams;

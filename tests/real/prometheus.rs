@@ -2,6 +2,7 @@
 //! is heard in a test of its own (`deploy/prometheus/rules_test.yaml`).
 
 use crate::harness::{Kind, Proxy, Server, eventually, free_port};
+use crate::tls::Door;
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -44,7 +45,8 @@ fn the_rules_are_sound_and_each_alert_is_heard() {
 #[test]
 fn what_rules_ask_for_is_served() {
     let server = Server::start(Kind::Redis);
-    let proxy = Proxy::start(&server.url(), &[]);
+    // There is nothing to say of certificates where none is shown.
+    let proxy = Door::new().proxy(&server, &[], &[]);
     proxy.dial().words("GET a");
     let (_, page) = proxy.admin("GET", "/metrics", "");
     promtool("check metrics", None, &page);

@@ -7,6 +7,7 @@
 use crate::control::invalidate::channel::{Batch, Channel, command, open};
 use crate::live::Live;
 use crate::net::dialer::Dialer;
+use crate::net::tls::TlsClient;
 use crate::stats::Counter;
 use crate::wire::reply::{self, Scan};
 use anyhow::Context;
@@ -75,6 +76,13 @@ impl Subscription {
     /// The server, without user and password.
     pub fn address(&self) -> String {
         self.dialer.target.address.to_string()
+    }
+
+    /// If it is one by TLS, its next connection is made as by this.
+    pub fn renew_tls(&self, newer: &TlsClient) {
+        if let Some(tls) = &self.dialer.tls {
+            tls.replace(newer);
+        }
     }
 
     /// The server has so many patterns of ours; whether that is all of them, and what was so

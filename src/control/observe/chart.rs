@@ -219,7 +219,7 @@ impl Chart {
         [
             float(figures.entries),
             float(figures.used_bytes),
-            gauge(Gauge::ClientsTcp) + gauge(Gauge::ClientsUnix),
+            float(self.stats.clients()),
             gauge(Gauge::CommandsInFlight),
             gauge(Gauge::UpstreamConnections),
             f64::from(u8::from(self.live.is_upstream_up())),

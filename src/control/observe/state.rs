@@ -49,6 +49,15 @@ pub struct BufferFigures {
     pub output: u64,
 }
 
+/// The certificate that a listener shows.
+#[derive(Clone, Copy, Debug)]
+pub struct CertificateFigures {
+    /// `resp`.
+    pub listener: &'static str,
+    /// The end of its validity, in seconds since 1970.
+    pub expires_at: i64,
+}
+
 /// One thread's runtime.
 #[derive(Clone, Copy, Debug)]
 pub struct RuntimeFigures {
@@ -109,6 +118,8 @@ pub struct State {
     pub config: Source<ConfigFigures>,
     /// Upstream, once it has been met.
     pub upstream: Source<Option<UpstreamFigures>>,
+    /// The certificates that are shown to clients; none, then the series are absent.
+    pub certificates: Source<Vec<CertificateFigures>>,
     /// Clients that subscribe.
     pub subscribers: Source<usize>,
     /// What clients have sent and are still to be sent.
@@ -132,6 +143,7 @@ impl State {
     pub(super) fn write(&self, upstream: &str, out: &mut String) {
         self.config(out);
         self.upstream(upstream, out);
+        self.certificates(out);
         let help = "Clients that are subscribed to something.";
         one(out, "nearside_pubsub_clients", help, "gauge", (self.subscribers)());
         let BufferFigures { input, output } = (self.buffers)();
@@ -169,6 +181,19 @@ impl State {
         let [role, version] = [role, version].map(|word| word.escape_default().to_string());
         let labels = format!("upstream=\"{address}\",role=\"{role}\",version=\"{version}\"");
         text::line(out, &format!("{name}{{{labels}}} 1"));
+    }
+
+    fn certificates(&self, out: &mut String) {
+        let certificates = (self.certificates)();
+        if certificates.is_empty() {
+            return;
+        }
+        let name = "nearside_tls_certificate_expiry_timestamp_seconds";
+        let help = "Unix notAfter time of the serving certificate.";
+        text::family(out, Family { name, help }, "gauge");
+        for CertificateFigures { listener, expires_at } in certificates {
+            text::line(out, &format!("{name}{{listener=\"{listener}\"}} {expires_at}"));
+        }
     }
 
     fn runtimes(&self, out: &mut String) {

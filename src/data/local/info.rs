@@ -249,7 +249,11 @@ fn figures(shared: &Shared, totals: &Totals) -> Vec<(&'static str, String)> {
         ("pubsub_clients", clients.count(Mark::Subscriber).to_string()),
         (
             "total_connections_received",
-            number(totals.sum(&[Counter::ConnectionsTcp, Counter::ConnectionsUnix])),
+            number(totals.sum(&[
+                Counter::ConnectionsTcp,
+                Counter::ConnectionsTls,
+                Counter::ConnectionsUnix,
+            ])),
         ),
         ("total_commands_processed", number(totals.commands.iter().map(done).sum())),
         ("instantaneous_ops_per_sec", number(rates.commands)),

@@ -1,17 +1,20 @@
 //! TLS towards the upstream: `[upstream.tls]` in, a [`TlsClient`] out that all its links share.
 //!
-//! Everything that can be wrong in files is found here, once, before the first connection.
-//! TLS 1.2 and 1.3; certificates are verified unless `insecure_skip_verify` says otherwise.
+//! TLS 1.2 and 1.3; certificates are verified unless `insecure_skip_verify` says otherwise. What
+//! was read again takes its place by [`TlsClient::replace`]: links opened from then on go by it.
 
-use crate::net::insecure::AcceptAll;
 use crate::net::plain;
+use crate::net::tls::TlsError;
+use crate::net::tls::files::{PemFile, digest};
+use crate::net::tls::insecure::AcceptAll;
+use parking_lot::RwLock;
 use rustls::client::WebPkiServerVerifier;
-use rustls::pki_types::pem::{self, PemObject};
-use rustls::pki_types::{CertificateDer, InvalidDnsNameError, PrivateKeyDer, ServerName};
+use rustls::pki_types::{InvalidDnsNameError, ServerName};
 use rustls::{CertificateError, ClientConfig, RootCertStore};
+use std::fmt;
 use std::io;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::path::PathBuf;
+use std::sync::{Arc, LazyLock};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -31,97 +34,103 @@ pub struct TlsOptions {
     pub insecure_skip_verify: bool,
 }
 
-/// What is wrong in `[upstream.tls]`.
-#[derive(Debug, thiserror::Error)]
-pub enum TlsError {
-    /// A file cannot be read, or is no PEM file of what it should hold.
-    #[error("{key}: {}: {problem}", path.display())]
-    File {
-        /// Name of the option.
-        key: &'static str,
-        /// The file it names.
-        path: Box<Path>,
-        /// What is wrong with it.
-        problem: Box<str>,
-    },
-    /// A certificate without key, or a key without certificate.
-    #[error("upstream.tls.cert_file and upstream.tls.key_file need each other")]
-    Half,
-    /// Certificate and key do not fit each other, or are of no kind that is supported.
-    #[error("upstream.tls.cert_file, upstream.tls.key_file: {0}")]
-    ClientCertificate(Box<rustls::Error>),
-    /// The machine has no certificate store.
-    #[error("this system has no CA certificates: name a file by upstream.tls.ca_file")]
-    NoSystemRoots,
-    /// Not a name that a certificate can carry.
-    #[error("upstream.tls.server_name: `{0}` is neither a host name nor an IP address")]
-    ServerName(String),
-    /// The TLS library refuses the configuration.
-    #[error("TLS cannot be set up: {0}")]
-    Setup(String),
-}
+/// The options that name a certificate and its key.
+const PAIR: &str = "upstream.tls.cert_file, upstream.tls.key_file";
 
-/// Makes TLS connections. Cheap to clone; sessions are resumed between connections.
+/// Makes TLS connections; sessions are resumed between them.
+pub struct TlsClient(RwLock<Made>);
+
+/// What connections are made with.
 #[derive(Clone)]
-pub struct TlsClient {
+struct Made {
     connector: TlsConnector,
     server_name: Option<ServerName<'static>>,
+    digest: String,
 }
 
-impl std::fmt::Debug for TlsClient {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("TlsClient").field("server_name", &self.server_name).finish_non_exhaustive()
+/// What it was made of: two of them differ where the contents of their files do.
+impl fmt::Debug for TlsClient {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TlsClient").field("digest", &self.0.read().digest).finish_non_exhaustive()
+    }
+}
+
+/// One of its own: what replaces either leaves the other as it is.
+impl Clone for TlsClient {
+    fn clone(&self) -> Self {
+        Self(RwLock::new(self.made()))
     }
 }
 
 impl TlsClient {
     /// Reads the files that `options` name.
     pub fn new(options: &TlsOptions) -> Result<Self, TlsError> {
+        let read = |key, path: &Option<PathBuf>| {
+            path.as_deref().map(|path| PemFile::read(key, path)).transpose()
+        };
+        let ca = read("upstream.tls.ca_file", &options.ca_file)?;
+        let cert = read("upstream.tls.cert_file", &options.cert_file)?;
+        let key = read("upstream.tls.key_file", &options.key_file)?;
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let setup = |error: &dyn std::error::Error| TlsError::Setup(error.to_string());
         let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
             .with_safe_default_protocol_versions()
-            .map_err(|error| setup(&error))?
+            .map_err(|error| TlsError::setup(&error))?
             .dangerous();
         let builder = if options.insecure_skip_verify {
             builder.with_custom_certificate_verifier(Arc::new(AcceptAll::new(&provider)))
         } else {
-            let roots = Arc::new(roots(options.ca_file.as_deref())?);
+            let roots = match &ca {
+                Some(file) => Arc::new(file.roots()?),
+                None => system_roots()?,
+            };
             let verifier = WebPkiServerVerifier::builder_with_provider(roots, provider)
                 .build()
-                .map_err(|error| setup(&error))?;
+                .map_err(|error| TlsError::setup(&error))?;
             builder.with_custom_certificate_verifier(verifier)
         };
-        let config = match (&options.cert_file, &options.key_file) {
+        let config = match (&cert, &key) {
             (None, None) => builder.with_no_client_auth(),
-            (Some(cert), Some(key)) => {
-                let chain = certificates("upstream.tls.cert_file", cert)?;
-                let key = PrivateKeyDer::from_pem_file(key)
-                    .map_err(|error| file("upstream.tls.key_file", key, &error, "private key"))?;
-                builder
-                    .with_client_auth_cert(chain, key)
-                    .map_err(|error| TlsError::ClientCertificate(Box::new(error)))?
-            }
+            (Some(cert), Some(key)) => builder
+                .with_client_auth_cert(cert.certificates()?, key.private_key()?)
+                .map_err(|error| TlsError::pair(PAIR, &error))?,
             _ => return Err(TlsError::Half),
         };
         let server_name = options.server_name.as_deref().map(server_name).transpose();
-        Ok(Self {
+        Ok(Self(RwLock::new(Made {
             connector: TlsConnector::from(Arc::new(config)),
             server_name: server_name.map_err(|(name, _)| TlsError::ServerName(name))?,
-        })
+            digest: digest([&ca, &cert, &key].into_iter().flatten()),
+        })))
+    }
+
+    /// The same certificates, for a server that has the name of its URL.
+    #[must_use]
+    pub fn of_any_name(&self) -> Self {
+        Self(RwLock::new(Made { server_name: None, ..self.made() }))
+    }
+
+    /// Connections are made as by the other one from now on.
+    pub fn replace(&self, newer: &Self) {
+        let made = newer.made();
+        *self.0.write() = made;
+    }
+
+    fn made(&self) -> Made {
+        self.0.read().clone()
     }
 
     /// Shakes hands over `stream`, whose server was found as `host`.
-    pub(super) async fn connect(
+    pub(in crate::net) async fn connect(
         &self,
         host: &str,
         stream: TcpStream,
     ) -> io::Result<TlsStream<TcpStream>> {
-        let name = match &self.server_name {
-            Some(name) => name.clone(),
+        let Made { connector, server_name: named, .. } = self.made();
+        let name = match named {
+            Some(name) => name,
             None => server_name(host).map_err(|(_, error)| io::Error::other(error))?,
         };
-        self.connector.connect(name, stream).await
+        connector.connect(name, stream).await
     }
 }
 
@@ -129,49 +138,22 @@ fn server_name(name: &str) -> Result<ServerName<'static>, (String, InvalidDnsNam
     ServerName::try_from(name.to_owned()).map_err(|error| (name.to_owned(), error))
 }
 
-fn roots(ca_file: Option<&Path>) -> Result<RootCertStore, TlsError> {
-    const KEY: &str = "upstream.tls.ca_file";
-    let mut roots = RootCertStore::empty();
-    if let Some(path) = ca_file {
-        for certificate in certificates(KEY, path)? {
-            roots.add(certificate).map_err(|error| TlsError::File {
-                key: KEY,
-                path: path.into(),
-                problem: error.to_string().into(),
-            })?;
-        }
-    } else {
+/// The authorities that this system trusts, read once.
+fn system_roots() -> Result<Arc<RootCertStore>, TlsError> {
+    static ROOTS: LazyLock<Arc<RootCertStore>> = LazyLock::new(|| {
+        let mut roots = RootCertStore::empty();
         // System stores hold the odd certificate that is out of use: it is skipped.
         roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-        if roots.is_empty() {
-            return Err(TlsError::NoSystemRoots);
-        }
+        Arc::new(roots)
+    });
+    if ROOTS.is_empty() {
+        return Err(TlsError::NoSystemRoots);
     }
-    Ok(roots)
-}
-
-/// All certificates of a PEM file; at least one.
-fn certificates(key: &'static str, path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    let found: Vec<_> = CertificateDer::pem_file_iter(path)
-        .and_then(Iterator::collect)
-        .map_err(|error| file(key, path, &error, "certificate"))?;
-    if found.is_empty() {
-        return Err(file(key, path, &pem::Error::NoItemsFound, "certificate"));
-    }
-    Ok(found)
-}
-
-fn file(key: &'static str, path: &Path, error: &pem::Error, what: &str) -> TlsError {
-    let problem = match error {
-        pem::Error::Io(error) => plain(error),
-        pem::Error::NoItemsFound => format!("holds no PEM {what}"),
-        other => other.to_string(),
-    };
-    TlsError::File { key, path: path.into(), problem: problem.into() }
+    Ok(Arc::clone(&ROOTS))
 }
 
 /// Why a TLS handshake failed, for an operator.
-pub(super) fn explain(error: &io::Error) -> String {
+pub(in crate::net) fn explain(error: &io::Error) -> String {
     let Some(cause) = error.get_ref().and_then(|cause| cause.downcast_ref::<rustls::Error>())
     else {
         return match error.kind() {

@@ -1,0 +1,146 @@
+//! TLS for clients: `[server.tls]` in, a [`TlsServer`] out that shakes hands.
+//!
+//! TLS 1.2 and 1.3. Sessions are resumed by tickets, whose keys live as long as the certificates
+//! they were given under: a resumed session was checked against the authority in force.
+
+use crate::net::tls::TlsError;
+use crate::net::tls::files::{PemFile, digest};
+use rustls::pki_types::CertificateDer;
+use rustls::server::WebPkiClientVerifier;
+use rustls::server::danger::ClientCertVerifier;
+use rustls::version::{TLS12, TLS13};
+use rustls::{CertificateError, ServerConfig, ServerConnection};
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use tokio::net::TcpStream;
+use tokio_rustls::TlsAcceptor;
+
+/// The options that name a certificate and its key.
+const PAIR: &str = "server.tls.cert_file, server.tls.key_file";
+
+/// `[server.tls]`, as far as handshakes go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsServerOptions {
+    /// PEM file of our certificate chain.
+    pub cert_file: PathBuf,
+    /// PEM file of the key of that certificate.
+    pub key_file: PathBuf,
+    /// PEM file of the CAs of clients' certificates; without it, none is asked for.
+    pub client_ca_file: Option<PathBuf>,
+    /// Clients without a certificate are refused.
+    pub needs_client_certificate: bool,
+    /// TLS 1.2 is refused.
+    pub is_tls13_only: bool,
+}
+
+/// Shakes hands with clients. Cheap to clone.
+#[derive(Clone)]
+pub struct TlsServer {
+    acceptor: TlsAcceptor,
+    expires_at: i64,
+    digest: String,
+}
+
+/// What it was made of: two of them differ where the contents of their files do.
+impl fmt::Debug for TlsServer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TlsServer").field("digest", &self.digest).finish_non_exhaustive()
+    }
+}
+
+impl TlsServer {
+    /// Reads the files that `options` name.
+    pub fn new(options: &TlsServerOptions) -> Result<Self, TlsError> {
+        let cert = PemFile::read("server.tls.cert_file", &options.cert_file)?;
+        let key = PemFile::read("server.tls.key_file", &options.key_file)?;
+        let read = |path| PemFile::read("server.tls.client_ca_file", path);
+        let client_ca = options.client_ca_file.as_deref().map(read).transpose()?;
+        let chain = cert.certificates()?;
+        let expires_at = expires_at(&cert, &chain)?;
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let versions = if options.is_tls13_only { &[&TLS13][..] } else { &[&TLS13, &TLS12] };
+        let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
+            .with_protocol_versions(versions)
+            .map_err(|error| TlsError::setup(&error))?;
+        let builder = match &client_ca {
+            None => builder.with_no_client_auth(),
+            Some(file) => {
+                let roots =
+                    WebPkiClientVerifier::builder_with_provider(Arc::new(file.roots()?), provider);
+                let roots = if options.needs_client_certificate {
+                    roots
+                } else {
+                    roots.allow_unauthenticated()
+                };
+                let verifier: Arc<dyn ClientCertVerifier> =
+                    roots.build().map_err(|error| file.problem(error.to_string()))?;
+                builder.with_client_cert_verifier(verifier)
+            }
+        };
+        let mut config = builder
+            .with_single_cert(chain, key.private_key()?)
+            .map_err(|error| TlsError::pair(PAIR, &error))?;
+        config.ticketer =
+            rustls::crypto::aws_lc_rs::Ticketer::new().map_err(|error| TlsError::setup(&error))?;
+        let digest = digest([&cert, &key].into_iter().chain(&client_ca));
+        Ok(Self { acceptor: TlsAcceptor::from(Arc::new(config)), expires_at, digest })
+    }
+
+    /// When the certificate is no longer valid, in seconds since 1970.
+    pub fn expires_at(&self) -> i64 {
+        self.expires_at
+    }
+
+    /// Shakes hands with a client.
+    pub(in crate::net) async fn accept(
+        &self,
+        stream: TcpStream,
+    ) -> io::Result<(TcpStream, Box<ServerConnection>)> {
+        let (stream, connection) = self.acceptor.accept(stream).await?.into_inner();
+        Ok((stream, Box::new(connection)))
+    }
+}
+
+/// Of the certificate that is shown: the first of its chain.
+fn expires_at(file: &PemFile, chain: &[CertificateDer<'static>]) -> Result<i64, TlsError> {
+    let first = chain.first().map(AsRef::as_ref).unwrap_or_default();
+    let (_, certificate) = x509_parser::parse_x509_certificate(first)
+        .map_err(|error| file.problem(format!("is no X.509 certificate: {error}")))?;
+    Ok(certificate.validity().not_after.timestamp())
+}
+
+/// Why the handshake with a client failed, for an operator.
+pub(in crate::net) fn explain(error: &io::Error) -> String {
+    let cause = error.get_ref().and_then(|cause| cause.downcast_ref::<rustls::Error>());
+    match cause {
+        None => format!("the client closed the connection in the TLS handshake ({error})"),
+        Some(rustls::Error::InvalidMessage(_)) => {
+            "the client does not speak TLS, which this port needs (server.tls.listen)".to_owned()
+        }
+        Some(rustls::Error::NoCertificatesPresented) => {
+            "the client shows no certificate (server.tls.client_auth)".to_owned()
+        }
+        Some(rustls::Error::InvalidCertificate(certificate)) => explain_certificate(certificate),
+        Some(rustls::Error::AlertReceived(alert)) => {
+            format!("the client refuses the TLS handshake, or this certificate ({alert:?})")
+        }
+        Some(other) => other.to_string(),
+    }
+}
+
+fn explain_certificate(error: &CertificateError) -> String {
+    match error {
+        CertificateError::UnknownIssuer => "the client's certificate is from a CA that is not \
+                                            trusted here (server.tls.client_ca_file)"
+            .to_owned(),
+        CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
+            "the client's certificate has expired".to_owned()
+        }
+        CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
+            "the client's certificate is not valid yet; is the clock right?".to_owned()
+        }
+        other => format!("the client's certificate is not accepted: {other}"),
+    }
+}
