@@ -22,6 +22,7 @@ use crate::control::reload::{Parts, Reloader};
 use crate::control::warm::Warm;
 use crate::data::Shared;
 use crate::data::accept::{self, Desk, Reception};
+use crate::data::flights::Landing;
 use crate::data::local::{Ledger, Profile};
 use crate::data::registry::Client;
 use crate::embedded::{self, Embedded};
@@ -43,7 +44,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::net::UnixStream;
-use tokio::sync::{Semaphore, oneshot, watch};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 /// A runtime for the thread that asks.
 pub fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
@@ -189,6 +190,23 @@ pub(super) fn tracking_figures(shared: &Shared) -> TrackingFigures {
         synced_age: (synced_at.0 > 0).then(|| shared.clock.now().since(synced_at)),
         lag: (!lag.is_zero()).then_some(lag),
     }
+}
+
+/// Starts a thread for each worker.
+pub(super) fn start_workers(
+    landings: Vec<mpsc::UnboundedReceiver<Landing>>,
+    shared: &Arc<Shared>,
+    stats: &Stats,
+    runtimes: &Arc<Runtimes>,
+) -> anyhow::Result<Vec<Desk>> {
+    let start = |(number, landings)| {
+        let (desk, inbox) = accept::desk(number, landings);
+        let (shared, block) = (Arc::clone(shared), stats.new_worker_block());
+        let name = format!("worker-{number}");
+        spawn(&name, runtimes, move || accept::serve(shared, block, inbox))?;
+        Ok(desk)
+    };
+    landings.into_iter().enumerate().map(start).collect()
 }
 
 /// What all clients have sent and are still to be sent.

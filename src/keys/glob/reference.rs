@@ -2,7 +2,7 @@
 
 /// `stringmatchlen_impl` of Redis 7, line by line: `p` and `s` are what its pointers point at, and
 /// a read behind the pattern gives the NUL that ends an sds.
-pub fn redis(mut p: &[u8], mut s: &[u8]) -> bool {
+pub(super) fn redis(mut p: &[u8], mut s: &[u8]) -> bool {
     let at = |p: &[u8], index: usize| p.get(index).copied().unwrap_or(0);
     while !p.is_empty() && !s.is_empty() {
         match p[0] {
