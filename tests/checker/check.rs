@@ -18,7 +18,7 @@
 //! the newest nothing that it can be, and counts as the oldest.
 
 use crate::field::{Field, LEVELS};
-use crate::history::{CACHED, History, Record, Route, UNKNOWN, Variant, What};
+use crate::history::{CACHED, History, NIL, Record, Route, UNKNOWN, Variant, What};
 use crate::versions::{SLACK, Versions, WIPED};
 
 /// What is wrong, and where.
@@ -240,8 +240,11 @@ impl<'c> Walk<'c> {
             let variant = (!is_server).then_some(variant);
             self.session[session].learn(variant, shown);
             self.instance[route as usize].learn(variant, shown);
-            // A wipe may come to one proxy before it comes to another.
-            let wipe = self.versions.wipe.filter(|_| shown == WIPED);
+            // A wipe may come to one proxy before it comes to another; and what is missing from
+            // then on may be wiped, though an end of its life would explain it, too.
+            let may_be_wiped = shown == WIPED || record.version == NIL;
+            let wipe = self.versions.wipe;
+            let wipe = wipe.filter(|wipe| may_be_wiped && record.returned >= wipe.invoked);
             if wipe.is_none_or(|wipe| record.returned > wipe.returned) {
                 self.all = self.all.max(shown);
             }
@@ -292,5 +295,5 @@ pub(crate) fn millis(nanoseconds: u64) -> f64 {
 
 /// A version as it is told.
 pub(crate) fn shown(version: u32) -> String {
-    if version == crate::history::NIL { "nil".to_owned() } else { version.to_string() }
+    if version == NIL { "nil".to_owned() } else { version.to_string() }
 }

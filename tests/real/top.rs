@@ -45,6 +45,13 @@ impl Terminal {
         self.tmux(&["send-keys", key]);
     }
 
+    /// Presses Escape where a note stands in the last line, and waits until it has gone: an Escape
+    /// and a letter that are read together are another key.
+    fn lets_go(&self) {
+        self.presses("Escape");
+        self.shows("q quit");
+    }
+
     /// Runs top in the shell, which tells its number and how it ended.
     fn runs_top(&self, proxy: &Proxy) {
         let pid = self.folder.path().join("pid");
@@ -164,14 +171,14 @@ fn pages(proxy: &Proxy, terminal: &Terminal) {
     terminal.shows("q quit");
     terminal.types("iy");
     terminal.shows("namespace orders: removed 1 keys here; the peers are told");
-    terminal.presses("Escape");
+    terminal.lets_go();
     terminal.types("2/users");
     terminal.presses("Enter");
     terminal.shows("> users:1 ");
     terminal.types("iy");
     terminal.shows("key users:1: removed 1 keys here; the peers are told");
     assert_eq!(proxy.count("nearside_cache_entries"), 0);
-    terminal.presses("Escape");
+    terminal.lets_go();
     terminal.types("1");
     terminal.shows("namespaces by bytes, 1m");
 }
