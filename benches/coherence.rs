@@ -275,23 +275,37 @@ fn report(
     table.bar("outage: commands of upstream afterwards / clients' own", &text, rate / load, 1.5);
     table.published("outage: commands of upstream afterwards / before", &text, rate / steady_rate);
 
-    let slice = Duration::from_millis(250);
-    let slices: Vec<f64> = (0..(after - back).as_millis() as u32 / 250)
-        .map(|index| (back + slice * index, back + slice * (index + 1)))
-        .map(|(from, to)| of(from, to))
-        .map(|mut took| if took.is_empty() { f64::MAX } else { percentile(&mut took, 0.99) })
-        .collect();
-    let slowest: Vec<_> =
-        slices.iter().take(12).map(|p99| format!("{:.1}", p99 / 1000.0)).collect();
-    let late = slices.iter().rposition(|p99| *p99 > 2.0 * steady_p99).map_or(0, |last| last + 1);
+    let quarter = Duration::from_millis(250);
+    // Of so many quarters of a second together, at each quarter.
+    let p99s = |from: Instant, to: Instant, together: u32| -> Vec<f64> {
+        let at = (0..(to - from).as_millis() as u32 / 250).map(|index| from + quarter * index);
+        at.map(|at| of(at, at + quarter * together))
+            .map(|mut took| if took.is_empty() { f64::MAX } else { percentile(&mut took, 0.99) })
+            .collect()
+    };
+    let late = |p99: &f64| *p99 > 2.0 * steady_p99;
+    let count =
+        |p99s: &[f64]| format!("{} of {}", p99s.iter().filter(|p99| late(p99)).count(), p99s.len());
+    let (before, since) = (p99s(begun, until, 1), p99s(back, after, 1));
     let failed = seen.iter().filter(|(_, took)| took.is_none()).count();
+    let first: Vec<_> = since.iter().take(8).map(|p99| format!("{:.1}", p99 / 1000.0)).collect();
     let text = format!(
-        "p99 before {steady_p99:.0} us; then, by quarters of a second, ms: {}; {failed} commands \
+        "p99 before {steady_p99:.0} us; then, by quarters of a second, ms: {} ...; {failed} commands \
          failed in the outage",
-        slowest.join(" ")
+        first.join(" ")
     );
-    let seconds = late as f64 * slice.as_secs_f64();
+    // A whole second of it: a single stall of the machine is in a quarter's p99 at any time.
+    let seconds = p99s(back, after, 4).iter().position(|p99| !late(p99));
+    let seconds = seconds.map_or(f64::MAX, |quarters| quarters as f64 * quarter.as_secs_f64());
     table.bar("outage: s until p99 is at most twice what it was", &text, seconds, 2.0);
+    let rest = back + (after - back).min(Duration::from_secs(2));
+    let p99 = percentile(&mut of(rest, after), 0.99);
+    let text = format!(
+        "{p99:.0} us; quarters of a second with more than twice: {}, before {}",
+        count(&since),
+        count(&before)
+    );
+    table.bar("outage: p99 from 2 s on / before", &text, p99 / steady_p99, 2.0);
 }
 
 /// Commands a second of the server in its busiest second.

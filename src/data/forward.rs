@@ -57,8 +57,8 @@ pub fn by_rule(
     past_cache(session, spec, request, (Kind::Forward, Counter::BypassRule), batch);
 }
 
-/// `why` a read is forwarded, if nothing of its client's is the reason. On its own, or the loop over
-/// requests, in which it would be, has fewer registers for hits.
+/// `why` a read is forwarded, if nothing of its client's is the reason. Not a part of the loop over
+/// requests, or that has fewer registers for hits.
 #[inline(never)]
 fn past_cache(
     session: &mut Session,
