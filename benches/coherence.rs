@@ -298,7 +298,7 @@ fn report(
     let seconds = p99s(back, after, 4).iter().position(|p99| !late(p99));
     let seconds = seconds.map_or(f64::MAX, |quarters| quarters as f64 * quarter.as_secs_f64());
     table.bar("outage: s until p99 is at most twice what it was", &text, seconds, 2.0);
-    let rest = back + (after - back).min(Duration::from_secs(2));
+    let rest = back + ((after - back) / 2).min(Duration::from_secs(2));
     let p99 = percentile(&mut of(rest, after), 0.99);
     let text = format!(
         "{p99:.0} us; quarters of a second with more than twice: {}, before {}",
