@@ -25,6 +25,8 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 pub enum News {
     /// Its answer.
     Reply(Bytes),
+    /// What is kept past its time: upstream has not answered.
+    Stale(Bytes),
     /// There will be none: this read, as its client might have sent it, is to be asked again.
     Lost(Bytes),
 }
@@ -177,6 +179,11 @@ impl Flights {
     /// A published flight has its answer; answers how many clients had joined.
     pub fn land(&self, name: u64, reply: impl FnOnce() -> Bytes) -> u64 {
         self.end(name, |_| News::Reply(reply()))
+    }
+
+    /// As [`Self::land`], with what is kept past its time.
+    pub fn land_stale(&self, name: u64, reply: &Bytes) -> u64 {
+        self.end(name, |_| News::Stale(reply.clone()))
     }
 
     /// A published flight's link is lost.

@@ -117,20 +117,14 @@ pub fn whole(entry: &Entry, proto: Proto) -> Bytes {
 pub fn deliver(ticket: Ticket, reply: &Bytes, desk: &mut Desk<'_>) {
     let abroad = match &ticket.kind {
         Kind::Read(Read { is_published: true, flight, .. }) => {
-            desk.shared.flights.land(*flight, || reply.clone())
+            desk.shared.flights.land_stale(*flight, reply)
         }
         _ => 0,
     };
     let mut served = abroad;
     for waiter in ticket.client().into_iter().chain(ticket.joined) {
         served += 1;
-        // Only of its last command a client can ask what became of it.
-        if desk.clients.is_last_out(waiter)
-            && let Some(session) = desk.clients.session(waiter.client)
-        {
-            session.standing.turn_stale(Counter::StaleUpstreamDown);
-        }
-        desk.clients.deliver(waiter, &Frame::of(reply));
+        desk.clients.deliver_stale(waiter, &Frame::of(reply));
     }
     desk.block.command(ticket.spec.index, false, served);
     desk.block.add(Counter::StaleUpstreamDown, served);

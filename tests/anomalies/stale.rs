@@ -204,6 +204,9 @@ fn a_miss_that_fails_is_served_to_other_workers() {
     one.reads(OLD);
     two.reads(OLD);
     stage.counted(Counter::StaleUpstreamDown, 2);
+    for client in [&mut one, &mut two] {
+        assert_eq!(last(client).as_deref(), Some("upstream_down"));
+    }
 }
 
 /// A server that takes a request and never answers is not there either.

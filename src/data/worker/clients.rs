@@ -72,6 +72,17 @@ impl Clients {
         self.with(waiter.client, |session| session.deliver(waiter.slot, frame));
     }
 
+    /// As [`Self::deliver`], of what is served past its time because upstream has not answered.
+    pub fn deliver_stale(&mut self, waiter: Waiter, frame: &Frame<'_>) {
+        // Only of its last command a client can ask what became of it.
+        if self.is_last_out(waiter)
+            && let Some(session) = self.session(waiter.client)
+        {
+            session.standing.turn_stale(Counter::StaleUpstreamDown);
+        }
+        self.deliver(waiter, frame);
+    }
+
     /// Changes something about a client: its task is to look.
     #[inline]
     fn with(&mut self, id: ClientId, run: impl FnOnce(&mut Session)) {
