@@ -168,7 +168,10 @@ impl Lender {
             // Before upstream is asked: what changes behind the answer is heard.
             let _rung = self.waited.ring([&name, &lock], &queue.bell);
             let looked = self.lines.look(&place, (token.as_bytes(), life), self.timeout()).await;
-            self.cache.invalidate(self.cache.hash(&key.1));
+            if !matches!(looked, Ok(Looked::Held(_))) {
+                // It may have changed, and no push need have told.
+                self.cache.invalidate(self.cache.hash(&key.1));
+            }
             let left = self.tell(looked, &token, &mut waiting, &place).await;
             self.tell_late(&mut waiting);
             if let Some(until) = waiting.iter().map(|waiter| waiter.until).min() {
