@@ -4,13 +4,13 @@
 //! was read again takes its place by [`TlsClient::replace`]: links opened from then on go by it.
 
 use crate::net::plain;
-use crate::net::tls::TlsError;
 use crate::net::tls::files::{PemFile, digest};
 use crate::net::tls::insecure::AcceptAll;
+use crate::net::tls::{TlsError, explain_certificate};
 use parking_lot::RwLock;
 use rustls::client::WebPkiServerVerifier;
 use rustls::pki_types::{InvalidDnsNameError, ServerName};
-use rustls::{CertificateError, ClientConfig, RootCertStore};
+use rustls::{ClientConfig, RootCertStore};
 use std::fmt;
 use std::io;
 use std::path::PathBuf;
@@ -167,32 +167,12 @@ pub(in crate::net) fn explain(error: &io::Error) -> String {
     };
     match cause {
         rustls::Error::InvalidMessage(_) => "the server does not speak TLS on this port".to_owned(),
-        rustls::Error::InvalidCertificate(certificate) => explain_certificate(certificate),
+        rustls::Error::InvalidCertificate(certificate) => {
+            explain_certificate(certificate, "the server's certificate", "upstream.tls.ca_file")
+        }
         rustls::Error::AlertReceived(alert) => {
             format!("the server refuses the TLS handshake ({alert:?})")
         }
         other => other.to_string(),
-    }
-}
-
-fn explain_certificate(error: &CertificateError) -> String {
-    match error {
-        CertificateError::UnknownIssuer => {
-            "the server's certificate is from a CA that is not trusted here \
-             (upstream.tls.ca_file)"
-                .to_owned()
-        }
-        CertificateError::NotValidForNameContext { expected, presented } => format!(
-            "the server's certificate is not for {} but for {} (upstream.tls.server_name)",
-            expected.to_str(),
-            presented.join(", "),
-        ),
-        CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
-            "the server's certificate has expired".to_owned()
-        }
-        CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
-            "the server's certificate is not valid yet; is the clock right?".to_owned()
-        }
-        other => format!("the server's certificate is not accepted: {other}"),
     }
 }

@@ -20,6 +20,7 @@ pub(super) mod session;
 pub use self::client::{TlsClient, TlsOptions};
 pub use self::server::{TlsServer, TlsServerOptions};
 
+use rustls::CertificateError;
 use std::path::Path;
 
 /// What is wrong with certificates, keys or names.
@@ -69,5 +70,27 @@ impl TlsError {
             other => other.to_string(),
         };
         Self::Pair { keys, problem: problem.into() }
+    }
+}
+
+/// What is wrong with `whose` certificate, for an operator; `authorities` names the option of those
+/// that are trusted.
+fn explain_certificate(error: &CertificateError, whose: &str, authorities: &str) -> String {
+    match error {
+        CertificateError::UnknownIssuer => {
+            format!("{whose} is from a CA that is not trusted here ({authorities})")
+        }
+        CertificateError::NotValidForNameContext { expected, presented } => format!(
+            "{whose} is not for {} but for {} (upstream.tls.server_name)",
+            expected.to_str(),
+            presented.join(", "),
+        ),
+        CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
+            format!("{whose} has expired")
+        }
+        CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
+            format!("{whose} is not valid yet; is the clock right?")
+        }
+        other => format!("{whose} is not accepted: {other}"),
     }
 }

@@ -3,13 +3,13 @@
 //! TLS 1.2 and 1.3. Sessions are resumed by tickets, whose keys live as long as the certificates
 //! they were given under: a resumed session was checked against the authority in force.
 
-use crate::net::tls::TlsError;
 use crate::net::tls::files::{PemFile, digest};
+use crate::net::tls::{TlsError, explain_certificate};
 use rustls::pki_types::CertificateDer;
 use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::ClientCertVerifier;
 use rustls::version::{TLS12, TLS13};
-use rustls::{CertificateError, ServerConfig, ServerConnection};
+use rustls::{ServerConfig, ServerConnection};
 use std::fmt;
 use std::io;
 use std::path::PathBuf;
@@ -122,25 +122,14 @@ pub(in crate::net) fn explain(error: &io::Error) -> String {
         Some(rustls::Error::NoCertificatesPresented) => {
             "the client shows no certificate (server.tls.client_auth)".to_owned()
         }
-        Some(rustls::Error::InvalidCertificate(certificate)) => explain_certificate(certificate),
+        Some(rustls::Error::InvalidCertificate(certificate)) => explain_certificate(
+            certificate,
+            "the client's certificate",
+            "server.tls.client_ca_file",
+        ),
         Some(rustls::Error::AlertReceived(alert)) => {
             format!("the client refuses the TLS handshake, or this certificate ({alert:?})")
         }
         Some(other) => other.to_string(),
-    }
-}
-
-fn explain_certificate(error: &CertificateError) -> String {
-    match error {
-        CertificateError::UnknownIssuer => "the client's certificate is from a CA that is not \
-                                            trusted here (server.tls.client_ca_file)"
-            .to_owned(),
-        CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
-            "the client's certificate has expired".to_owned()
-        }
-        CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
-            "the client's certificate is not valid yet; is the clock right?".to_owned()
-        }
-        other => format!("the client's certificate is not accepted: {other}"),
     }
 }
