@@ -199,18 +199,23 @@ fn a_lease_outlives_its_connection_and_its_proxy() {
     says(&mut conn, &format!("PROXY LEASE SET b {gone} value"), NIL);
 }
 
-/// Who waits and leaves is not given a lease that nobody would use.
+/// Who waits and leaves, or is made to leave, is not given a lease that nobody would use.
 #[test]
 fn who_leaves_waits_no_more() {
     let server = Server::start(Kind::Redis);
     let proxy = Proxy::start(&server.url(), SETTINGS);
-    let (mut one, mut two, mut three) = (proxy.dial(), proxy.dial(), proxy.dial());
+    let (mut one, mut two, mut killed) = (proxy.dial(), proxy.dial(), proxy.dial());
+    let mut three = proxy.dial();
     let token = take(&mut one, "k");
+    let id = show(&killed.words("CLIENT ID"));
+    let id = id.trim_start_matches(':').trim_end_matches("\\r\\n").to_owned();
     two.send(b"PROXY LEASE GET k 60000\r\n");
+    killed.send(b"PROXY LEASE GET k 60000\r\n");
     let others = || proxy.count("nearside_connected_clients{listener=\"tcp\"}");
-    eventually("all are there", || (others() == 3).then_some(()));
+    eventually("all have asked", || (proxy.commands_taken() >= 4 && others() == 4).then_some(()));
     drop(two);
-    eventually("it has left", || (others() == 2).then_some(()));
+    says(&mut one, &format!("CLIENT KILL ID {id}"), ":1\r\n");
+    eventually("they have left", || (others() == 2).then_some(()));
     three.send(b"PROXY LEASE GET k 60000\r\n");
     says(&mut one, &format!("PROXY LEASE DROP k {token}"), STORED);
     let next = granted(&three.reply());
