@@ -8,12 +8,13 @@
 //!   shim, nemesis   what goes wrong                requests operations as bytes
 //!   world           the processes                  check    C1 to C8 over the history of a phase
 //!   draw            choices of one seed            versions what was written to one register
-//!   pace            the times of a phase
+//!   pace            the times of a phase           soak     what the proxies hold meanwhile
 //! ```
 //!
 //! `cargo test --release --test checker -- --server valkey --seconds 600 --seed 7`; without
 //! arguments a short run against each server. What is found is written to a file that the output
-//! names; the same seed makes the same choices (not the same interleavings).
+//! names; the same seed makes the same choices (not the same interleavings). With `--soak` both
+//! proxies live from beginning to end, and must not grow.
 
 #![expect(
     clippy::unwrap_used,
@@ -42,6 +43,7 @@ mod phase;
 mod report;
 mod requests;
 mod shim;
+mod soak;
 mod versions;
 mod world;
 
@@ -51,6 +53,7 @@ use nearside::units::clock::{self, Clock};
 use nemesis::Nemesis;
 use phase::Script;
 use report::Report;
+use soak::Soak;
 use std::process::ExitCode;
 use std::time::Duration;
 use world::World;
@@ -60,7 +63,7 @@ use world::World;
 const FIXED: u64 = 1;
 
 const USAGE: &str = "usage: checker [--server redis|valkey|redis8|all] [--seconds N] [--seed N] \
-                     [--keys 32..256] [--nemesis NAME,NAME+NAME,...] [--first]";
+                     [--keys 32..256] [--nemesis NAME,NAME+NAME,...] [--first] [--soak]";
 
 /// What is to be done.
 #[derive(Debug)]
@@ -73,6 +76,8 @@ struct Order {
     nemeses: Vec<Vec<Nemesis>>,
     /// The first violation ends the run.
     is_first: bool,
+    /// Both proxies live as long as the run, and are held against what they were.
+    is_soak: bool,
 }
 
 fn main() -> ExitCode {
@@ -101,9 +106,11 @@ fn main() -> ExitCode {
 
 fn order(args: &[String]) -> Result<Order, String> {
     let (servers, nemeses) = (vec![Kind::Redis], Vec::new());
-    let is_first = args.iter().any(|arg| arg == "--first");
-    let mut order = Order { servers, seconds: 60, seed: any_seed(), keys: 96, nemeses, is_first };
-    let is_switch = |arg: &&String| matches!(arg.as_str(), "--nocapture" | "--first");
+    let has = |switch: &str| args.iter().any(|arg| arg == switch);
+    let (is_first, is_soak) = (has("--first"), has("--soak"));
+    let (seed, keys) = (any_seed(), 96);
+    let mut order = Order { servers, seconds: 60, seed, keys, nemeses, is_first, is_soak };
+    let is_switch = |arg: &&String| matches!(arg.as_str(), "--nocapture" | "--first" | "--soak");
     let mut args = args.iter().filter(|arg| !is_switch(arg));
     while let Some(name) = args.next() {
         let value = args.next().ok_or_else(|| format!("{name} wants a value"))?;
@@ -185,6 +192,7 @@ fn short() -> bool {
         keys,
         nemeses: Vec::new(),
         is_first: false,
+        is_soak: false,
     };
     let orders = [
         part(Kind::Redis, 20, FIXED),
@@ -206,7 +214,7 @@ fn run_one(kind: Kind, order: &Order) -> bool {
     let clock = Clock::system();
     let begun = clock.now();
     let world = World::start(kind, seed);
-    let mut report = Report::new(kind, seed);
+    let (mut report, mut soak) = (Report::new(kind, seed), Soak::default());
     let mut plan = plan(order);
     let is_time = || clock.now().since(begun) < Duration::from_secs(seconds);
     // However slow the machine is: up to the first phase with faults.
@@ -214,6 +222,9 @@ fn run_one(kind: Kind, order: &Order) -> bool {
     while let Some(script) = plan.next().filter(|script| is_time() || script.number <= least) {
         let (outcome, field) = phase::play(&world, &script, seed);
         report.add(&script, &outcome, &field);
+        if order.is_soak {
+            soak.look(&world, clock.now().since(begun));
+        }
         if report.is_failed() {
             println!("{}", world.logs());
             if order.is_first {
@@ -221,7 +232,9 @@ fn run_one(kind: Kind, order: &Order) -> bool {
             }
         }
     }
-    report.print(clock.now().since(begun))
+    let took = clock.now().since(begun);
+    let has_stayed = soak.print(took);
+    report.print(took) && has_stayed
 }
 
 /// The phases, in order, without end.
@@ -231,6 +244,7 @@ fn plan(order: &Order) -> impl Iterator<Item = Script> + use<> {
     let length = Duration::from_millis(if is_long { 6000 } else { 2000 });
     let (keys, given) = (order.keys, order.nemeses.clone());
     let mut alone: Vec<Nemesis> = Nemesis::ALL.to_vec();
+    alone.retain(|nemesis| !(order.is_soak && *nemesis == Nemesis::ReplaceProxy));
     draw.shuffle(&mut alone);
     (1..).map(move |number| {
         let index = number as usize - 1;

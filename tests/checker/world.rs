@@ -81,6 +81,12 @@ impl World {
         process.as_ref().map(Proxy::admin_port).ok_or_else(|| Error::other("it is away"))
     }
 
+    /// The process of a proxy, which runs.
+    pub(crate) fn pid(&self, which: usize) -> i32 {
+        let process = self.instances[which].process.lock();
+        process.as_ref().map(Proxy::pid).expect("it runs").as_raw_pid()
+    }
+
     fn start_proxy(&self, which: usize, version: u32) {
         let instance = &self.instances[which];
         let settings = [
