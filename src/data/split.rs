@@ -20,7 +20,7 @@ use crate::units::clock::Tick;
 use crate::wire::request::Request;
 use crate::wire::write::{self, Proto, null_bytes};
 use bytes::{Bytes, BytesMut};
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 
 /// Answers an MGET.
 pub fn mget(
@@ -44,24 +44,34 @@ pub fn mget(
     let mut values = Vec::with_capacity(request.len() - 1);
     let mut missing: usize = 0;
     let mut stale = Vec::new();
+    // Of a key that is named twice the second value is not older than the first, though a fill may
+    // come between the two looks: what is asked for once is asked for twice.
+    let mut asked: HashSet<u64> = HashSet::new();
     for key in request.from(1) {
-        let found = find(session, spec, key, batch).or_else(|| {
-            let (found, reason) = find_stale(session, spec, key, batch)?;
-            stale.push(reason);
-            Some(found)
-        });
+        let hash = batch.shared.cache.hash(key);
+        let found = if asked.contains(&hash) {
+            None
+        } else {
+            find(session, spec, key, batch).or_else(|| {
+                let (found, reason) = find_stale(session, spec, key, batch)?;
+                stale.push(reason);
+                Some(found)
+            })
+        };
         match &found {
             Some(Found { value, command, asked_at }) if gate == Mode::Cache => {
                 let (rules, bytes) = (&batch.snapshot.rules, value.len());
                 let age = Some(batch.view.now.since(*asked_at));
-                let hash = batch.shared.cache.hash(key);
                 batch.block.lookup(hash, Seen::Hit, || {
                     sample::look(session.proto, &question(key, hash, *command, session.db), batch);
                     Look { key, rule: rules.find(key).index, bytes, age }
                 });
             }
             Some(_) => {}
-            None => missing += 1,
+            None => {
+                missing += 1;
+                asked.insert(hash);
+            }
         }
         values.push(found.map(|found| found.value));
     }
