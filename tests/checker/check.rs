@@ -239,13 +239,16 @@ impl<'c> Walk<'c> {
         if let Some(shown) = self.versions.at_least(record.version, known, record.returned) {
             let variant = (!is_server).then_some(variant);
             self.session[session].learn(variant, shown);
-            self.instance[route as usize].learn(variant, shown);
             // A wipe may come to one proxy before it comes to another; and what is missing from
             // then on may be wiped, though an end of its life would explain it, too.
             let may_be_wiped = shown == WIPED || record.version == NIL;
             let wipe = self.versions.wipe;
             let wipe = wipe.filter(|wipe| may_be_wiped && record.returned >= wipe.invoked);
-            if wipe.is_none_or(|wipe| record.returned > wipe.returned) {
+            let under_way = wipe.filter(|wipe| record.returned <= wipe.returned);
+            if under_way.is_none_or(|wipe| !wipe.is_gradual) {
+                self.instance[route as usize].learn(variant, shown);
+            }
+            if under_way.is_none() {
                 self.all = self.all.max(shown);
             }
         }

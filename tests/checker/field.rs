@@ -168,9 +168,10 @@ impl Field {
     }
 
     /// Does something that leaves nothing of all keys, while nobody writes, and gives them new
-    /// names. `wipe` says for which routes it is known, and bounded.
+    /// names. `wipe` says for which routes it is known, and bounded; `is_gradual` as in [`Wipe`].
     pub(crate) fn wipe<E>(
         &self,
+        is_gradual: bool,
         wipe: impl FnOnce() -> Result<([bool; 3], [bool; 3]), E>,
     ) -> Result<(), E> {
         let _alone = self.gate.write();
@@ -183,8 +184,14 @@ impl Field {
             let registers = (oldest..=newest).flat_map(|incarnation| {
                 [0, 1].map(|half| incarnation << 12 | (place as u32) << 1 | half)
             });
-            let ended =
-                registers.map(|register| Wipe { register, invoked, returned, known, bounded });
+            let ended = registers.map(|register| Wipe {
+                register,
+                invoked,
+                returned,
+                known,
+                bounded,
+                is_gradual,
+            });
             self.wipes.lock().extend(ended);
         }
         Ok(())

@@ -77,6 +77,9 @@ pub(crate) struct Wipe {
     pub(crate) known: [bool; 3],
     /// Routes on which the bound of staleness holds for it.
     pub(crate) bounded: [bool; 3],
+    /// A proxy's workers take it up one after the other: until it has returned, what the clients of
+    /// one see need not be so for those of another.
+    pub(crate) is_gradual: bool,
 }
 
 /// What one phase leaves behind.

@@ -155,7 +155,7 @@ impl Nemesis {
         let direct = [false, false, true];
         let mut told = direct;
         told[which] = true;
-        field.wipe(|| match self {
+        field.wipe(self == Self::KeyVersion, || match self {
             Self::FlushProxy => {
                 // What it did, if it failed, is not known: then it is done surely.
                 let route = [Route::First, Route::Second][which];
