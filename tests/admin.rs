@@ -40,6 +40,7 @@ use nearside::control::wing::{Client, DataWing, Explained, Facts, Place, SlowCom
 use nearside::control::workshop::Workshop;
 use nearside::keys::Names;
 use nearside::live::Live;
+use nearside::net::inherited::Inherited;
 use nearside::snapshot::{Snapshot, Snapshots};
 use nearside::stats::histogram::Bounds;
 use nearside::stats::{Counter, Gauge, Look, Outcome, Seen, Stats};
@@ -245,7 +246,7 @@ impl DataWing for Nobody {
 
 /// Runs `test` against a server, then stops it and waits until it has stopped.
 async fn served(admin: Admin, test: impl AsyncFnOnce(SocketAddr)) {
-    let listener = bind("admin.listen", "127.0.0.1:0").await.unwrap();
+    let listener = bind("admin.listen", "127.0.0.1:0", &mut Inherited::default()).await.unwrap();
     let address = listener.local_addr().unwrap();
     let (stop, stopped) = oneshot::channel::<()>();
     let shutdown = async {
@@ -442,15 +443,16 @@ fn labels_from_outside_are_bounded_and_never_go_back() {
 
 #[tokio::test]
 async fn a_port_in_use_is_named_with_its_key() {
-    let taken = bind("admin.listen", "127.0.0.1:0").await.unwrap();
+    let taken = bind("admin.listen", "127.0.0.1:0", &mut Inherited::default()).await.unwrap();
     let address = taken.local_addr().unwrap().to_string();
     for key in ["admin.listen", "metrics.listen"] {
-        let error = bind(key, &address).await.unwrap_err();
+        let error = bind(key, &address, &mut Inherited::default()).await.unwrap_err();
         assert!(matches!(error, Error::InUse { .. }), "{error:?}");
         let words = error.to_string();
         assert!(words.starts_with(&format!("{key}: {address} is in use")), "{words}");
     }
-    let words = bind("admin.listen", "127.0.0.1").await.unwrap_err().to_string();
+    let mut none = Inherited::default();
+    let words = bind("admin.listen", "127.0.0.1", &mut none).await.unwrap_err().to_string();
     assert!(words.starts_with("admin.listen: cannot listen on 127.0.0.1: "), "{words}");
 }
 

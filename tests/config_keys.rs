@@ -66,6 +66,12 @@ const SEEN: &[(&[&str], &str, &str, &str)] = &[
     ),
     (&["server.max_handshakes"], "server.max_handshakes = 7", TLS, "handshakes_that_never_end"),
     (
+        &["server.handover"],
+        "server.handover = '/tmp/nearside-handover.sock'",
+        "real/handover.rs",
+        "nobody_is_refused_while_another_process_takes_over",
+    ),
+    (
         &["server.tls.listen"],
         "server.tls.listen = ['127.0.0.1:7']\nserver.tls.cert_file = 'tests/data/door.pem'\n\
          server.tls.key_file = 'tests/data/door.key'",

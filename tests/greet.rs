@@ -9,6 +9,7 @@ mod authority;
 use authority::{Authority, VERSIONS};
 use nearside::net::client::{ClientStream, PeerAddress, Socket, Transport};
 use nearside::net::greet::{Greeting, Refusal};
+use nearside::net::inherited::Inherited;
 use nearside::net::listen::{Acceptor, ListenOptions, bind};
 use nearside::net::proxy_protocol::{self, BINARY_MAX, Header, HeaderError};
 use nearside::net::tls::{TlsServer, TlsServerOptions};
@@ -33,7 +34,8 @@ const LONG: Duration = Duration::from_secs(30);
 
 fn listen(address: &str) -> (Acceptor, Option<SocketAddr>) {
     let options = ListenOptions { key: "server.listen", backlog: 16, unix_permissions: 0o770 };
-    let listener = bind(&address.parse().unwrap(), &options).unwrap().remove(0);
+    let listener =
+        bind(&address.parse().unwrap(), &options, &mut Inherited::default()).unwrap().remove(0);
     let local = listener.local_address();
     (listener.into_acceptor().unwrap(), local)
 }

@@ -13,6 +13,7 @@ use authority::Authority;
 use bytes::BytesMut;
 use nearside::net::address::Address;
 use nearside::net::client::{ClientStream, ReadHalf, WriteHalf};
+use nearside::net::inherited::Inherited;
 use nearside::net::listen::{ListenOptions, Listener, bind};
 use nearside::net::stream::{ConnectError, ConnectErrorKind, Stream, connect};
 use nearside::net::target::Target;
@@ -391,11 +392,11 @@ const LISTEN: ListenOptions =
     ListenOptions { key: "server.listen", backlog: 128, unix_permissions: 0o770 };
 
 fn listen(text: &str) -> Listener {
-    bind(&text.parse().unwrap(), &LISTEN).unwrap().pop().unwrap()
+    bind(&text.parse().unwrap(), &LISTEN, &mut Inherited::default()).unwrap().pop().unwrap()
 }
 
 fn refused_listen(text: &str) -> String {
-    bind(&text.parse().unwrap(), &LISTEN).unwrap_err().to_string()
+    bind(&text.parse().unwrap(), &LISTEN, &mut Inherited::default()).unwrap_err().to_string()
 }
 
 #[test]
@@ -417,14 +418,14 @@ fn a_port_in_use() {
         "cannot listen on 192.0.2.1:0 (server.listen): Cannot assign requested address; \
          no interface of this machine has the address"
     );
-    assert!(bind(&Address::Embedded, &LISTEN).is_err());
+    assert!(bind(&Address::Embedded, &LISTEN, &mut Inherited::default()).is_err());
 }
 
 #[test]
 fn ipv4_and_ipv6_are_two_addresses() {
     let v4 = listen("0.0.0.0:0");
     let port = v4.local_address().unwrap().port();
-    match bind(&format!("[::]:{port}").parse().unwrap(), &LISTEN) {
+    match bind(&format!("[::]:{port}").parse().unwrap(), &LISTEN, &mut Inherited::default()) {
         Ok(v6) => assert_eq!(v6[0].local_address().unwrap().port(), port),
         // A machine without IPv6, or one where another process has this port there.
         Err(error) => assert!(!error.problem.is_empty()),

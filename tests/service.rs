@@ -13,6 +13,8 @@
 mod ports;
 
 use ports::free_port;
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -110,19 +112,88 @@ fn the_watchdog_is_kept_while_all_workers_live() {
     }
 }
 
-/// systemd's own checker reads the unit; of what it says about other units nothing is asked.
+/// nearside behind a port that systemd's own tool holds, and passes when the first client comes.
+struct Activated {
+    process: Child,
+    port: u16,
+    folder: TempDir,
+}
+
+impl Activated {
+    fn start(settings: &str) -> Self {
+        let (folder, port) = (TempDir::new().unwrap(), free_port());
+        let config = settings.replace("{port}", &port.to_string());
+        std::fs::write(folder.path().join("proxy.toml"), config).unwrap();
+        let log = std::fs::File::create(folder.path().join("log")).unwrap();
+        let mut command = Command::new("systemd-socket-activate");
+        command.args(["-l", &format!("127.0.0.1:{port}"), env!("CARGO_BIN_EXE_nearside")]);
+        command.args(["--upstream", "embedded:"]).current_dir(folder.path());
+        command.stdout(log.try_clone().unwrap()).stderr(log);
+        let process = command.spawn().expect("systemd-socket-activate: tests/run installs it");
+        Self { process, port, folder }
+    }
+
+    /// As soon as the port is held.
+    fn dial(&mut self) -> TcpStream {
+        loop {
+            if let Ok(stream) = TcpStream::connect(("127.0.0.1", self.port)) {
+                stream.set_read_timeout(Some(LONG)).unwrap();
+                return stream;
+            }
+            assert!(self.process.try_wait().unwrap().is_none(), "{}", self.log());
+            std::thread::yield_now();
+        }
+    }
+
+    fn log(&self) -> String {
+        std::fs::read_to_string(self.folder.path().join("log")).unwrap()
+    }
+}
+
+impl Drop for Activated {
+    fn drop(&mut self) {
+        self.process.kill().ok();
+        self.process.wait().ok();
+    }
+}
+
 #[test]
-fn the_unit_is_one_that_systemd_takes() {
+fn a_port_that_systemd_holds_is_used() {
+    let mut unit = Activated::start("server.listen = ['127.0.0.1:{port}']\nadmin.listen = 'off'\n");
+    let mut client = unit.dial();
+    client.write_all(b"PING\r\n").unwrap();
+    let mut answer = [0; 7];
+    client.read_exact(&mut answer).unwrap();
+    assert_eq!(&answer, b"+PONG\r\n");
+}
+
+/// Whoever connects to it would wait for ever.
+#[test]
+fn a_port_that_no_setting_names_is_refused() {
+    let listen = format!("server.listen = ['127.0.0.1:{}']\nadmin.listen = 'off'\n", free_port());
+    let mut unit = Activated::start(&listen);
+    let client = unit.dial();
+    let ended = unit.process.wait().unwrap();
+    drop(client);
+    assert!(!ended.success());
+    let text = format!("passes sockets that no setting names: 127.0.0.1:{}", unit.port);
+    assert!(unit.log().contains(&text), "{}", unit.log());
+}
+
+/// systemd's own checker reads the units; of what it says about other units nothing is asked.
+#[test]
+fn the_units_are_such_as_systemd_takes() {
     let folder = TempDir::new().unwrap();
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/systemd");
     let unit = std::fs::read_to_string(root.join("nearside.service")).unwrap();
     let here = unit.replace("/usr/bin/nearside", env!("CARGO_BIN_EXE_nearside"));
     assert_ne!(unit, here);
-    let path = folder.path().join("nearside.service");
-    std::fs::write(&path, here).unwrap();
+    let paths = ["nearside.service", "nearside.socket"].map(|name| folder.path().join(name));
+    std::fs::write(&paths[0], here).unwrap();
+    std::fs::copy(root.join("nearside.socket"), &paths[1]).unwrap();
     let checked = Command::new("systemd-analyze")
         .args(["verify", "--man=no", "--recursive-errors=no"])
-        .arg(&path)
+        .args(&paths)
         .output()
         .expect("systemd-analyze: tests/run installs it");
     let said = String::from_utf8_lossy(&checked.stderr).into_owned();

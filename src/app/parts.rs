@@ -29,7 +29,7 @@ use crate::embedded::{self, Embedded};
 use crate::net::address::Address;
 use crate::net::dialer::{Dialer, Door};
 use crate::net::limits::fit_open_files;
-use crate::net::listen::{self, ListenOptions, Listener};
+use crate::net::listen::{ListenOptions, Listener};
 use crate::net::stream::Stream;
 use crate::net::switch::Switch;
 use crate::net::target::Password;
@@ -121,20 +121,6 @@ pub(super) fn ledger(
         port: addresses.first().map_or(0, SocketAddr::port),
     };
     Ledger::new(Arc::clone(stats), profile, clock.now())
-}
-
-/// Where clients come in: plain, and by TLS.
-pub(super) fn bind(settings: &Settings) -> anyhow::Result<(Vec<Listener>, Vec<Listener>)> {
-    let all = |key, addresses: &[Address]| {
-        let options = listen_options(key, settings);
-        let mut listeners = Vec::new();
-        for address in addresses {
-            listeners.extend(listen::bind(address, &options)?);
-        }
-        anyhow::Ok(listeners)
-    };
-    let server = &settings.server;
-    Ok((all("server.listen", &server.listen)?, all("server.tls.listen", &server.tls.listen)?))
 }
 
 pub(super) fn fit_files(settings: &Settings) {
@@ -250,8 +236,21 @@ pub(super) fn spawn<F: Future<Output = ()>>(
     Ok(())
 }
 
-/// One thread accepts for all workers, and another over TLS if anybody speaks it; dropping what
-/// comes back closes the listeners.
+/// A thread that accepts. Dropping it ends it at once.
+#[derive(Debug)]
+pub(super) struct Accepting {
+    stop: oneshot::Sender<()>,
+    done: oneshot::Receiver<()>,
+}
+
+impl Accepting {
+    /// Ends it as soon as everybody who was accepted is with a worker, or sent away.
+    pub(super) async fn stop(self) {
+        self.stop.send(()).ok();
+        self.done.await.ok();
+    }
+}
+
 pub(super) fn start_accepting(
     (plain, tls): (Vec<Listener>, Vec<Listener>),
     settings: &Settings,
@@ -259,42 +258,56 @@ pub(super) fn start_accepting(
     shared: &Arc<Shared>,
     stats: &Stats,
     runtimes: &Arc<Runtimes>,
-) -> anyhow::Result<Vec<oneshot::Sender<()>>> {
-    let greetings = Arc::new(Semaphore::new(settings.server.max_handshakes));
+) -> anyhow::Result<Vec<Accepting>> {
+    let greetings_max = settings.server.max_handshakes;
+    let greetings = Arc::new(Semaphore::new(greetings_max));
+    let greetings_max = u32::try_from(greetings_max).unwrap_or(u32::MAX);
     let kinds = [("accept", plain, false), ("accept-tls", tls, true)];
     let mut open = Vec::new();
     for (name, listeners, is_tls) in kinds {
         if listeners.is_empty() {
             continue;
         }
-        let (stop, stopped) = oneshot::channel();
+        let ((stop, stopped), (finished, done)) = (oneshot::channel(), oneshot::channel());
         let (desks, shared, block) = (desks.to_vec(), Arc::clone(shared), stats.new_block());
         let (keepalive, greetings) = (settings.server.tcp_keepalive, Arc::clone(&greetings));
         spawn(name, runtimes, move || async move {
-            let reception = Reception { desks, shared, block, keepalive, greetings };
-            accept_on(listeners, is_tls, Rc::new(reception), stopped).await;
+            let reception = Reception { desks, shared, block, keepalive, greetings, greetings_max };
+            let reception = Rc::new(reception);
+            if accept_on(listeners, is_tls, &reception, stopped).await {
+                reception.finish().await;
+                finished.send(()).ok();
+            }
         })?;
-        open.push(stop);
+        open.push(Accepting { stop, done });
     }
     Ok(open)
 }
 
+/// Returns true if everybody who was accepted is to be looked after yet.
 async fn accept_on(
     listeners: Vec<Listener>,
     is_tls: bool,
-    reception: Rc<Reception>,
+    reception: &Rc<Reception>,
     stopped: oneshot::Receiver<()>,
-) {
+) -> bool {
+    let (stop, _) = watch::channel(false);
     let mut tasks = tokio::task::JoinSet::new();
     for listener in listeners {
         match listener.into_acceptor() {
             Ok(acceptor) => {
-                tasks.spawn_local(accept::run(acceptor, is_tls, Rc::clone(&reception)));
+                let (reception, stopped) = (Rc::clone(reception), stop.subscribe());
+                tasks.spawn_local(accept::run(acceptor, is_tls, reception, stopped));
             }
             Err(error) => tracing::error!(error = %error, "cannot accept"),
         }
     }
-    stopped.await.ok();
+    if stopped.await.is_err() {
+        return false;
+    }
+    stop.send_replace(true);
+    tasks.join_all().await;
+    true
 }
 
 /// What counts what is held.

@@ -5,6 +5,7 @@ use crate::app;
 use crate::config::{ConfigError, Fault, Loaded, Settings};
 use crate::control::admin;
 use crate::control::survey::{self, Hidden};
+use crate::net::inherited::Inherited;
 use crate::net::listen;
 use crate::wire::handshake::Options;
 use crate::wire::write::Proto;
@@ -94,7 +95,8 @@ fn surroundings(settings: &Settings) -> (Vec<String>, Option<Hidden>) {
         [("server.listen", &server.listen), ("server.tls.listen", &server.tls.listen)]
     {
         let options = app::listen_options(key, settings);
-        let bound = addresses.iter().map(|address| listen::bind(address, &options));
+        let mut none = Inherited::default();
+        let bound = addresses.iter().map(|address| listen::bind(address, &options, &mut none));
         problems.extend(bound.filter_map(|bound| Some(bound.err()?.to_string())));
     }
     let http =
@@ -117,7 +119,7 @@ fn surroundings(settings: &Settings) -> (Vec<String>, Option<Hidden>) {
 
 /// Binds a port for HTTP, as the proxy would, and lets it go.
 fn try_http(key: &'static str, address: &str) -> anyhow::Result<()> {
-    app::runtime()?.block_on(admin::bind(key, address))?;
+    app::runtime()?.block_on(admin::bind(key, address, &mut Inherited::default()))?;
     Ok(())
 }
 

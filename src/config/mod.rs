@@ -222,6 +222,8 @@ pub struct Server {
     pub handshake_timeout: Duration,
     /// Clients at most that are there.
     pub max_handshakes: usize,
+    /// Where another process may take this one's place.
+    pub handover: Option<PathBuf>,
     /// `[server.tls]`.
     pub tls: ServerTls,
 }

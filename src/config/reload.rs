@@ -214,6 +214,7 @@ fn of_connections(all: &Settings) -> Vec<(&'static str, String)> {
         ("server.proxy_protocol", is(&server.proxy_protocol)),
         ("server.handshake_timeout", is(&server.handshake_timeout)),
         ("server.max_handshakes", is(&server.max_handshakes)),
+        ("server.handover", is(&server.handover)),
         ("server.tls.listen", is(&server.tls.listen)),
         (CERTIFICATES, certificates(&server.tls)),
         ("server.tls.client_auth", is(&server.tls.client_auth)),

@@ -74,6 +74,7 @@ pub(super) fn server(written: &written::Server, notes: &mut Notes) -> Option<Ser
         proxy_protocol: written.proxy_protocol.unwrap_or(false),
         handshake_timeout,
         max_handshakes,
+        handover: written.handover.clone(),
         tls: tls?,
     })
 }

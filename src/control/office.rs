@@ -35,6 +35,9 @@ const PULSE: Duration = Duration::from_millis(200);
 pub enum Stop {
     /// SIGTERM or SIGINT: what was received is answered first.
     Drain,
+    /// Another process accepts in this one's place: what was received is answered, without the
+    /// delay in which clients are to learn of it.
+    HandedOver,
     /// SIGQUIT, or a second signal: at once.
     Now,
 }

@@ -5,6 +5,7 @@
 //! own, so that the arithmetic of handshakes holds up neither workers nor plain clients.
 
 use crate::data::Shared;
+use crate::data::conn;
 use crate::data::flights::Landing;
 use crate::data::worker::Worker;
 use crate::net::client::{ClientStream, PeerAddress, Socket, Transport};
@@ -15,7 +16,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 
 /// Sockets that may wait for one worker to take them in.
 const QUEUE: usize = 1024;
@@ -85,6 +86,8 @@ pub struct Reception {
     pub keepalive: Duration,
     /// One permit for each client that may be greeted at a time, over TLS or by a PROXY header.
     pub greetings: Arc<Semaphore>,
+    /// How many there are.
+    pub greetings_max: u32,
 }
 
 /// A client that is being greeted.
@@ -94,12 +97,23 @@ struct Greeted {
     greeting: Greeting,
 }
 
-/// Accepts on one listener until the process ends; deals to the workers. Who is to be greeted
+/// Accepts on one listener until it `is_stopped`; deals to the workers. Who is to be greeted
 /// first does not hold up the others; when as many are as may be, this listener waits, and further
 /// clients in its backlog.
-pub async fn run(acceptor: Acceptor, is_tls: bool, reception: Rc<Reception>) {
+pub async fn run(
+    acceptor: Acceptor,
+    is_tls: bool,
+    reception: Rc<Reception>,
+    mut is_stopped: watch::Receiver<bool>,
+) {
     loop {
-        match acceptor.accept(reception.keepalive).await {
+        // Nobody is accepted and then left alone: it is stopped only between two.
+        let accepted = tokio::select! {
+            biased;
+            _ = is_stopped.wait_for(|is| *is) => return,
+            accepted = acceptor.accept(reception.keepalive) => accepted,
+        };
+        match accepted {
             Ok(socket) => receive(socket, is_tls, &reception).await,
             Err(error) => {
                 tracing::warn!(error = %error, "cannot accept a connection");
@@ -140,6 +154,11 @@ impl Greeted {
 }
 
 impl Reception {
+    /// Waits until all who are being greeted are with a worker, or were sent away.
+    pub async fn finish(&self) {
+        self.greetings.acquire_many(self.greetings_max).await.ok();
+    }
+
     /// How a client is greeted that comes in now.
     fn greeting(&self, is_tls: bool) -> Greeting {
         let snapshot = self.shared.snapshots.newest();
@@ -228,7 +247,7 @@ pub async fn serve(shared: Arc<Shared>, block: Arc<Block>, mut inbox: Inbox) {
         tokio::select! {
             letter = inbox.letters.recv() => match letter {
                 Some(Letter::Client(socket)) => admit(&worker, socket),
-                Some(Letter::Drain) => worker.wake_all(),
+                Some(Letter::Drain) => drain(&worker),
                 None => return,
             },
             // Its sender lives in `shared`, as long as this worker.
@@ -247,6 +266,15 @@ pub async fn serve(shared: Arc<Shared>, block: Arc<Block>, mut inbox: Inbox) {
             }
         }
     }
+}
+
+fn drain(worker: &Rc<Worker>) {
+    worker.wake_all();
+    let worker = Rc::clone(worker);
+    tokio::task::spawn_local(async move {
+        tokio::time::sleep(conn::LINGER).await;
+        worker.end_grace();
+    });
 }
 
 fn admit(worker: &Rc<Worker>, socket: Socket) {

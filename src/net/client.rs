@@ -273,6 +273,21 @@ impl WriteHalf {
         }
     }
 
+    /// Ends it in one direction: the client gets what was written and then the end; what it has sent
+    /// can still be read.
+    pub fn end_output(&self) -> io::Result<()> {
+        match &self.0 {
+            Write::Tcp(half) => SockRef::from(half.as_ref()).shutdown(Shutdown::Write),
+            Write::Unix(half) => SockRef::from(half.as_ref()).shutdown(Shutdown::Write),
+            Write::Tls(socket) => socket.end_output(),
+            Write::Pipe(pipe) => {
+                pipe.shutdown();
+                Ok(())
+            }
+            Write::Gone => Err(gone()),
+        }
+    }
+
     /// Ends the connection in both directions: the client gets what was written and then the end,
     /// the read half finds the end at once.
     pub fn close(&self) -> io::Result<()> {

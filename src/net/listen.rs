@@ -8,6 +8,7 @@
 
 use crate::net::address::Address;
 use crate::net::client::{Socket, Wire};
+use crate::net::inherited::Inherited;
 use crate::net::plain;
 use rustix::fs::{Mode, chmod};
 use socket2::{Domain, SockAddr, SockRef, TcpKeepalive, Type};
@@ -18,6 +19,7 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 /// How to listen.
@@ -52,59 +54,71 @@ pub enum Listener {
     Unix(UnixListener, SocketFile),
 }
 
-/// A Unix socket's file; removed when dropped, unless another has taken its place.
+/// A Unix socket's file; removed when dropped, unless another has taken its place, or it is another
+/// process's.
 #[derive(Debug)]
 pub struct SocketFile {
     path: Arc<Path>,
     /// Device and inode as made.
     made: (u64, u64),
+    pub(super) is_others: Arc<AtomicBool>,
 }
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        let same = identity(&self.path).is_ok_and(|identity| identity == self.made);
-        if same && let Err(error) = fs::remove_file(&self.path) {
+        let is_ours = !self.is_others.load(Ordering::Relaxed)
+            && identity(&self.path).is_ok_and(|identity| identity == self.made);
+        if is_ours && let Err(error) = fs::remove_file(&self.path) {
             tracing::warn!(path = %self.path.display(), %error, "socket file not removed");
         }
     }
 }
 
-/// Binds every address that `address` stands for: a host name may have several.
-pub fn bind(address: &Address, options: &ListenOptions) -> Result<Vec<Listener>, ListenError> {
+/// Binds every address that `address` stands for, a host name may have several, or takes what of
+/// them is `inherited`.
+pub fn bind(
+    address: &Address,
+    options: &ListenOptions,
+    inherited: &mut Inherited,
+) -> Result<Vec<Listener>, ListenError> {
     match address {
-        Address::Tcp { .. } => {
-            Ok(bind_tcp(address, options)?.into_iter().map(Listener::Tcp).collect())
+        Address::Tcp { host, port } => {
+            let bound = bind_tcp(address, (host, *port), options, inherited)?;
+            Ok(bound.into_iter().map(Listener::Tcp).collect())
         }
         Address::Unix(path) => {
-            let (listener, file) =
-                bind_unix(path, options).map_err(|problem| fault(address, options, problem))?;
+            let (listener, file) = bind_unix(path, options, inherited)
+                .map_err(|problem| fault(address, options, problem))?;
             Ok(vec![Listener::Unix(listener, file)])
         }
-        Address::Embedded => Err(not_tcp(address, options)),
+        Address::Embedded => Err(fault(address, options, "not an address to listen on".to_owned())),
     }
 }
 
-/// As [`bind`], for TCP only: HTTP has no Unix sockets here.
-pub fn bind_tcp(
+fn bind_tcp(
     address: &Address,
+    (host, port): (&str, u16),
     options: &ListenOptions,
+    inherited: &mut Inherited,
 ) -> Result<Vec<TcpListener>, ListenError> {
-    let Address::Tcp { host, port } = address else {
-        return Err(not_tcp(address, options));
-    };
-    let found = (host.as_str(), *port)
+    let found = (host, port)
         .to_socket_addrs()
         .map_err(|error| fault(address, options, format!("cannot resolve `{host}`: {error}")))?;
     let mut bound = Vec::new();
     let mut problem = format!("`{host}` has no address");
     for candidate in found {
-        match open_tcp(candidate, options.backlog) {
+        let opened = match inherited.tcp(candidate) {
+            Ok(None) => open_tcp(candidate, options.backlog),
+            Ok(Some(listener)) => Ok(listener),
+            Err(error) => Err(error),
+        };
+        match opened {
             Ok(listener) => bound.push(listener),
             // A name like `localhost` has an IPv6 address even where IPv6 is off.
             Err(error) if error.kind() == io::ErrorKind::AddrNotAvailable => {
-                problem = explain(&error, *port);
+                problem = explain(&error, port);
             }
-            Err(error) => return Err(fault(address, options, explain(&error, *port))),
+            Err(error) => return Err(fault(address, options, explain(&error, port))),
         }
     }
     if bound.is_empty() { Err(fault(address, options, problem)) } else { Ok(bound) }
@@ -123,11 +137,20 @@ fn open_tcp(address: SocketAddr, backlog: u32) -> io::Result<TcpListener> {
     Ok(socket.into())
 }
 
-fn bind_unix(path: &Path, options: &ListenOptions) -> Result<(UnixListener, SocketFile), String> {
-    remove_stale(path)?;
-    let listener = open_unix(path, options).map_err(|error| plain(&error))?;
+fn bind_unix(
+    path: &Path,
+    options: &ListenOptions,
+    inherited: &mut Inherited,
+) -> Result<(UnixListener, SocketFile), String> {
+    let (listener, is_others) = match inherited.unix(path).map_err(|error| plain(&error))? {
+        Some(given) => given,
+        None => {
+            remove_stale(path)?;
+            (open_unix(path, options).map_err(|error| plain(&error))?, Arc::default())
+        }
+    };
     let made = identity(path).map_err(|error| plain(&error))?;
-    Ok((listener, SocketFile { path: Arc::from(path), made }))
+    Ok((listener, SocketFile { path: Arc::from(path), made, is_others }))
 }
 
 fn open_unix(path: &Path, options: &ListenOptions) -> io::Result<UnixListener> {
@@ -161,10 +184,6 @@ fn remove_stale(path: &Path) -> Result<(), String> {
 
 fn identity(path: &Path) -> io::Result<(u64, u64)> {
     fs::symlink_metadata(path).map(|metadata| (metadata.dev(), metadata.ino()))
-}
-
-fn not_tcp(address: &Address, options: &ListenOptions) -> ListenError {
-    fault(address, options, "not an address to listen on".to_owned())
 }
 
 fn fault(address: &Address, options: &ListenOptions, problem: String) -> ListenError {

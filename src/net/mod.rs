@@ -13,6 +13,8 @@ pub mod address;
 pub mod client;
 pub mod dialer;
 pub mod greet;
+pub mod handover;
+pub mod inherited;
 pub mod limits;
 pub mod listen;
 pub mod pipe;

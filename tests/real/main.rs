@@ -27,12 +27,14 @@
 //!   warm           keys loaded before anybody asks
 //!   waits          WAIT and its link; links of clients that wait for long
 //!   outage         upstream gone, frozen, or refusing; drain
+//!   handover       another process takes nearside's place
 //!   upstreams      links to upstream closed by an operator, for good or to be opened anew
 //!   users          what is built on clients: queues of jobs, locks, sessions, rooms; with a version
 //!                  of keys and without
 //!   leases         one client of many computes a missing value
 //!   canary         the key that nearside writes to hear of it
 //!   channel        where it is said what is to be forgotten
+//!   secrets        are told to nobody
 //!   doors          passwords, TLS to upstream, Unix sockets
 //!   tls            TLS for clients, certificates that are exchanged, the PROXY protocol
 //!   config_keys    what keys of proxy.toml do that no other test is about
@@ -60,6 +62,7 @@ mod every_row;
 mod figures;
 mod fleet;
 mod foreign;
+mod handover;
 mod harness;
 mod held;
 mod hostile;
@@ -77,6 +80,7 @@ mod proxy_changes;
 mod proxy_commands;
 mod reload;
 mod scripts;
+mod secrets;
 mod sweep;
 mod table;
 mod tls;

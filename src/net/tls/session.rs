@@ -87,6 +87,12 @@ impl TlsSocket {
         session.send(&self.stream).ok();
     }
 
+    /// Ends it in one direction: what the client sends is still read.
+    pub(in crate::net) fn end_output(&self) -> io::Result<()> {
+        self.part();
+        SockRef::from(&self.stream).shutdown(Shutdown::Write)
+    }
+
     /// Ends the connection in both directions.
     pub(in crate::net) fn close(&self) -> io::Result<()> {
         self.part();
