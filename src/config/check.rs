@@ -4,6 +4,7 @@
 use crate::command;
 use crate::config::admin::admin;
 use crate::config::commands::commands;
+use crate::config::fallback::{self, fallback};
 use crate::config::hot_keys::hot_keys;
 use crate::config::invalidation::invalidation;
 use crate::config::metrics::metrics;
@@ -95,6 +96,7 @@ pub(super) fn settings(written: &Written, notes: &mut Notes) -> Option<Settings>
     let hot_keys = hot_keys(&written.hotkeys, notes);
     let admin = admin(&written.admin, notes);
     let warming = warming(&written.warming, notes);
+    let fallback = fallback(&written.fallback, notes);
     let invalidation = invalidation(&written.invalidation, notes);
     let metrics = metrics(&written.metrics, &admin, notes);
     let cache = cache(&written.cache, notes);
@@ -134,6 +136,7 @@ pub(super) fn settings(written: &Written, notes: &mut Notes) -> Option<Settings>
         drain_delay: span(written.drain.delay, Duration::ZERO),
         drain_timeout: span(written.drain.timeout, Duration::from_secs(25)),
         warming,
+        fallback,
         values: Vec::new(),
         merged: Merged::default(),
     };
@@ -182,6 +185,7 @@ fn whole(settings: &Settings, notes: &mut Notes) {
         );
     }
     naming::check(settings, notes);
+    fallback::check(settings, notes);
     if settings.tracking == TrackingMode::Off && settings.mode == Mode::Cache {
         let all = settings.rules.iter().chain([&settings.default_rule]);
         if all.clone().any(|rule| rule.level.is_tracked()) {

@@ -27,6 +27,7 @@
 //!   warm           keys loaded before anybody asks
 //!   waits          WAIT and its link; links of clients that wait for long
 //!   outage         upstream gone, frozen, or refusing; drain
+//!   fallback       what clients get while upstream is gone, or never was there
 //!   upstreams      links to upstream closed by an operator, for good or to be opened anew
 //!   users          what is built on clients: queues of jobs, locks, sessions, rooms; with a version
 //!                  of keys and without
@@ -57,6 +58,7 @@ mod config_keys;
 mod differential;
 mod doors;
 mod every_row;
+mod fallback;
 mod figures;
 mod fleet;
 mod foreign;
