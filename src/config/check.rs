@@ -93,10 +93,9 @@ pub(super) fn settings(written: &Written, notes: &mut Notes) -> Option<Settings>
     let is_prefixed = names.as_ref().is_some_and(|names| !names.is_empty());
     let commands = commands(&written.commands, is_prefixed, notes);
     let scripts = scripts(&written.scripts, notes);
-    let hot_keys = hot_keys(&written.hotkeys, notes);
-    let admin = admin(&written.admin, notes);
-    let warming = warming(&written.warming, notes);
-    let fallback = fallback(&written.fallback, notes);
+    let (hot_keys, admin) = (hot_keys(&written.hotkeys, notes), admin(&written.admin, notes));
+    let (warming, fallback) =
+        (warming(&written.warming, notes), fallback(&written.fallback, notes));
     let invalidation = invalidation(&written.invalidation, notes);
     let metrics = metrics(&written.metrics, &admin, notes);
     let cache = cache(&written.cache, notes);

@@ -19,8 +19,8 @@ table! {
         enabled: bool = false, Now;
         /// How long upstream is down before that begins.
         after: Span = "2s", Now;
-        /// What a read gets: `"stale"`: what the near-cache still holds, else an error; `"nil"`: the
-        /// same, else what an empty Redis answers; `"error"`: an error.
+        /// What a read gets: `"stale"`: what the near-cache still holds, else an error; `"nil"`:
+        /// the same, else what an empty Redis answers; `"error"`: an error.
         reads: FallbackReads = "stale", Now;
         /// How long past its time a reply is served then.
         max_stale: Span = "1h", Now;

@@ -21,14 +21,15 @@ use bytes::Bytes;
 pub const NOT_FLUSHED: &[u8] =
     b"ERR proxy: not executed: upstream is down, and the fallback flushes nothing";
 
-/// Who answers a client that asks before upstream was ever reached.
+/// Who answers a client that asks: upstream, or what stands in for it where it never was reached.
 #[cold]
 pub fn identity(live: &Live) -> Option<Identity> {
-    live.fallback.is_active().then(|| Identity {
+    let stand_in = || Identity {
         server: "redis".to_owned(),
         version: embedded::VERSION.to_owned(),
         role: "master".to_owned(),
-    })
+    };
+    live.identity().or_else(|| live.fallback.is_active().then(stand_in))
 }
 
 /// An answer to the ticket at the front.

@@ -160,7 +160,7 @@ rows! {
         FallbackWriteOk [op = "write", result = "ok"]
         FallbackWriteRefused [op = "write", result = "refused"]
     }
-    "fallback_recovered_keys_total" "Keys written while upstream was down, by what became of them." {
+    "fallback_recovered_keys_total" "Keys written without upstream, by what became of them." {
         FallbackReplayed [result = "replayed"]
         FallbackDropped [result = "dropped"]
         FallbackLost [result = "lost"]

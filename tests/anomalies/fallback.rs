@@ -74,7 +74,7 @@ fn last(client: &mut Client) -> (String, Option<String>) {
 /// Not before `after`, and not at all if upstream was back meanwhile.
 #[test]
 fn it_begins_when_upstream_was_down_for_so_long() {
-    let (mut stage, _client, data) = kept(STALE);
+    let (mut stage, _client, data) = kept("fallback.enabled=true fallback.after=2s");
     stage.refuse();
     drop((data, stage.tracking.take()));
     phase(&stage, Phase::Waiting);
@@ -95,7 +95,7 @@ fn it_begins_when_upstream_was_down_for_so_long() {
 /// refused write makes nobody forget what is kept.
 #[test]
 fn what_is_kept_is_served_and_nothing_else() {
-    let (mut stage, mut client, data) = kept(STALE);
+    let (mut stage, mut client, data) = kept(&format!("{STALE} fallback.max_stale=1h"));
     fall_back(&mut stage, data);
     client.asks("PING", "+PONG\r\n");
     client.asks("GET k", OLD);
@@ -148,7 +148,8 @@ fn who_waits_when_it_begins_is_answered() {
 /// `writes = "memory"`: what was written is read, of any other key nothing is made up.
 #[test]
 fn what_is_written_to_memory_is_read_from_there() {
-    let (mut stage, mut client, data) = kept(MEMORY);
+    let settings = "fallback.enabled=true fallback.writes=memory fallback.accept_data_loss=true";
+    let (mut stage, mut client, data) = kept(settings);
     fall_back(&mut stage, data);
     let mut other = stage.client();
     client.asks("GET k", OLD);

@@ -1,7 +1,7 @@
 //! What was written without upstream is made there: a key at a time what it is in memory, or gone,
 //! in a transaction of its own, a page of keys on its way at a time.
 //!
-//! In: the store that nobody writes to any more. Out: how many keys were made, and how many upstream
+//! In: the store that nobody writes to any more. Out: how many keys were made, and how many were
 //! refused. It may happen twice (a connection that breaks in the middle begins it anew), which
 //! changes nothing: each key is set as a whole, and ends at a time that does not move.
 

@@ -101,8 +101,7 @@ pub fn hello(
     }
     // Before the upstream was ever reached nothing true can be said of it. Clients know this
     // answer and come again.
-    let live = &batch.shared.live;
-    let Some(identity) = live.identity().or_else(|| fallback::identity(live)) else {
+    let Some(identity) = fallback::identity(&batch.shared.live) else {
         return session.error(b"LOADING nearside has not reached its upstream yet");
     };
     if let Some(name) = name {
