@@ -271,7 +271,7 @@ pub fn checks(
     checks
 }
 
-/// Whether what clients ask is answered. Links are opened on demand: an upstream that answered
+/// Whether what clients ask is answered, and by whom. Links are opened on demand: an upstream that answered
 /// before is up until a link says otherwise.
 fn upstream(live: &Live, switch: &Switch, stands_in: bool) -> Check {
     let is_enabled = switch.is_enabled();
@@ -283,5 +283,6 @@ fn upstream(live: &Live, switch: &Switch, stands_in: bool) -> Check {
         _ if is_enabled => "not reached",
         _ => "disabled by an operator",
     };
-    Check { name: "upstream", ok: is_up || stands_in, detail: detail.to_owned() }
+    let name = if stands_in { "fallback" } else { "upstream" };
+    Check { name, ok: is_up || stands_in, detail: detail.to_owned() }
 }

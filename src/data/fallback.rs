@@ -46,13 +46,11 @@ pub fn settle(link: &mut Pipeline, frame: &Frame<'_>, desk: &mut Desk<'_>) -> Re
     // What was asked before nobody has looked for among what is past its time.
     let is_early = is_read(ticket) && ticket.asked_at < desk.shared.live.fallback.since();
     let kept = if is_early { stale::instead_of_answer(link, desk) } else { None };
-    match kept {
-        Some(kept) => tell_kept(link, &kept, desk),
-        None => {
-            count(link, frame, desk);
-            settle::answer(link, frame, desk)
-        }
+    if let Some(kept) = kept {
+        return tell_kept(link, &kept, desk);
     }
+    count(link, frame, desk);
+    settle::answer(link, frame, desk)
 }
 
 /// Tells what is kept instead, as if it had been the answer.

@@ -161,10 +161,8 @@ pub fn deliver(ticket: Ticket, reply: &Bytes, desk: &mut Desk<'_>) {
         }
         _ => 0,
     };
-    let reason = match desk.shared.live.fallback.is_active() {
-        true => Counter::StaleFallback,
-        false => Counter::StaleUpstreamDown,
-    };
+    let is_fallback = desk.shared.live.fallback.is_active();
+    let reason = if is_fallback { Counter::StaleFallback } else { Counter::StaleUpstreamDown };
     let mut served = abroad;
     for waiter in ticket.client().into_iter().chain(ticket.joined) {
         served += 1;

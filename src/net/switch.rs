@@ -187,9 +187,10 @@ impl Switch {
     /// A shared data link with this right is about to be opened, or any if it leads elsewhere.
     pub fn hold(&self, entry: &Entry) -> Held<'_> {
         let (round, is_detour) = (entry.round, entry.door.is_some());
-        self.0.change(|state| match is_detour {
-            true => state.diverted += 1,
-            false => *state.shared.entry(round).or_default() += 1,
+        self.0.change(|state| {
+            let elsewhere = &mut state.diverted;
+            let links = if is_detour { elsewhere } else { state.shared.entry(round).or_default() };
+            *links += 1;
         });
         Held { inner: &self.0, round, is_detour }
     }

@@ -47,7 +47,7 @@ fn a_start_without_a_server_and_what_it_is_given_when_it_comes() {
         until(&proxy, "active");
         proxy.until_ready();
         let (_, checks) = proxy.admin("GET", "/readyz?verbose", "");
-        assert!(checks.contains("[+]upstream not reached: clients are answered"), "{checks}");
+        assert!(checks.contains("[+]fallback ok"), "{checks}");
         for protocol in ["2", "3"] {
             let python = program(installed("python/bin/python"));
             let mut command = python;
