@@ -230,7 +230,7 @@ impl Stage {
     }
 
     fn answer(&mut self, each: &str, requests: &[u8]) {
-        self.worker.link_up(0, 0);
+        self.worker.link_up(0, 0, false);
         let mut sent = measured_seal(&self.worker);
         assert!(!sent.is_empty(), "nothing was asked upstream");
         let mut input = self.worker.take_input(0);

@@ -78,6 +78,7 @@ fn sources() -> Sources {
         warm: Box::new(WarmFigures::default),
         upstream_up: Box::new(|| true),
         upstream_enabled: Box::new(|| true),
+        fallback_active: Box::new(|| false),
         mode: Box::new(|| "cache"),
         key_version: Box::new(|| "v1".to_owned()),
         bounds: Box::new(|| Bounds::new(&Bounds::USUAL).unwrap()),

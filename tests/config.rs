@@ -513,3 +513,28 @@ fn what_is_wrong_with_a_warm_up_job_is_named() {
     let loaded = load("[warming]\nready_when_warm = true").unwrap();
     assert!(loaded.warnings.iter().any(|warning| warning.contains("no effect without")));
 }
+
+#[test]
+fn a_fallback_is_chosen_in_words_that_cannot_be_misread() {
+    let memory = "[fallback]\nwrites = \"memory\"\n";
+    for (text, wanted) in [
+        (memory.to_owned(), "If that is meant, say so: accept_data_loss = true"),
+        (format!("{memory}accept_data_loss = false"), "it is lost when the process ends"),
+        (
+            "[fallback]\nenabled = true\nreads = \"error\"".to_owned(),
+            "there is nothing to fall back to",
+        ),
+        ("[fallback]\nmax_bytes = \"1kb\"".to_owned(), "fallback.max_bytes: at least 1mb"),
+    ] {
+        let error = load(&text).unwrap_err();
+        assert!(error.contains(wanted), "{text}\n{error}");
+    }
+    load(&format!("{memory}accept_data_loss = true\nenabled = true\nreads = \"error\"")).unwrap();
+    for text in [
+        "[fallback]\non_recovery = \"replay\"",
+        "upstream.url = \"embedded:\"\nfallback.enabled = true",
+    ] {
+        let loaded = load(text).unwrap();
+        assert!(loaded.warnings.iter().any(|warning| warning.contains("no effect")), "{text}");
+    }
+}

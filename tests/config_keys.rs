@@ -436,6 +436,37 @@ const SEEN: &[(&[&str], &str, &str, &str)] = &[
         "real/warm.rs",
         "the_keys_of_last_time_are_loaded_again",
     ),
+    (
+        &["fallback.enabled", "fallback.after"],
+        "fallback.enabled = true\nfallback.after = '7s'",
+        WITHOUT,
+        "it_begins_when_upstream_was_down_for_so_long",
+    ),
+    (&["fallback.reads"], "fallback.reads = 'nil'", WITHOUT, "what_is_not_kept_is_nil_by_choice"),
+    (
+        &["fallback.max_stale"],
+        "fallback.max_stale = '7s'",
+        WITHOUT,
+        "what_is_kept_is_served_and_nothing_else",
+    ),
+    (
+        &["fallback.writes", "fallback.accept_data_loss"],
+        "fallback.writes = 'memory'\nfallback.accept_data_loss = true",
+        WITHOUT,
+        "what_is_written_to_memory_is_read_from_there",
+    ),
+    (
+        &["fallback.max_bytes"],
+        "fallback.max_bytes = '7mb'",
+        "real/fallback.rs",
+        "memory_is_bounded_and_what_is_dropped_is_told",
+    ),
+    (
+        &["fallback.on_recovery"],
+        "fallback.on_recovery = 'replay'",
+        WITHOUT,
+        "what_was_written_is_replayed_first",
+    ),
     (&["warming.popular"], "warming.popular = { a = ['b', 'c'] }", "real/warm.rs", STARTS),
     (
         &["warming.jobs.name", "warming.jobs.keys", "warming.jobs.every"],
@@ -509,6 +540,9 @@ const ENDS: &str = "what_ends_is_served_and_read_anew_as_the_keys_say";
 
 /// Where keys are tested that no other test is about.
 const KEYS: &str = "real/config_keys.rs";
+
+/// Where something stands in for upstream.
+const WITHOUT: &str = "anomalies/fallback.rs";
 
 /// Where clients come in by TLS, or by a load balancer.
 const TLS: &str = "real/tls.rs";

@@ -207,6 +207,7 @@ fn every_series_is_moved_by_something() {
     signatures(&mut seen);
     outage(&mut seen);
     past_its_time(&mut seen);
+    without_upstream(&mut seen);
     leases(&mut seen);
     connects(&mut seen);
     drain(&mut seen);
@@ -711,6 +712,52 @@ fn past_its_time(seen: &mut Seen) {
     moves("nearside_cache_refreshes_total{kind=\"ahead\",result=\"ok\"}");
     server.kill();
     moves("nearside_cache_stale_served_total{reason=\"upstream_down\"}");
+}
+
+/// Something stands in for upstream.
+fn without_upstream(seen: &mut Seen) {
+    let mut server = Server::start(Kind::Redis);
+    let settings = [
+        "cache.admission = \"always\"",
+        "fallback.enabled = true",
+        "fallback.after = \"10ms\"",
+        "fallback.writes = \"memory\"",
+        "fallback.accept_data_loss = true",
+        "fallback.on_recovery = \"replay\"",
+    ];
+    server.dial().words("SET kept 1");
+    let proxy = Proxy::start(&server.url(), &settings);
+    let mut client = proxy.dial();
+    client.until_hit("GET kept");
+    let outage = |client: &mut Conn, seen: &mut Seen, server: &mut Server| {
+        server.kill();
+        eventually("it stands in", || {
+            (proxy.metric("nearside_fallback_active") > 0.0).then_some(())
+        });
+        *client = proxy.dial();
+        assert_eq!(client.words("SET a 1"), b"+OK\r\n");
+        seen.look(&proxy);
+    };
+    outage(&mut client, seen, &mut server);
+    client.words("GET kept");
+    client.words("GET a");
+    assert!(client.words("GET never").starts_with(b"-"));
+    assert!(client.words("INCR never").starts_with(b"-"));
+    seen.look(&proxy);
+    server.restart();
+    seen.until(&proxy, "nearside_fallback_recovered_keys_total{result=\"replayed\"}");
+    seen.until(&proxy, "nearside_cache_flushes_total{reason=\"fallback\"}");
+    proxy.until_ready();
+    outage(&mut client, seen, &mut server);
+    // A server that takes nothing.
+    server.restart_with(&["--maxmemory", "1"]);
+    seen.until(&proxy, "nearside_fallback_recovered_keys_total{result=\"lost\"}");
+    let proxy = Proxy::unready("redis://127.0.0.1:1", settings.split_last().unwrap().1);
+    eventually("it stands in", || (proxy.metric("nearside_fallback_active") > 0.0).then_some(()));
+    assert_eq!(proxy.dial().words("SET a 1"), b"+OK\r\n");
+    let (status, _) = proxy.admin("PATCH", "/api/v1/config", "{\"fallback.enabled\":false}");
+    assert_eq!(status, 200);
+    seen.until(&proxy, "nearside_fallback_recovered_keys_total{result=\"dropped\"}");
 }
 
 /// Leases to fill: given, waited for, refused, used, given back, lost.

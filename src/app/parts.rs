@@ -3,6 +3,7 @@
 use crate::config::{Overrides, Settings};
 use crate::control::admin::guard::{Access, Guard, Token};
 use crate::control::census::Census;
+use crate::control::fallback::Keeper;
 use crate::control::fill_lease::Lender;
 use crate::control::fill_lease::lock::Lines;
 use crate::control::fill_lease::waited::Waited;
@@ -27,10 +28,9 @@ use crate::data::local::{Ledger, Profile};
 use crate::data::registry::Client;
 use crate::embedded::{self, Embedded};
 use crate::net::address::Address;
-use crate::net::dialer::{Dialer, Door};
+use crate::net::dialer::Dialer;
 use crate::net::limits::fit_open_files;
 use crate::net::listen::{ListenOptions, Listener};
-use crate::net::stream::Stream;
 use crate::net::switch::Switch;
 use crate::net::target::Password;
 use crate::net::tls::TlsClient;
@@ -43,7 +43,6 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
-use tokio::net::UnixStream;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 /// A runtime for the thread that asks.
@@ -90,14 +89,7 @@ pub fn embedded(settings: &Settings) -> anyhow::Result<Option<Arc<Embedded>>> {
 pub fn dialer(settings: &Settings, embedded: Option<&Arc<Embedded>>) -> Dialer {
     let upstream = &settings.upstream;
     let tls = upstream.tls_client.clone().filter(|_| upstream.target.tls);
-    let door = embedded.map(|server| -> Door {
-        let server = Arc::clone(server);
-        Box::new(move || {
-            let stream = server.connect()?;
-            stream.set_nonblocking(true)?;
-            UnixStream::from_std(stream).map(Stream::Unix)
-        })
-    });
+    let door = embedded.map(Embedded::door);
     Dialer {
         target: upstream.target.clone(),
         tls,
@@ -164,6 +156,18 @@ pub(super) fn lender(shared: &Shared, stats: &Stats, waited: Arc<Waited>) -> Len
         live: Arc::clone(&shared.live),
         lines: Lines::new(Arc::clone(&shared.dialer)),
         waited,
+        block: stats.new_block(),
+    }
+}
+
+/// Who decides when something stands in for upstream.
+pub(super) fn keeper(shared: &Shared, stats: &Stats) -> Keeper {
+    Keeper {
+        cache: Arc::clone(&shared.cache),
+        dialer: Arc::clone(&shared.dialer),
+        snapshots: Arc::clone(&shared.snapshots),
+        clock: shared.clock.clone(),
+        live: Arc::clone(&shared.live),
         block: stats.new_block(),
     }
 }

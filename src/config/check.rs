@@ -4,6 +4,7 @@
 use crate::command;
 use crate::config::admin::admin;
 use crate::config::commands::commands;
+use crate::config::fallback::{self, fallback};
 use crate::config::hot_keys::hot_keys;
 use crate::config::invalidation::invalidation;
 use crate::config::metrics::metrics;
@@ -92,9 +93,9 @@ pub(super) fn settings(written: &Written, notes: &mut Notes) -> Option<Settings>
     let is_prefixed = names.as_ref().is_some_and(|names| !names.is_empty());
     let commands = commands(&written.commands, is_prefixed, notes);
     let scripts = scripts(&written.scripts, notes);
-    let hot_keys = hot_keys(&written.hotkeys, notes);
-    let admin = admin(&written.admin, notes);
-    let warming = warming(&written.warming, notes);
+    let (hot_keys, admin) = (hot_keys(&written.hotkeys, notes), admin(&written.admin, notes));
+    let (warming, fallback) =
+        (warming(&written.warming, notes), fallback(&written.fallback, notes));
     let invalidation = invalidation(&written.invalidation, notes);
     let metrics = metrics(&written.metrics, &admin, notes);
     let cache = cache(&written.cache, notes);
@@ -134,6 +135,7 @@ pub(super) fn settings(written: &Written, notes: &mut Notes) -> Option<Settings>
         drain_delay: span(written.drain.delay, Duration::ZERO),
         drain_timeout: span(written.drain.timeout, Duration::from_secs(25)),
         warming,
+        fallback,
         values: Vec::new(),
         merged: Merged::default(),
     };
@@ -182,6 +184,7 @@ fn whole(settings: &Settings, notes: &mut Notes) {
         );
     }
     naming::check(settings, notes);
+    fallback::check(settings, notes);
     if settings.tracking == TrackingMode::Off && settings.mode == Mode::Cache {
         let all = settings.rules.iter().chain([&settings.default_rule]);
         if all.clone().any(|rule| rule.level.is_tracked()) {

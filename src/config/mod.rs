@@ -9,6 +9,7 @@
 mod admin;
 mod check;
 mod commands;
+mod fallback;
 mod hot_keys;
 pub mod invalidation;
 pub mod key;
@@ -32,8 +33,9 @@ pub use self::load::Merged;
 pub use self::reload::{CERTIFICATES, Reloaded};
 pub use self::runtime::{NotSet, settable};
 pub use self::words::{
-    Admission, AuthMode, ClientAuth, Level, LogFormat, LogKeys, Mode, MultiKey, OnDown, Profile,
-    ScriptPolicy, ShowKeys, TrackingMode, Verify, VersionSource,
+    Admission, AuthMode, ClientAuth, FallbackReads, FallbackWrites, Level, LogFormat, LogKeys,
+    Mode, MultiKey, OnDown, OnRecovery, Profile, ScriptPolicy, ShowKeys, TrackingMode, Verify,
+    VersionSource,
 };
 pub use load::{
     ConfigError, Fault, Loaded, Origin, Overrides, Source, load, load_instead, load_text,
@@ -110,6 +112,8 @@ pub struct Settings {
     pub drain_timeout: Duration,
     /// `[warming]`.
     pub warming: Warming,
+    /// `[fallback]`.
+    pub fallback: Fallback,
     /// Each key's value in force, as it would be written, in the order of the file.
     pub values: Vec<Shown>,
     /// What all this was made of.
@@ -447,6 +451,25 @@ pub enum When {
     Every(Duration),
     /// And by a schedule.
     Cron(Box<Cron>),
+}
+
+/// `[fallback]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fallback {
+    /// Something stands in for an upstream that is down.
+    pub enabled: bool,
+    /// How long it is down before that begins.
+    pub after: Duration,
+    /// What reads get then.
+    pub reads: FallbackReads,
+    /// How long past its time something is served then.
+    pub max_stale: Duration,
+    /// What becomes of writes.
+    pub writes: FallbackWrites,
+    /// Bytes that they may hold.
+    pub max_bytes: usize,
+    /// What becomes of them when upstream is back.
+    pub on_recovery: OnRecovery,
 }
 
 /// `[log]`.

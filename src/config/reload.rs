@@ -86,6 +86,7 @@ impl Settings {
             to.viewer.clone_from(&admin.viewer);
         }
         next.warming.take_over(&new.warming);
+        next.fallback = new.fallback;
         let (changed, pending) = (differences(self, &next), differences(&next, new));
         next.values = values(self, new, &pending);
         Reloaded { settings: next, changed, pending }
@@ -319,6 +320,7 @@ fn of_office(all: &Settings) -> Vec<(&'static str, String)> {
         ("warming.max_memory_ratio", is(&warming.max_memory_ratio)),
         ("warming.snapshot_file", is(&warming.snapshot_file)),
         ("warming.jobs, warming.popular", is(&warming.jobs)),
+        ("fallback", is(&all.fallback)),
     ]
 }
 

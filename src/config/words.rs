@@ -126,6 +126,39 @@ word! {
 }
 
 word! {
+    /// `fallback.reads`: what reads get while another server stands in for upstream.
+    FallbackReads {
+        /// What is still kept in the near-cache, however old, within `fallback.max_stale`; else an
+        /// error.
+        Stale = "stale",
+        /// The same; else what an empty Redis answers.
+        Nil = "nil",
+        /// An error, but for keys that were written meanwhile.
+        Error = "error",
+    }
+}
+
+word! {
+    /// `fallback.writes`: what becomes of writes meanwhile.
+    FallbackWrites {
+        /// They are refused.
+        Error = "error",
+        /// They are made in this process's memory.
+        Memory = "memory",
+    }
+}
+
+word! {
+    /// `fallback.on_recovery`: what becomes of them when upstream is back.
+    OnRecovery {
+        /// They are forgotten.
+        Drop = "drop",
+        /// They are made upstream, over what is there.
+        Replay = "replay",
+    }
+}
+
+word! {
     /// `keys.version_source`.
     VersionSource {
         /// `keys.version`, and what operators say to this instance.

@@ -10,6 +10,7 @@
 //! parentheses what is found out at the start, or nothing. What is filled in stands in
 //! [`super::check`]; a test compares the two.
 
+pub use crate::config::fallback::FallbackKeys;
 use crate::config::key::{Applies, BuiltIn, Key, Kind};
 use crate::config::table::{built_in, name, table};
 pub use crate::config::values::{
@@ -69,6 +70,8 @@ table! {
             drain: Drain,
             /// What is loaded before anybody asks for it.
             warming: Warming,
+            /// What clients get while upstream is down.
+            fallback: FallbackKeys,
         }
     }
 }
@@ -575,6 +578,7 @@ pub fn keys() -> impl Iterator<Item = &'static Key> {
         Drain::KEYS,
         Warming::KEYS,
         WarmingJob::KEYS,
+        FallbackKeys::KEYS,
     ]
     .into_iter()
     .flatten()

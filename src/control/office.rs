@@ -7,7 +7,7 @@ use crate::control::admin::Check;
 use crate::control::manager;
 use crate::control::observe::chart::Chart;
 use crate::control::observe::heard::Heard;
-use crate::live::Live;
+use crate::live::{Live, Phase};
 use crate::net::switch::Switch;
 use crate::stats::{Counter, Gauge, Stats};
 use crate::units::clock::Clock;
@@ -241,12 +241,10 @@ pub fn checks(
         ok,
         detail: if ok { good } else { bad }.to_owned(),
     };
-    let is_enabled = switch.is_enabled();
-    let unreached = if is_enabled { "not reached" } else { "disabled by an operator" };
+    // What clients ask is answered: what cannot be said of upstream is no reason to go elsewhere.
+    let stands_in = matches!(live.fallback.phase(), Phase::Active | Phase::Recovering);
     let mut checks = vec![
-        // Links are opened on demand: an upstream that answered before is up until a link says
-        // otherwise.
-        check("upstream", is_enabled && live.is_upstream_up(), "reached", unreached),
+        upstream(live, switch, stands_in),
         check(
             "draining",
             !live.is_draining() && !live.is_withdrawn(),
@@ -254,11 +252,11 @@ pub fn checks(
             "yes: no new work, please",
         ),
     ];
-    if is_learning {
+    if is_learning && !stands_in {
         let is_learned = live.learned().is_some();
         checks.push(check("commands", is_learned, "learned", "upstream was not asked yet"));
     }
-    if is_tracking && live.mode() != Mode::Bypass {
+    if is_tracking && live.mode() != Mode::Bypass && !stands_in {
         let up = cache.tracking().is_up();
         let deaf = live.canary_trouble().map(|trouble| {
             format!("the written canary is not heard: nothing is served from the cache ({trouble})")
@@ -274,4 +272,20 @@ pub fn checks(
         checks.push(check("tracking", up, "up", bad));
     }
     checks
+}
+
+/// Whether what clients ask is answered, and by whom. Links are opened on demand: an upstream that answered
+/// before is up until a link says otherwise.
+fn upstream(live: &Live, switch: &Switch, stands_in: bool) -> Check {
+    let is_enabled = switch.is_enabled();
+    let is_up = is_enabled && live.is_upstream_up();
+    let detail = match live.fallback.phase() {
+        Phase::Active => "not reached: clients are answered without it ([fallback])",
+        Phase::Recovering => "reached again: it is given what was written without it ([fallback])",
+        _ if is_up => "reached",
+        _ if is_enabled => "not reached",
+        _ => "disabled by an operator",
+    };
+    let name = if stands_in { "fallback" } else { "upstream" };
+    Check { name, ok: is_up || stands_in, detail: detail.to_owned() }
 }

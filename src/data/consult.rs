@@ -279,7 +279,10 @@ impl<'r> Miss<'r> {
         Self { spec, request, question, rule, token, denied, refused, flight }
     }
 
-    fn fate(&self) -> Fate {
+    fn fate(&self, batch: &Batch<'_>) -> Fate {
+        if batch.shared.live.fallback.is_active() {
+            return Fate::Fallback;
+        }
         match self.refused.or(self.denied) {
             None | Some(Counter::LookupMiss) => Fate::Miss,
             Some(Counter::LookupWouldHit) => Fate::WouldHit,
@@ -305,7 +308,7 @@ fn ask(session: &mut Session, miss: &Miss<'_>, batch: &mut Batch<'_>) {
         note(batch.block, Seen::Miss, miss.question, miss.rule);
         return;
     }
-    session.note(miss.spec.index, miss.fate(), batch.commands);
+    session.note(miss.spec.index, miss.fate(batch), batch.commands);
     let slot = session.order.leave_hole();
     session.out_mask |= bit;
     send(session, miss, slot, batch);
@@ -484,7 +487,7 @@ pub fn policy(shared: &Shared, spec: &Spec, rule: &Rule) -> Policy {
         tracked: rule.level != Level::Ttl,
         value_max: rule.max_value_size,
         grace,
-        keep: rule.stale_if_error_ns.max(grace),
+        keep: rule.stale_if_error_ns.max(rule.fallback_ns).max(grace),
         refresh_ahead: rule.refresh_ahead,
         whole_key: rule.whole_key,
         ttl_jitter: rule.ttl_jitter,

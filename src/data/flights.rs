@@ -13,6 +13,7 @@
 use crate::cache::{Extra, Question, Token};
 use crate::command;
 use crate::data::upstream::Waiter;
+use crate::stats::Counter;
 use crate::wire::write::{self, Proto};
 use bytes::{Bytes, BytesMut};
 use dashmap::DashMap;
@@ -25,8 +26,8 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 pub enum News {
     /// Its answer.
     Reply(Bytes),
-    /// What is kept past its time: upstream has not answered.
-    Stale(Bytes),
+    /// What is kept past its time, and why it is told: upstream has not answered.
+    Stale(Counter, Bytes),
     /// There will be none: this read, as its client might have sent it, is to be asked again.
     Lost(Bytes),
 }
@@ -182,8 +183,8 @@ impl Flights {
     }
 
     /// As [`Self::land`], with what is kept past its time.
-    pub fn land_stale(&self, name: u64, reply: &Bytes) -> u64 {
-        self.end(name, |_| News::Stale(reply.clone()))
+    pub fn land_stale(&self, name: u64, reason: Counter, reply: &Bytes) -> u64 {
+        self.end(name, |_| News::Stale(reason, reply.clone()))
     }
 
     /// A published flight's link is lost.

@@ -98,6 +98,9 @@ fn past_cache(
         batch.block.add(reason, 1);
         session.note(spec.index, Fate::Bypass(reason), batch.commands);
     }
+    if shared.live.fallback.is_active() {
+        session.note(spec.index, Fate::Fallback, batch.commands);
+    }
     let owner = Waiter { client: batch.me, slot: session.order.leave_hole() };
     link.push(Ticket { keys: named, ..Ticket::new(owner, spec, batch.view.now, kind) });
     session.waits_for_link = link.hand_over();

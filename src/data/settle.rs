@@ -12,7 +12,7 @@ use crate::data::pinned::{Step, answer, exec, notice};
 use crate::data::slow::Key;
 use crate::data::upstream::{Kind, Pipeline, Read, Ticket, Waiter};
 use crate::data::worker::Clients;
-use crate::data::{Shared, barrier, fields, fill, script, shadow, split, stale, walk};
+use crate::data::{Shared, barrier, fallback, fields, fill, script, shadow, split, stale, walk};
 use crate::keys::Names;
 use crate::stats::{Block, Counter, Outcome};
 use crate::units::clock::Tick;
@@ -147,11 +147,25 @@ fn pair(link: &mut Pipeline, frame: &Frame<'_>, desk: &mut Desk<'_>) -> Result<(
     if is_canary && !matches!(link.front().map(|ticket| &ticket.kind), Some(Kind::Canary)) {
         return Err(Fault::Canary);
     }
+    if link.is_detour {
+        return fallback::settle(link, frame, desk);
+    }
     if kind == Some(b'-') {
+        desk.block.add(Counter::UpstreamError, 1);
+        count_error(frame.bytes(), desk);
         return error(link, frame, desk);
     }
     desk.block.add(Counter::UpstreamOk, 1);
     by_kind(link, frame, desk)
+}
+
+/// An answer that is not upstream's, to the ticket at the front.
+#[cold]
+pub fn answer(link: &mut Pipeline, frame: &Frame<'_>, desk: &mut Desk<'_>) -> Result<(), Fault> {
+    match frame.bytes().first() {
+        Some(b'-') => error(link, frame, desk),
+        _ => by_kind(link, frame, desk),
+    }
 }
 
 /// True for what only RESP3 has.
@@ -172,8 +186,6 @@ fn forget_the_gone(link: &mut Pipeline, desk: &mut Desk<'_>) {
 
 #[cold]
 fn error(link: &mut Pipeline, frame: &Frame<'_>, desk: &mut Desk<'_>) -> Result<(), Fault> {
-    desk.block.add(Counter::UpstreamError, 1);
-    count_error(frame.bytes(), desk);
     let read = link.front().filter(|ticket| matches!(ticket.kind, Kind::Read(_) | Kind::Parts(_)));
     match read {
         Some(ticket) => {
@@ -261,7 +273,11 @@ pub fn forwarded(link: &mut Pipeline, frame: &Frame<'_>, desk: &mut Desk<'_>) {
     let (mut named, mut removed) = (0, 0);
     let cache = &desk.shared.cache;
     let snapshot = Rc::clone(link.snapshot_of_front());
+    let is_spared = link.is_detour && fallback::changes_nothing(link, frame);
     let Some(ticket) = link.pop(|hash| {
+        if is_spared {
+            return;
+        }
         named += 1;
         desk.block.written(hash);
         removed += u64::from(fill::forget(cache, hash));
@@ -272,7 +288,7 @@ pub fn forwarded(link: &mut Pipeline, frame: &Frame<'_>, desk: &mut Desk<'_>) {
         desk.block.add(Counter::InvalidationsWrite, named);
         desk.block.add(Counter::InvalidatedKeysWrite, removed);
     }
-    if ticket.spec.writes_everything() {
+    if ticket.spec.writes_everything() && !is_spared {
         cache.clear();
         desk.block.add(Counter::FlushesFlushall, 1);
     }
@@ -304,7 +320,7 @@ pub fn forwarded(link: &mut Pipeline, frame: &Frame<'_>, desk: &mut Desk<'_>) {
 
 /// The value of a cacheable read: stored or not, then delivered to all who wait.
 fn value(link: &mut Pipeline, frame: &Frame<'_>, desk: &mut Desk<'_>) -> Result<(), Fault> {
-    let shared = desk.shared;
+    let (shared, is_detour) = (desk.shared, link.is_detour);
     let Some((ticket, text, snapshot)) = link.front_read() else {
         return Err(Fault::Stray);
     };
@@ -312,7 +328,12 @@ fn value(link: &mut Pipeline, frame: &Frame<'_>, desk: &mut Desk<'_>) -> Result<
         return Err(Fault::Stray);
     };
     let rule = snapshot.rules.get(read.rule);
-    let unprobed = fill::value(read, ticket.spec, text, frame, rule, desk);
+    let unprobed = if is_detour {
+        stale::count_failed(read, desk);
+        None
+    } else {
+        fill::value(read, ticket.spec, text, frame, rule, desk)
+    };
     let expects_probe = read.fills && rule.ttl_probe;
     read.is_answered = true;
     let own = u64::from(read.refresh.is_none());
@@ -344,7 +365,7 @@ fn value(link: &mut Pipeline, frame: &Frame<'_>, desk: &mut Desk<'_>) -> Result<
 
 /// The values of an MGET's missing keys: each is stored or invalidated, then all are delivered.
 fn part_values(link: &mut Pipeline, frame: &Frame<'_>, desk: &mut Desk<'_>) -> Result<(), Fault> {
-    let (proto, db) = (link.proto, link.db);
+    let (proto, db, is_detour) = (link.proto, link.db, link.is_detour);
     let snapshot = Rc::clone(link.snapshot_of_front());
     let Some(Ticket { owner, asked_at, spec, kind: Kind::Parts(parts), .. }) = link.front() else {
         return Err(Fault::Stray);
@@ -355,7 +376,9 @@ fn part_values(link: &mut Pipeline, frame: &Frame<'_>, desk: &mut Desk<'_>) -> R
         return Err(Fault::Shape);
     }
     let mut unprobed = Vec::new();
-    if is_error {
+    if is_detour {
+        // Nothing of it is kept, and nothing that is kept is contradicted.
+    } else if is_error {
         for part in &parts.asked {
             desk.shared.cache.invalidate(part.hash);
         }

@@ -228,7 +228,9 @@ fn ask(
         let rule = rule.index;
         asked.push(Part { key: (*key).into(), hash, token, fills, rule, unproved: None });
     }
-    session.note(spec.index, Fate::Miss, batch.commands);
+    let is_fallback = shared.live.fallback.is_active();
+    let fate = if is_fallback { Fate::Fallback } else { Fate::Miss };
+    session.note(spec.index, fate, batch.commands);
     let link = batch.links.of(session);
     write::array(&mut link.output, missing.len() + 1);
     write::bulk(&mut link.output, b"MGET");

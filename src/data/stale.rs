@@ -1,5 +1,6 @@
 //! Answers that are past their time, where a rule allows them: while upstream cannot be reached
-//! (`stale_if_error`), and while what ends is read anew (`grace`).
+//! (`stale_if_error`), and while what ends is read anew (`grace`); under every rule while something
+//! stands in for upstream (`fallback.reads`).
 //!
 //! In: a read that is no hit, or one that has failed. Out: the reply that is kept, counted and
 //! noted as what it is. What may be served the cache knows (`cache/stale.rs`); here is decided
@@ -14,7 +15,7 @@ use crate::data::order::Frame;
 use crate::data::refresh::{self, End};
 use crate::data::settle::{Desk, Lost};
 use crate::data::split;
-use crate::data::upstream::{Kind, Pipeline, Read, Ticket};
+use crate::data::upstream::{Kind, Part, Parts, Pipeline, Read, Ticket};
 use crate::rules::{Rule, Rules};
 use crate::stats::Counter;
 use crate::wire::write::{Proto, null_bytes};
@@ -33,9 +34,17 @@ pub fn find(
     mut show: impl FnMut(&Entry),
 ) -> Option<Counter> {
     let cache = &batch.shared.cache;
-    let (span, grace) = (rule.stale_if_error_ns, consult::policy(batch.shared, spec, rule).grace);
+    let is_fallback = batch.shared.live.fallback.is_active();
+    let grace = consult::policy(batch.shared, spec, rule).grace;
+    let span = span(rule, is_fallback);
     let excuse = Excuse::UpstreamDown(span);
-    let reason = if span > 0
+    let reason = if is_fallback {
+        if !cache.get_stale(question, &batch.view, excuse, &mut show) {
+            return None;
+        }
+        batch.block.add(Counter::FallbackReadOk, 1);
+        Counter::StaleFallback
+    } else if span > 0
         && is_upstream_down(question.db, proto, batch)
         && cache.get_stale(question, &batch.view, excuse, &mut show)
     {
@@ -51,6 +60,12 @@ pub fn find(
     batch.block.add(Counter::LookupStale, 1);
     batch.block.add(reason, 1);
     Some(reason)
+}
+
+/// How long past its time something is served while upstream is down.
+fn span(rule: &Rule, is_fallback: bool) -> u64 {
+    let fallback = if is_fallback { rule.fallback_ns } else { 0 };
+    rule.stale_if_error_ns.max(fallback)
 }
 
 /// True if upstream could not be used when it was last tried, nor can this link.
@@ -77,28 +92,53 @@ pub fn instead(link: &mut Pipeline, lost: Lost, desk: &Desk<'_>) -> Option<Bytes
             kept(&question, snapshot.rules.get(read.rule), proto, desk)
         }
         Kind::Parts(parts) if !parts.is_answered => {
-            let rules: &Rules = &snapshot.rules;
-            let mut found = Vec::with_capacity(parts.asked.len());
-            for part in &parts.asked {
-                let asked = [desk.shared.get.index, ticket.spec.index];
-                found.push(asked.into_iter().find_map(|command| {
-                    let question = split::question(&part.key, part.hash, command, db);
-                    kept(&question, rules.get(part.rule), proto, desk)
-                })?);
-            }
+            let found = parts_kept(parts, ticket.spec, (db, proto), &snapshot.rules, desk)?;
             Some(split::assemble(&parts.values, found.into_iter(), proto).freeze())
         }
         _ => None,
     }
 }
 
+/// The same, of an MGET as upstream would answer it: what is kept of each key that it was asked
+/// for.
+#[cold]
+pub fn instead_of_answer(link: &mut Pipeline, desk: &Desk<'_>) -> Option<Bytes> {
+    let (proto, db, snapshot) = (link.proto, link.db, Rc::clone(link.snapshot()));
+    let whole = instead(link, Lost::NotExecuted("upstream is down"), desk)?;
+    let Ticket { kind: Kind::Parts(parts), spec, .. } = link.front()? else {
+        return Some(whole);
+    };
+    let found = parts_kept(parts, spec, (db, proto), &snapshot.rules, desk)?;
+    let gaps = vec![None; found.len()];
+    Some(split::assemble(&gaps, found.into_iter(), proto).freeze())
+}
+
+/// What is kept of all keys that an MGET asks upstream for.
+fn parts_kept(
+    parts: &Parts,
+    mget: &Spec,
+    (db, proto): (u32, Proto),
+    rules: &Rules,
+    desk: &Desk<'_>,
+) -> Option<Vec<Bytes>> {
+    let of_part = |part: &Part| {
+        let asked = [desk.shared.get.index, mget.index];
+        asked.into_iter().find_map(|command| {
+            let question = split::question(&part.key, part.hash, command, db);
+            kept(&question, rules.get(part.rule), proto, desk)
+        })
+    };
+    parts.asked.iter().map(of_part).collect()
+}
+
 /// What is kept of one question.
 fn kept(question: &Question<'_>, rule: &Rule, proto: Proto, desk: &Desk<'_>) -> Option<Bytes> {
-    if rule.stale_if_error_ns == 0 {
+    let span = span(rule, desk.shared.live.fallback.is_active());
+    if span == 0 {
         return None;
     }
     let cache = &desk.shared.cache;
-    let (view, excuse) = (cache.view(desk.now), Excuse::UpstreamDown(rule.stale_if_error_ns));
+    let (view, excuse) = (cache.view(desk.now), Excuse::UpstreamDown(span));
     let mut reply = None;
     cache.get_stale(question, &view, excuse, |entry| reply = Some(whole(entry, proto)));
     reply
@@ -115,19 +155,24 @@ pub fn whole(entry: &Entry, proto: Proto) -> Bytes {
 /// Answers all who wait for a read that has failed.
 #[cold]
 pub fn deliver(ticket: Ticket, reply: &Bytes, desk: &mut Desk<'_>) {
+    let is_fallback = desk.shared.live.fallback.is_active();
+    let reason = if is_fallback { Counter::StaleFallback } else { Counter::StaleUpstreamDown };
     let abroad = match &ticket.kind {
         Kind::Read(Read { is_published: true, flight, .. }) => {
-            desk.shared.flights.land_stale(*flight, reply)
+            desk.shared.flights.land_stale(*flight, reason, reply)
         }
         _ => 0,
     };
     let mut served = abroad;
     for waiter in ticket.client().into_iter().chain(ticket.joined) {
         served += 1;
-        desk.clients.deliver_stale(waiter, &Frame::of(reply));
+        desk.clients.deliver_stale(waiter, reason, &Frame::of(reply));
     }
     desk.block.command(ticket.spec.index, false, served);
-    desk.block.add(Counter::StaleUpstreamDown, served);
+    desk.block.add(reason, served);
+    if reason == Counter::StaleFallback {
+        desk.block.add(Counter::FallbackReadOk, served);
+    }
 }
 
 /// A background read has failed.

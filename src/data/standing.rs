@@ -64,6 +64,8 @@ pub enum Fate {
     Coalesced,
     /// A read that went past the cache, for this reason.
     Bypass(Counter),
+    /// What stands in for upstream was asked, which is down.
+    Fallback,
     /// A command that only upstream knows.
     Forwarded,
     /// Nobody knows it, or it does not fit its row.
@@ -79,6 +81,7 @@ impl Fate {
             Self::Stale(_) => "stale",
             Self::Coalesced => "coalesced",
             Self::Bypass(_) => "bypass",
+            Self::Fallback => "fallback",
             Self::Forwarded => "forwarded",
             Self::Refused => "refused",
         }
@@ -159,7 +162,10 @@ impl Standing {
 
     /// The last read, which went upstream, has failed there and was served past its time.
     pub fn turn_stale(&mut self, reason: Counter) {
-        if matches!(self.noted.fate, Some(Fate::Miss | Fate::Coalesced | Fate::Bypass(_))) {
+        if matches!(
+            self.noted.fate,
+            Some(Fate::Miss | Fate::Coalesced | Fate::Bypass(_) | Fate::Fallback)
+        ) {
             self.noted.fate = Some(Fate::Stale(reason));
         }
     }

@@ -15,6 +15,7 @@
 
 use crate::command::{ReplyRule, Spec, replies};
 use crate::data::batch::Batch;
+use crate::data::fallback;
 use crate::data::forward::{self, write_words};
 use crate::data::order::Frame;
 use crate::data::session::Session;
@@ -130,6 +131,11 @@ pub fn begin(
     }
     if matches!(spec.name, "flushdb" | "flushall") && !is_flush(request) {
         session.error(b"ERR syntax error");
+        return true;
+    }
+    if walks(spec) && spec.writes() && batch.shared.live.fallback.is_active() {
+        // What stands in for upstream has not the keys that this would delete.
+        session.error(fallback::NOT_FLUSHED);
         return true;
     }
     let link = batch.links.of(session);

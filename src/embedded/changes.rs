@@ -1,6 +1,7 @@
 //! Which keys changed: for tracking clients, which hear of it after the batch, and for WATCH,
 //! whose clients are marked at once.
 
+use super::stand_in::Named;
 use bytes::Bytes;
 use foldhash::fast::RandomState;
 use indexmap::{IndexMap, IndexSet};
@@ -11,6 +12,8 @@ use std::collections::BTreeSet;
 pub(super) struct Changes {
     /// True while a client tracks: only then keys are remembered.
     pub(super) tracked: bool,
+    /// Every key that was ever named, where the server stands in for another.
+    pub(super) named: Option<Named>,
     keys: BTreeSet<Bytes>,
     flushed: bool,
     watched: IndexMap<(usize, Bytes), Vec<u64>, RandomState>,
@@ -20,6 +23,9 @@ pub(super) struct Changes {
 impl Changes {
     /// A key of `db` changed.
     pub(super) fn signal(&mut self, db: usize, key: &[u8]) {
+        if let Some(named) = &mut self.named {
+            named.note(db, key);
+        }
         if !self.tracked && self.watched.is_empty() {
             return;
         }

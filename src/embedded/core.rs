@@ -11,6 +11,7 @@ use super::args::Args;
 use super::pubsub::PubSub;
 use super::reply::{Done, Fault, OUT_OF_MEMORY, Out};
 use super::session::Client;
+use super::stand_in::{self, StandIn};
 use super::store::Store;
 use super::table::{Claim, Run, Table};
 use super::tracking::{self, Tracking};
@@ -44,6 +45,8 @@ pub(super) struct Core {
     pub(super) clients: IndexMap<u64, Box<Client>, RandomState>,
     pub(super) table: Table,
     pub(super) max_memory: usize,
+    /// Set where it stands in for another server.
+    pub(super) stand_in: Option<StandIn>,
     pub(super) started: i64,
     pub(super) commands_run: u64,
     clock: fn() -> u64,
@@ -64,6 +67,7 @@ impl Core {
             clients: IndexMap::default(),
             table: Table::new(),
             max_memory,
+            stand_in: None,
             started,
             commands_run: 0,
             clock,
@@ -71,6 +75,23 @@ impl Core {
             told: IndexSet::default(),
             unblocked: Vec::new(),
         }
+    }
+
+    /// It stands in for another server.
+    pub(super) fn standing_in(mut self, policy: stand_in::Policy) -> Self {
+        self.store.changes.named = Some(stand_in::Named::default());
+        self.stand_in = Some(StandIn { policy });
+        self
+    }
+
+    /// Every client is to go, once it has its replies.
+    pub(super) fn close_clients(&mut self) {
+        self.clients.values_mut().for_each(|client| client.closing = true);
+    }
+
+    /// What follows happens now.
+    pub(super) fn refresh_clock(&mut self) {
+        self.store.now = read_clock(self.clock);
     }
 
     /// A client came; returns its number.
@@ -255,7 +276,7 @@ impl Core {
         }
         client.last_command = name;
         if client.queue.is_some() && !matches!(claim.run(), Run::Now(_)) {
-            transaction::queue(client, claim, args);
+            transaction::queue(self, client, claim, args);
             out.simple("QUEUED");
             return Ok(());
         }
@@ -288,12 +309,15 @@ impl Core {
         // In RESP2 a subscriber could not tell replies from messages.
         let deaf = proto == Proto::Resp2 && client.subscriptions.is_any();
         let heard = ["ping", "quit", "reset"].contains(&name) || name.ends_with("subscribe");
-        (deaf && !heard).then(|| {
-            Fault::owned(format!(
+        if deaf && !heard {
+            return Some(Fault::owned(format!(
                 "ERR Can't execute '{name}': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT \
                  / RESET are allowed in this context"
-            ))
-        })
+            )));
+        }
+        let queued = client.queue.as_ref().map_or(&[][..], |queue| &queue.replaced);
+        let stand_in = self.stand_in.as_ref()?;
+        stand_in.refusal(&self.store, client.db, claim.spec, args, queued)
     }
 
     pub(super) fn run(
@@ -303,6 +327,7 @@ impl Core {
         args: Args<'_>,
         out: &mut Out,
     ) -> Done {
+        stand_in::note_deleted(&mut self.store, claim.spec, args);
         match claim.run() {
             Run::Store(run) => run(&mut self.store, args, out),
             Run::Core(run) | Run::Now(run) => run(self, client, args, out),

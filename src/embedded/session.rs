@@ -13,7 +13,7 @@ use crate::wire::write::Proto;
 use bytes::{Bytes, BytesMut};
 
 /// The version whose behaviour this server has.
-pub(super) const VERSION: &str = "7.0.15";
+pub const VERSION: &str = "7.0.15";
 
 const WRONG_PASSWORD: Fault =
     Fault::text("WRONGPASS invalid username-password pair or user is disabled.");

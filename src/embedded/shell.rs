@@ -9,6 +9,7 @@ use bytes::Buf;
 use foldhash::fast::RandomState;
 use indexmap::IndexMap;
 use std::cell::RefCell;
+use std::fmt;
 use std::io;
 use std::os::unix::net;
 use std::rc::Rc;
@@ -42,15 +43,41 @@ struct Link {
     unsent: Notify,
 }
 
-/// Serves until `accepted` is closed.
-pub(super) fn run(runtime: &Runtime, core: Core, mut accepted: mpsc::Receiver<net::UnixStream>) {
+/// What comes to the server's thread.
+pub(super) enum Letter {
+    /// A client.
+    Client(net::UnixStream),
+    /// Something to be done with the data.
+    Work(Box<dyn FnOnce(&mut Core) + Send>),
+    /// No client is served any more that is there.
+    Close,
+}
+
+impl fmt::Debug for Letter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Client(_) => "Client",
+            Self::Work(_) => "Work",
+            Self::Close => "Close",
+        })
+    }
+}
+
+/// Serves until nobody can write letters any more.
+pub(super) fn run(runtime: &Runtime, core: Core, mut letters: mpsc::Receiver<Letter>) {
     let shell = Rc::new(Shell { core: RefCell::new(core), links: RefCell::default() });
     LocalSet::new().block_on(runtime, async move {
         spawn_local(tick(Rc::clone(&shell)));
-        while let Some(stream) = accepted.recv().await {
-            // A socket that cannot be watched is dropped: its peer sees it closed.
-            if let Ok(stream) = UnixStream::from_std(stream) {
-                spawn_local(serve(Rc::clone(&shell), stream));
+        while let Some(letter) = letters.recv().await {
+            match letter {
+                // A socket that cannot be watched is dropped: its peer sees it closed.
+                Letter::Client(stream) => {
+                    if let Ok(stream) = UnixStream::from_std(stream) {
+                        spawn_local(serve(Rc::clone(&shell), stream));
+                    }
+                }
+                Letter::Work(work) => work(&mut shell.core.borrow_mut()),
+                Letter::Close => shell.close(),
             }
         }
     });
@@ -111,6 +138,14 @@ async fn converse(shell: &Shell, id: u64, link: &Link) -> io::Result<()> {
 }
 
 impl Shell {
+    /// Nothing more is read from the clients that are there.
+    fn close(&self) {
+        self.core.borrow_mut().close_clients();
+        for link in self.links.borrow().values() {
+            link.unsent.notify_one();
+        }
+    }
+
     /// Reads and runs what there is. False if the peer has closed.
     fn read(&self, id: u64, link: &Link) -> io::Result<bool> {
         let mut core = self.core.borrow_mut();

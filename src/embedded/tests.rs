@@ -1,9 +1,11 @@
 //! The core under a clock of the test's own: what a differential test cannot see.
 
 use super::core::{Core, EXPIRED_PER_TICK};
+use super::stand_in::Policy;
 use super::table::ROWS;
 use crate::command::{self, Flags};
 use crate::wire::inline;
+use bytes::Bytes;
 use std::cell::Cell;
 
 thread_local! {
@@ -336,4 +338,123 @@ fn a_subscriber_that_does_not_read_is_closed() {
     assert_eq!(heard(&mut core, slow), "");
     core.disconnect(slow);
     assert_eq!(ask(&mut core, client, &message), ":0\\r\\n");
+}
+
+fn stand_in(knows_all: bool, takes_writes: bool, max_memory: usize) -> (Core, u64) {
+    let policy = Policy { knows_all, takes_writes, max_memory };
+    let mut core = Core::new(0, clock).standing_in(policy);
+    let client = core.connect();
+    (core, client)
+}
+
+/// Each key as the requests that make it elsewhere what it is here.
+fn left(core: &mut Core) -> Vec<(u32, Vec<String>)> {
+    let mut all = Vec::new();
+    let mut next = Some(0);
+    while let Some(from) = next {
+        let page = core.page(from, 2, usize::MAX);
+        next = page.next;
+        all.extend(page.keys.into_iter().map(|(db, requests)| {
+            let words = |request: &Vec<Bytes>| {
+                request.iter().map(|word| word.escape_ascii().to_string()).collect::<Vec<_>>()
+            };
+            (db, requests.iter().map(|request| words(request).join(" ")).collect())
+        }));
+    }
+    all
+}
+
+#[test]
+fn a_stand_in_makes_up_nothing_that_it_was_not_told() {
+    let (mut core, client) = stand_in(false, true, 1 << 20);
+    for line in [
+        "GET k",
+        "INCR k",
+        "SET k v NX",
+        "SET k v GET",
+        "SET k v KEEPTTL",
+        "HSET k f v",
+        "EXISTS k",
+        "EXPIRE k 5",
+        "RENAME k j",
+        "BLPOP k 1",
+        "KEYS *",
+        "SCAN 0",
+        "DBSIZE",
+        "RANDOMKEY",
+        "SINTERSTORE j k",
+        "MSETNX k v",
+    ] {
+        let answer = ask(&mut core, client, line);
+        assert!(answer.contains("was not told of this key"), "{line}: {answer}");
+    }
+    assert!(left(&mut core).is_empty());
+    assert_eq!(ask(&mut core, client, "DEL k"), ":0\\r\\n");
+    assert_eq!(ask(&mut core, client, "GET k"), "$-1\\r\\n");
+    assert_eq!(ask(&mut core, client, "HSET k f v"), ":1\\r\\n");
+    assert!(ask(&mut core, client, "FLUSHALL").contains("flushes nothing"));
+    // In another database it was told nothing of that key.
+    ask(&mut core, client, "SELECT 1");
+    assert!(ask(&mut core, client, "GET k").contains("was not told of this key"));
+    let (mut core, client) = stand_in(true, false, 1 << 20);
+    assert_eq!(ask(&mut core, client, "GET k"), "$-1\\r\\n");
+    for line in ["SET k v", "DEL k", "PUBLISH c m", "SUBSCRIBE c"] {
+        let answer = ask(&mut core, client, line);
+        assert_eq!(answer, "-ERR proxy: not executed: upstream is down\\r\\n", "{line}");
+    }
+}
+
+#[test]
+fn what_a_stand_in_holds_can_be_made_elsewhere() {
+    let (mut core, client) = stand_in(true, true, 1 << 20);
+    for line in [
+        "SET text v PX 5000",
+        "RPUSH list a b",
+        "SADD set m",
+        "HSET hash f v g w",
+        "ZADD zset 1.5 a",
+        "SET brief v PX 1",
+        "RPUSH emptied a",
+        "LPOP emptied",
+        "DEL never",
+        "SELECT 2",
+        "SET text w",
+    ] {
+        ask(&mut core, client, line);
+    }
+    pass(2);
+    let ends = NOW.get() + 4998;
+    let one = |request: &str| vec![request.to_owned()];
+    let two = |kind: &str, key: &str| vec![format!("DEL {key}"), format!("{kind} {key}")];
+    let with = |mut requests: Vec<String>, elements: &str| {
+        requests[1].push_str(elements);
+        requests
+    };
+    assert_eq!(
+        left(&mut core),
+        [
+            (0, vec!["SET text v".to_owned(), format!("PEXPIREAT text {ends}")]),
+            (0, with(two("RPUSH", "list"), " a b")),
+            (0, with(two("SADD", "set"), " m")),
+            (0, with(two("HSET", "hash"), " f v g w")),
+            (0, with(two("ZADD", "zset"), " 1.5 a")),
+            (0, one("DEL brief")),
+            (0, one("DEL emptied")),
+            (0, one("DEL never")),
+            (2, one("SET text w")),
+        ]
+    );
+    assert_eq!(core.written().keys, 9);
+}
+
+#[test]
+fn a_stand_in_holds_no_more_than_it_may() {
+    let (mut core, client) = stand_in(true, true, 1000);
+    assert_eq!(ask(&mut core, client, &format!("SET a {}", "x".repeat(500))), "+OK\\r\\n");
+    for line in [format!("SET b {}", "x".repeat(500)), format!("DEL {}", "y".repeat(500))] {
+        assert!(ask(&mut core, client, &line).starts_with("-OOM"), "{line}");
+    }
+    assert_eq!(ask(&mut core, client, "DEL a"), ":1\\r\\n");
+    assert_eq!(core.written().keys, 1);
+    assert_eq!(ask(&mut core, client, &format!("SET b {}", "x".repeat(500))), "+OK\\r\\n");
 }

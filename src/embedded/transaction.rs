@@ -4,8 +4,10 @@ use super::args::Args;
 use super::core::Core;
 use super::reply::{Done, Fault, Out};
 use super::session::Client;
+use super::stand_in;
 use super::table::Claim;
 use crate::wire::request::Arg;
+use bytes::Bytes;
 
 /// What was queued since MULTI.
 #[derive(Debug, Default)]
@@ -15,6 +17,8 @@ pub(super) struct Queue {
     pub(super) aborted: bool,
     /// One of the commands needs memory.
     pub(super) deny_oom: bool,
+    /// Keys that they set or delete whatever those were before.
+    pub(super) replaced: Vec<Bytes>,
 }
 
 /// One command, its arguments copied.
@@ -26,10 +30,13 @@ pub(super) struct Queued {
 }
 
 /// Takes a command for later.
-pub(super) fn queue(client: &mut Client, claim: Claim, args: Args<'_>) {
+pub(super) fn queue(core: &Core, client: &mut Client, claim: Claim, args: Args<'_>) {
     let Some(queue) = &mut client.queue else {
         return;
     };
+    if core.stand_in.is_some() {
+        queue.replaced.extend(stand_in::replaced(claim.spec, args));
+    }
     let mut queued = Queued { claim, bytes: Vec::new(), ranges: Vec::with_capacity(args.len()) };
     // A request is shorter than 4 GiB: the wire's ranges are 32 bits, too.
     let place = |bytes: &Vec<u8>| u32::try_from(bytes.len()).unwrap_or(u32::MAX);

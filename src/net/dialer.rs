@@ -17,8 +17,21 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-/// Opens a connection to the embedded upstream.
-pub type Door = Box<dyn Fn() -> io::Result<Stream> + Send + Sync>;
+/// Opens connections to a server in this process.
+pub struct Door(Box<dyn Fn() -> io::Result<Stream> + Send + Sync>);
+
+impl Door {
+    /// By this.
+    pub fn new(open: impl Fn() -> io::Result<Stream> + Send + Sync + 'static) -> Self {
+        Self(Box::new(open))
+    }
+}
+
+impl fmt::Debug for Door {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Door")
+    }
+}
 
 /// How links are opened.
 pub struct Dialer {
@@ -112,9 +125,19 @@ impl Dialer {
         if !self.switch.is_enabled() {
             return Err(OpenError::Disabled);
         }
-        let embedded = self.embedded.as_deref();
-        let mut stream =
+        let embedded = self.embedded.as_ref().map(|door| &*door.0);
+        let stream =
             stream::connect(&self.target, self.timeout, self.tls.as_ref(), embedded).await?;
+        self.greet(stream, options).await
+    }
+
+    /// The same, of a server in this process that needs no login.
+    pub async fn open_door(&self, door: &Door, options: &Options<'_>) -> Result<Opened, OpenError> {
+        let options = Options { username: None, password: None, ..*options };
+        self.greet((door.0)()?, &options).await
+    }
+
+    async fn greet(&self, mut stream: Stream, options: &Options<'_>) -> Result<Opened, OpenError> {
         let shaking = shake_hands(&mut stream, options);
         let (handshake, rest) = tokio::time::timeout(self.timeout, shaking)
             .await

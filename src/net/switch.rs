@@ -1,5 +1,6 @@
-//! What operators say of the links to one upstream: that there are to be none, or that all are to
-//! be opened anew.
+//! What is said of the links to one upstream: that there are to be none, or that all are to be
+//! opened anew (operators do), or that data links are to lead elsewhere while it is down (the
+//! fallback does).
 //!
 //! In: orders, from the main thread. Out: a link asks for its [`Entry`] before it is opened, and
 //! closes when its entry is over. Each order that closes links begins a round.
@@ -7,21 +8,38 @@
 //! Invariant: the server may be another after a round (its name is resolved anew), so what was
 //! read by a link of one round is never held against the tracking link of another. No data link of
 //! a round is opened before the tracking link has let go of those before, and no tracking link
-//! while a shared data link of a round before is still there.
+//! while a shared data link of a round before is still there. While data links lead elsewhere there
+//! is no tracking link, and none of them leads upstream before the last of those is closed, or
+//! given up by who has diverted them.
 //!
 //! Who waits is woken in the order of waiting (`Notify`; a `watch` wakes in any), so that the
 //! simulation can play a run again.
 
+use crate::net::dialer::Door;
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::pin::pin;
 use std::sync::Arc;
 use tokio::sync::Notify;
 
+/// Where data links lead.
+#[derive(Debug)]
+enum Way {
+    /// Upstream.
+    Upstream,
+    /// Through this door.
+    Detour(Arc<Door>),
+    /// Nowhere: those that lead elsewhere are to be closed, and no others are opened yet.
+    Closed,
+}
+
 /// What is to be, and what is.
 #[derive(Debug)]
 struct State {
     is_enabled: bool,
+    way: Way,
+    /// Data links that lead elsewhere.
+    diverted: usize,
     /// Counts the orders that close links.
     round: u64,
     /// The round that the tracking link belongs to, or may.
@@ -45,18 +63,29 @@ struct Inner {
 pub struct Entry {
     inner: Arc<Inner>,
     round: u64,
+    /// Where it leads, if not upstream.
+    pub door: Option<Arc<Door>>,
 }
 
-/// A shared data link that is open, or being opened; dropped when it is closed.
+/// A shared data link, or any that leads elsewhere, which is open or being opened; dropped when it
+/// is closed.
 #[derive(Debug)]
 pub struct Held<'s> {
     inner: &'s Inner,
     round: u64,
+    is_detour: bool,
 }
 
 impl Default for Switch {
     fn default() -> Self {
-        let state = State { is_enabled: true, round: 0, tracked: 0, shared: BTreeMap::new() };
+        let state = State {
+            is_enabled: true,
+            way: Way::Upstream,
+            diverted: 0,
+            round: 0,
+            tracked: 0,
+            shared: BTreeMap::new(),
+        };
         Self(Arc::new(Inner { state: Mutex::new(state), changed: Notify::new() }))
     }
 }
@@ -109,24 +138,67 @@ impl Switch {
         self.0.change(|state| state.round += 1);
     }
 
-    /// Waits until a data link may be opened.
-    pub async fn entry(&self) -> Entry {
-        let may_open = |state: &State| state.is_enabled && state.tracked >= state.round;
-        let round = self.0.until(|state| may_open(state).then_some(state.round)).await;
-        Entry { inner: Arc::clone(&self.0), round }
+    /// Data links lead through this door from now on, and those that do not are to be closed.
+    pub fn divert(&self, door: Arc<Door>) {
+        self.0.change(|state| {
+            state.way = Way::Detour(door);
+            state.round += 1;
+        });
     }
 
-    /// A shared data link with this right is about to be opened.
+    /// Those that lead elsewhere are to be closed, and none is opened before [`Self::undivert`].
+    pub fn close_detour(&self) {
+        self.0.change(|state| {
+            state.way = Way::Closed;
+            state.round += 1;
+        });
+    }
+
+    /// Data links lead upstream again.
+    pub fn undivert(&self) {
+        self.0.change(|state| state.way = Way::Upstream);
+    }
+
+    /// Waits until no data link leads elsewhere.
+    pub async fn until_no_detour(&self) {
+        self.0.until(|state| (state.diverted == 0).then_some(())).await;
+    }
+
+    /// Waits until data links lead elsewhere.
+    pub async fn until_diverted(&self) {
+        self.0.until(|state| matches!(state.way, Way::Detour(_)).then_some(())).await;
+    }
+
+    /// Waits until a data link may be opened.
+    pub async fn entry(&self) -> Entry {
+        let (round, door) = self
+            .0
+            .until(|state| match &state.way {
+                Way::Upstream if state.is_enabled && state.tracked >= state.round => {
+                    Some((state.round, None))
+                }
+                Way::Detour(door) => Some((state.round, Some(Arc::clone(door)))),
+                Way::Upstream | Way::Closed => None,
+            })
+            .await;
+        Entry { inner: Arc::clone(&self.0), round, door }
+    }
+
+    /// A shared data link with this right is about to be opened, or any if it leads elsewhere.
     pub fn hold(&self, entry: &Entry) -> Held<'_> {
-        let round = entry.round;
-        self.0.change(|state| *state.shared.entry(round).or_default() += 1);
-        Held { inner: &self.0, round }
+        let (round, is_detour) = (entry.round, entry.door.is_some());
+        self.0.change(|state| {
+            let elsewhere = &mut state.diverted;
+            let links = if is_detour { elsewhere } else { state.shared.entry(round).or_default() };
+            *links += 1;
+        });
+        Held { inner: &self.0, round, is_detour }
     }
 
     /// What is so from now on, for the tracking link.
     pub fn follow(&self) -> Entry {
         let round = self.0.state.lock().round;
-        Entry { inner: Arc::clone(&self.0), round }
+        Entry { inner: Arc::clone(&self.0), round, door: None }
     }
 
     /// There is no tracking link of a round before this one any more.
@@ -137,7 +209,9 @@ impl Switch {
     /// Waits until a tracking link with this right may be opened.
     pub async fn until_alone(&self, entry: &Entry) {
         let is_alone = |state: &State| {
-            state.is_enabled && state.shared.keys().all(|round| *round >= entry.round)
+            state.is_enabled
+                && matches!(state.way, Way::Upstream)
+                && state.shared.keys().all(|round| *round >= entry.round)
         };
         self.0.until(|state| is_alone(state).then_some(())).await;
     }
@@ -147,7 +221,7 @@ impl Entry {
     /// True if the link is to be closed.
     pub fn is_over(&self) -> bool {
         let state = self.inner.state.lock();
-        !state.is_enabled || state.round != self.round
+        !state.is_enabled && self.door.is_none() || state.round != self.round
     }
 
     /// Waits until the link is to be closed. Who follows while links are disabled has none to
@@ -161,6 +235,10 @@ impl Entry {
 impl Drop for Held<'_> {
     fn drop(&mut self) {
         self.inner.change(|state| {
+            if self.is_detour {
+                state.diverted -= 1;
+                return;
+            }
             if let Some(links) = state.shared.get_mut(&self.round) {
                 *links -= 1;
             }
@@ -171,8 +249,9 @@ impl Drop for Held<'_> {
 
 #[cfg(test)]
 mod tests {
-    use super::Switch;
+    use super::{Door, Switch};
     use std::pin::pin;
+    use std::sync::Arc;
     use std::task::{Context, Poll, Waker};
 
     /// What a future says when it is polled now.
@@ -199,6 +278,39 @@ mod tests {
         assert!(switch.enable() && !switch.enable());
         assert!(entry.is_over(), "what was open is not wanted again");
         assert!(!now(switch.entry()).unwrap().is_over());
+        assert!(now(switch.until_alone(&tracking)).is_some());
+    }
+
+    /// A detour is taken also while no link upstream may be open; nothing that leads upstream is
+    /// opened before it is over.
+    #[test]
+    fn who_is_diverted_and_who_is_not_are_never_there_together() {
+        let nowhere = || Door::new(|| Err(std::io::ErrorKind::NotFound.into()));
+        let switch = Switch::default();
+        let before = now(switch.entry()).unwrap();
+        let held = switch.hold(&before);
+        assert!(before.door.is_none() && now(switch.until_diverted()).is_none());
+        switch.divert(Arc::new(nowhere()));
+        assert!(before.is_over() && now(switch.until_diverted()).is_some());
+        drop(held);
+        let tracking = switch.follow();
+        switch.let_go(&tracking);
+        assert!(now(switch.until_alone(&tracking)).is_none());
+        switch.disable();
+        let stray = now(switch.entry()).unwrap();
+        assert!(stray.door.is_some() && !stray.is_over());
+        switch.enable();
+        let held = switch.hold(&stray);
+        switch.close_detour();
+        assert!(stray.is_over() && now(switch.entry()).is_none());
+        assert!(now(switch.until_no_detour()).is_none());
+        drop(held);
+        assert!(now(switch.until_no_detour()).is_some() && now(switch.entry()).is_none());
+        switch.undivert();
+        assert!(now(switch.entry()).is_none(), "the tracking link's turn comes first");
+        let tracking = switch.follow();
+        switch.let_go(&tracking);
+        assert!(now(switch.entry()).unwrap().door.is_none());
         assert!(now(switch.until_alone(&tracking)).is_some());
     }
 

@@ -1,7 +1,7 @@
 //! Rules: which keys are cached, and how. First match wins; a rule is looked for on a miss only,
 //! and remembered by its index.
 
-use crate::config::{self, Admission, Level, MultiKey, Settings};
+use crate::config::{self, Admission, Fallback, FallbackReads, Level, MultiKey, Settings};
 use crate::keys::glob::Glob;
 use std::time::Duration;
 
@@ -34,6 +34,8 @@ pub struct Rule {
     pub whole_key: bool,
     /// How long past its time something is served while upstream cannot be reached.
     pub stale_if_error_ns: u64,
+    /// The same, while something stands in for upstream (`[fallback]`); 0 = nothing does.
+    pub fallback_ns: u64,
     /// How long past its deadline something is served while it is read anew.
     pub grace_ns: u64,
     /// How long a fill lease is good whose client does not say; zero: there are none.
@@ -54,7 +56,7 @@ impl Rule {
     /// True if anything is ever served past its time.
     #[inline]
     pub fn serves_stale(&self) -> bool {
-        self.stale_if_error_ns | self.grace_ns != 0
+        self.stale_if_error_ns | self.fallback_ns | self.grace_ns != 0
     }
 
     /// True if what is stored dies with the tracking link.
@@ -93,10 +95,10 @@ impl Rules {
             for pattern in &written.patterns {
                 patterns.push(Pattern { glob: Glob::new(pattern.as_bytes()), rule: index });
             }
-            compiled.push(rule(index, written));
+            compiled.push(rule(index, written, &settings.fallback));
         }
         let last = u16::try_from(compiled.len()).unwrap_or(u16::MAX);
-        let default = rule(last, &settings.default_rule);
+        let default = rule(last, &settings.default_rule, &settings.fallback);
         compiled.push(default);
         let gives_lifetimes = compiled.iter().any(|rule| rule.write_ttl.is_some());
         let has_one_moment = compiled.iter().any(|rule| rule.of_one_moment);
@@ -184,8 +186,9 @@ impl Rules {
     }
 }
 
-fn rule(index: u16, written: &config::Rule) -> Rule {
+fn rule(index: u16, written: &config::Rule, fallback: &Fallback) -> Rule {
     let nanos = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+    let serves_stale = fallback.enabled && fallback.reads != FallbackReads::Error;
     Rule {
         index,
         level: written.level,
@@ -204,6 +207,7 @@ fn rule(index: u16, written: &config::Rule) -> Rule {
         // Without tracking no barrier would ever come, and a linear hit has waited for one.
         whole_key: written.whole_key && matches!(written.level, Level::Coherent | Level::Relaxed),
         stale_if_error_ns: nanos(written.stale_if_error),
+        fallback_ns: if serves_stale { nanos(fallback.max_stale) } else { 0 },
         grace_ns: nanos(written.grace),
         fill_lease: written.fill_lease,
         refresh_ahead: written.refresh_ahead,

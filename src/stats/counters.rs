@@ -152,6 +152,18 @@ rows! {
     "cache_stale_served_total" "Replies served past their time." {
         StaleUpstreamDown [reason = "upstream_down"]
         StaleRefreshing [reason = "refreshing"]
+        StaleFallback [reason = "fallback"]
+    }
+    "fallback_commands_total" "Commands handled while upstream was down, by [fallback]." {
+        FallbackReadOk [op = "read", result = "ok"]
+        FallbackReadRefused [op = "read", result = "refused"]
+        FallbackWriteOk [op = "write", result = "ok"]
+        FallbackWriteRefused [op = "write", result = "refused"]
+    }
+    "fallback_recovered_keys_total" "Keys written without upstream, by what became of them." {
+        FallbackReplayed [result = "replayed"]
+        FallbackDropped [result = "dropped"]
+        FallbackLost [result = "lost"]
     }
     "cache_refreshes_total" "Background refreshes." {
         RefreshAheadOk [kind = "ahead", result = "ok"]
@@ -205,6 +217,7 @@ rows! {
         FlushesVersion [reason = "version"]
         FlushesConfig [reason = "config"]
         FlushesPubsub [reason = "pubsub"]
+        FlushesFallback [reason = "fallback"]
     }
     "config_reloads_total" "Reloads of the configuration." {
         ReloadsOk [result = "ok"]

@@ -11,6 +11,7 @@
 
 mod barriers;
 mod canaries;
+mod fallback;
 mod faults;
 mod fills;
 mod flights;

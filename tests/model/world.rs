@@ -232,7 +232,7 @@ impl<'f> World<'f> {
             Action::Letter(thread) => {
                 let Landing { waiters, news } = self.threads[thread].letters.pop_front().unwrap();
                 match news {
-                    News::Reply(bytes) | News::Stale(bytes) => self.hand_out(&waiters, &bytes),
+                    News::Reply(bytes) | News::Stale(_, bytes) => self.hand_out(&waiters, &bytes),
                     News::Lost(read) => self.ask_again(&waiters, &read),
                 }
             }

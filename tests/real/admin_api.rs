@@ -106,6 +106,7 @@ const ASKED: &[(&str, &str, &str, u16, &str)] = &[
     ("GET", "/api/v1/hotkeys?by=colour", "", 422, "colour"),
     ("GET", "/api/v1/curve", "", 200, "\"hit_ratio\""),
     ("GET", "/api/v1/advice", "", 200, "{"),
+    ("GET", "/api/v1/fallback", "", 200, "{\"enabled\":false,\"state\":\"off\","),
     ("GET", "/api/v1/slowlog", "", 200, "{\"commands\":["),
     ("DELETE", "/api/v1/slowlog", "", 200, "{\"removed\":"),
     ("GET", "/api/v1/stats/history?window=1h", "", 200, "{\"step_seconds\":60,\"time\":["),

@@ -28,6 +28,7 @@
 //!   waits          WAIT and its link; links of clients that wait for long
 //!   outage         upstream gone, frozen, or refusing; drain
 //!   handover       another process takes nearside's place
+//!   fallback       what clients get while upstream is gone, or never was there
 //!   upstreams      links to upstream closed by an operator, for good or to be opened anew
 //!   users          what is built on clients: queues of jobs, locks, sessions, rooms; with a version
 //!                  of keys and without
@@ -59,6 +60,7 @@ mod config_keys;
 mod differential;
 mod doors;
 mod every_row;
+mod fallback;
 mod figures;
 mod fleet;
 mod foreign;

@@ -40,7 +40,7 @@ pub(super) fn watched(metrics_path: &str) -> OpenApiRouter<Arc<Admin>> {
 /// One thing that must be well before clients are sent here.
 #[derive(Clone, Debug)]
 pub struct Check {
-    /// `upstream`, `tracking`, `draining`.
+    /// `upstream` (`fallback` while something stands in for it), `tracking`, `draining`.
     pub name: &'static str,
     /// Whether it is well.
     pub ok: bool,

@@ -134,6 +134,8 @@ pub struct Sources {
     pub upstream_up: Source<bool>,
     /// Whether operators want links to it.
     pub upstream_enabled: Source<bool>,
+    /// True while something stands in for it.
+    pub fallback_active: Source<bool>,
     /// What was warmed up.
     pub warm: Source<WarmFigures>,
     /// The mode in force: one of [`MODES`].
@@ -390,6 +392,7 @@ struct Figures {
     removed: [metrics::Counter; cache::Source::ALL.len()],
     upstream_up: metrics::Gauge,
     upstream_enabled: metrics::Gauge,
+    fallback_active: metrics::Gauge,
     modes: [(&'static str, metrics::Gauge); MODES.len()],
     tracking: Option<Tracking>,
     channels: Vec<metrics::Gauge>,
@@ -443,6 +446,11 @@ impl Figures {
                 "0 while an operator has the upstream node disabled.",
                 upstream,
             ),
+            fallback_active: registrar.figure(
+                "nearside_fallback_active",
+                "1 while clients are answered without upstream, which is down.",
+                &[],
+            ),
             modes: MODES.map(mode),
             tracking: sources.tracking.is_some().then(|| Tracking::new(registrar, &me.upstream)),
             warming: Warming::new(registrar),
@@ -464,6 +472,7 @@ impl Figures {
         }
         self.upstream_up.set(f64::from((sources.upstream_up)()));
         self.upstream_enabled.set(f64::from((sources.upstream_enabled)()));
+        self.fallback_active.set(f64::from((sources.fallback_active)()));
         let in_force = (sources.mode)();
         for (mode, gauge) in &self.modes {
             gauge.set(f64::from(*mode == in_force));

@@ -2,6 +2,7 @@
 
 use crate::command::Spec;
 use crate::data::batch::Batch;
+use crate::data::fallback;
 use crate::data::local::client::{BAD_NAME, is_plain};
 use crate::data::local::{ok, reply, use_link};
 use crate::data::session::Session;
@@ -100,7 +101,7 @@ pub fn hello(
     }
     // Before the upstream was ever reached nothing true can be said of it. Clients know this
     // answer and come again.
-    let Some(identity) = batch.shared.live.identity() else {
+    let Some(identity) = fallback::identity(&batch.shared.live) else {
         return session.error(b"LOADING nearside has not reached its upstream yet");
     };
     if let Some(name) = name {

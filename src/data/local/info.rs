@@ -360,13 +360,15 @@ fn proxy(shared: &Shared) -> String {
     let snapshot = shared.snapshots.newest();
     let mut body = format!(
         "proxy_version:{}\r\nproxy_mode:{}\r\nproxy_key_version:{}\r\nproxy_key_prefix:{}\r\n\
-         proxy_connected_clients:{}\r\nproxy_draining:{}\r\n",
+         proxy_connected_clients:{}\r\nproxy_draining:{}\r\n\
+         proxy_fallback_active:{}\r\n",
         env!("CARGO_PKG_VERSION"),
         shared.live.mode().as_str(),
         snapshot.settings.version,
         String::from_utf8_lossy(snapshot.names.usual().as_bytes()),
         shared.registry.len(),
         u8::from(shared.live.is_draining()),
+        u8::from(shared.live.fallback.is_active()),
     );
     for outcome in Outcome::ALL {
         let latency = shared.ledger.stats().latency(*outcome);

@@ -72,13 +72,13 @@ impl Clients {
         self.with(waiter.client, |session| session.deliver(waiter.slot, frame));
     }
 
-    /// As [`Self::deliver`], of what is served past its time because upstream has not answered.
-    pub fn deliver_stale(&mut self, waiter: Waiter, frame: &Frame<'_>) {
+    /// As [`Self::deliver`], of what is served past its time, for this `reason`.
+    pub fn deliver_stale(&mut self, waiter: Waiter, reason: Counter, frame: &Frame<'_>) {
         // Only of its last command a client can ask what became of it.
         if self.is_last_out(waiter)
             && let Some(session) = self.session(waiter.client)
         {
-            session.standing.turn_stale(Counter::StaleUpstreamDown);
+            session.standing.turn_stale(reason);
         }
         self.deliver(waiter, frame);
     }

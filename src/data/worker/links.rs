@@ -11,6 +11,7 @@ use crate::data::upstream::link::LinkError;
 use crate::data::upstream::{Kind, Pin, Pipeline, Pipelines, State as LinkState, Ticket};
 use crate::data::walk;
 use crate::data::worker::{State, Worker};
+use crate::live::Phase;
 use crate::stats::{Counter, Gauge};
 use crate::wire::write::Proto;
 use bytes::BytesMut;
@@ -40,10 +41,12 @@ impl Worker {
         self.with_link(index, |link| (link.db, link.proto)).unwrap_or_default()
     }
 
-    /// A link can be used from now on; the server knows its connection by this number.
-    pub fn link_up(&self, index: usize, id: i64) {
+    /// A link can be used from now on; the server, or the one that stands in for it (`is_detour`),
+    /// knows its connection by this number.
+    pub fn link_up(&self, index: usize, id: i64, is_detour: bool) {
         let owner = self.with_link(index, |link| {
             link.state = LinkState::Up;
+            link.is_detour = is_detour;
             let pin = link.pin.as_mut()?;
             pin.upstream_id = id;
             pin.client
@@ -52,6 +55,9 @@ impl Worker {
             && let Some(session) = self.state.borrow_mut().clients.session(client)
         {
             session.client.upstream_id.store(id, Ordering::Relaxed);
+        }
+        if is_detour {
+            return;
         }
         if self.is_own(index) {
             self.block.shift(Gauge::UpstreamDedicated, 1);
@@ -63,8 +69,8 @@ impl Worker {
     }
 
     /// A link has shown that it is more than a handshake.
-    pub fn link_proved(&self) {
-        if self.shared.live.is_news(true) {
+    pub fn link_proved(&self, index: usize) {
+        if !self.is_detour(index) && self.shared.live.is_news(true) {
             let upstream = &self.shared.dialer.target;
             tracing::info!(event = "upstream_up", upstream = %upstream, "upstream is up");
         }
@@ -77,6 +83,28 @@ impl Worker {
 
     /// A link broke: what was sent has an unknown outcome, what was not waits for the next one.
     pub fn link_down(&self, index: usize, error: &LinkError) {
+        if !self.is_detour(index) {
+            self.upstream_link_down(index, error);
+        }
+        self.with_desk(index, |link, desk| {
+            if matches!(error, LinkError::Panic) {
+                link.suspect();
+            }
+            while link.front_is_sent() && !link.is_empty() {
+                desk.block.add(error.counter(), 1);
+                settle::fail_front(link, Lost::OutcomeUnknown("the upstream link broke"), desk);
+            }
+            lose_pin(link, desk);
+            if !matches!(error, LinkError::Released) {
+                link.given.doubt();
+            }
+            link.reset();
+        });
+        self.release_waiters(index);
+    }
+
+    /// Counts and tells that a link to upstream broke.
+    fn upstream_link_down(&self, index: usize, error: &LinkError) {
         self.block.shift(Gauge::UpstreamConnections, -1);
         self.block.add(Counter::UpstreamDisconnects, 1);
         if self.is_own(index) {
@@ -106,21 +134,11 @@ impl Worker {
                 "an upstream link broke"
             );
         }
-        self.with_desk(index, |link, desk| {
-            if matches!(error, LinkError::Panic) {
-                link.suspect();
-            }
-            while link.front_is_sent() && !link.is_empty() {
-                desk.block.add(error.counter(), 1);
-                settle::fail_front(link, Lost::OutcomeUnknown("the upstream link broke"), desk);
-            }
-            lose_pin(link, desk);
-            if !matches!(error, LinkError::Released) {
-                link.given.doubt();
-            }
-            link.reset();
-        });
-        self.release_waiters(index);
+    }
+
+    /// True if a link leads to what stands in for upstream.
+    fn is_detour(&self, index: usize) -> bool {
+        self.with_link(index, |link| link.is_detour).unwrap_or(false)
     }
 
     /// True if nothing is awaited, queued, half sent or half read on any link.
@@ -154,10 +172,11 @@ impl Worker {
     }
 
     /// True if a link that leaves can be closed. What blocks may do so without end: while there is
-    /// to be no link at all, that is cut short.
+    /// to be no link at all, or where upstream is back, that is cut short.
     #[cold]
     fn may_leave(&self, link: &Pipeline) -> bool {
-        link.may_leave() || link.is_blocked() && !self.shared.dialer.switch.is_enabled()
+        let is_cut_short = link.is_detour || !self.shared.dialer.switch.is_enabled();
+        link.may_leave() || link.is_blocked() && is_cut_short
     }
 
     /// An operator wants the connection of a link closed.
@@ -344,7 +363,12 @@ impl Worker {
 
     /// Fails the requests that have waited long enough for a link.
     pub fn fail_waiting(&self, index: usize) {
-        let wait = self.snapshot().limits.link_wait(self.shared.live.is_upstream_up());
+        let (snapshot, live) = (self.snapshot(), &self.shared.live);
+        let wait = match live.fallback.phase() {
+            // Upstream is there, and what was written meanwhile comes first.
+            Phase::Recovering => snapshot.limits.read_timeout.max(snapshot.limits.reconnect_wait),
+            _ => snapshot.limits.link_wait(live.is_upstream_up()),
+        };
         let now = self.shared.clock.now();
         let limit = u64::try_from(wait.as_nanos()).unwrap_or(u64::MAX);
         self.fail_queue(index, |link| {

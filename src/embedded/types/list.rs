@@ -41,6 +41,10 @@ impl List {
         self.bytes
     }
 
+    pub(super) fn iter(&self) -> impl Iterator<Item = &[u8]> {
+        self.items.iter().map(Vec::as_slice)
+    }
+
     fn push(&mut self, end: End, item: &[u8]) {
         self.bytes += item.len() + ELEMENT_OVERHEAD;
         match end {

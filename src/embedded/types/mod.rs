@@ -17,6 +17,8 @@ use self::hash::Hash;
 use self::list::List;
 use self::set::Set;
 use self::zset::Zset;
+use super::float;
+use bytes::Bytes;
 
 /// A string value.
 pub(super) type Text = Vec<u8>;
@@ -81,6 +83,27 @@ impl Value {
             Self::List(list) => list.weight(),
             Self::Set(set) => set.weight(),
             Self::Zset(zset) => zset.weight(),
+        }
+    }
+
+    /// The command that adds its elements to a key that has none, how many arguments each is, and
+    /// all of them.
+    pub(super) fn elements(&self) -> (&'static str, usize, Vec<Bytes>) {
+        let copy = |text: &[u8]| Bytes::copy_from_slice(text);
+        match self {
+            Self::Text(text) => ("SET", 1, vec![copy(text)]),
+            Self::List(list) => ("RPUSH", 1, list.iter().map(copy).collect()),
+            Self::Set(set) => ("SADD", 1, set.iter().map(copy).collect()),
+            Self::Hash(hash) => {
+                let pairs = (0..).map_while(|at| hash.at(at));
+                ("HSET", 2, pairs.flat_map(|(field, value)| [copy(field), copy(value)]).collect())
+            }
+            Self::Zset(zset) => {
+                let pair = |(score, member): &(zset::Score, Bytes)| {
+                    [Bytes::from(float::format(score.0)), member.clone()]
+                };
+                ("ZADD", 2, zset.order().iter().flat_map(pair).collect())
+            }
         }
     }
 

@@ -2,6 +2,10 @@
 //! health, and whether the process is draining. Atomics and one short lock; nobody waits here but
 //! links for their turn ([`Turns`]), and the tracking link until it is needed.
 
+mod fallback;
+
+pub use self::fallback::{Fallback, Outcome, Phase};
+
 use crate::command::Spec;
 use crate::command::learned::Learned;
 use crate::config::Mode;
@@ -80,6 +84,8 @@ pub struct Live {
     version_doubted: Notify,
     /// True while the key version is known.
     is_version_known: watch::Sender<bool>,
+    /// Whether something stands in for upstream.
+    pub fallback: Fallback,
 }
 
 impl Default for Live {
@@ -110,6 +116,7 @@ impl Default for Live {
             is_version_shared: AtomicBool::new(false),
             version_doubted: Notify::new(),
             is_version_known: watch::Sender::new(true),
+            fallback: Fallback::default(),
         }
     }
 }
