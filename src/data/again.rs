@@ -33,12 +33,14 @@ pub struct Budget {
     answered: u64,
 }
 
-impl Budget {
+impl Default for Budget {
     /// That of a link that was never closed.
-    pub const fn new() -> Self {
+    fn default() -> Self {
         Self { left_ns: WINDOW_NS, looked_at: Tick(0), answered: 0 }
     }
+}
 
+impl Budget {
     /// Time has passed, and the link has taken so many answers in all.
     fn earn(&mut self, now: Tick, answered: u64) {
         let passed = now.0.saturating_sub(self.looked_at.0).max(1);
@@ -135,7 +137,7 @@ mod tests {
 
     #[test]
     fn ten_a_second_and_a_fifth_of_what_was_answered() {
-        let mut budget = Budget::new();
+        let mut budget = Budget::default();
         let at = |ms: u64| Tick(WINDOW_NS * 5 + ms * 1_000_000);
         budget.earn(at(0), 0);
         assert_eq!(spend(&mut budget), WINDOW_NS / NS_EACH);

@@ -37,12 +37,16 @@ fn reads_of_a_pipeline_are_asked_in_their_order() {
     let mut stage = Stage::new();
     let (mut client, mut data) = stage.pair();
     client.send_all(&["GET a", "GET b", "GET c"]);
-    ["a", "b", "c"].iter().for_each(|key| data.expect_read(key));
+    for key in ["a", "b", "c"] {
+        data.expect_read(key);
+    }
     data.reply_kept("$1\r\na\r\n");
     client.reads("$1\r\na\r\n");
     drop(data);
     let mut data = stage.data();
-    ["b", "c"].iter().for_each(|key| data.expect_read(key));
+    for key in ["b", "c"] {
+        data.expect_read(key);
+    }
     data.reply_kept("$1\r\nb\r\n");
     data.reply_kept("$1\r\nc\r\n");
     client.reads("$1\r\nb\r\n");

@@ -370,7 +370,9 @@ impl Member {
             self.seen.hung.fetch_add(requests.len() as u64, Ordering::SeqCst);
             return;
         }
-        requests.iter().for_each(|_| self.seen.error("the connection was closed"));
+        for _ in requests {
+            self.seen.error("the connection was closed");
+        }
     }
 }
 

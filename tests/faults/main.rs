@@ -20,7 +20,7 @@
 //! have the numbers of the project's list of faults; those that are not here are proven elsewhere:
 //! F30 to F37 and F67 in tests/checker and tests/anomalies, F38 to F40 need what nearside does not
 //! speak to yet, F42 is in tests/real/tls and doors, F71 in outage, F73, F74 in reload, F75 in
-//! tests/anomalies/flights, F76, F77, F81 in tests/real/admin_api, F79 in tests/simulation/panics.
+//! tests/anomalies/flights, F76, F77, F81 in `tests/real/admin_api`, F79 in tests/simulation/panics.
 
 #![expect(
     clippy::unwrap_used,

@@ -67,7 +67,9 @@ impl Tally {
     /// Holds what a client was told of its writes against what was executed.
     pub(crate) fn compare(&mut self, told: &BTreeMap<String, Fate>, executed: &[String]) {
         let mut counts: BTreeMap<&str, u64> = BTreeMap::new();
-        executed.iter().for_each(|value| *counts.entry(value).or_default() += 1);
+        for value in executed {
+            *counts.entry(value).or_default() += 1;
+        }
         self.twice += counts.values().filter(|count| **count > 1).count() as u64;
         for (value, fate) in told {
             let is_there = counts.contains_key(value.as_str());

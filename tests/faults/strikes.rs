@@ -134,7 +134,8 @@ fn out_of_order() -> Vec<Strike> {
 /// Errors of the server. That of a write was not executed.
 fn refusals() -> Vec<Strike> {
     let s = Strike::new;
-    let refused: [(&'static str, &'static str, fn() -> Verb); 12] = [
+    type Refused = (&'static str, &'static str, fn() -> Verb);
+    let refused: [Refused; 12] = [
         ("F23", "`-LOADING`", || Verb::Error("LOADING Redis is loading the dataset in memory")),
         ("F24", "`-READONLY`", || {
             Verb::Error("READONLY You can't write against a read only replica.")

@@ -76,11 +76,8 @@ impl Upstream {
         thread::spawn(move || {
             for stream in listener.incoming().flatten() {
                 shared.accepted.fetch_add(1, Ordering::SeqCst);
-                let mut open = shared.open.lock();
-                if !shared.closes.load(Ordering::SeqCst) {
-                    let twin = stream.try_clone();
-                    let conn = Conn::new(Arc::clone(&shared), stream);
-                    open.extend(twin.map(|twin| (conn.id, twin)));
+                let conn = Conn::new(Arc::clone(&shared), stream);
+                if conn.enter() {
                     thread::spawn(move || conn.run());
                 }
             }
@@ -151,6 +148,16 @@ impl Conn {
         let id = shared.next_id.fetch_add(1, Ordering::SeqCst);
         let (input, out) = (Vec::new(), Vec::new());
         Self { shared, stream, id, is_resp3: false, input, out, held: None, hangs: false }
+    }
+
+    /// False while all connections are to be closed.
+    fn enter(&self) -> bool {
+        let mut open = self.shared.open.lock();
+        let may_stay = !self.shared.closes.load(Ordering::SeqCst);
+        if may_stay {
+            open.extend(self.stream.try_clone().map(|twin| (self.id, twin)));
+        }
+        may_stay
     }
 
     /// However it ends, so does the connection.
@@ -242,7 +249,6 @@ impl Conn {
                     self.flush()?;
                 }
             }
-            Verb::DropReply => {}
             Verb::ExtraReply(extra) => {
                 self.out.extend_from_slice(&reply);
                 self.out.extend_from_slice(extra);
@@ -277,7 +283,7 @@ impl Conn {
                 }
                 return Err(ErrorKind::ConnectionAborted.into());
             }
-            Verb::Error(_) => {}
+            Verb::DropReply | Verb::Error(_) => {}
         }
         Ok(())
     }
@@ -361,14 +367,11 @@ impl Conn {
     }
 
     fn list(&self, key: &[u8]) -> Vec<u8> {
-        let model = self.shared.model.lock();
-        let items = match model.values.get(key) {
-            Some(Value::List(items)) => items.as_slice(),
-            _ => &[],
+        let items: Vec<Vec<u8>> = match self.shared.model.lock().values.get(key) {
+            Some(Value::List(items)) => items.iter().map(|item| bulk(item)).collect(),
+            _ => Vec::new(),
         };
-        let mut reply = format!("*{}\r\n", items.len()).into_bytes();
-        items.iter().for_each(|item| reply.extend(bulk(item)));
-        reply
+        [format!("*{}\r\n", items.len()).into_bytes(), items.concat()].concat()
     }
 }
 

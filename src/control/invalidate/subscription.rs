@@ -96,6 +96,7 @@ impl Subscription {
     }
 
     /// Listens for as long as the process lives.
+    #[expect(clippy::significant_drop_tightening, reason = "the turn is kept during the pause")]
     pub(super) async fn listen(&self, channel: &Channel) {
         let clock = &channel.orders.clock;
         let (mut attempt, mut is_told) = (0, false);

@@ -230,6 +230,7 @@ impl Tracking {
     }
 
     /// Keeps one plan's link open.
+    #[expect(clippy::significant_drop_tightening, reason = "the turn is kept during the pause")]
     async fn keep(&self, plan: &Plan, number: u64, story: &mut Story) -> std::convert::Infallible {
         if plan.fleet.is_some() {
             // The version is known once no worker serves under another.
