@@ -667,8 +667,9 @@ fn outage(seen: &mut Seen) {
     server.thaw();
 
     let proxy = Proxy::start(&server.url(), &["upstream.reconnect_wait = \"10ms\""]);
-    let mut client = proxy.dial();
+    let (mut client, mut reader) = (proxy.dial(), proxy.dial());
     client.words("GET a");
+    reader.words("GET b");
     server.freeze();
     let sent = proxy.metric("nearside_upstream_sent_bytes_total");
     client.send(&request(&["SET", "a", "1"]));
@@ -676,8 +677,14 @@ fn outage(seen: &mut Seen) {
         (proxy.metric("nearside_upstream_sent_bytes_total") > sent).then_some(())
     });
     seen.until(&proxy, "nearside_upstream_requests_in_flight");
+    let sent = proxy.metric("nearside_upstream_sent_bytes_total");
+    reader.send(&request(&["GET", "c"]));
+    eventually("it is sent, too", || {
+        (proxy.metric("nearside_upstream_sent_bytes_total") > sent).then_some(())
+    });
     server.kill();
     seen.until_upstream(&proxy, "requests", "disconnected");
+    seen.until(&proxy, "nearside_upstream_retries_total");
     assert_eq!(proxy.count("nearside_upstream_requests_in_flight"), 0);
     assert_eq!(client.rest(), b"", "closed as by a dead Redis");
     eventually("nobody waits any more", || {

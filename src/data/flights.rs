@@ -90,20 +90,24 @@ impl Flight {
             && self.link == asked.link
     }
 
-    /// The read as a client sends it.
     fn read(&self) -> Bytes {
         let (key, extra) = self.text.split_at_checked(self.key_length).unwrap_or_default();
-        let row = command::all().get(usize::from(self.command));
-        let name = row.map_or_else(String::new, |row| row.name.to_ascii_uppercase());
-        let mut parts = vec![name.as_bytes(), key];
-        Extra::Written(extra).each(|argument| parts.push(argument));
-        let mut bytes = BytesMut::new();
-        write::array(&mut bytes, parts.len());
-        for part in parts {
-            write::bulk(&mut bytes, part);
-        }
-        bytes.freeze()
+        as_sent(self.command, key, Extra::Written(extra))
     }
+}
+
+/// A read as a client sends it.
+pub fn as_sent(command: u16, key: &[u8], extra: Extra<'_>) -> Bytes {
+    let row = command::all().get(usize::from(command));
+    let name = row.map_or_else(String::new, |row| row.name.to_ascii_uppercase());
+    let mut parts = vec![name.as_bytes(), key];
+    extra.each(|argument| parts.push(argument));
+    let mut bytes = BytesMut::new();
+    write::array(&mut bytes, parts.len());
+    for part in parts {
+        write::bulk(&mut bytes, part);
+    }
+    bytes.freeze()
 }
 
 /// Brings a reply to a client of one worker, as a flight that has landed does.

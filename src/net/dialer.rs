@@ -1,6 +1,6 @@
 //! Opens upstream links: connect, then the handshake, within one time limit. Both wings use it:
-//! the workers for data links, the tracking thread for its own. While upstream is down, the
-//! workers' links take turns to try it.
+//! the workers for data links, the tracking thread for its own. While upstream is down, all of them
+//! take turns to try it.
 
 use crate::net::stream::{self, ConnectError, ConnectErrorKind, Stream};
 use crate::net::switch::Switch;
@@ -12,6 +12,7 @@ use crate::wire::reply::{Malformed, Scan};
 use bytes::BytesMut;
 use std::fmt;
 use std::io;
+use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -120,6 +121,21 @@ impl Dialer {
         self.target.password.as_ref().map(Password::reveal)
     }
 
+    /// As [`Self::open`], by who has a turn, or needs none. One that takes long passes it on:
+    /// nobody is asked more often for that.
+    pub async fn open_in_turn(
+        &self,
+        options: &Options<'_>,
+        turn: &mut Option<Turn<'_>>,
+    ) -> Result<Opened, OpenError> {
+        let mut opening = pin!(self.open(options));
+        tokio::select! { biased;
+            opened = &mut opening => return opened,
+            () = tokio::time::sleep(TURN_MAX) => drop(turn.take()),
+        }
+        opening.await
+    }
+
     /// A connection that has shaken hands.
     pub async fn open(&self, options: &Options<'_>) -> Result<Opened, OpenError> {
         if !self.switch.is_enabled() {
@@ -149,6 +165,9 @@ impl Dialer {
         Ok(Opened { stream, server: handshake.server().cloned(), id: handshake.id(), rest })
     }
 }
+
+/// Who has a turn keeps the others waiting no longer.
+const TURN_MAX: Duration = Duration::from_millis(100);
 
 /// A connection that has shaken hands.
 #[derive(Debug)]

@@ -27,7 +27,7 @@ pub mod tls;
 use std::io;
 use std::time::Duration;
 
-/// Pause before the next attempt to connect: at once, 10, 20, 40, then every 80 ms for 30 s, then
+/// Pause before the next attempt to connect: at once, 10, 20, 40, then every 100 ms for 30 s, then
 /// every second. So an outage is over for the clients as soon as it is over.
 pub fn backoff(attempt: u32) -> Duration {
     Duration::from_millis(match attempt {
@@ -35,7 +35,7 @@ pub fn backoff(attempt: u32) -> Duration {
         1 => 10,
         2 => 20,
         3 => 40,
-        4..400 => 80,
+        4..300 => 100,
         _ => 1000,
     })
 }

@@ -1,6 +1,6 @@
 //! What is said of the links to one upstream: that there are to be none, or that all are to be
-//! opened anew (operators do), or that data links are to lead elsewhere while it is down (the
-//! fallback does).
+//! opened anew (operators do, and links that find a primary turned into a replica), or that data
+//! links are to lead elsewhere while it is down (the fallback does).
 //!
 //! In: orders, from the main thread. Out: a link asks for its [`Entry`] before it is opened, and
 //! closes when its entry is over. Each order that closes links begins a round.
@@ -16,11 +16,16 @@
 //! simulation can play a run again.
 
 use crate::net::dialer::Door;
+use crate::units::clock::Tick;
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::Notify;
+
+/// Links are not closed more often than this because of what the server says.
+const DOUBT_EVERY: Duration = Duration::from_secs(1);
 
 /// Where data links lead.
 #[derive(Debug)]
@@ -46,6 +51,8 @@ struct State {
     tracked: u64,
     /// Shared data links by their round.
     shared: BTreeMap<u64, usize>,
+    /// When it was doubted last that the server is the right one.
+    doubted_at: Option<Tick>,
 }
 
 /// See the module.
@@ -85,6 +92,7 @@ impl Default for Switch {
             round: 0,
             tracked: 0,
             shared: BTreeMap::new(),
+            doubted_at: None,
         };
         Self(Arc::new(Inner { state: Mutex::new(state), changed: Notify::new() }))
     }
@@ -136,6 +144,19 @@ impl Switch {
     /// Every link is to be closed, and opened anew.
     pub fn reconnect(&self) {
         self.0.change(|state| state.round += 1);
+    }
+
+    /// The server is not what it was, so its name may be another's: as [`Self::reconnect`], but once
+    /// a second, however many say so. True if it was done.
+    pub fn doubt(&self, now: Tick) -> bool {
+        self.0.change(|state| {
+            let is_news = state.doubted_at.is_none_or(|then| now.since(then) >= DOUBT_EVERY);
+            if is_news {
+                state.doubted_at = Some(now);
+                state.round += 1;
+            }
+            is_news
+        })
     }
 
     /// Data links lead through this door from now on, and those that do not are to be closed.
@@ -249,7 +270,8 @@ impl Drop for Held<'_> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Door, Switch};
+    use super::{DOUBT_EVERY, Door, Switch};
+    use crate::units::clock::Clock;
     use std::pin::pin;
     use std::sync::Arc;
     use std::task::{Context, Poll, Waker};
@@ -312,6 +334,20 @@ mod tests {
         switch.let_go(&tracking);
         assert!(now(switch.entry()).unwrap().door.is_none());
         assert!(now(switch.until_alone(&tracking)).is_some());
+    }
+
+    #[test]
+    fn many_doubts_are_one() {
+        let (clock, hands) = Clock::manual();
+        let switch = Switch::default();
+        let entry = now(switch.entry()).unwrap();
+        assert!(switch.doubt(clock.now()) && entry.is_over());
+        let tracking = switch.follow();
+        switch.let_go(&tracking);
+        let next = now(switch.entry()).unwrap();
+        assert!(!switch.doubt(clock.now()) && !next.is_over());
+        hands.advance(DOUBT_EVERY);
+        assert!(switch.doubt(clock.now()) && next.is_over());
     }
 
     #[test]

@@ -258,6 +258,9 @@ rows! {
         UpstreamTimeout [upstream = "*", result = "timeout"]
         UpstreamDisconnected [upstream = "*", result = "disconnected"]
     }
+    "upstream_retries_total" "Reads asked again because their link was closed before the answer." {
+        UpstreamRetries [upstream = "*"]
+    }
     "upstream_connects_total" "Upstream connection attempts." {
         ConnectOk [upstream = "*", result = "ok"]
         ConnectTimeout [upstream = "*", result = "timeout"]

@@ -39,7 +39,8 @@ fn plain() -> Stage {
     Stage::with("cache.level=bypass")
 }
 
-/// Requests on a link that closes: each client is told once, and nobody gets another's answer.
+/// Requests on a link that closes: reads are asked once more. If that link closes, too, each client
+/// is told once, and nobody gets another's answer.
 #[test]
 fn a_closed_link_fails_each_request_once() {
     let mut stage = plain();
@@ -48,6 +49,9 @@ fn a_closed_link_fails_each_request_once() {
     data.reply("$1\r\n0\r\n$1\r\n1\r\n");
     clients[0].reads("$1\r\n0\r\n");
     clients[1].reads("$1\r\n1\r\n");
+    drop(data);
+    let mut data = stage.data();
+    (2..10).for_each(|n| data.expect(&format!("GET v1:{n}")));
     drop(data);
     for client in &mut clients[2..] {
         client.reads(BROKEN);
@@ -64,6 +68,10 @@ fn half_a_reply_is_not_delivered() {
     let mut clients = many(&stage, &mut data, 3);
     data.reply("$1\r\n0\r\n$1000\r\nhalf of it");
     clients[0].reads("$1\r\n0\r\n");
+    drop(data);
+    let mut data = stage.data();
+    (1..3).for_each(|n| data.expect(&format!("GET v1:{n}")));
+    data.reply("$1000\r\nhalf of it");
     drop(data);
     for client in &mut clients[1..] {
         client.reads(BROKEN);
@@ -235,6 +243,9 @@ fn on_down_close_ends_the_connection_behind_what_was_answered() {
     data.reply("$1\r\na\r\n");
     drop(data);
     client.reads("$1\r\na\r\n");
+    let mut data = stage.data();
+    data.expect("GET v1:b");
+    drop(data);
     client.is_closed();
     idle.asks("ECHO idle", "$4\r\nidle\r\n");
     assert_eq!(stage.count(Counter::ClosedUpstream), 1);

@@ -9,6 +9,7 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test")]
 
+mod again;
 mod barriers;
 mod canaries;
 mod fallback;

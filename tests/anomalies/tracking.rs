@@ -9,6 +9,7 @@ const NEW: &str = "$3\r\nnew\r\n";
 
 /// Rounds every 10 ms, so that a test that wants one need not wait long.
 const SHORT: &str = "cache.max_staleness=40ms";
+const REPLICA: &str = "*5\r\n$5\r\nslave\r\n$1\r\nh\r\n:1\r\n$9\r\nconnected\r\n:1\r\n";
 const X: Duration = Duration::from_millis(40);
 
 /// A read that must go upstream and must not be stored.
@@ -134,10 +135,12 @@ fn a22_late_pushes_of_a_dead_link_are_harmless() {
     stage.fill(&mut client, &mut data, "GET k", OLD);
     let mut old = taken(&mut stage);
     old.round();
-    let replica = "+PONG\r\n*5\r\n$5\r\nslave\r\n$1\r\nh\r\n:1\r\n$9\r\nconnected\r\n:1\r\n";
+    let replica = ["+PONG\r\n", REPLICA].concat();
     old.write(&[replica.as_bytes(), &invalidation(&[b"v1:k"])].concat());
     old.is_closed();
+    data.is_closed();
     stage.track();
+    let mut data = stage.data();
     stage.fill(&mut client, &mut data, "GET k", NEW);
     stage.hit(&mut client, "GET k", NEW);
     assert_eq!(stage.count(Counter::InvalidationsTracking), 0);
@@ -280,10 +283,70 @@ fn a27_a_changed_role_ends_the_link() {
     stage.hit(&mut client, "GET k", OLD);
     let mut link = taken(&mut stage);
     link.round();
-    link.reply("+PONG\r\n*5\r\n$5\r\nslave\r\n$1\r\nh\r\n:1\r\n$9\r\nconnected\r\n:1\r\n");
+    link.reply("+PONG\r\n");
+    link.reply(REPLICA);
     link.is_closed();
     stage.counted(Counter::InvalidationsReconnect, 1);
+    // Its address may lead elsewhere by now.
+    data.is_closed();
+    let mut data = stage.data();
     passes(&mut client, &mut data, NEW);
+}
+
+/// Whoever asks the tracking link for its role is told that it is a replica's.
+fn says_replica(link: &mut Link) {
+    loop {
+        match link.next().as_slice() {
+            b"PING" => link.reply("+PONG\r\n"),
+            b"ROLE" => break link.reply(REPLICA),
+            _ => link.reply("%0\r\n"),
+        }
+    }
+}
+
+/// Between two primaries there may be none: data links have found the old one again, and are opened
+/// anew when the tracking link has found the next.
+#[test]
+fn the_next_primary_has_all_links_opened_anew() {
+    let mut stage = Stage::with(SHORT);
+    let (mut client, mut data) = stage.pair();
+    let mut link = taken(&mut stage);
+    says_replica(&mut link);
+    link.is_closed();
+    data.is_closed();
+    let mut data = stage.data();
+    for _ in 0..2 {
+        let mut link = stage.tracking_link();
+        link.shake_hands();
+        says_replica(&mut link);
+        while !link.is_over() {}
+    }
+    let mut link = stage.tracking_link();
+    link.shake_hands();
+    link.sync();
+    link.is_closed();
+    data.is_closed();
+    stage.track();
+    let mut data = stage.data();
+    stage.fill(&mut client, &mut data, "GET k", OLD);
+    stage.hit(&mut client, "GET k", OLD);
+}
+
+/// A write that is refused tells it, too. What was a replica from the start is left alone.
+#[test]
+fn a_primary_that_takes_no_writes_is_left() {
+    let mut stage = Stage::new();
+    let (mut client, mut data) = stage.pair();
+    let refused = "-READONLY You can't write against a read only replica.\r\n";
+    client.send("SET k 1");
+    data.answer("SET v1:k 1", refused);
+    client.reads(refused);
+    data.is_closed();
+    taken(&mut stage).is_closed();
+    stage.track();
+    let mut data = stage.data();
+    stage.fill(&mut client, &mut data, "GET k", OLD);
+    stage.hit(&mut client, "GET k", OLD);
 }
 
 /// Anything on the tracking link that cannot be explained ends what it guarded.

@@ -153,7 +153,7 @@ fn a14_a_write_error_ends_the_entry_and_is_passed_on() {
     for error in [
         "-OOM command not allowed when used memory > 'maxmemory'.\r\n",
         "-WRONGTYPE Operation against a key holding the wrong kind of value\r\n",
-        "-READONLY You can't write against a read only replica.\r\n",
+        "-NOREPLICAS Not enough good replicas to write.\r\n",
     ] {
         stage.fill(&mut client, &mut data, "GET k", OLD);
         client.send("LPUSH k 1");

@@ -21,7 +21,7 @@ use crate::control::invalidate::signature::{Judge, Refused};
 use crate::control::invalidate::subscription::Subscription;
 use crate::control::reload::{Cause, Reloader};
 use crate::live::Live;
-use crate::net::dialer::Dialer;
+use crate::net::dialer::{Dialer, Turn};
 use crate::net::stream::Stream;
 use crate::stats::Counter;
 use crate::units::clock;
@@ -244,7 +244,7 @@ impl Channel {
 }
 
 /// A connection in RESP2, which every server speaks: messages are arrays.
-pub(super) async fn open(dialer: &Dialer) -> anyhow::Result<Stream> {
+pub(super) async fn open(dialer: &Dialer, turn: &mut Option<Turn<'_>>) -> anyhow::Result<Stream> {
     let options = Options {
         proto: Proto::Resp2,
         username: dialer.username(),
@@ -254,7 +254,7 @@ pub(super) async fn open(dialer: &Dialer) -> anyhow::Result<Stream> {
         tracking: None,
         asks_id: false,
     };
-    Ok(dialer.open(&options).await?.stream)
+    Ok(dialer.open_in_turn(&options, turn).await?.stream)
 }
 
 pub(super) fn command(out: &mut BytesMut, words: &[&[u8]]) {

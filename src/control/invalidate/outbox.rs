@@ -143,7 +143,7 @@ impl Speaker {
             known
         } else {
             let entry = self.dialer.switch.follow();
-            (open(&self.dialer).await?, entry)
+            (open(&self.dialer, &mut None).await?, entry)
         };
         let mut bytes = BytesMut::new();
         command(&mut bytes, &[b"PUBLISH", self.channel.as_bytes(), text.as_bytes()]);

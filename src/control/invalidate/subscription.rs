@@ -6,7 +6,7 @@
 
 use crate::control::invalidate::channel::{Batch, Channel, command, open};
 use crate::live::Live;
-use crate::net::dialer::Dialer;
+use crate::net::dialer::{Dialer, Turn};
 use crate::net::tls::TlsClient;
 use crate::stats::Counter;
 use crate::wire::reply::{self, Scan};
@@ -96,12 +96,14 @@ impl Subscription {
     }
 
     /// Listens for as long as the process lives.
+    #[expect(clippy::significant_drop_tightening, reason = "the turn is kept during the pause")]
     pub(super) async fn listen(&self, channel: &Channel) {
         let clock = &channel.orders.clock;
         let (mut attempt, mut is_told) = (0, false);
         loop {
             let begun = clock.now();
-            let Err(error) = self.hear(channel).await;
+            let mut turn = None;
+            let Err(error) = self.hear(channel, &mut turn).await;
             // One that ends as soon as it is there is no success: else it would be tried without
             // a pause.
             if self.set_heard(false, 0) && clock.now().since(begun) > PING_EVERY {
@@ -118,17 +120,32 @@ impl Subscription {
                 );
                 is_told = true;
             }
-            let pause =
-                if error.is::<Refused>() { REFUSED_PAUSE } else { crate::net::backoff(attempt) };
+            let pause = match &turn {
+                _ if error.is::<Refused>() => REFUSED_PAUSE,
+                Some(turn) => crate::net::backoff(turn.count_failure()),
+                None => crate::net::backoff(attempt),
+            };
             tokio::time::sleep(pause).await;
             attempt = attempt.saturating_add(1);
         }
     }
 
-    /// One connection that listens, from its handshake to its end.
-    async fn hear(&self, channel: &Channel) -> anyhow::Result<Infallible> {
+    /// One connection that listens, from its handshake to its end. While the main upstream is down
+    /// it takes turns with all other links in trying it.
+    async fn hear<'s>(
+        &'s self,
+        channel: &Channel,
+        turn: &mut Option<Turn<'s>>,
+    ) -> anyhow::Result<Infallible> {
         let entry = self.dialer.switch.entry().await;
-        let mut stream = open(&self.dialer).await?;
+        if let Some(live) = &self.live {
+            *turn = live.turn().await;
+        }
+        let mut stream = open(&self.dialer, turn).await?;
+        if let Some(live) = self.live.as_ref().filter(|_| turn.is_some()) {
+            live.set_upstream_up(true);
+        }
+        drop(turn.take());
         let snapshots = &channel.orders.snapshots;
         let mut number = snapshots.newest().number;
         let (mut out, mut asked) = (BytesMut::new(), Asked::default());

@@ -13,7 +13,7 @@ use crate::control::invalidate::fleet::{FleetVersion, Said};
 use crate::control::invalidate::listener::{Doubt, Listener};
 use crate::keys::Names;
 use crate::live::Live;
-use crate::net::dialer::{Dialer, OpenError, Opened};
+use crate::net::dialer::{Dialer, OpenError, Opened, Turn};
 use crate::net::stream::Stream;
 use crate::snapshot::{Snapshot, Snapshots};
 use crate::stats::{Block, Counter};
@@ -135,11 +135,18 @@ struct Story {
     unversioned: Option<String>,
     /// The barrier that those who wait were told of last.
     rung: u64,
+    /// True from a replica to the next primary.
+    is_of_replica: bool,
+}
+
+/// True if it is a server that refuses, or is not what it should be: one that is there.
+fn is_there(error: &anyhow::Error) -> bool {
+    error.is::<Doubt>() || error.downcast_ref::<OpenError>().is_some_and(OpenError::is_refusal)
 }
 
 impl Story {
     fn new() -> Self {
-        Self { attempt: 0, told: Told::Nothing, unversioned: None, rung: 0 }
+        Self { attempt: 0, told: Told::Nothing, unversioned: None, rung: 0, is_of_replica: false }
     }
 
     /// How long to wait before the next attempt. A connection that was only let in, and not
@@ -204,7 +211,8 @@ impl Tracking {
             self.block.add(Counter::InvalidationsReconnect, 1);
             self.block.add(Counter::FlushesReconnect, 1);
         }
-        *story = Story { told: Told::Down, ..Story::new() };
+        let is_of_replica = story.is_of_replica;
+        *story = Story { told: Told::Down, is_of_replica, ..Story::new() };
     }
 
     /// The next snapshot that has another plan. Those with the same one go by the link that is
@@ -222,6 +230,7 @@ impl Tracking {
     }
 
     /// Keeps one plan's link open.
+    #[expect(clippy::significant_drop_tightening, reason = "the turn is kept during the pause")]
     async fn keep(&self, plan: &Plan, number: u64, story: &mut Story) -> std::convert::Infallible {
         if plan.fleet.is_some() {
             // The version is known once no worker serves under another.
@@ -232,12 +241,18 @@ impl Tracking {
             if plan.fleet.is_none() {
                 self.live.until_caching().await;
             }
-            let error = match self.session(plan, story).await {
+            // While upstream is down this link takes turns with all others in trying it.
+            let mut turn = self.live.turn().await;
+            let error = match self.session(plan, story, &mut turn).await {
                 Ok(never) => match never {},
                 Err(error) => error,
             };
             self.lost(&error, story);
-            tokio::time::sleep(story.pause(&error)).await;
+            let own = story.pause(&error);
+            // Who is refused tries again by itself: others may be what upstream lets in.
+            let turn = turn.filter(|_| !is_there(&error));
+            let pause = turn.as_ref().map_or(own, |turn| crate::net::backoff(turn.count_failure()));
+            tokio::time::sleep(pause).await;
         }
     }
 
@@ -255,15 +270,16 @@ impl Tracking {
 
     /// The connection is over, or there was none: what it guarded is dead.
     fn lost(&self, error: &anyhow::Error, story: &mut Story) {
-        // A server that refuses, or is not what it should be, is there.
-        let is_there = error.is::<Doubt>()
-            || error.downcast_ref::<OpenError>().is_some_and(OpenError::is_refusal);
-        if !is_there {
+        if !is_there(error) {
             self.live.set_upstream_up(false);
         }
-        if self.put_down() {
+        let was_up = self.put_down();
+        if was_up {
             self.block.add(Counter::InvalidationsReconnect, 1);
             self.block.add(Counter::FlushesReconnect, 1);
+        }
+        if error.downcast_ref::<Doubt>() == Some(&Doubt::Role) {
+            self.demoted(was_up, story);
         }
         if error.downcast_ref::<Doubt>() == Some(&Doubt::Deaf) {
             self.tell_deaf(story);
@@ -289,6 +305,20 @@ impl Tracking {
             error = %error,
             "{message}"
         );
+    }
+
+    /// The server is a replica. Its address may lead to another by now, or may soon: data links are
+    /// opened anew as soon as it was a primary for this link, and again when it is one.
+    fn demoted(&self, was_up: bool, story: &mut Story) {
+        if was_up && self.dialer.switch.doubt(self.clock.now()) {
+            tracing::warn!(
+                event = "upstream_reconnecting",
+                upstream = %self.dialer.target,
+                "the server is a replica now: all links are opened anew"
+            );
+        } else {
+            story.is_of_replica = true;
+        }
     }
 
     /// The canary was written and not heard, or could not be written.
@@ -320,6 +350,7 @@ impl Tracking {
         &self,
         plan: &Plan,
         story: &mut Story,
+        turn: &mut Option<Turn<'_>>,
     ) -> anyhow::Result<std::convert::Infallible> {
         let options = Options {
             proto: Proto::Resp3,
@@ -330,12 +361,14 @@ impl Tracking {
             tracking: Some(&plan.tracked),
             asks_id: false,
         };
-        let Opened { mut stream, server, rest, .. } = self.dialer.open(&options).await?;
+        let Opened { mut stream, server, rest, .. } =
+            self.dialer.open_in_turn(&options, turn).await?;
         if let Some(server) = server {
             self.live.set_identity(server.into());
         }
         self.live.set_tracking_on(true);
         self.live.set_upstream_up(true);
+        drop(turn.take());
         let writer = plan.canary.as_ref().map(|(key, every)| Writer {
             key,
             every: *every,
@@ -437,6 +470,12 @@ impl Tracking {
             self.hear_fleet(said, story);
         }
         let is_proved = listener.is_synced() && listener.is_of_fleet() && listener.is_hearing();
+        if is_proved && std::mem::take(&mut story.is_of_replica) {
+            // This link has found a primary, and data links may still be a replica's: all begin
+            // anew, this one, too.
+            self.dialer.switch.reconnect();
+            return;
+        }
         if is_proved && !self.cache.tracking().is_up() {
             // Every change is told since the acknowledgement, and a barrier has shown it: only
             // now may a read take a token (R1).

@@ -24,7 +24,7 @@ pub struct ClientId {
 }
 
 /// Where one reply goes: a slot of a client's order.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Waiter {
     /// Who asked.
     pub client: ClientId,
@@ -56,6 +56,8 @@ pub struct Ticket {
     pub answers: u32,
     /// True of what may have changed keys that it does not name: its reply waits for a barrier.
     pub is_opaque: bool,
+    /// True of a read that was asked before, on a link that was closed.
+    pub is_again: bool,
     /// What is done with the answer.
     pub kind: Kind,
 }
@@ -73,6 +75,7 @@ impl Ticket {
             text_len: 0,
             answers: 1,
             is_opaque: false,
+            is_again: false,
             kind,
         }
     }

@@ -2,11 +2,12 @@
 //! their clients' requests when one breaks.
 
 use crate::command::{self, Class};
+use crate::data::again::{self, Again};
 use crate::data::barrier;
 use crate::data::order::Frame;
 use crate::data::pinned::{answer, exec};
 use crate::data::session::{Ending, Session, UNSENT_MAX};
-use crate::data::settle::{self, Desk, Fault, Lost};
+use crate::data::settle::{self, Desk, Fault, LINK_BROKE, Lost};
 use crate::data::upstream::link::LinkError;
 use crate::data::upstream::{Kind, Pin, Pipeline, Pipelines, State as LinkState, Ticket};
 use crate::data::walk;
@@ -81,25 +82,35 @@ impl Worker {
         self.with_link(index, |link| link.answered()).unwrap_or_default()
     }
 
-    /// A link broke: what was sent has an unknown outcome, what was not waits for the next one.
-    pub fn link_down(&self, index: usize, error: &LinkError) {
+    /// A link broke: what was sent has an unknown outcome, what was not waits for the next one, and
+    /// so do reads, if it was closed.
+    pub fn link_down(self: &Rc<Self>, index: usize, error: &LinkError) {
         if !self.is_detour(index) {
             self.upstream_link_down(index, error);
         }
-        self.with_desk(index, |link, desk| {
+        let fail = |link: &mut Pipeline, desk: &mut Desk<'_>| {
+            desk.block.add(error.counter(), 1);
+            settle::fail_front(link, Lost::OutcomeUnknown(LINK_BROKE), desk);
+        };
+        let again = self.with_desk(index, |link, desk| {
             if matches!(error, LinkError::Panic) {
                 link.suspect();
             }
+            let mut again = Vec::new();
+            if matches!(error, LinkError::Io(_)) && link.pin.is_none() && !link.is_suspect() {
+                again = again::take(link, desk, fail);
+            }
             while link.front_is_sent() && !link.is_empty() {
-                desk.block.add(error.counter(), 1);
-                settle::fail_front(link, Lost::OutcomeUnknown("the upstream link broke"), desk);
+                fail(link, desk);
             }
             lose_pin(link, desk);
             if !matches!(error, LinkError::Released) {
                 link.given.doubt();
             }
             link.reset();
+            again
         });
+        self.ask_again(index, again.unwrap_or_default());
         self.release_waiters(index);
     }
 
@@ -139,6 +150,20 @@ impl Worker {
     /// True if a link leads to what stands in for upstream.
     fn is_detour(&self, index: usize) -> bool {
         self.with_link(index, |link| link.is_detour).unwrap_or(false)
+    }
+
+    /// Reads whose link was closed are asked on the next one.
+    fn ask_again(self: &Rc<Self>, index: usize, reads: Vec<Again>) {
+        for Again { read, waiters } in reads {
+            for waiter in waiters {
+                self.serve(waiter.client, |session, batch| {
+                    session.ask_again(waiter.slot, &read, batch);
+                });
+                self.with_link(index, |link| link.mark_again(waiter));
+            }
+        }
+        let State { snapshot, clients, .. } = &mut *self.state.borrow_mut();
+        self.flush_touched(clients, snapshot);
     }
 
     /// True if nothing is awaited, queued, half sent or half read on any link.
@@ -349,7 +374,7 @@ impl Worker {
             self.release_waiters(index);
             return;
         }
-        // Once per outage, not 12 times a second.
+        // Once per outage, not 10 times a second.
         if self.shared.live.is_news(false) {
             tracing::warn!(
                 event = "upstream_down",
