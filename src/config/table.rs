@@ -33,7 +33,7 @@ macro_rules! table {
 
         impl $name {
             /// What is to be said of its keys.
-            const KEYS: &[Key] = &[$(Key {
+            pub(in crate::config) const KEYS: &[Key] = &[$(Key {
                 path: concat!($path, name!($key $($rename)?)),
                 values: <$kind as Kind>::VALUES,
                 built_in: built_in!($built_in),

@@ -10,13 +10,17 @@
 //! parentheses what is found out at the start, or nothing. What is filled in stands in
 //! [`super::check`]; a test compares the two.
 
+mod auth;
+
+pub use self::auth::{Auth, User};
+
 use crate::config::key::{Applies, BuiltIn, Key, Kind};
 use crate::config::table::{built_in, name, table};
 pub use crate::config::values::{
     All, Commands, Patterns, Secret, TlsVersion, TtlProbe, Unknown, Url,
 };
 use crate::config::{
-    Admission, AuthMode, ClientAuth, Level, LogFormat, LogKeys, Mode, MultiKey, OnDown, Profile,
+    Admission, ClientAuth, Level, LogFormat, LogKeys, Mode, MultiKey, OnDown, Profile,
     ScriptPolicy, ShowKeys, TrackingMode, Verify, VersionSource,
 };
 use crate::units::duration::Span;
@@ -132,18 +136,6 @@ table! {
         client_auth: ClientAuth = "none", New;
         /// The oldest version of TLS that is spoken.
         min_version: TlsVersion = "1.2", New;
-    }
-}
-
-table! {
-    /// Who may come in.
-    "auth." Auth {
-        /// `"static"`: clients give a password, as with Redis' requirepass.
-        mode: AuthMode = "none", New;
-        /// That password.
-        password: Secret = (), New;
-        /// The file that it stands in, instead.
-        password_file: PathBuf = (), New;
     }
 }
 
@@ -555,6 +547,7 @@ pub fn keys() -> impl Iterator<Item = &'static Key> {
         Server::KEYS,
         ServerTls::KEYS,
         Auth::KEYS,
+        User::KEYS,
         Upstream::KEYS,
         UpstreamTls::KEYS,
         Keys::KEYS,

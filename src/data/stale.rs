@@ -5,7 +5,7 @@
 //! noted as what it is. What may be served the cache knows (`cache/stale.rs`); here is decided
 //! whether upstream is down.
 
-use crate::cache::{Entry, Excuse, Question, Reply};
+use crate::cache::{Entry, Excuse, Question, Reply, Space};
 use crate::command::Spec;
 use crate::config::Mode;
 use crate::data::batch::Batch;
@@ -36,7 +36,7 @@ pub fn find(
     let (span, grace) = (rule.stale_if_error_ns, consult::policy(batch.shared, spec, rule).grace);
     let excuse = Excuse::UpstreamDown(span);
     let reason = if span > 0
-        && is_upstream_down(question.db, proto, batch)
+        && is_upstream_down(question.space, proto, batch)
         && cache.get_stale(question, &batch.view, excuse, &mut show)
     {
         Counter::StaleUpstreamDown
@@ -54,8 +54,8 @@ pub fn find(
 }
 
 /// True if upstream could not be used when it was last tried, nor can this link.
-fn is_upstream_down(db: u32, proto: Proto, batch: &mut Batch<'_>) -> bool {
-    !batch.shared.live.is_upstream_up() && !batch.links.at(db, proto).is_up()
+fn is_upstream_down(space: Space, proto: Proto, batch: &mut Batch<'_>) -> bool {
+    !batch.shared.live.is_upstream_up() && !batch.links.at(space, proto).is_up()
 }
 
 /// A reply to the read at the front, whose own will not come; `None` if there is none.
@@ -65,11 +65,11 @@ pub fn instead(link: &mut Pipeline, lost: Lost, desk: &Desk<'_>) -> Option<Bytes
     // is there.
     let is_of_now = link.snapshot_of_front().number == link.snapshot().number;
     let serves = desk.shared.live.gate() == Mode::Cache && is_of_now && !link.is_suspect();
-    if lost == Lost::Busy || !serves {
+    if lost.is_said() || !serves {
         return None;
     }
     let snapshot = Rc::clone(link.snapshot());
-    let (proto, db) = (link.proto, link.db);
+    let (proto, space) = (link.proto, link.space);
     let (ticket, text, _) = link.front_read()?;
     match &ticket.kind {
         Kind::Read(read) if !read.is_answered => {
@@ -82,7 +82,7 @@ pub fn instead(link: &mut Pipeline, lost: Lost, desk: &Desk<'_>) -> Option<Bytes
             for part in &parts.asked {
                 let asked = [desk.shared.get.index, ticket.spec.index];
                 found.push(asked.into_iter().find_map(|command| {
-                    let question = split::question(&part.key, part.hash, command, db);
+                    let question = split::question(&part.key, part.hash, command, space);
                     kept(&question, rules.get(part.rule), proto, desk)
                 })?);
             }

@@ -425,6 +425,7 @@ impl<'f> World<'f> {
             held: Held::Nothing,
             ahead: &mut thread.ahead,
             seekers: &mut Vec::new(),
+            questions: &mut Vec::new(),
             hits: 0,
             commands: 0,
             last: u16::MAX,

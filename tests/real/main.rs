@@ -33,6 +33,7 @@
 //!   leases         one client of many computes a missing value
 //!   canary         the key that nearside writes to hear of it
 //!   channel        where it is said what is to be forgotten
+//!   passthrough    clients that ride on their own credentials, which upstream judges
 //!   doors          passwords, TLS to upstream, Unix sockets
 //!   tls            TLS for clients, certificates that are exchanged, the PROXY protocol
 //!   config_keys    what keys of proxy.toml do that no other test is about
@@ -72,6 +73,7 @@ mod names;
 mod orders;
 mod outage;
 mod own_links;
+mod passthrough;
 mod prometheus;
 mod proxy_changes;
 mod proxy_commands;

@@ -1,0 +1,53 @@
+//! Who may act on nearside itself and on other clients: operators, where clients log in as users.
+//!
+//! What upstream answers is upstream's to permit. What nearside answers itself would be permitted
+//! by nobody: with `auth.mode = "passthrough"` it is done for operators (`auth.users`) and for what
+//! concerns the asking connection alone.
+
+use crate::command::Spec;
+use crate::config::{AuthMode, Role};
+use crate::data::batch::Batch;
+use crate::data::local::{config, info};
+use crate::data::session::Session;
+use crate::stats::Counter;
+use crate::wire::request::Request;
+
+/// Of the PROXY family, what tells a client of itself alone, or nothing that is not public.
+const HARMLESS: [&str; 6] =
+    ["proxy", "proxy|bypass", "proxy|commands", "proxy|help", "proxy|last", "proxy|lease"];
+
+/// Of CLIENT, what is about others.
+const OF_OTHERS: [&str; 4] = ["client|kill", "client|list", "client|pause", "client|unpause"];
+
+/// True if this client may not ask that of nearside.
+#[cold]
+pub fn denies(session: &Session, spec: &Spec, request: &Request<'_>, batch: &Batch<'_>) -> bool {
+    !is_operator(session, batch) && is_for_operators(spec, request)
+}
+
+/// The error of what [`denies`].
+#[cold]
+pub fn text(session: &Session, spec: &Spec, batch: &Batch<'_>) -> String {
+    batch.block.add(Counter::RejectedNoPerm, 1);
+    let names = session.client.names.lock();
+    format!("NOPERM User {} has no permissions to run the '{}' command", names.user, spec.name)
+}
+
+fn is_for_operators(spec: &Spec, request: &Request<'_>) -> bool {
+    match spec.name {
+        name if name.starts_with("proxy") => !HARMLESS.contains(&name),
+        "config|get" | "config|set" => config::concerns_own(request),
+        "info" => info::Wanted::of(request).is_own(),
+        name => OF_OTHERS.contains(&name),
+    }
+}
+
+fn is_operator(session: &Session, batch: &Batch<'_>) -> bool {
+    let auth = &batch.snapshot.limits.auth;
+    if auth.mode != AuthMode::Passthrough {
+        return true;
+    }
+    let user = session.seat.as_ref().map(|seat| seat.identity().user());
+    let is_it = |name: &str| user.is_some_and(|user| user == name.as_bytes());
+    auth.users.iter().any(|user| user.role == Role::Operator && is_it(&user.name))
+}
