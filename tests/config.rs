@@ -214,7 +214,19 @@ const REFUSED: &[(&str, &str)] = &[
         "auth = { mode = \"passthrough\", password = \"x\" }",
         "auth.mode is \"passthrough\": set it to \"static\"",
     ),
-    ("auth.users = [{ name = \"a\" }]", "auth.users are of auth.mode \"passthrough\" only"),
+    ("auth.users = [{ name = \"a\" }]", "auth.users: set auth.mode to \"passthrough\" or"),
+    (
+        "auth = { mode = \"static\", users = [{ name = \"a\" }] }",
+        "auth.users[0]: password_sha256 is missing",
+    ),
+    (
+        "auth = { mode = \"static\", users = [{ name = \"a\", password_sha256 = [\"hunter2\"] }] }",
+        "auth.users[0].password_sha256: one is not 64 hexadecimal digits",
+    ),
+    (
+        "auth = { mode = \"passthrough\", users = [{ name = \"a\", password_sha256 = [\"\"] }] }",
+        "auth.users[0].password_sha256: with auth.mode = \"passthrough\" upstream alone",
+    ),
     (
         "auth = { mode = \"passthrough\", users = [{ name = \"a b\" }] }",
         "auth.users[0].name: `a b` is not the name of a user",

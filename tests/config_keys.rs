@@ -116,6 +116,13 @@ const SEEN: &[(&[&str], &str, &str, &str)] = &[
         "logins_have_bounds",
     ),
     (
+        &["auth.users.password_sha256"],
+        "auth.mode = 'static'\nauth.users = [{ name = 'a', password_sha256 = \
+         ['e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855'] }]",
+        "real/doors.rs",
+        "users_of_the_configuration",
+    ),
+    (
         &["auth.users.name", "auth.users.role"],
         "auth.mode = 'passthrough'\nauth.users = [{ name = 'a', role = 'operator' }]",
         PASSTHROUGH,

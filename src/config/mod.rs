@@ -216,6 +216,8 @@ pub struct Auth {
 pub struct User {
     /// Its name.
     pub name: String,
+    /// SHA-256 of each of its passwords; of mode `static`.
+    pub passwords: Vec<[u8; 32]>,
     /// Whether it may act on nearside itself and on other clients.
     pub role: Role,
 }

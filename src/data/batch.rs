@@ -4,7 +4,6 @@ use crate::cache::View;
 use crate::config::Mode;
 use crate::data::Shared;
 use crate::data::ahead::Ahead;
-use crate::data::login::Question;
 use crate::data::pause::Held;
 use crate::data::upstream::{ClientId, Pipelines};
 use crate::snapshot::Snapshot;
@@ -37,8 +36,6 @@ pub struct Batch<'w> {
     pub ahead: &'w mut Ahead,
     /// Clients that wait for a barrier.
     pub seekers: &'w mut Vec<ClientId>,
-    /// What upstream is to be asked about clients' credentials.
-    pub questions: &'w mut Vec<(ClientId, Question)>,
     /// Hits so far, added to the counters once.
     pub hits: u64,
     /// Requests so far.

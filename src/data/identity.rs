@@ -199,6 +199,8 @@ struct Known {
     by_slot: HashMap<u16, Weak<Identity>>,
     /// Whether upstream lets in who has no credentials, and when it said so.
     lets_nobody_in: Option<(bool, Tick)>,
+    /// Counts what may have changed any verdict.
+    doubts: u64,
     /// By address: failed logins since when.
     failures: HashMap<IpAddr, (u32, Tick)>,
 }
@@ -251,18 +253,20 @@ impl Identities {
         is_fresh.then(|| Seat::on(&member.identity))
     }
 
-    /// Upstream has accepted a login.
+    /// Upstream has accepted a login, which it was asked about after so many doubts; there may be
+    /// `most` identities.
     pub fn admit(
         &self,
         print: Print,
         login: &Login,
-        most: usize,
+        (most, doubts): (usize, u64),
         now: Tick,
         cache: &Cache,
     ) -> Result<Seat, Full> {
         let mut known = self.known.lock();
+        let verified_at = (known.doubts == doubts).then_some(now);
         if let Some(member) = known.logins.get_mut(&print) {
-            (member.verified_at, member.idle_since) = (Some(now), None);
+            (member.verified_at, member.idle_since) = (verified_at, None);
             return Ok(Seat::on(&member.identity));
         }
         if known.logins.len() >= most {
@@ -272,7 +276,7 @@ impl Identities {
         let identity = Identity::new(slot.ok_or(Full)?, Some(login.clone()), &self.slots);
         known.by_slot.insert(identity.slot, Arc::downgrade(&identity));
         let seat = Seat::on(&identity);
-        known.logins.insert(print, Member { identity, verified_at: Some(now), idle_since: None });
+        known.logins.insert(print, Member { identity, verified_at, idle_since: None });
         Ok(seat)
     }
 
@@ -295,8 +299,9 @@ impl Identities {
     }
 
     /// Upstream lets in who has no credentials, or does not.
-    pub fn nobody_judged(&self, lets_in: bool, now: Tick) {
-        self.known.lock().lets_nobody_in = Some((lets_in, now));
+    pub fn nobody_judged(&self, lets_in: bool, doubts: u64, now: Tick) {
+        let mut known = self.known.lock();
+        known.lets_nobody_in = (known.doubts == doubts).then_some((lets_in, now));
     }
 
     /// The seat of who has no credentials.
@@ -320,6 +325,7 @@ impl Identities {
     /// Something has changed upstream that may concern any login: each is asked for anew.
     pub fn doubt(&self) {
         let mut known = self.known.lock();
+        known.doubts += 1;
         known.lets_nobody_in = None;
         known.logins.values_mut().for_each(|member| member.verified_at = None);
     }
@@ -333,6 +339,11 @@ impl Identities {
         }
         known.logins.retain(|_, member| !Arc::ptr_eq(&member.identity, identity));
         !identity.is_gone.swap(true, Ordering::SeqCst)
+    }
+
+    /// How often [`Self::doubt`] was called: an answer to what was asked before is good once only.
+    pub fn doubts(&self) -> u64 {
+        self.known.lock().doubts
     }
 
     /// Forgets what nobody has used for long.
@@ -416,7 +427,7 @@ mod tests {
     fn admit(all: &Identities, user: &str, most: usize, cache: &Cache) -> Result<Seat, Full> {
         let login = Login::new(Some(user.as_bytes()), b"pw");
         let print = all.print(login.user(), login.reveal());
-        all.admit(print, &login, most, at(0), cache)
+        all.admit(print, &login, (most, all.doubts()), at(0), cache)
     }
 
     #[test]
@@ -437,6 +448,12 @@ mod tests {
         }
         all.doubt();
         assert!(all.verified(&print, TTL, at(0)).is_none());
+        // What was asked before the doubt lets one in, and nobody behind it.
+        let late = Login::new(Some(b"a"), b"pw");
+        assert!(all.admit(print, &late, (9, 0), at(0), &cache).is_ok());
+        assert!(all.verified(&print, TTL, at(0)).is_none());
+        all.nobody_judged(true, 0, at(0));
+        assert_eq!(all.lets_nobody_in(TTL, at(0)), None);
         // It is the same identity when upstream says so again.
         assert_eq!(admit(&all, "a", 9, &cache).unwrap().space(0), seat.space(0));
     }
@@ -486,10 +503,10 @@ mod tests {
     fn nobody_is_let_in_as_upstream_says() {
         let all = Identities::default();
         assert_eq!(all.lets_nobody_in(TTL, at(0)), None);
-        all.nobody_judged(true, at(0));
+        all.nobody_judged(true, 0, at(0));
         assert_eq!(all.lets_nobody_in(TTL, at(59)), Some(true));
         assert_eq!(all.lets_nobody_in(TTL, at(60)), None);
-        all.nobody_judged(false, at(0));
+        all.nobody_judged(false, 0, at(0));
         assert_eq!(all.lets_nobody_in(TTL, at(0)), Some(false));
         assert_eq!(all.lets_nobody_in(TTL, at(1)), None);
         let nobody = all.nobody();
@@ -515,7 +532,7 @@ mod tests {
         let (all, cache) = (Identities::default(), Cache::new(1 << 20, 4));
         let login = Login::new(Some(b"me"), b"hunter2");
         let print = all.print(login.user(), login.reveal());
-        let seat = all.admit(print, &login, 9, at(0), &cache).unwrap();
+        let seat = all.admit(print, &login, (9, 0), at(0), &cache).unwrap();
         let shown = format!("{login:?} {seat:?} {all:?}");
         assert!(!shown.contains("hunter2") && !shown.contains(&format!("{:?}", b"hunter2")));
     }

@@ -22,7 +22,7 @@ use crate::units::clock::Tick;
 const FULL: &[u8] = b"ERR proxy: too many identities are in use (auth.max_identities)";
 
 /// What is said to who has failed too often.
-const BARRED: &[u8] =
+pub const BARRED: &[u8] =
     b"ERR proxy: too many failed logins from this address (auth.max_failures_per_minute)";
 
 /// What upstream is asked.
@@ -129,7 +129,7 @@ pub fn judge(
     if let Some(seat) = identities.verified(&print, auth.cache_ttl, now) {
         return Some(Verdict::Seat(seat));
     }
-    if identities.is_barred(&session.client.address, auth.failures_max, now) {
+    if is_barred(session, batch) {
         return Some(Verdict::Refused(BARRED.into()));
     }
     let login = Login::new(user, password);
@@ -174,7 +174,14 @@ fn ask(session: &mut Session, question: Question, batch: &mut Batch<'_>) {
         return;
     }
     session.check = Some(Check::of(question.asked.clone(), false));
-    batch.questions.push((batch.me, question));
+    batch.links.ask(batch.me, question);
+}
+
+/// True if so many logins from this client's address have failed that no more is tried.
+#[cold]
+pub fn is_barred(session: &Session, batch: &Batch<'_>) -> bool {
+    let most = batch.snapshot.limits.auth.failures_max;
+    batch.shared.identities.is_barred(&session.client.address, most, batch.view.now)
 }
 
 /// What is said of a login that has failed.
@@ -196,7 +203,7 @@ pub fn refuse(session: &mut Session, verdict: &Verdict, batch: &Batch<'_>) {
 
 /// A failed login is counted and told.
 #[cold]
-pub fn count_failure(session: &Session, batch: &Batch<'_>) {
+fn count_failure(session: &Session, batch: &Batch<'_>) {
     batch.block.add(Counter::AuthFailures, 1);
     tracing::warn!(event = "auth_failed", surface = "resp", remote_addr = %session.client.address);
 }

@@ -160,7 +160,6 @@ fn each_step_has_its_own_time_and_the_walk_the_sum() {
         held: Held::Nothing,
         ahead: &mut Ahead::default(),
         seekers: &mut Vec::new(),
-        questions: &mut Vec::new(),
         hits: 0,
         commands: 0,
         last: 0,

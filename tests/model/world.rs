@@ -425,7 +425,6 @@ impl<'f> World<'f> {
             held: Held::Nothing,
             ahead: &mut thread.ahead,
             seekers: &mut Vec::new(),
-            questions: &mut Vec::new(),
             hits: 0,
             commands: 0,
             last: u16::MAX,

@@ -33,6 +33,7 @@
 //!   leases         one client of many computes a missing value
 //!   canary         the key that nearside writes to hear of it
 //!   channel        where it is said what is to be forgotten
+//!   rights         random users: nearside serves what ACL DRYRUN permits, and nothing else
 //!   passthrough    clients that ride on their own credentials, which upstream judges
 //!   doors          passwords, TLS to upstream, Unix sockets
 //!   tls            TLS for clients, certificates that are exchanged, the PROXY protocol
@@ -78,6 +79,7 @@ mod prometheus;
 mod proxy_changes;
 mod proxy_commands;
 mod reload;
+mod rights;
 mod scripts;
 mod sweep;
 mod table;

@@ -42,6 +42,8 @@ table! {
     "auth.users." User {
         /// Its name, as it logs in.
         name: String = (), Now;
+        /// Of `"static"`: the SHA-256 of each of its passwords, in hexadecimal.
+        password_sha256: Vec<String> = (), Now;
         /// `"operator"`: may act on nearside itself and on other clients: PROXY, CLIENT KILL.
         role: Role = "client", Now;
     }

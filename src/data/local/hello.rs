@@ -2,7 +2,7 @@
 //! is, its verdict comes from [`login`].
 
 use crate::command::Spec;
-use crate::config::AuthMode;
+use crate::config::{Auth, AuthMode};
 use crate::data::batch::Batch;
 use crate::data::identity::Seat;
 use crate::data::local::client::{BAD_NAME, is_plain};
@@ -13,6 +13,8 @@ use crate::net::target::Password;
 use crate::wire::number::parse_i64;
 use crate::wire::request::Request;
 use crate::wire::write::{self, Proto};
+use aws_lc_rs::constant_time::verify_slices_are_equal;
+use aws_lc_rs::digest::{SHA256, digest};
 
 const WRONGPASS: &[u8] = b"WRONGPASS invalid username-password pair or user is disabled.";
 
@@ -43,7 +45,7 @@ pub fn auth(
     batch: &mut Batch<'_>,
 ) -> Flow {
     let auth = &batch.snapshot.limits.auth;
-    let lacks_password = auth.password.is_none() && auth.mode != AuthMode::Passthrough;
+    let lacks_password = auth.mode == AuthMode::None;
     let login: Login<'_> = match request.len() {
         2 if lacks_password => {
             session.error(NO_PASSWORD);
@@ -84,16 +86,36 @@ fn log_in(
             }
         };
     }
-    let expected = auth.password.as_ref().map(Password::reveal);
-    let is_right = user.unwrap_or(b"default") == b"default"
-        && expected.is_none_or(|it| is_equal_in_constant_time(it.as_bytes(), password));
-    if is_right {
+    let verdict = if login::is_barred(session, batch) {
+        Verdict::Refused(login::BARRED.into())
+    } else if is_right(auth, user.unwrap_or(DEFAULT), password) {
+        let name = String::from_utf8_lossy(user.unwrap_or(DEFAULT)).into_owned();
+        session.client.names.lock().user = name;
         session.standing.set_authenticated(true);
         return Outcome::Done;
-    }
-    login::count_failure(session, batch);
-    session.error(WRONGPASS);
+    } else {
+        Verdict::Refused(WRONGPASS.into())
+    };
+    login::refuse(session, &verdict, batch);
     Outcome::Failed
+}
+
+/// The user of who names none, and of `auth.password`.
+const DEFAULT: &[u8] = b"default";
+
+/// True if the configuration has such a user, with this password.
+fn is_right(auth: &Auth, user: &[u8], password: &[u8]) -> bool {
+    let Some(listed) = auth.users.iter().find(|listed| listed.name.as_bytes() == user) else {
+        // Where no password is asked, any is right.
+        let is_any = auth.mode == AuthMode::None;
+        let expected = auth.password.as_ref().map(Password::reveal);
+        let is_it = expected
+            .map_or(is_any, |expected| is_equal_in_constant_time(expected.as_bytes(), password));
+        return user == DEFAULT && is_it;
+    };
+    let hash = digest(&SHA256, password);
+    let is_it = |known: &[u8; 32]| verify_slices_are_equal(known, hash.as_ref()).is_ok();
+    listed.passwords.iter().any(is_it)
 }
 
 /// From here on the session rides on what it has logged in with.

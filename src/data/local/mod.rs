@@ -110,9 +110,8 @@ pub fn say(
             session.error(b"ERR This instance has cluster support disabled");
         }
         "acl|whoami" => {
-            let user = session.seat.as_ref().map_or(&b"default"[..], |seat| seat.identity().user());
-            let user = user.to_vec();
-            reply(session, |out, _| write::bulk(out, &user));
+            let user = session.client.names.lock().user.clone();
+            reply(session, |out, _| write::bulk(out, user.as_bytes()));
         }
         name if name.starts_with("proxy") => proxy::answer(session, spec, request, batch),
         "config|rewrite" => session.error(b"ERR The proxy does not write its config file"),

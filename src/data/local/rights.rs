@@ -1,8 +1,8 @@
 //! Who may act on nearside itself and on other clients: operators, where clients log in as users.
 //!
 //! What upstream answers is upstream's to permit. What nearside answers itself would be permitted
-//! by nobody: with `auth.mode = "passthrough"` it is done for operators (`auth.users`) and for what
-//! concerns the asking connection alone.
+//! by nobody: where there are users, it is done for operators (`auth.users`, and who knows
+//! `auth.password`) and for what concerns the asking connection alone.
 
 use crate::command::Spec;
 use crate::config::{AuthMode, Role};
@@ -44,10 +44,13 @@ fn is_for_operators(spec: &Spec, request: &Request<'_>) -> bool {
 
 fn is_operator(session: &Session, batch: &Batch<'_>) -> bool {
     let auth = &batch.snapshot.limits.auth;
-    if auth.mode != AuthMode::Passthrough {
-        return true;
+    let names = session.client.names.lock();
+    let listed = auth.users.iter().find(|user| user.name == names.user);
+    match (auth.mode, listed) {
+        (AuthMode::None, _) => true,
+        (_, Some(user)) => user.role == Role::Operator,
+        // (Who is no more in the list, or came in by another mode, is not the default user.)
+        (AuthMode::Static, None) => session.seat.is_none() && names.user == "default",
+        (AuthMode::Passthrough, None) => false,
     }
-    let user = session.seat.as_ref().map(|seat| seat.identity().user());
-    let is_it = |name: &str| user.is_some_and(|user| user == name.as_bytes());
-    auth.users.iter().any(|user| user.role == Role::Operator && is_it(&user.name))
 }

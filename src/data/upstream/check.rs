@@ -27,15 +27,16 @@ pub async fn run(worker: Rc<Worker>, question: Question) {
     let shared = &worker.shared;
     let wait = worker.snapshot().limits.link_wait(shared.live.is_upstream_up());
     let begun = shared.clock.now();
-    let answer = loop {
+    let (answer, doubts) = loop {
+        let doubts = shared.identities.doubts();
         match once(&worker, &question).await {
             Answer::Down if shared.clock.now().since(begun) < wait => {
                 tokio::time::sleep(PAUSE).await;
             }
-            answer => break answer,
+            answer => break (answer, doubts),
         }
     };
-    worker.checked(&question, &answer);
+    worker.checked(&question, &answer, doubts);
 }
 
 async fn once(worker: &Worker, question: &Question) -> Answer {

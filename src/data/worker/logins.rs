@@ -18,27 +18,25 @@ impl Worker {
     pub(super) fn welcome(self: &Rc<Self>, me: ClientId) {
         let now = self.shared.clock.now();
         let mut state = self.state.borrow_mut();
-        let State { snapshot, clients, questions, .. } = &mut *state;
+        let State { snapshot, clients, links, .. } = &mut *state;
         let question = clients.session(me).and_then(|session| {
             login::welcome(session, &self.shared.identities, &snapshot.limits.auth, now)
         });
-        questions.extend(question.map(|question| (me, question)));
-        let asks = !questions.is_empty();
-        drop(state);
-        if asks {
-            self.ask_questions();
+        if let Some(question) = question {
+            links.ask(me, question);
+            drop(state);
+            self.start_links();
         }
     }
 
-    /// Asks upstream what clients have asked since this was last called.
+    /// Asks upstream what clients want it asked.
     #[cold]
-    pub(super) fn ask_questions(self: &Rc<Self>) {
+    pub(super) fn ask_questions(self: &Rc<Self>, questions: Vec<(ClientId, Question)>) {
         let mut begun = Vec::new();
         {
             let mut state = self.state.borrow_mut();
-            let State { questions, checks, .. } = &mut *state;
-            for (client, question) in questions.drain(..) {
-                let waiting = checks.entry(question.asked.clone()).or_default();
+            for (client, question) in questions {
+                let waiting = state.checks.entry(question.asked.clone()).or_default();
                 waiting.push(client);
                 if waiting.len() == 1 {
                     begun.push(question);
@@ -50,13 +48,14 @@ impl Worker {
         }
     }
 
-    /// Upstream has answered: all who wait for that are served on.
-    pub fn checked(&self, question: &Question, answer: &Answer) {
+    /// Upstream has answered, asked after so many doubts: all who wait for that are served on.
+    pub fn checked(&self, question: &Question, answer: &Answer, doubts: u64) {
         let (shared, now) = (&self.shared, self.shared.clock.now());
         let most = self.snapshot().limits.auth.identities_max;
         let verdict = || match (answer, &question.asked, &question.login) {
             (Answer::Accepted, Asked::Login(print), Some(login)) => {
-                let seat = shared.identities.admit(*print, login, most, now, &shared.cache);
+                let seat =
+                    shared.identities.admit(*print, login, (most, doubts), now, &shared.cache);
                 seat.map_or(Verdict::Full, Verdict::Seat)
             }
             (Answer::Accepted, ..) => Verdict::Seat(shared.identities.nobody()),
@@ -64,7 +63,7 @@ impl Worker {
             (Answer::Down, ..) => Verdict::Down,
         };
         if question.asked == Asked::Nobody && *answer != Answer::Down {
-            shared.identities.nobody_judged(*answer == Answer::Accepted, now);
+            shared.identities.nobody_judged(*answer == Answer::Accepted, doubts, now);
         }
         let mut state = self.state.borrow_mut();
         let State { clients, checks, .. } = &mut *state;
