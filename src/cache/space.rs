@@ -21,7 +21,7 @@ pub struct Space(u32);
 impl Space {
     /// The database `db` of the identity in `slot`.
     pub const fn new(slot: u16, db: u32) -> Self {
-        Self((slot as u32) << DATABASE_BITS | db % DATABASES_MAX)
+        Self(((slot as u32) << DATABASE_BITS) | (db % DATABASES_MAX))
     }
 
     /// Of what rides on nearside's own credentials.
@@ -35,7 +35,6 @@ impl Space {
     }
 
     /// The slot of its identity.
-    #[expect(clippy::cast_possible_truncation, reason = "twelve bits are left")]
     pub const fn slot(self) -> u16 {
         (self.0 >> DATABASE_BITS) as u16
     }

@@ -10,15 +10,12 @@
 //! parentheses what is found out at the start, or nothing. What is filled in stands in
 //! [`super::check`]; a test compares the two.
 
-mod auth;
-
-pub use self::auth::{Auth, User};
-
 use crate::config::key::{Applies, BuiltIn, Key, Kind};
 use crate::config::table::{built_in, name, table};
 pub use crate::config::values::{
     All, Commands, Patterns, Secret, TlsVersion, TtlProbe, Unknown, Url,
 };
+pub use crate::config::written_auth::{Auth, User};
 use crate::config::{
     Admission, ClientAuth, Level, LogFormat, LogKeys, Mode, MultiKey, OnDown, Profile,
     ScriptPolicy, ShowKeys, TrackingMode, Verify, VersionSource,

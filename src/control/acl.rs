@@ -23,7 +23,7 @@ use aws_lc_rs::digest::{Digest, SHA256, digest};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Interval, MissedTickBehavior, interval, timeout};
 
 /// What it takes to hear of changed rights, and to act on it.
 pub struct Polls {
@@ -57,6 +57,13 @@ enum Known {
     Denied,
 }
 
+/// By the clock; what was missed (a machine that slept) is not made up for.
+fn turns(period: Duration) -> Interval {
+    let mut turns = interval(period);
+    turns.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    turns
+}
+
 impl Polls {
     /// Asks for as long as the process lives, while clients ride on their own credentials.
     pub async fn run(self) {
@@ -74,13 +81,18 @@ impl Polls {
     /// Asks until clients do not ride on their own credentials any more.
     async fn poll(&self) {
         let (mut line, mut known) = (None, Known::Nothing);
-        let mut next = Instant::now();
+        let mut turns = turns(self.snapshots.newest().limits.auth.acl_poll);
         loop {
+            turns.tick().await;
             let snapshot = self.snapshots.newest();
             if snapshot.limits.auth.mode != AuthMode::Passthrough {
                 return;
             }
             let period = snapshot.limits.auth.acl_poll;
+            if period != turns.period() {
+                turns = self::turns(period);
+                turns.tick().await;
+            }
             let asking = async {
                 match self.ask(&mut line, period).await {
                     // The connection may have been closed long ago.
@@ -89,12 +101,10 @@ impl Polls {
                 }
             };
             let answer = timeout(period, asking).await.unwrap_or(Err(LineError::Silent(period)));
-            let (rights, outcome) = self.compare(known, answer, &snapshot);
+            let (rights, outcome) = self.compare(&known, answer, &snapshot);
             known = rights;
             // What follows from it is done.
             self.block.add(outcome, 1);
-            next = (next + period).max(Instant::now());
-            sleep_until(next).await;
         }
     }
 
@@ -114,7 +124,7 @@ impl Polls {
 
     fn compare(
         &self,
-        known: Known,
+        known: &Known,
         answer: Result<Vec<u8>, LineError>,
         snapshot: &Snapshot,
     ) -> (Known, Counter) {
@@ -123,7 +133,7 @@ impl Polls {
             Ok(list) if list.starts_with(b"*") => {
                 let rights = digest(&SHA256, &list);
                 let is_same =
-                    matches!(&known, Known::Rights(before) if before.as_ref() == rights.as_ref());
+                    matches!(known, Known::Rights(before) if before.as_ref() == rights.as_ref());
                 if !is_same {
                     if matches!(known, Known::Rights(_)) {
                         tracing::info!(

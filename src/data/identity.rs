@@ -250,7 +250,9 @@ impl Identities {
         let known = self.known.lock();
         let member = known.logins.get(print)?;
         let is_fresh = member.verified_at.is_some_and(|at| now.since(at) < ttl);
-        is_fresh.then(|| Seat::on(&member.identity))
+        let seat = is_fresh.then(|| Seat::on(&member.identity));
+        drop(known);
+        seat
     }
 
     /// Upstream has accepted a login, which it was asked about after so many doubts; there may be
@@ -277,6 +279,7 @@ impl Identities {
         known.by_slot.insert(identity.slot, Arc::downgrade(&identity));
         let seat = Seat::on(&identity);
         known.logins.insert(print, Member { identity, verified_at, idle_since: None });
+        drop(known);
         Ok(seat)
     }
 
@@ -338,6 +341,7 @@ impl Identities {
             return false;
         }
         known.logins.retain(|_, member| !Arc::ptr_eq(&member.identity, identity));
+        drop(known);
         !identity.is_gone.swap(true, Ordering::SeqCst)
     }
 
@@ -416,6 +420,7 @@ mod tests {
     use crate::cache::Cache;
     use crate::net::client::PeerAddress;
     use crate::units::clock::Tick;
+    use std::sync::Arc;
     use std::time::Duration;
 
     const TTL: Duration = Duration::from_mins(1);
@@ -464,12 +469,12 @@ mod tests {
         let one = admit(&all, "one", 2, &cache).unwrap();
         let two = admit(&all, "two", 2, &cache).unwrap();
         assert_eq!(admit(&all, "three", 2, &cache).unwrap_err(), Full);
-        let gone = two.identity().clone();
+        let gone = Arc::clone(two.identity());
         drop(two);
         let three = admit(&all, "three", 2, &cache).unwrap();
         assert!(gone.is_over() && !gone.is_gone() && !one.identity().is_over());
         drop(three);
-        let forgotten = admit(&all, "three", 2, &cache).unwrap().identity().clone();
+        let forgotten = Arc::clone(admit(&all, "three", 2, &cache).unwrap().identity());
         all.tidy_up(at(1));
         let late = Tick(at(1).0 + u64::try_from(KEPT.as_nanos()).unwrap());
         all.tidy_up(Tick(late.0 - 1));
@@ -483,7 +488,7 @@ mod tests {
         let cache = Cache::new(1 << 20, 4);
         let all = Identities::with_slots(NOBODY + 2);
         let one = admit(&all, "one", 9, &cache).unwrap();
-        let (slot, link) = (one.space(0).slot(), one.identity().clone());
+        let (slot, link) = (one.space(0).slot(), Arc::clone(one.identity()));
         assert_eq!(all.of(slot).unwrap().user(), b"one");
         assert!(all.take_back(one.identity()) && !all.take_back(&link));
         drop(one);

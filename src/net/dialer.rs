@@ -131,7 +131,9 @@ impl Dialer {
             stream::connect(&self.target, self.timeout, self.tls.as_ref(), embedded).await?;
         let mut out = BytesMut::new();
         write::array(&mut out, words.len());
-        words.iter().for_each(|word| write::bulk(&mut out, word));
+        for word in words {
+            write::bulk(&mut out, word);
+        }
         let asking = async {
             stream.write_all(&out).await?;
             stream.flush().await?;

@@ -199,6 +199,7 @@ impl Fixture {
             live: Arc::new(Live::default()),
             flights,
             dedicated: std::sync::atomic::AtomicUsize::new(0),
+            identities: Arc::default(),
             registry: Registry::default(),
             pause: Pause::default(),
             bells: Bells::new(WORKERS),

@@ -29,8 +29,8 @@ pub fn denies(session: &Session, spec: &Spec, request: &Request<'_>, batch: &Bat
 #[cold]
 pub fn text(session: &Session, spec: &Spec, batch: &Batch<'_>) -> String {
     batch.block.add(Counter::RejectedNoPerm, 1);
-    let names = session.client.names.lock();
-    format!("NOPERM User {} has no permissions to run the '{}' command", names.user, spec.name)
+    let user = session.client.names.lock().user.clone();
+    format!("NOPERM User {user} has no permissions to run the '{}' command", spec.name)
 }
 
 fn is_for_operators(spec: &Spec, request: &Request<'_>) -> bool {
@@ -44,13 +44,15 @@ fn is_for_operators(spec: &Spec, request: &Request<'_>) -> bool {
 
 fn is_operator(session: &Session, batch: &Batch<'_>) -> bool {
     let auth = &batch.snapshot.limits.auth;
-    let names = session.client.names.lock();
-    let listed = auth.users.iter().find(|user| user.name == names.user);
+    if auth.mode == AuthMode::None {
+        return true;
+    }
+    let name = session.client.names.lock().user.clone();
+    let listed = auth.users.iter().find(|user| user.name == name);
     match (auth.mode, listed) {
-        (AuthMode::None, _) => true,
         (_, Some(user)) => user.role == Role::Operator,
         // (Who is no more in the list, or came in by another mode, is not the default user.)
-        (AuthMode::Static, None) => session.seat.is_none() && names.user == "default",
-        (AuthMode::Passthrough, None) => false,
+        (AuthMode::Static, None) => session.seat.is_none() && name == "default",
+        (AuthMode::None | AuthMode::Passthrough, None) => false,
     }
 }

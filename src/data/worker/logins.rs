@@ -7,7 +7,7 @@ use crate::data::upstream::ClientId;
 use crate::data::upstream::check::{self, Answer};
 use crate::data::worker::{State, Worker};
 use crate::stats::Counter;
-use std::collections::HashMap;
+use foldhash::HashMap;
 use std::rc::Rc;
 
 /// Clients that wait for an answer about their credentials.
@@ -111,7 +111,7 @@ impl Worker {
 
     /// Who rides on what upstream has taken back is sent away, as a server that deletes a user
     /// closes its connections; links that nobody rides on any more are closed.
-    pub(super) fn close_identities(&self, state: &mut State) {
+    pub(super) fn close_identities(state: &mut State) {
         for (_, member) in &mut state.clients.slab {
             if member.session.seat.as_ref().is_some_and(|seat| seat.identity().is_gone()) {
                 member.closing = Some(Counter::ClosedKilled);

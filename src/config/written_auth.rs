@@ -1,4 +1,4 @@
-//! `[auth]` as it is written.
+//! `[auth]` as it is written: as [`written`](super::written), which has no room for it.
 
 use crate::config::key::{Applies, BuiltIn, Key, Kind};
 use crate::config::table::{built_in, name, table};
