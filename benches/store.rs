@@ -17,7 +17,9 @@
 
 mod support;
 
-use nearside::cache::{Ban, Banned, Cache, Extra, Filled, Lookup, Policy, Question, Reply, Source};
+use nearside::cache::{
+    Ban, Banned, Cache, Extra, Filled, Lookup, Policy, Question, Reply, Source, Space,
+};
 use nearside::control::office::Sweeper;
 use nearside::units::clock::{Clock, Tick};
 use std::hint::black_box;
@@ -138,7 +140,14 @@ impl Store {
 
     fn question<'k>(&self, key: &'k [u8]) -> Question<'k> {
         let hash = self.cache.hash(key);
-        Question { key, hash, command: self.command, db: 0, proto: 0, extra: Extra::Written(b"") }
+        Question {
+            key,
+            hash,
+            command: self.command,
+            space: Space::default(),
+            proto: 0,
+            extra: Extra::Written(b""),
+        }
     }
 
     fn fill(&self, key: &[u8]) {

@@ -11,7 +11,7 @@
 //! request is served under two.
 
 use crate::command::{self, Policy};
-use crate::config::{OnDown, Settings, TrackingMode, Verify};
+use crate::config::{Auth, OnDown, Settings, TrackingMode, Verify};
 use crate::keys::{Names, uncover};
 use crate::rules::Rules;
 use crate::wire::request;
@@ -89,8 +89,8 @@ pub struct Limits {
     pub connect_timeout: Duration,
     /// `upstream.on_down`.
     pub on_down: OnDown,
-    /// `auth.password`, if clients must give one.
-    pub password: Option<Box<[u8]>>,
+    /// `[auth]`.
+    pub auth: Auth,
     /// `upstream.database`: the database of a fresh client.
     pub database: u32,
 }
@@ -179,10 +179,7 @@ impl Limits {
             connect_timeout: upstream.connect_timeout,
             dedicated_max: upstream.dedicated_max,
             on_down: upstream.on_down,
-            password: settings
-                .password
-                .as_ref()
-                .map(|password| password.reveal().as_bytes().into()),
+            auth: settings.auth.clone(),
             database: upstream.target.database,
         }
     }

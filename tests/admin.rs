@@ -13,7 +13,7 @@ use std::time::Duration;
 use std::{env, fs};
 
 use nearside::app::dialer;
-use nearside::cache::{Cache, Extra, Filled, Policy, Question, Reply};
+use nearside::cache::{Cache, Extra, Filled, Policy, Question, Reply, Space};
 use nearside::command::by_name;
 use nearside::config::{Overrides, ShowKeys, load};
 use nearside::control::admin::guard::{Access, Guard, Token};
@@ -802,7 +802,14 @@ fn hold(cache: &Cache, key: &[u8]) {
     };
     let command = by_name("get").unwrap().index;
     let hash = cache.hash(key);
-    let question = Question { key, hash, command, db: 0, proto: 0, extra: Extra::Written(&[]) };
+    let question = Question {
+        key,
+        hash,
+        command,
+        space: Space::default(),
+        proto: 0,
+        extra: Extra::Written(&[]),
+    };
     let token = cache.token(hash, &policy, Clock::system().now()).unwrap();
     let Filled::Stored(entry) =
         cache.fill(&question, &token, &policy, Reply::Bytes(b"$6\r\nsecret\r\n"))

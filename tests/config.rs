@@ -63,7 +63,7 @@ fn nothing_written_is_sound() {
     assert_eq!(settings.server.max_pipeline, 1024);
     assert_eq!(settings.server.unix_permissions, 0o770);
     assert_eq!(settings.server.proxy_command, "PROXY");
-    assert!(settings.password.is_none());
+    assert!(settings.auth.password.is_none());
     assert_eq!(settings.upstream.target.address.to_string(), "127.0.0.1:6379");
     assert_eq!(settings.upstream.target.database, 0);
     assert_eq!(settings.upstream.connect_timeout, Duration::from_secs(1));
@@ -210,6 +210,34 @@ const REFUSED: &[(&str, &str)] = &[
     ),
     ("[commands]\ndeny = [\"PROXY|MOD\"]", "did you mean `PROXY|MODE`?"),
     ("[auth]\nmode = \"static\"", "auth.mode is \"static\": set auth.password_file"),
+    (
+        "auth = { mode = \"passthrough\", password = \"x\" }",
+        "auth.mode is \"passthrough\": set it to \"static\"",
+    ),
+    ("auth.users = [{ name = \"a\" }]", "auth.users: set auth.mode to \"passthrough\" or"),
+    (
+        "auth = { mode = \"static\", users = [{ name = \"a\" }] }",
+        "auth.users[0]: password_sha256 is missing",
+    ),
+    (
+        "auth = { mode = \"static\", users = [{ name = \"a\", password_sha256 = [\"hunter2\"] }] }",
+        "auth.users[0].password_sha256: one is not 64 hexadecimal digits",
+    ),
+    (
+        "auth = { mode = \"passthrough\", users = [{ name = \"a\", password_sha256 = [\"\"] }] }",
+        "auth.users[0].password_sha256: with auth.mode = \"passthrough\" upstream alone",
+    ),
+    (
+        "auth = { mode = \"passthrough\", users = [{ name = \"a b\" }] }",
+        "auth.users[0].name: `a b` is not the name of a user",
+    ),
+    (
+        "auth = { mode = \"passthrough\", users = [{ name = \"a\" }, { name = \"a\" }] }",
+        "auth.users[1].name: `a` is another user's already",
+    ),
+    ("auth.acl_poll = \"9ms\"", "auth.acl_poll is less than 10ms"),
+    ("auth.max_identities = 0", "auth.max_identities is not from 1 to 4000"),
+    ("upstream.database = 1048576", "upstream.database: there are no databases from 1048576 on"),
     ("[auth]\npassword = \"x\"", "auth.mode is \"none\": set it to \"static\""),
     ("[auth]\npassword = \"x\"\npassword_file = \"y\"", "auth: write password or password_file"),
     ("[auth]\npassword_file = \"/no/such\"", "auth.password_file: `/no/such` cannot be read"),
@@ -349,7 +377,7 @@ fn a_value_may_be_toml_or_a_bare_word() {
     let settings = load_over("", &[], &sets).unwrap().settings;
     assert_eq!(settings.mode, Mode::Bypass);
     assert_eq!(settings.server.listen.len(), 2);
-    assert_eq!(settings.password.unwrap().reveal(), "12345");
+    assert_eq!(settings.auth.password.unwrap().reveal(), "12345");
     assert_eq!(settings.rules[0].ttl, Duration::from_secs(5));
 }
 
@@ -368,6 +396,17 @@ fn rules_inherit_what_they_do_not_say() {
 }
 
 #[test]
+fn what_takes_nearsides_own_credentials_does_not_go_with_passthrough() {
+    let text = "auth.mode = \"passthrough\"\ncache.fill_lease = \"1s\"\n\
+                warming.jobs = [{ name = \"a\", pattern = \"*\" }]\n\
+                [[rules]]\nmatch = \"a\"\nfill_lease = \"2s\"\n";
+    let loaded = load(text).unwrap();
+    let warnings = loaded.warnings.join("\n");
+    assert!(warnings.contains("fill leases") && warnings.contains("[warming]"), "{warnings}");
+    assert!(!loaded.settings.lends());
+}
+
+#[test]
 fn secrets_come_from_files_and_are_not_shown() {
     let folder = TempDir::new().unwrap();
     let file = folder.path().join("secret");
@@ -376,7 +415,7 @@ fn secrets_come_from_files_and_are_not_shown() {
         "[auth]\nmode = \"static\"\npassword_file = {file:?}\n[upstream]\npassword_file = {file:?}\n"
     );
     let settings = settings(&text);
-    assert_eq!(settings.password.as_ref().unwrap().reveal(), "hunter2");
+    assert_eq!(settings.auth.password.as_ref().unwrap().reveal(), "hunter2");
     assert_eq!(settings.upstream.target.password.as_ref().unwrap().reveal(), "hunter2");
     assert!(!format!("{settings:?}").contains("hunter2"));
 }

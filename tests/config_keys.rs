@@ -103,6 +103,37 @@ const SEEN: &[(&[&str], &str, &str, &str)] = &[
         KEYS,
         "a_password_stands_in_a_file",
     ),
+    (
+        &["auth.cache_ttl"],
+        "auth.cache_ttl = '1s'",
+        PASSTHROUGH,
+        "a_verdict_holds_for_as_long_as_said",
+    ),
+    (
+        &["auth.acl_poll", "auth.acl_proof_ttl"],
+        "auth.acl_poll = '2s'\nauth.acl_proof_ttl = '3s'",
+        PASSTHROUGH,
+        "how_long_an_entry_proves_a_right",
+    ),
+    (
+        &["auth.max_failures_per_minute", "auth.max_identities"],
+        "auth.max_failures_per_minute = 7\nauth.max_identities = 7",
+        PASSTHROUGH,
+        "logins_have_bounds",
+    ),
+    (
+        &["auth.users.password_sha256"],
+        "auth.mode = 'static'\nauth.users = [{ name = 'a', password_sha256 = \
+         ['e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855'] }]",
+        "real/doors.rs",
+        "users_of_the_configuration",
+    ),
+    (
+        &["auth.users.name", "auth.users.role"],
+        "auth.mode = 'passthrough'\nauth.users = [{ name = 'a', role = 'operator' }]",
+        PASSTHROUGH,
+        "operators_are_named",
+    ),
     (&["upstream.url"], "upstream.url = 'redis://h:7/2'", "cli.rs", "validate_knows_good_from_bad"),
     (
         &["upstream.username"],
@@ -546,6 +577,7 @@ const WITHOUT: &str = "anomalies/fallback.rs";
 
 /// Where clients come in by TLS, or by a load balancer.
 const TLS: &str = "real/tls.rs";
+const PASSTHROUGH: &str = "real/passthrough.rs";
 
 /// There, who sees the page of metrics, and what it tells apart.
 const PAGE: &str = "the_page_of_metrics_is_as_the_keys_say";

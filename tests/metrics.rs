@@ -197,6 +197,7 @@ fn every_series_is_moved_by_something() {
     own_links(&mut seen);
     memory(&mut seen);
     doors(&mut seen);
+    rights(&mut seen);
     handshakes(&mut seen);
     endings(&mut seen);
     logs(&mut seen);
@@ -497,6 +498,21 @@ fn doors(seen: &mut Seen) {
     assert!(client.words("GET a").starts_with(b"-NOAUTH"));
     assert!(client.words("AUTH wrong").starts_with(b"-WRONGPASS"));
     seen.look(&proxy);
+}
+
+/// What upstream says of its users' rights, or that it says nothing.
+fn rights(seen: &mut Seen) {
+    let server = Server::start(Kind::Redis);
+    let settings = ["auth.mode = \"passthrough\"", "auth.acl_poll = \"20ms\""];
+    let proxy = Proxy::start(&server.url(), &settings);
+    let polls = |result| format!("nearside_acl_polls_total{{result=\"{result}\"}}");
+    seen.until(&proxy, &polls("changed"));
+    seen.until(&proxy, &polls("same"));
+    server.dial().words("ACL SETUSER default -acl");
+    seen.until(&proxy, &polls("denied"));
+    server.freeze();
+    seen.until(&proxy, &polls("failed"));
+    server.thaw();
 }
 
 /// What stands before a client's first command, and certificates that are exchanged.

@@ -93,8 +93,8 @@ impl Drop for Server {
 async fn log_in(mut stream: Stream, target: &Target) -> Result<ServerInfo, HandshakeError> {
     let mut handshake = Handshake::new(&Options {
         proto: Proto::Resp3,
-        username: target.username.as_deref(),
-        password: target.password.as_ref().map(nearside::net::target::Password::reveal),
+        username: target.username.as_deref().map(str::as_bytes),
+        password: target.password.as_ref().map(|password| password.reveal().as_bytes()),
         database: target.database,
         name: Some("nearside-test"),
         tracking: Some(&[b"v1:".to_vec()]),

@@ -1,6 +1,7 @@
 //! The parts, each made of settings and of what it works with.
 
 use crate::config::{Overrides, Settings};
+use crate::control::acl::Polls;
 use crate::control::admin::guard::{Access, Guard, Token};
 use crate::control::census::Census;
 use crate::control::fallback::Keeper;
@@ -447,4 +448,17 @@ pub(super) fn reloader(
         follow,
     };
     Reloader::new(settings, parts)
+}
+
+/// Who hears of changed rights upstream.
+pub(super) fn polls(shared: &Arc<Shared>, stats: &Arc<Stats>) -> Polls {
+    let identities = Arc::clone(&shared.identities);
+    Polls {
+        dialer: Arc::clone(&shared.dialer),
+        snapshots: Arc::clone(&shared.snapshots),
+        cache: Arc::clone(&shared.cache),
+        live: Arc::clone(&shared.live),
+        block: stats.new_block(),
+        doubt: Box::new(move || identities.doubt()),
+    }
 }

@@ -1,6 +1,7 @@
 //! What the cache is asked, and what it is given: everything that decides a reply's bytes, and the
 //! bytes.
 
+use crate::cache::Space;
 use crate::wire::request::Request;
 
 /// A question to the cache: the key and everything else that decides the reply's bytes.
@@ -12,8 +13,8 @@ pub struct Question<'b> {
     pub hash: u64,
     /// The command's row in the table.
     pub command: u16,
-    /// The database.
-    pub db: u32,
+    /// Whose database.
+    pub space: Space,
     /// 2 or 3 where the reply differs between the protocols, else 0.
     pub proto: u8,
     /// Everything else: the arguments beside the key.

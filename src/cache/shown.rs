@@ -2,7 +2,7 @@
 //! request.
 
 use crate::cache::entry::Terms;
-use crate::cache::{Cache, Entry, Question, View};
+use crate::cache::{Cache, Entry, Question, Space, View};
 use crate::units::clock::Tick;
 use std::time::Duration;
 
@@ -11,8 +11,8 @@ use std::time::Duration;
 pub struct Variant {
     /// The command's row in the table.
     pub command: u16,
-    /// The database.
-    pub db: u32,
+    /// Whose database.
+    pub space: Space,
     /// Accounted bytes.
     pub size: u64,
     /// Since its question was asked.

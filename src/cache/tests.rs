@@ -1,6 +1,6 @@
 //! The cache's rules, one by one. All interleavings of them: `model.rs` here and `tests/model`.
 
-use super::{Banned, Cache, Extra, Filled, Lookup, Policy, Question, Reply, Source, Token};
+use super::{Banned, Cache, Extra, Filled, Lookup, Policy, Question, Reply, Source, Space, Token};
 use crate::units::clock::Tick;
 
 pub(super) const SECOND: u64 = 1_000_000_000;
@@ -30,7 +30,14 @@ pub(super) fn cache(max_bytes: u64) -> Cache {
 }
 
 pub(super) fn question<'b>(cache: &Cache, key: &'b [u8]) -> Question<'b> {
-    Question { key, hash: cache.hash(key), command: 1, db: 0, proto: 0, extra: Extra::Written(&[]) }
+    Question {
+        key,
+        hash: cache.hash(key),
+        command: 1,
+        space: Space::default(),
+        proto: 0,
+        extra: Extra::Written(&[]),
+    }
 }
 
 fn token(cache: &Cache, question: &Question<'_>) -> Token {
@@ -76,7 +83,7 @@ fn a_hit_needs_every_part_of_the_question() {
         Question { key: b"kez", ..asked },
         Question { key: b"ke", ..asked },
         Question { command: 2, ..asked },
-        Question { db: 1, ..asked },
+        Question { space: Space::own(1), ..asked },
         Question { proto: 3, ..asked },
         Question { extra: Extra::Written(b"fielD"), ..asked },
         Question { extra: Extra::Written(b""), ..asked },
@@ -559,13 +566,13 @@ fn a_flood_of_bans_forgets_the_oldest_and_what_was_not_asked_for_since() {
 fn what_is_stored_of_a_key_is_shown() {
     let cache = cache(1 << 20);
     let key = question(&cache, b"key");
-    let field = Question { command: 2, db: 3, extra: Extra::Written(b"f"), ..key };
+    let field = Question { command: 2, space: Space::own(3), extra: Extra::Written(b"f"), ..key };
     store(&cache, &key, b"$1\r\n1\r\n");
     store(&cache, &field, b"$1\r\n2\r\n");
     let used = cache.figures().used_bytes;
     let later = Tick(NOW.0 + SECOND / 2);
     let shown = cache.variants(b"key", later);
-    let rows: Vec<_> = shown.iter().map(|variant| (variant.command, variant.db)).collect();
+    let rows: Vec<_> = shown.iter().map(|variant| (variant.command, variant.space.db())).collect();
     assert_eq!(rows, [(2, 3), (1, 0)], "the newest first");
     assert_eq!(shown.iter().map(|variant| variant.size).sum::<u64>(), used);
     for variant in shown {
@@ -585,7 +592,7 @@ fn what_a_hit_was_served_from_may_be_gone() {
     store(&cache, &asked, b"$1\r\n1\r\n");
     let at = Tick(NOW.0 + 3 * SECOND);
     assert_eq!(cache.served(&asked, at).unwrap().age.as_secs(), 3);
-    assert!(cache.served(&Question { db: 1, ..asked }, at).is_none());
+    assert!(cache.served(&Question { space: Space::own(1), ..asked }, at).is_none());
     // Another reply has come since: it was not that.
     assert!(cache.served(&asked, Tick(NOW.0 - 1)).is_none());
     cache.invalidate(asked.hash);

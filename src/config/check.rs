@@ -3,6 +3,7 @@
 
 use crate::command;
 use crate::config::admin::admin;
+use crate::config::auth;
 use crate::config::commands::commands;
 use crate::config::fallback::{self, fallback};
 use crate::config::hot_keys::hot_keys;
@@ -42,6 +43,9 @@ const FILL_LEASE_MAX: Duration = Duration::from_mins(10);
 /// `cache.ttl_jitter`, unless given, in millionths.
 const JITTER_DEFAULT: u32 = 100_000;
 
+/// Databases from here on are not told apart (`cache/space`).
+const DATABASES_MAX: u32 = 1 << 20;
+
 /// More replies of one key are not kept.
 const VARIANTS_MAX: usize = 1024;
 
@@ -74,7 +78,7 @@ impl Notes {
 /// The settings; `None` only if a fault was noted.
 pub(super) fn settings(written: &Written, notes: &mut Notes) -> Option<Settings> {
     let server = server(&written.server, notes);
-    let password = client_password(written, notes);
+    let auth = auth::auth(written, notes);
     let upstream = upstream(written, notes);
     let keys = &written.keys;
     let (key_prefix, version) = (text(keys.prefix.as_ref()), text(keys.version.as_ref()));
@@ -108,12 +112,12 @@ pub(super) fn settings(written: &Written, notes: &mut Notes) -> Option<Settings>
         slowlog_max: written.log.slowlog_max.unwrap_or(128),
     };
     // Everything has been looked at: from here on a fault may end it.
-    let settings = Settings {
+    let mut settings = Settings {
         mode: written.mode.unwrap_or(Mode::Cache),
         instance: written.instance.clone().unwrap_or_else(hostname),
         region: text(written.region.as_ref()),
         server: server?,
-        password,
+        auth,
         upstream: upstream?,
         names: names?,
         key_prefix,
@@ -139,6 +143,7 @@ pub(super) fn settings(written: &Written, notes: &mut Notes) -> Option<Settings>
         values: Vec::new(),
         merged: Merged::default(),
     };
+    auth::whole(&mut settings, notes);
     whole(&settings, notes);
     Some(settings)
 }
@@ -155,11 +160,12 @@ fn whole(settings: &Settings, notes: &mut Notes) {
     });
     let target = &settings.upstream.target;
     let has_login = target.password.is_some() || target.username.is_some();
-    if is_open && has_login && settings.password.is_none() {
+    if is_open && has_login && settings.auth.mode == AuthMode::None {
         notes.fault(
             "server.listen is open to other machines, and clients would ride on the upstream's \
-             credentials unasked: set auth.mode = \"static\" and auth.password_file, or \
-             server.tls.client_auth = \"required\" and no plain port, or listen on 127.0.0.1",
+             credentials unasked: set auth.mode = \"passthrough\", or \"static\" and \
+             auth.password_file, or server.tls.client_auth = \"required\" and no plain port, or \
+             listen on 127.0.0.1",
         );
     }
     if settings.version_key.is_some() && settings.version.is_empty() {
@@ -257,22 +263,6 @@ pub(super) fn secret(
     }
 }
 
-fn client_password(written: &Written, notes: &mut Notes) -> Option<Password> {
-    let auth = &written.auth;
-    let inline = auth.password.as_ref().map(|password| &password.0);
-    let password = secret("auth", inline, auth.password_file.as_deref(), notes);
-    match (auth.mode.unwrap_or(AuthMode::None), &password) {
-        (AuthMode::Static, None) if auth.password_file.is_none() => {
-            notes.fault("auth.mode is \"static\": set auth.password_file or auth.password");
-        }
-        (AuthMode::None, Some(_)) => {
-            notes.fault("auth.password is set, but auth.mode is \"none\": set it to \"static\"");
-        }
-        _ => {}
-    }
-    password
-}
-
 fn upstream(written: &Written, notes: &mut Notes) -> Option<Upstream> {
     let upstream = &written.upstream;
     let url = upstream.url.as_ref().map_or("redis://127.0.0.1:6379", |url| &url.0);
@@ -293,6 +283,9 @@ fn upstream(written: &Written, notes: &mut Notes) -> Option<Upstream> {
     }
     if let Some(database) = upstream.database {
         target.database = database;
+    }
+    if target.database >= DATABASES_MAX {
+        notes.fault(format!("upstream.database: there are no databases from {DATABASES_MAX} on"));
     }
     Some(Upstream {
         target,

@@ -9,8 +9,8 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 /// Lists of tables, in the order in which they are shown: behind everything else.
-pub const LISTS: [&str; 4] =
-    ["rules", "invalidation.sources", "invalidation.events", "warming.jobs"];
+pub const LISTS: [&str; 5] =
+    ["rules", "auth.users", "invalidation.sources", "invalidation.events", "warming.jobs"];
 
 /// One key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

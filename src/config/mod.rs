@@ -7,6 +7,7 @@
 //! ```
 
 mod admin;
+mod auth;
 mod check;
 mod commands;
 mod fallback;
@@ -28,14 +29,15 @@ mod values;
 mod warming;
 mod words;
 pub mod written;
+mod written_auth;
 
 pub use self::load::Merged;
 pub use self::reload::{CERTIFICATES, Reloaded};
 pub use self::runtime::{NotSet, settable};
 pub use self::words::{
     Admission, AuthMode, ClientAuth, FallbackReads, FallbackWrites, Level, LogFormat, LogKeys,
-    Mode, MultiKey, OnDown, OnRecovery, Profile, ScriptPolicy, ShowKeys, TrackingMode, Verify,
-    VersionSource,
+    Mode, MultiKey, OnDown, OnRecovery, Profile, Role, ScriptPolicy, ShowKeys, TrackingMode,
+    Verify, VersionSource,
 };
 pub use load::{
     ConfigError, Fault, Loaded, Origin, Overrides, Source, load, load_instead, load_text,
@@ -68,8 +70,8 @@ pub struct Settings {
     pub region: String,
     /// `[server]`.
     pub server: Server,
-    /// `auth.password`, if clients must give one.
-    pub password: Option<Password>,
+    /// `[auth]`.
+    pub auth: Auth,
     /// `[upstream]`.
     pub upstream: Upstream,
     /// How keys are named upstream, by `[keys]` and `rules.version`.
@@ -191,6 +193,38 @@ pub struct Commands {
     pub unknown: Strangers,
     /// Where the keys of such commands stand: names in lower case.
     pub specs: Vec<(String, KeySpec)>,
+}
+
+/// `[auth]`.
+#[derive(Clone, Debug)]
+pub struct Auth {
+    /// Who judges what clients log in with.
+    pub mode: AuthMode,
+    /// The default user's password, of mode `static`.
+    pub password: Option<Password>,
+    /// How long upstream's word on credentials holds.
+    pub cache_ttl: Duration,
+    /// How often upstream is asked for its users' rights.
+    pub acl_poll: Duration,
+    /// Longest life of an entry where it may not be asked for them.
+    pub acl_proof_ttl: Duration,
+    /// Failed logins of one address in a minute; 0 = as many as there are.
+    pub failures_max: u32,
+    /// Identities at most.
+    pub identities_max: usize,
+    /// Users whose role or rights are said here.
+    pub users: Vec<User>,
+}
+
+/// One of `[[auth.users]]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct User {
+    /// Its name.
+    pub name: String,
+    /// SHA-256 of each of its passwords; of mode `static`.
+    pub passwords: Vec<[u8; 32]>,
+    /// Whether it may act on nearside itself and on other clients.
+    pub role: Role,
 }
 
 /// `[server]`.

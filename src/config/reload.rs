@@ -32,7 +32,7 @@ impl Settings {
         let mut next = self.clone();
         next.mode = new.mode;
         next.take_names(new);
-        next.password.clone_from(&new.password);
+        next.auth.clone_from(&new.auth);
         next.default_rule.clone_from(&new.default_rule);
         next.cache.max_memory = new.cache.max_memory;
         next.cache.max_entries = new.cache.max_entries;
@@ -220,7 +220,14 @@ fn of_connections(all: &Settings) -> Vec<(&'static str, String)> {
         (CERTIFICATES, certificates(&server.tls)),
         ("server.tls.client_auth", is(&server.tls.client_auth)),
         ("server.tls.min_version", is(&server.tls.min_version)),
-        ("auth.password", secret(all.password.as_ref())),
+        ("auth.mode", is(&all.auth.mode)),
+        ("auth.password", secret(all.auth.password.as_ref())),
+        ("auth.cache_ttl", is(&all.auth.cache_ttl)),
+        ("auth.acl_poll", is(&all.auth.acl_poll)),
+        ("auth.acl_proof_ttl", is(&all.auth.acl_proof_ttl)),
+        ("auth.max_failures_per_minute", is(&all.auth.failures_max)),
+        ("auth.max_identities", is(&all.auth.identities_max)),
+        ("auth.users", is(&all.auth.users)),
         ("upstream.url", is(&upstream.target)),
         ("upstream.password", secret(upstream.target.password.as_ref())),
         ("upstream.connect_timeout", is(&upstream.connect_timeout)),

@@ -71,7 +71,7 @@ impl Settings {
             let read = self.values.iter().find(|read| read.path == shown.path);
             shown.origin = read.and_then(|read| read.origin.clone());
         }
-        next.password.clone_from(&self.password);
+        next.auth.password.clone_from(&self.auth.password);
         next.upstream.target.password.clone_from(&self.upstream.target.password);
         next.admin.operator.clone_from(&self.admin.operator);
         next.admin.viewer.clone_from(&self.admin.viewer);

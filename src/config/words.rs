@@ -183,8 +183,20 @@ word! {
     AuthMode {
         /// No password is asked.
         None = "none",
+        /// What upstream accepts: each client rides on its own credentials.
+        Passthrough = "passthrough",
         /// `auth.password`, as Redis' requirepass.
         Static = "static",
+    }
+}
+
+word! {
+    /// `auth.users.role`.
+    Role {
+        /// Uses the data.
+        Client = "client",
+        /// And acts on nearside itself and on other clients.
+        Operator = "operator",
     }
 }
 

@@ -16,8 +16,9 @@ use crate::config::table::{built_in, name, table};
 pub use crate::config::values::{
     All, Commands, Patterns, Secret, TlsVersion, TtlProbe, Unknown, Url,
 };
+pub use crate::config::written_auth::{Auth, User};
 use crate::config::{
-    Admission, AuthMode, ClientAuth, Level, LogFormat, LogKeys, Mode, MultiKey, OnDown, Profile,
+    Admission, ClientAuth, Level, LogFormat, LogKeys, Mode, MultiKey, OnDown, Profile,
     ScriptPolicy, ShowKeys, TrackingMode, Verify, VersionSource,
 };
 use crate::units::duration::Span;
@@ -138,18 +139,6 @@ table! {
         client_auth: ClientAuth = "none", New;
         /// The oldest version of TLS that is spoken.
         min_version: TlsVersion = "1.2", New;
-    }
-}
-
-table! {
-    /// Who may come in.
-    "auth." Auth {
-        /// `"static"`: clients give a password, as with Redis' requirepass.
-        mode: AuthMode = "none", New;
-        /// That password.
-        password: Secret = (), New;
-        /// The file that it stands in, instead.
-        password_file: PathBuf = (), New;
     }
 }
 
@@ -561,6 +550,7 @@ pub fn keys() -> impl Iterator<Item = &'static Key> {
         Server::KEYS,
         ServerTls::KEYS,
         Auth::KEYS,
+        User::KEYS,
         Upstream::KEYS,
         UpstreamTls::KEYS,
         Keys::KEYS,

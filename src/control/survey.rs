@@ -9,6 +9,7 @@
 //! new version, and a nasty surprise on the first day; so it is said once, at the start and by
 //! `nearside validate`. A few pages of SCAN are looked at, never the whole keyspace.
 
+use crate::cache::DATABASES_MAX;
 use crate::command::Route;
 use crate::command::learned::{Learned, Learner, Strangers};
 use crate::config::Settings;
@@ -31,9 +32,6 @@ const PAGE: u64 = 1000;
 
 /// Databases that a server has if nobody has set another number.
 const DATABASES_DEFAULT: u32 = 16;
-
-/// No more are looked for.
-const DATABASES_MAX: u32 = 1 << 24;
 
 /// Keys of the upstream that lie outside the prefix in force, while none lies under it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -74,7 +72,7 @@ pub async fn meet(dialer: &Dialer, live: &Live) -> anyhow::Result<Stream> {
     };
     live.set_upstream_up(true);
     let counting = count_databases(&mut stream, dialer.target.database);
-    live.set_databases(within(dialer, counting).await?);
+    live.set_databases(within(dialer, counting).await?.min(DATABASES_MAX));
     Ok(stream)
 }
 

@@ -208,7 +208,7 @@ pub fn question<'b>(
         key: request.arg(1),
         hash,
         command: spec.index,
-        db: session.db,
+        space: session.space,
         proto: dialect(spec, session.proto),
         extra: Extra::Asked(*request, 2),
     }
@@ -354,7 +354,7 @@ fn send(session: &mut Session, miss: &Miss<'_>, slot: u32, batch: &mut Batch<'_>
         fills,
         rule: rule.index,
         key_len: u32::try_from(question.key.len()).unwrap_or(u32::MAX),
-        db: question.db,
+        space: question.space,
         proto: question.proto,
         flight,
         is_published,
@@ -477,9 +477,16 @@ pub fn policy(shared: &Shared, spec: &Spec, rule: &Rule) -> Policy {
     // A hash field may end without its key saying so: PTTL does not show it (R10).
     let is_hash_read = spec.cache == CacheRule::HashField && shared.live.has_field_ttls();
     let grace = if is_hash_read { 0 } else { rule.grace_ns };
+    // Where nobody hears of changed rights, nothing lives for longer, nor past its time.
+    let proof = shared.live.proof_ttl();
+    let (grace, keep) = match proof {
+        u64::MAX => (grace, rule.stale_if_error_ns.max(rule.fallback_ns).max(grace)),
+        _ => (0, 0),
+    };
+    let ttl = if is_hash_read { rule.ttl_ns.min(rule.hash_max_ttl_ns) } else { rule.ttl_ns };
     Policy {
-        ttl: if is_hash_read { rule.ttl_ns.min(rule.hash_max_ttl_ns) } else { rule.ttl_ns },
-        negative_ttl: rule.negative_ttl_ns,
+        ttl: ttl.min(proof),
+        negative_ttl: rule.negative_ttl_ns.min(proof),
         max_staleness: match rule.level {
             Level::Linear | Level::Coherent => rule.max_staleness_ns,
             _ => u64::MAX,
@@ -487,7 +494,7 @@ pub fn policy(shared: &Shared, spec: &Spec, rule: &Rule) -> Policy {
         tracked: rule.level != Level::Ttl,
         value_max: rule.max_value_size,
         grace,
-        keep: rule.stale_if_error_ns.max(rule.fallback_ns).max(grace),
+        keep,
         refresh_ahead: rule.refresh_ahead,
         whole_key: rule.whole_key,
         ttl_jitter: rule.ttl_jitter,

@@ -10,7 +10,7 @@
 //! Without a PTTL (nil, `ttl_probe = "never"`) only the canary is waited for; with `verify = "off"`
 //! there is none.
 
-use crate::cache::{Cache, Entry, Filled, Policy, Reply, Token};
+use crate::cache::{Cache, Entry, Filled, Policy, Reply, Space, Token};
 use crate::command::{Flags, ReplyShape, Spec, replies};
 use crate::data::fields::Fields;
 use crate::data::order::Frame;
@@ -85,7 +85,7 @@ fn not_stored(read: &Read, stored: Option<Reply<'_>>, rule: &Rule, desk: &Desk<'
 pub fn parts(
     parts: &mut Parts,
     fetched: reply::Elements<'_>,
-    (mget, db): (&Spec, u32),
+    (mget, space): (&Spec, Space),
     rules: &Rules,
     desk: &Desk<'_>,
 ) -> Vec<Held> {
@@ -98,7 +98,7 @@ pub fn parts(
             continue;
         };
         let command = if stored == Reply::Nil { mget.index } else { shared.get.index };
-        let question = split::question(&part.key, part.hash, command, db);
+        let question = split::question(&part.key, part.hash, command, space);
         let rule = rules.get(part.rule);
         let policy = consult::policy(shared, shared.get, rule);
         match shared.cache.fill(&question, &token, &policy, stored) {

@@ -225,7 +225,7 @@ fn letter(
     LeaseLetter {
         wish,
         key: key.into(),
-        db: session.db,
+        db: session.space.db(),
         proto: session.proto,
         answer: Answer::new(move |reply| way.bring(Waiter { client, slot }, reply)),
     }

@@ -10,7 +10,7 @@
 //! Another worker's link keeps no order with the waiter's own: who has joined here asks nothing
 //! more of upstream until it has its answer (`Session::is_abroad`).
 
-use crate::cache::{Extra, Question, Token};
+use crate::cache::{Extra, Question, Space, Token};
 use crate::command;
 use crate::data::upstream::Waiter;
 use crate::stats::Counter;
@@ -70,7 +70,7 @@ struct Flight {
     text: Box<[u8]>,
     key_length: usize,
     command: u16,
-    db: u32,
+    space: Space,
     proto: u8,
     link: Proto,
     joined: Vec<(usize, Waiter)>,
@@ -85,7 +85,7 @@ impl Flight {
             && key == question.key
             && question.extra.is(extra)
             && self.command == question.command
-            && self.db == question.db
+            && self.space == question.space
             && self.proto == question.proto
             && self.link == asked.link
     }
@@ -173,7 +173,7 @@ impl Flights {
             text: text.into(),
             key_length: question.key.len(),
             command: question.command,
-            db: question.db,
+            space: question.space,
             proto: question.proto,
             link: asked.link,
             joined: Vec::new(),
@@ -251,14 +251,20 @@ impl Flights {
 #[cfg(test)]
 mod tests {
     use super::{Asked, Flights, Landing, News};
-    use crate::cache::{Extra, Question, Token};
+    use crate::cache::{Extra, Question, Space, Token};
     use crate::data::upstream::{ClientId, Waiter};
     use crate::units::clock::Tick;
     use crate::wire::write::Proto;
     use bytes::Bytes;
 
-    const QUESTION: Question<'static> =
-        Question { key: b"k", hash: 7, command: 3, db: 0, proto: 0, extra: Extra::Written(b"") };
+    const QUESTION: Question<'static> = Question {
+        key: b"k",
+        hash: 7,
+        command: 3,
+        space: Space::own(0),
+        proto: 0,
+        extra: Extra::Written(b""),
+    };
 
     fn token(generation: u64) -> Token {
         Token {
@@ -318,7 +324,8 @@ mod tests {
         for other in [
             Question { key: b"l", ..QUESTION },
             Question { command: 4, ..QUESTION },
-            Question { db: 1, ..QUESTION },
+            Question { space: Space::own(1), ..QUESTION },
+            Question { space: Space::new(1, 0), ..QUESTION },
             Question { proto: 3, ..QUESTION },
             Question { extra: Extra::Written(b"\x01\0\0\0x"), ..QUESTION },
         ] {

@@ -124,7 +124,7 @@ fn begin(
     if all.0.borrow().contains(&name) {
         return None;
     }
-    let link = batch.links.at(question.db, proto);
+    let link = batch.links.at(question.space, proto);
     if !link.is_up() || link.is_full() || all.0.borrow().len() >= REFRESHES_MAX {
         batch.block.add(counter(cause, End::Dropped), 1);
         return None;
@@ -148,7 +148,7 @@ fn send(
         return;
     }
     let names = &batch.snapshot.names;
-    let link = batch.links.at(question.db, proto);
+    let link = batch.links.at(question.space, proto);
     forward::write_question(&mut link.output, spec, question, names);
     if rule.ttl_probe {
         forward::write_pttl(&mut link.output, question.key, names);
@@ -159,7 +159,7 @@ fn send(
         fills: true,
         rule: rule.index,
         key_len: u32::try_from(question.key.len()).unwrap_or(u32::MAX),
-        db: question.db,
+        space: question.space,
         proto: question.proto,
         flight: refresh.name,
         is_published,

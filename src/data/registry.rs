@@ -130,15 +130,24 @@ impl Mark {
     }
 }
 
-/// CLIENT SETNAME and CLIENT SETINFO.
-#[derive(Clone, Debug, Default)]
+/// Who it is: CLIENT SETNAME, CLIENT SETINFO, AUTH.
+#[derive(Clone, Debug)]
 pub struct Names {
+    /// The user that it rides as.
+    pub user: String,
     /// CLIENT SETNAME.
     pub name: String,
     /// CLIENT SETINFO LIB-NAME.
     pub lib_name: String,
     /// CLIENT SETINFO LIB-VER.
     pub lib_ver: String,
+}
+
+impl Default for Names {
+    fn default() -> Self {
+        let none = String::new;
+        Self { user: "default".to_owned(), name: none(), lib_name: none(), lib_ver: none() }
+    }
 }
 
 /// All connected clients.
@@ -347,7 +356,7 @@ impl Client {
             line,
             "id={} addr={} laddr={} fd=-1 name={} age={} idle={} flags={} db={} sub={} psub={} \
              ssub={} multi={} qbuf={unread} qbuf-free=0 argv-mem=0 multi-mem=0 rbs=0 rbp=0 obl=0 \
-             oll={} omem={unsent} tot-mem={} events={} cmd={command} user=default redir={} \
+             oll={} omem={unsent} tot-mem={} events={} cmd={command} user={} redir={} \
              resp={} lib-name={} lib-ver={} watch={} tot-net-in={} tot-net-out={} tot-cmds={} \
              hits={}",
             self.id,
@@ -365,6 +374,7 @@ impl Client {
             u8::from(unsent > 0),
             size_of::<Self>() as u64 + unread + unsent,
             if unsent > 0 { "rw" } else { "r" },
+            names.user,
             if self.has(Mark::Tracking) { state.redirect.load(Ordering::Relaxed) } else { -1 },
             self.resp.load(Ordering::Relaxed),
             names.lib_name,

@@ -5,12 +5,13 @@
 //! asked in [`Session::dispatch`]'s rare branch.
 
 use crate::command::{CacheRule, Disposition, Refusal, Spec, own};
+use crate::config::AuthMode;
 use crate::data::batch::Batch;
 use crate::data::local::proxy;
 use crate::data::pause::{self, Held};
 use crate::data::session::{Flow, Session};
 use crate::data::standing::{self, Fate};
-use crate::data::{consult, forward, local, pinned, refused, script, split, walk};
+use crate::data::{consult, forward, local, login, pinned, refused, script, split, walk};
 use crate::stats::Counter;
 use crate::wire::request::Request;
 
@@ -66,10 +67,15 @@ impl Session {
             && !self.standing.is_authenticated()
             && !matches!(spec.name, "auth" | "hello" | "quit" | "reset")
         {
-            self.error(b"NOAUTH Authentication required.");
-            batch.block.reject(spec.index);
-            batch.block.add(Counter::RejectedNoAuth, 1);
-            return Flow::Next;
+            match self.come_in(batch) {
+                None => return Flow::Behind,
+                Some(true) => {}
+                Some(false) => {
+                    batch.block.reject(spec.index);
+                    batch.block.add(Counter::RejectedNoAuth, 1);
+                    return Flow::Next;
+                }
+            }
         }
         // nearside tells of what was: everything before it has its reply first.
         if spec.is_some_and(own::has) {
@@ -91,6 +97,17 @@ impl Session {
             self.set_replies(self.replies().behind_request());
         }
         flow
+    }
+
+    /// True if a client that has not logged in may use commands all the same; else it has its
+    /// answer. `None`: its request is to wait.
+    fn come_in(&mut self, batch: &mut Batch<'_>) -> Option<bool> {
+        const REFUSAL: &[u8] = b"NOAUTH Authentication required.";
+        if batch.snapshot.limits.auth.mode == AuthMode::Passthrough {
+            return login::admit_nobody(self, REFUSAL, batch);
+        }
+        self.error(REFUSAL);
+        Some(false)
     }
 
     /// As [`Self::route`], of a client that may have said how its reads are to be served.

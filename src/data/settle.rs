@@ -3,6 +3,7 @@
 //! The order is the point: once a client has seen a reply, no client may be served anything older
 //! from here. Every answer that names a key and does not fill it invalidates it.
 
+use crate::cache::Space;
 use crate::command::{Class, Spec, replies};
 use crate::config::OnDown;
 use crate::data::fields::Fields;
@@ -57,7 +58,7 @@ pub struct Desk<'w> {
     /// Scratch for rewritten replies.
     pub scratch: &'w mut BytesMut,
     /// Walks that go on in another database, whose link this is not, and EXECs to be sent.
-    pub moved: Vec<(u32, Ticket)>,
+    pub moved: Vec<(Space, Ticket)>,
     /// When the bytes were read.
     pub now: Tick,
     /// The key of the answer that is looked at, if that took long.
@@ -365,7 +366,7 @@ fn value(link: &mut Pipeline, frame: &Frame<'_>, desk: &mut Desk<'_>) -> Result<
 
 /// The values of an MGET's missing keys: each is stored or invalidated, then all are delivered.
 fn part_values(link: &mut Pipeline, frame: &Frame<'_>, desk: &mut Desk<'_>) -> Result<(), Fault> {
-    let (proto, db, is_detour) = (link.proto, link.db, link.is_detour);
+    let (proto, space, is_detour) = (link.proto, link.space, link.is_detour);
     let snapshot = Rc::clone(link.snapshot_of_front());
     let Some(Ticket { owner, asked_at, spec, kind: Kind::Parts(parts), .. }) = link.front() else {
         return Err(Fault::Stray);
@@ -383,7 +384,7 @@ fn part_values(link: &mut Pipeline, frame: &Frame<'_>, desk: &mut Desk<'_>) -> R
             desk.shared.cache.invalidate(part.hash);
         }
     } else {
-        unprobed = fill::parts(parts, fetched.clone(), (spec, db), &snapshot.rules, desk);
+        unprobed = fill::parts(parts, fetched.clone(), (spec, space), &snapshot.rules, desk);
     }
     parts.is_answered = true;
     let whole = if is_error {
@@ -480,14 +481,24 @@ pub enum Lost {
     /// It never left: the server runs a script and opens no connection meanwhile. Whatever
     /// `on_down` says, this is what the server would have answered.
     Busy,
+    /// It never left: upstream wants credentials. Whatever `on_down` says, as with the next, this
+    /// is what the server would have answered.
+    NoAuth,
+    /// It never left: upstream does not let this user select its database.
+    NoSelect,
 }
 
 impl Lost {
+    /// True if it is told in the server's words.
+    pub const fn is_said(self) -> bool {
+        matches!(self, Self::Busy | Self::NoAuth | Self::NoSelect)
+    }
+
     /// As it must be said of a command before which something else was asked.
     const fn beforehand(self) -> Self {
         match self {
             Self::NotExecuted(why) | Self::OutcomeUnknown(why) => Self::NotExecuted(why),
-            Self::Busy => Self::Busy,
+            said => said,
         }
     }
 
@@ -495,7 +506,7 @@ impl Lost {
     const fn in_part(self) -> Self {
         match self {
             Self::NotExecuted(why) | Self::OutcomeUnknown(why) => Self::OutcomeUnknown(why),
-            Self::Busy => Self::Busy,
+            said => said,
         }
     }
 }
@@ -580,6 +591,10 @@ pub fn lost_text(lost: Lost) -> BytesMut {
         Lost::Busy => "BUSY Redis is busy running a script. You can only call SCRIPT KILL or \
                        SHUTDOWN NOSAVE."
             .to_owned(),
+        Lost::NoAuth => "NOAUTH Authentication required.".to_owned(),
+        Lost::NoSelect => {
+            "NOPERM this user has no permissions to run the 'select' command".to_owned()
+        }
         Lost::OutcomeUnknown(why) => format!("ERR proxy: outcome unknown: {why}"),
     };
     write::error(&mut out, text.as_bytes());

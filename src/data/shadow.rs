@@ -11,7 +11,7 @@
 //! the cache without it. N is `cache.shadow_checks`. What is on its way, and what is to be looked
 //! at again, is bounded; beyond that nothing is checked.
 
-use crate::cache::{Cache, Entry, Extra, Lookup, Question, Reply};
+use crate::cache::{Cache, Entry, Extra, Lookup, Question, Reply, Space};
 use crate::command::{self, Spec};
 use crate::data::batch::Batch;
 use crate::data::forward;
@@ -58,7 +58,7 @@ pub struct Shadow {
     text: Vec<u8>,
     key_length: usize,
     hash: u64,
-    db: u32,
+    space: Space,
     proto: u8,
     /// The protocol of the link.
     link: Proto,
@@ -82,7 +82,7 @@ impl Shadow {
             key,
             hash: self.hash,
             command: self.spec.index,
-            db: self.db,
+            space: self.space,
             proto: self.proto,
             extra: Extra::Written(extra),
         }
@@ -110,7 +110,7 @@ pub fn choose(proto: Proto, question: &Question<'_>, batch: &Batch<'_>) -> bool 
         text,
         key_length: question.key.len(),
         hash: question.hash,
-        db: question.db,
+        space: question.space,
         proto: question.proto,
         link: proto,
         served,
@@ -130,7 +130,7 @@ fn held(cache: &Cache, question: &Question<'_>, now: Tick) -> Option<Entry> {
 pub fn ask(batch: &mut Batch<'_>) {
     let state = Rc::clone(&batch.links.samples.shadows.0);
     for shadow in state.chosen.take() {
-        let link = batch.links.at(shadow.db, shadow.link);
+        let link = batch.links.at(shadow.space, shadow.link);
         if !link.is_up() || link.is_full() {
             continue;
         }

@@ -7,7 +7,7 @@
 //! What is put together so is of several moments. Where a rule has `multi_key = "bypass"`, an MGET
 //! of several keys goes upstream as it is.
 
-use crate::cache::{Entry, Extra, Lookup, Question, stripe_bit};
+use crate::cache::{Entry, Extra, Lookup, Question, Space, stripe_bit};
 use crate::command::Spec;
 use crate::config::Mode;
 use crate::data::batch::Batch;
@@ -63,7 +63,11 @@ pub fn mget(
                 let (rules, bytes) = (&batch.snapshot.rules, value.len());
                 let age = Some(batch.view.now.since(*asked_at));
                 batch.block.lookup(hash, Seen::Hit, || {
-                    sample::look(session.proto, &question(key, hash, *command, session.db), batch);
+                    sample::look(
+                        session.proto,
+                        &question(key, hash, *command, session.space),
+                        batch,
+                    );
                     Look { key, rule: rules.find(key).index, bytes, age }
                 });
             }
@@ -157,9 +161,9 @@ fn questions<'k>(
     key: &'k [u8],
     batch: &Batch<'_>,
 ) -> impl Iterator<Item = Question<'k>> + use<'k> {
-    let (hash, db) = (batch.shared.cache.hash(key), session.db);
+    let (hash, space) = (batch.shared.cache.hash(key), session.space);
     let commands = [batch.shared.get.index, spec.index].into_iter();
-    commands.map(move |command| question(key, hash, command, db))
+    commands.map(move |command| question(key, hash, command, space))
 }
 
 /// What is kept of it past its time, and may be served: and why.
@@ -191,8 +195,8 @@ fn row(command: u16, mget: &'static Spec, batch: &Batch<'_>) -> &'static Spec {
 }
 
 /// The question under which one key's value is stored.
-pub fn question(key: &[u8], hash: u64, command: u16, db: u32) -> Question<'_> {
-    Question { key, hash, command, db, proto: 0, extra: Extra::Written(&[]) }
+pub fn question(key: &[u8], hash: u64, command: u16, space: Space) -> Question<'_> {
+    Question { key, hash, command, space, proto: 0, extra: Extra::Written(&[]) }
 }
 
 /// Asks for the values that are not here, or (`would_hit`, by place) are not to be served.
@@ -217,7 +221,7 @@ fn ask(
         session.out_mask |= stripe_bit(hash);
         let rule = batch.snapshot.rules.find(key);
         let right = consult::right_to_fill(session, batch, spec, rule, hash);
-        let asks = question(key, hash, spec.index, session.db);
+        let asks = question(key, hash, spec.index, session.space);
         let is_here = would_hit.get(asked.len()) == Some(&true);
         let refused = is_here.then_some(Counter::LookupWouldHit);
         let (token, denied) = (right.ok(), right.err());

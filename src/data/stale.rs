@@ -6,7 +6,7 @@
 //! noted as what it is. What may be served the cache knows (`cache/stale.rs`); here is decided
 //! whether upstream is down.
 
-use crate::cache::{Entry, Excuse, Question, Reply};
+use crate::cache::{Entry, Excuse, Question, Reply, Space};
 use crate::command::Spec;
 use crate::config::Mode;
 use crate::data::batch::Batch;
@@ -45,7 +45,7 @@ pub fn find(
         batch.block.add(Counter::FallbackReadOk, 1);
         Counter::StaleFallback
     } else if span > 0
-        && is_upstream_down(question.db, proto, batch)
+        && is_upstream_down(question.space, proto, batch)
         && cache.get_stale(question, &batch.view, excuse, &mut show)
     {
         Counter::StaleUpstreamDown
@@ -69,8 +69,8 @@ fn span(rule: &Rule, is_fallback: bool) -> u64 {
 }
 
 /// True if upstream could not be used when it was last tried, nor can this link.
-fn is_upstream_down(db: u32, proto: Proto, batch: &mut Batch<'_>) -> bool {
-    !batch.shared.live.is_upstream_up() && !batch.links.at(db, proto).is_up()
+fn is_upstream_down(space: Space, proto: Proto, batch: &mut Batch<'_>) -> bool {
+    !batch.shared.live.is_upstream_up() && !batch.links.at(space, proto).is_up()
 }
 
 /// A reply to the read at the front, whose own will not come; `None` if there is none.
@@ -80,11 +80,11 @@ pub fn instead(link: &mut Pipeline, lost: Lost, desk: &Desk<'_>) -> Option<Bytes
     // is there.
     let is_of_now = link.snapshot_of_front().number == link.snapshot().number;
     let serves = desk.shared.live.gate() == Mode::Cache && is_of_now && !link.is_suspect();
-    if lost == Lost::Busy || !serves {
+    if lost.is_said() || !serves {
         return None;
     }
     let snapshot = Rc::clone(link.snapshot());
-    let (proto, db) = (link.proto, link.db);
+    let (proto, space) = (link.proto, link.space);
     let (ticket, text, _) = link.front_read()?;
     match &ticket.kind {
         Kind::Read(read) if !read.is_answered => {
@@ -92,7 +92,7 @@ pub fn instead(link: &mut Pipeline, lost: Lost, desk: &Desk<'_>) -> Option<Bytes
             kept(&question, snapshot.rules.get(read.rule), proto, desk)
         }
         Kind::Parts(parts) if !parts.is_answered => {
-            let found = parts_kept(parts, ticket.spec, (db, proto), &snapshot.rules, desk)?;
+            let found = parts_kept(parts, ticket.spec, (space, proto), &snapshot.rules, desk)?;
             Some(split::assemble(&parts.values, found.into_iter(), proto).freeze())
         }
         _ => None,
@@ -103,12 +103,12 @@ pub fn instead(link: &mut Pipeline, lost: Lost, desk: &Desk<'_>) -> Option<Bytes
 /// for.
 #[cold]
 pub fn instead_of_answer(link: &mut Pipeline, desk: &Desk<'_>) -> Option<Bytes> {
-    let (proto, db, snapshot) = (link.proto, link.db, Rc::clone(link.snapshot()));
+    let (proto, space, snapshot) = (link.proto, link.space, Rc::clone(link.snapshot()));
     let whole = instead(link, Lost::NotExecuted("upstream is down"), desk)?;
     let Ticket { kind: Kind::Parts(parts), spec, .. } = link.front()? else {
         return Some(whole);
     };
-    let found = parts_kept(parts, spec, (db, proto), &snapshot.rules, desk)?;
+    let found = parts_kept(parts, spec, (space, proto), &snapshot.rules, desk)?;
     let gaps = vec![None; found.len()];
     Some(split::assemble(&gaps, found.into_iter(), proto).freeze())
 }
@@ -117,14 +117,14 @@ pub fn instead_of_answer(link: &mut Pipeline, desk: &Desk<'_>) -> Option<Bytes> 
 fn parts_kept(
     parts: &Parts,
     mget: &Spec,
-    (db, proto): (u32, Proto),
+    (space, proto): (Space, Proto),
     rules: &Rules,
     desk: &Desk<'_>,
 ) -> Option<Vec<Bytes>> {
     let of_part = |part: &Part| {
         let asked = [desk.shared.get.index, mget.index];
         asked.into_iter().find_map(|command| {
-            let question = split::question(&part.key, part.hash, command, db);
+            let question = split::question(&part.key, part.hash, command, space);
             kept(&question, rules.get(part.rule), proto, desk)
         })
     };

@@ -6,7 +6,7 @@
 //! has none, it was a hit, or its row says the rest. Only a client that has asked once has its keys
 //! remembered from then on, so that it is told the age and the rule of what it got.
 
-use crate::cache::{Extra, Question};
+use crate::cache::{Extra, Question, Space};
 use crate::command::{CacheRule, Route, Spec};
 use crate::data::batch::Batch;
 use crate::data::consult;
@@ -104,7 +104,7 @@ struct Memory {
     number: u64,
     at: Tick,
     command: u16,
-    db: u32,
+    space: Space,
     proto: u8,
     key: Vec<u8>,
     extra: Vec<u8>,
@@ -202,9 +202,9 @@ impl Standing {
         let memory = &**self.memory.get_or_insert_default();
         self.is_plain = false;
         let is_of_it = !is_new && memory.number == note.number && memory.command == note.row;
-        let &Memory { at, command, db, proto, .. } = memory;
+        let &Memory { at, command, space, proto, .. } = memory;
         let extra = Extra::Written(&memory.extra);
-        is_of_it.then(|| (Question { key: &memory.key, hash: 0, command, db, proto, extra }, at))
+        is_of_it.then(|| (Question { key: &memory.key, hash: 0, command, space, proto, extra }, at))
     }
 
     fn remember(&mut self, question: &Question<'_>, number: u64, at: Tick) {
@@ -213,7 +213,7 @@ impl Standing {
             return;
         };
         (memory.number, memory.at, memory.command) = (number, at, question.command);
-        (memory.db, memory.proto) = (question.db, question.proto);
+        (memory.space, memory.proto) = (question.space, question.proto);
         memory.key.clear();
         memory.key.extend_from_slice(question.key);
         memory.extra.clear();

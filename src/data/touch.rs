@@ -4,7 +4,7 @@
 //! In: one hit in N, which is `cache.touch`. Out: TOUCH on the link that clients share, whose
 //! answer goes to nobody. It changes nothing that anybody is told of.
 
-use crate::cache::Question;
+use crate::cache::{Question, Space};
 use crate::command::by_name;
 use crate::data::batch::Batch;
 use crate::data::sample::OneIn;
@@ -12,7 +12,7 @@ use crate::wire::write::Proto;
 use std::cell::RefCell;
 
 /// A key, and the link that it goes to.
-type Touch = (Box<[u8]>, u32, Proto);
+type Touch = (Box<[u8]>, Space, Proto);
 
 /// The keys that one batch of requests has chosen.
 #[derive(Debug, Default)]
@@ -26,7 +26,7 @@ pub fn choose(proto: Proto, question: &Question<'_>, batch: &Batch<'_>) -> bool 
     let (limits, touches) = (&batch.snapshot.limits, &batch.links.samples.touches);
     let is_it = touches.one_in.is_it(limits.touch, limits.sample);
     if is_it {
-        touches.chosen.borrow_mut().push((question.key.into(), question.db, proto));
+        touches.chosen.borrow_mut().push((question.key.into(), question.space, proto));
     }
     is_it
 }
@@ -36,9 +36,9 @@ pub fn ask(batch: &mut Batch<'_>) {
     let Some(spec) = by_name("touch") else {
         return;
     };
-    for (key, db, proto) in batch.links.samples.touches.chosen.take() {
+    for (key, space, proto) in batch.links.samples.touches.chosen.take() {
         let name = batch.snapshot.names.name(&key);
-        let link = batch.links.at(db, proto);
+        let link = batch.links.at(space, proto);
         if link.is_up() && !link.is_full() {
             link.push_silent(spec, &[b"TOUCH", &name], false, batch.view.now);
         }

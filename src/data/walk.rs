@@ -109,7 +109,7 @@ struct Place<'p> {
 
 impl<'p> Place<'p> {
     const fn of(link: &Pipeline, names: &'p Names, now: Tick) -> Self {
-        Self { db: link.db, now, proto: link.proto, connection: link.connection(), names }
+        Self { db: link.space.db(), now, proto: link.proto, connection: link.connection(), names }
     }
 }
 
@@ -185,12 +185,12 @@ fn is_flush(request: &Request<'_>) -> bool {
 
 /// The answer to one step: either the next step is asked, or the client has its answer.
 pub fn step(link: &mut Pipeline, answer: &[u8], desk: &mut Desk<'_>) -> Result<(), Fault> {
-    let (db, proto, connection) = (link.db, link.proto, link.connection());
+    let (space, proto, connection) = (link.space, link.proto, link.connection());
     let Some(Ticket { kind: Kind::Walk(walk), .. }) = link.front() else {
         return Err(Fault::Stray);
     };
     let snapshot = Rc::clone(&walk.snapshot);
-    let place = Place { db, now: desk.now, proto, connection, names: &snapshot.names };
+    let place = Place { db: space.db(), now: desk.now, proto, connection, names: &snapshot.names };
     let mut out = BytesMut::new();
     let next = walk.hear(answer, &place, &mut out)?;
     let Some(ticket) = link.pop(|_| {}) else {
@@ -198,7 +198,7 @@ pub fn step(link: &mut Pipeline, answer: &[u8], desk: &mut Desk<'_>) -> Result<(
     };
     match next {
         Next::Ask => ask_on(link, ticket, &out, desk.now),
-        Next::Move(db) => desk.moved.push((db, ticket)),
+        Next::Move(db) => desk.moved.push((space.with_db(db), ticket)),
         Next::Done => finish(ticket, &out, true, desk),
         Next::Failed => finish(ticket, &out, false, desk),
     }

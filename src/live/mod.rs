@@ -15,6 +15,7 @@ use crate::wire::handshake::ServerInfo;
 use parking_lot::RwLock;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
 use tokio::sync::{Notify, watch};
 
 /// What the upstream said of itself in its HELLO.
@@ -86,6 +87,8 @@ pub struct Live {
     is_version_known: watch::Sender<bool>,
     /// Whether something stands in for upstream.
     pub fallback: Fallback,
+    /// Longest life of an entry as proof that its reader may read it, in nanoseconds.
+    proof_ttl: AtomicU64,
 }
 
 impl Default for Live {
@@ -117,6 +120,7 @@ impl Default for Live {
             version_doubted: Notify::new(),
             is_version_known: watch::Sender::new(true),
             fallback: Fallback::default(),
+            proof_ttl: AtomicU64::new(u64::MAX),
         }
     }
 }
@@ -282,6 +286,20 @@ impl Live {
         } else {
             self.links_up.fetch_sub(1, Ordering::Relaxed) - 1
         }
+    }
+
+    /// Longest life of an entry as proof that its reader may read it, in nanoseconds; `u64::MAX`:
+    /// as long as anything.
+    #[inline]
+    pub fn proof_ttl(&self) -> u64 {
+        self.proof_ttl.load(Ordering::Acquire)
+    }
+
+    /// From now on entries prove so much.
+    pub fn set_proof_ttl(&self, longest: Option<Duration>) {
+        let longest =
+            longest.map_or(u64::MAX, |it| u64::try_from(it.as_nanos()).unwrap_or(u64::MAX));
+        self.proof_ttl.store(longest, Ordering::Release);
     }
 
     /// How many databases the server has.

@@ -4,11 +4,12 @@
 
 use crate::net::stream::{self, ConnectError, ConnectErrorKind, Stream};
 use crate::net::switch::Switch;
-use crate::net::target::{Password, Target};
+use crate::net::target::Target;
 use crate::net::tls::TlsClient;
 use crate::stats::Counter;
 use crate::wire::handshake::{Handshake, HandshakeError, Options, Progress, ServerInfo};
 use crate::wire::reply::{Malformed, Scan};
+use crate::wire::write;
 use bytes::BytesMut;
 use std::fmt;
 use std::io;
@@ -88,8 +89,21 @@ impl OpenError {
         use HandshakeError as E;
         matches!(
             self,
-            Self::Handshake(E::NoProto(_) | E::TrackingRefused(_) | E::Busy(_) | E::Other(_))
+            Self::Handshake(
+                E::NoProto(_) | E::TrackingRefused(_) | E::Busy(_) | E::Denied(_) | E::Other(_)
+            )
         )
+    }
+
+    /// True if the server does not take these credentials.
+    pub fn is_login_refused(&self) -> bool {
+        use HandshakeError as E;
+        matches!(self, Self::Handshake(E::NoAuth | E::WrongPassword(_)))
+    }
+
+    /// True if the server does not let this user do what every link does (SELECT).
+    pub fn is_denied(&self) -> bool {
+        matches!(self, Self::Handshake(HandshakeError::Denied(_)))
     }
 
     /// What the attempt is counted as.
@@ -111,14 +125,37 @@ impl OpenError {
 }
 
 impl Dialer {
-    /// The user that links log in as.
-    pub fn username(&self) -> Option<&str> {
-        self.target.username.as_deref()
+    /// The user that nearside's own links log in as.
+    pub fn username(&self) -> Option<&[u8]> {
+        self.target.username.as_deref().map(str::as_bytes)
     }
 
-    /// The password that links log in with.
-    pub fn password(&self) -> Option<&str> {
-        self.target.password.as_ref().map(Password::reveal)
+    /// The password that they log in with.
+    pub fn password(&self) -> Option<&[u8]> {
+        self.target.password.as_ref().map(|password| password.reveal().as_bytes())
+    }
+
+    /// Upstream's answer to one request on a connection that has not shaken hands.
+    pub async fn ask(&self, words: &[&[u8]]) -> Result<BytesMut, OpenError> {
+        if !self.switch.is_enabled() {
+            return Err(OpenError::Disabled);
+        }
+        let embedded = self.embedded.as_ref().map(|door| &*door.0);
+        let mut stream =
+            stream::connect(&self.target, self.timeout, self.tls.as_ref(), embedded).await?;
+        let mut out = BytesMut::new();
+        write::array(&mut out, words.len());
+        for word in words {
+            write::bulk(&mut out, word);
+        }
+        let asking = async {
+            stream.write_all(&out).await?;
+            stream.flush().await?;
+            read_reply(&mut stream).await
+        };
+        tokio::time::timeout(self.timeout, asking)
+            .await
+            .map_err(|_| OpenError::Silent(self.timeout))?
     }
 
     /// As [`Self::open`], by who has a turn, or needs none. One that takes long passes it on:
@@ -180,6 +217,19 @@ pub struct Opened {
     pub id: i64,
     /// What came in one read with the end of the handshake: pushes, and perhaps a part of one.
     pub rest: BytesMut,
+}
+
+/// One whole reply.
+async fn read_reply(stream: &mut Stream) -> Result<BytesMut, OpenError> {
+    let (mut input, mut scan) = (BytesMut::new(), Scan::default());
+    loop {
+        if let Some(length) = scan.next(&input)? {
+            return Ok(input.split_to(length));
+        }
+        if stream.read_buf(&mut input).await? == 0 {
+            return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
+        }
+    }
 }
 
 /// Plays the handshake out on a fresh connection; answers with what came behind it, too.

@@ -104,6 +104,12 @@ rows! {
         AuthFailures [surface = "resp"]
         AuthFailuresAdmin [surface = "admin"]
     }
+    "acl_polls_total" "Questions to upstream whether its users' rights have changed." {
+        AclSame [result = "same"]
+        AclChanged [result = "changed"]
+        AclDenied [result = "denied"]
+        AclFailed [result = "failed"]
+    }
     "net_input_bytes_total" "Bytes read from clients." {
         NetInputBytes []
     }

@@ -14,6 +14,7 @@ use nearside::net::client::PeerAddress;
 use nearside::snapshot::Snapshot;
 use nearside::stats::{Counter, Outcome};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 const OLD: &str = "$3\r\nold\r\n";
@@ -146,7 +147,7 @@ fn each_step_has_its_own_time_and_the_walk_the_sum() {
     let client = shared.registry.enter(peer(), peer(), stage.now());
     let snapshot = Rc::new(Snapshot::clone(&shared.snapshots.newest()));
     let mut session = Session::new(client, &snapshot.limits);
-    let mut links = Pipelines::new(Rc::clone(&snapshot));
+    let mut links = Pipelines::new(Rc::clone(&snapshot), Arc::default());
     let mut batch = Batch {
         gate: shared.live.gate(),
         snapshot: &snapshot,

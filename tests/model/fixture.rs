@@ -1,7 +1,7 @@
 //! What is played (steps, scenarios), and the parts of nearside that all paths share.
 
 use crate::server::ByName;
-use nearside::cache::{Cache, Extra, Policy, Question};
+use nearside::cache::{Cache, Extra, Policy, Question, Space};
 use nearside::command;
 use nearside::config::{LogKeys, Overrides, load};
 use nearside::data::Shared;
@@ -159,7 +159,7 @@ impl Fixture {
             key: KEY,
             hash: self.hash,
             command: self.shared.get.index,
-            db: 0,
+            space: Space::default(),
             proto: 0,
             extra: Extra::Written(&[]),
         }
@@ -199,6 +199,7 @@ impl Fixture {
             live: Arc::new(Live::default()),
             flights,
             dedicated: std::sync::atomic::AtomicUsize::new(0),
+            identities: Arc::default(),
             registry: Registry::default(),
             pause: Pause::default(),
             bells: Bells::new(WORKERS),

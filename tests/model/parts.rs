@@ -10,6 +10,7 @@ use nearside::data::upstream::{Kind, Pipelines, Ticket, Waiter};
 use nearside::snapshot::Snapshot;
 use std::collections::VecDeque;
 use std::rc::Rc;
+use std::sync::Arc;
 
 /// A request of a client whose answer has not come.
 #[derive(Clone, Copy, Debug, Hash)]
@@ -71,7 +72,7 @@ pub(crate) struct Mirror {
 impl Thread {
     pub(crate) fn new(snapshot: &Rc<Snapshot>) -> Self {
         Self {
-            links: Pipelines::new(Rc::clone(snapshot)),
+            links: Pipelines::new(Rc::clone(snapshot), Arc::default()),
             ahead: Ahead::default(),
             up: VecDeque::new(),
             down: VecDeque::new(),

@@ -73,6 +73,47 @@ fn clients_give_a_password_as_to_redis() {
     }
 }
 
+/// `auth.users` of mode `static`: each with passwords of its own, of which only hashes are written.
+#[test]
+fn users_of_the_configuration() {
+    let hash = |password: &str| -> String {
+        let hash = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, password.as_bytes());
+        hash.as_ref().iter().fold(String::new(), |all, byte| format!("{all}{byte:02x}"))
+    };
+    let (first, second, other) = (hash("first"), hash("second"), hash("other"));
+    let users = format!(
+        "auth.users = [{{ name = \"app\", password_sha256 = [\"{first}\", \"{second}\"] }}, \
+         {{ name = \"ops\", role = \"operator\", password_sha256 = [\"{other}\"] }}]"
+    );
+    let server = Server::start(Kind::Redis);
+    let settings = ["auth.mode = \"static\"", &users, "auth.max_failures_per_minute = 6"];
+    let proxy = Proxy::start(&server.url(), &settings);
+    let mut app = proxy.dial();
+    assert!(app.words("GET a").starts_with(b"-NOAUTH"));
+    for wrong in ["AUTH first", "AUTH app other", "AUTH ops first", "AUTH app", "AUTH nobody x"] {
+        let answer = app.words(wrong);
+        assert!(answer.starts_with(b"-WRONGPASS"), "{wrong}: {answer:?}");
+    }
+    for right in ["AUTH app first", "AUTH app second"] {
+        assert_eq!(app.words(right), b"+OK\r\n");
+    }
+    assert_eq!(app.words("ACL WHOAMI"), b"$3\r\napp\r\n");
+    assert_eq!(app.words("SET a 1"), b"+OK\r\n");
+    let denied = b"-NOPERM User app has no permissions to run the 'proxy|clear' command\r\n";
+    assert_eq!(app.words("PROXY CLEAR"), denied);
+    assert!(app.words("AUTH ops wrong").starts_with(b"-WRONGPASS"));
+    assert_eq!(app.words("ACL WHOAMI"), b"$3\r\napp\r\n", "a login that fails changes nothing");
+    let barred = String::from_utf8(app.words("AUTH ops other")).unwrap();
+    assert!(barred.contains("auth.max_failures_per_minute"), "{barred}");
+    let proxy = Proxy::start(&server.url(), &settings);
+    let mut ops = proxy.dial();
+    assert!(ops.words("HELLO 3 AUTH ops other").starts_with(b"%7"));
+    assert!(ops.words("PROXY CLEAR").starts_with(b":"));
+    assert!(String::from_utf8(ops.words("CLIENT LIST")).unwrap().contains(" user=ops "));
+    assert_eq!(ops.words("RESET"), b"+RESET\r\n");
+    assert!(ops.words("PROXY CLEAR").starts_with(b"-NOAUTH"));
+}
+
 fn openssl(folder: &Path, arguments: &str) {
     let mut command = Command::new("openssl");
     command.args(arguments.split(' ')).current_dir(folder).stdin(Stdio::null());

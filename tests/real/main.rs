@@ -36,6 +36,8 @@
 //!   canary         the key that nearside writes to hear of it
 //!   channel        where it is said what is to be forgotten
 //!   secrets        are told to nobody
+//!   rights         random users: nearside serves what ACL DRYRUN permits, and nothing else
+//!   passthrough    clients that ride on their own credentials, which upstream judges
 //!   doors          passwords, TLS to upstream, Unix sockets
 //!   tls            TLS for clients, certificates that are exchanged, the PROXY protocol
 //!   config_keys    what keys of proxy.toml do that no other test is about
@@ -77,10 +79,12 @@ mod names;
 mod orders;
 mod outage;
 mod own_links;
+mod passthrough;
 mod prometheus;
 mod proxy_changes;
 mod proxy_commands;
 mod reload;
+mod rights;
 mod scripts;
 mod secrets;
 mod sweep;

@@ -4,7 +4,7 @@ use crate::oracle::{Judged, Oracle, Time};
 use crate::proxy::Proxy;
 use crate::words::{CELLS, FIELD, FIELDS, KEYS, Names, Op, Sort, cell, sort};
 use bytes::BytesMut;
-use nearside::cache::{Extra, Lookup, Question};
+use nearside::cache::{Extra, Lookup, Question, Space};
 use nearside::config::Mode;
 use nearside::wire::reply;
 
@@ -67,7 +67,7 @@ impl Watch {
                 key: names.of_key(watched.key).as_bytes(),
                 hash: watched.hash,
                 command: watched.command,
-                db: 0,
+                space: Space::default(),
                 proto: 0,
                 extra: Extra::Written(&watched.extra),
             };

@@ -15,7 +15,7 @@ pub use self::life::Life;
 pub(in crate::cache) use self::life::{LINEAR, Terms};
 
 use crate::cache::shown::Variant;
-use crate::cache::{Policy, Question, Reply};
+use crate::cache::{Policy, Question, Reply, Space};
 use crate::command;
 use crate::units::clock::Tick;
 use bytes::BytesMut;
@@ -82,7 +82,7 @@ struct Header {
     weight: u32,
     key_length: u32,
     extra_length: u32,
-    db: u32,
+    space: Space,
     command: u16,
     /// [`TRACKED`], [`NIL`], [`KEPT`], [`GRACE`], and the protocol in the upper half.
     flags: AtomicU8,
@@ -142,7 +142,7 @@ impl Entry {
             uses: AtomicU8::new(0),
             key_length: u32::try_from(question.key.len()).unwrap_or(u32::MAX),
             extra_length: u32::try_from(extra).unwrap_or(u32::MAX),
-            db: question.db,
+            space: question.space,
             command: question.command,
             flags: AtomicU8::new(flags),
         };
@@ -197,7 +197,7 @@ impl Entry {
             && self.chain().any(|held| {
                 let header = held.header();
                 TWINS.contains(&header.command)
-                    && header.db == question.db
+                    && header.space == question.space
                     && held.key() == question.key
                     && (held.reply() == Reply::Nil) != is_nil
             })
@@ -324,7 +324,7 @@ impl Entry {
         let behind = header.next.as_ref().map_or(0, Self::weight);
         Variant {
             command: header.command,
-            db: header.db,
+            space: header.space,
             size: self.weight() - behind,
             age: now.since(self.asked_at()),
             left: if is_stale { Duration::ZERO } else { Tick(self.deadline()).since(now) },
@@ -341,7 +341,7 @@ impl Entry {
     fn answers(&self, question: &Question<'_>) -> bool {
         let header = self.header();
         header.command == question.command
-            && header.db == question.db
+            && header.space == question.space
             && self.flags() >> PROTO_SHIFT == question.proto
             && self.key() == question.key
             && question.extra.is(self.part(header.key_length as usize, self.reply_start()))

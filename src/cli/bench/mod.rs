@@ -169,7 +169,7 @@ fn own(settings: Option<&Settings>) -> Option<Target> {
             _ => {}
         }
     }
-    target.password.clone_from(&settings.password);
+    target.password.clone_from(&settings.auth.password);
     Some(target)
 }
 

@@ -286,7 +286,7 @@ fn stored((variant, entry): &(Variant, Entry), is_told: bool) -> Stored {
     };
     Stored {
         command: command::all().get(usize::from(variant.command)).map_or("", |row| row.name),
-        db: variant.db,
+        db: variant.space.db(),
         size_bytes: variant.size,
         age_ms: millis(variant.age),
         ttl_ms: millis(variant.left),

@@ -5,7 +5,7 @@
 //! nobody waits for the replies, so one that is not stored has shown nobody anything; and a key
 //! need not have been asked for before.
 
-use crate::cache::{Cache, Entry, Extra, Filled, Lookup, Policy, Question, Reply, Token};
+use crate::cache::{Cache, Entry, Extra, Filled, Lookup, Policy, Question, Reply, Space, Token};
 use crate::command::Spec;
 use crate::control::jobs::line::{Line, LineError};
 use crate::control::jobs::{Count, Running, Stopped};
@@ -252,6 +252,13 @@ impl Filler {
 
     const fn question<'k>(&self, key: &'k [u8], hash: u64) -> Question<'k> {
         let extra = Extra::Written(&[]);
-        Question { key, hash, command: self.get.index, db: self.database, proto: 0, extra }
+        Question {
+            key,
+            hash,
+            command: self.get.index,
+            space: Space::own(self.database),
+            proto: 0,
+            extra,
+        }
     }
 }

@@ -4,10 +4,11 @@
 //! whichever worker it is on. CLIENT PAUSE holds what clients send; upstream knows nothing of it.
 
 use crate::command::{Refusal, Spec, errors};
+use crate::config::AuthMode;
 use crate::data::Shared;
 use crate::data::batch::Batch;
 use crate::data::forward;
-use crate::data::local::filter::{self, Dialect, Filter, SYNTAX};
+use crate::data::local::filter::{self, Dialect, Filter, SYNTAX, Users};
 use crate::data::local::{ok, reply};
 use crate::data::order::Replies;
 use crate::data::pause;
@@ -193,6 +194,13 @@ fn dialect(shared: &Shared) -> Dialect {
     }
 }
 
+fn users(shared: &Shared) -> Users {
+    match shared.snapshots.newest().limits.auth.mode {
+        AuthMode::Passthrough => Users::Upstreams,
+        AuthMode::None | AuthMode::Static => Users::Default,
+    }
+}
+
 /// CLIENT UNBLOCK of a client that waits: the server ends that, which it knows by a number of its
 /// own. False: nobody waits, and [`unblock_nobody`] is the answer.
 pub fn unblock(
@@ -238,7 +246,7 @@ fn list(session: &mut Session, request: &Request<'_>, batch: &Batch<'_>) {
     let (shared, now) = (batch.shared, batch.view.now);
     let filter = match dialect(shared) {
         _ if request.len() == 2 => return show(session, &shared.registry.list(), now),
-        Dialect::Valkey => Filter::parse(request, 2, Dialect::Valkey),
+        Dialect::Valkey => Filter::parse(request, 2, (Dialect::Valkey, users(shared))),
         Dialect::Redis => {
             let option = request.arg(2);
             if option.eq_ignore_ascii_case(b"type") && request.len() == 4 {
@@ -290,7 +298,7 @@ fn kill(session: &mut Session, request: &Request<'_>, batch: &Batch<'_>) {
     let filter = if is_old_form {
         Ok(Filter::address(request.arg(2)))
     } else {
-        Filter::parse(request, 2, dialect(shared))
+        Filter::parse(request, 2, (dialect(shared), users(shared)))
     };
     let filter = match filter {
         Ok(filter) => filter,

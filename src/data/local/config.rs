@@ -45,6 +45,11 @@ pub fn named(patterns: impl Iterator<Item: AsRef<[u8]>>, shared: &Shared) -> Pai
     all.filter(|(name, _)| is_named(name)).map(|(name, value)| (name.to_owned(), value)).collect()
 }
 
+/// True if a CONFIG GET or SET names settings of nearside's.
+pub fn concerns_own(request: &Request<'_>) -> bool {
+    request.from(2).any(starts_with_prefix)
+}
+
 fn starts_with_prefix(name: &[u8]) -> bool {
     name.get(..PREFIX.len()).is_some_and(|head| head.eq_ignore_ascii_case(PREFIX.as_bytes()))
 }

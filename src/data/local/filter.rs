@@ -55,8 +55,16 @@ enum What<'a> {
     Age(u64),
     Idle(u64),
     Database(i64),
-    /// There is one user.
-    Everybody,
+    User(&'a [u8]),
+}
+
+/// Which users there are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Users {
+    /// The one that everybody is.
+    Default,
+    /// Those of upstream: any name may be one.
+    Upstreams,
 }
 
 impl<'a> Filter<'a> {
@@ -67,7 +75,11 @@ impl<'a> Filter<'a> {
     }
 
     /// Reads options and values from the argument at `at` on.
-    pub fn parse(request: &Request<'a>, mut at: usize, dialect: Dialect) -> Result<Self, Refused> {
+    pub fn parse(
+        request: &Request<'a>,
+        mut at: usize,
+        (dialect, users): (Dialect, Users),
+    ) -> Result<Self, Refused> {
         let mut filter = Self { conditions: Vec::new(), skip_me: None };
         while at < request.len() {
             if at + 1 >= request.len() {
@@ -89,7 +101,7 @@ impl<'a> Filter<'a> {
                 What::Ids(ids(request, &mut at, dialect)?)
             } else {
                 at += 1;
-                condition(word, value, dialect)?
+                condition(word, value, (dialect, users))?
             };
             filter.conditions.push(Condition { what, is_negated });
         }
@@ -148,12 +160,16 @@ fn ids(request: &Request<'_>, at: &mut usize, dialect: Dialect) -> Result<Vec<i6
     }
 }
 
-fn condition<'a>(word: &[u8], value: &'a [u8], dialect: Dialect) -> Result<What<'a>, Refused> {
+fn condition<'a>(
+    word: &[u8],
+    value: &'a [u8],
+    (dialect, users): (Dialect, Users),
+) -> Result<What<'a>, Refused> {
     Ok(match word {
         b"type" => what_type(value).ok_or_else(|| unknown_type(value))?,
         b"addr" => What::Address(value),
         b"laddr" => What::Local(value),
-        b"user" if value == b"default" => What::Everybody,
+        b"user" if users == Users::Upstreams || value == b"default" => What::User(value),
         b"user" => return Err([b"ERR No such user '".as_slice(), value, b"'"].concat()),
         b"maxage" => What::Age(above_zero(value, "maxage")?),
         b"ip" if dialect == Dialect::Valkey => What::Ip(value),
@@ -189,7 +205,7 @@ impl What<'_> {
             Self::Ids(ids) => i64::try_from(client.id).is_ok_and(|id| ids.contains(&id)),
             Self::Subscriber(is) => client.has(Mark::Subscriber) == *is,
             Self::Nobody => false,
-            Self::Everybody => true,
+            Self::User(value) => client.names.lock().user.as_bytes() == *value,
             Self::Address(value) => is_text(client.address.to_string(), value),
             Self::Local(value) => is_text(client.local.to_string(), value),
             Self::Ip(value) => match &client.address {
@@ -212,7 +228,7 @@ impl What<'_> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Dialect, Filter};
+    use super::{Dialect, Filter, Users};
     use crate::data::registry::{Mark, Registry};
     use crate::net::client::PeerAddress;
     use crate::units::clock::Tick;
@@ -226,7 +242,7 @@ mod tests {
         let bytes = to_multibulk(format!("CLIENT KILL {line}\r\n").as_bytes()).unwrap();
         let mut args = Vec::new();
         Scan::default().next(&bytes, &mut args, &LIMITS).unwrap();
-        let filter = Filter::parse(&Request::new(&bytes, &args), 2, dialect)
+        let filter = Filter::parse(&Request::new(&bytes, &args), 2, (dialect, Users::Default))
             .map_err(|error| String::from_utf8(error).unwrap())?;
         let clients = registry.list();
         let now = Tick(10_000_000_000);

@@ -8,6 +8,7 @@
 //!   info     upstream's INFO with nearside's figures; ledger: where those are from
 //!   config   CONFIG GET and SET
 //!   proxy/   the PROXY family: what is asked of nearside itself
+//!   rights   who may ask for that, where clients log in as users
 //! ```
 //!
 //! A command that changes the link a session uses (SELECT, HELLO, AUTH, RESET) or ends it waits
@@ -20,11 +21,14 @@ pub mod hello;
 pub mod info;
 pub mod ledger;
 pub mod proxy;
+pub mod rights;
 
 pub use self::ledger::{Ledger, Profile};
 
 use self::info::Wanted;
+use crate::cache::Space;
 use crate::command::Spec;
+use crate::config::AuthMode;
 use crate::data::Shared;
 use crate::data::batch::Batch;
 use crate::data::fill_lease;
@@ -32,7 +36,7 @@ use crate::data::forward;
 use crate::data::order::Replies;
 use crate::data::pause;
 use crate::data::pinned;
-use crate::data::registry::Mark;
+use crate::data::registry::{self, Mark};
 use crate::data::session::{Ending, Flow, Session};
 use crate::data::upstream::Kind;
 use crate::stats::Outcome;
@@ -54,6 +58,10 @@ pub fn answer(
     if is_barrier && !session.order.is_clear() {
         return Flow::Barrier;
     }
+    if rights::denies(session, spec, request, batch) {
+        deny(session, spec, batch);
+        return Flow::Next;
+    }
     if spec.name == "proxy|lease" {
         return fill_lease::answer(session, spec, request, batch);
     }
@@ -63,14 +71,24 @@ pub fn answer(
         return Flow::Next;
     }
     session.take_error();
-    say(session, spec, request, batch);
+    let flow = match spec.name {
+        "hello" => hello::hello(session, spec, request, batch),
+        "auth" => hello::auth(session, spec, request, batch),
+        _ => {
+            say(session, spec, request, batch);
+            Flow::Next
+        }
+    };
+    if flow != Flow::Next {
+        return flow;
+    }
     let is_error = session.take_error();
     batch.block.command(spec.index, is_error, 1);
     batch.block.observe(Outcome::Local, 0, 1);
     Flow::Next
 }
 
-/// Writes the answer, and counts nothing.
+/// Writes the answer, but for AUTH and HELLO, which may have to wait; counts nothing.
 pub fn say(
     session: &mut Session,
     spec: &'static Spec,
@@ -80,8 +98,6 @@ pub fn say(
     match spec.name {
         "echo" => reply(session, |out, _| write::bulk(out, request.arg(1))),
         "select" => select(session, spec, request, batch),
-        "hello" => hello::hello(session, spec, request, batch),
-        "auth" => hello::auth(session, request, batch),
         "reset" => reset(session, spec, batch),
         "quit" => {
             if !pinned::end(session, spec, batch) {
@@ -93,7 +109,10 @@ pub fn say(
         "asking" | "readonly" | "readwrite" => {
             session.error(b"ERR This instance has cluster support disabled");
         }
-        "acl|whoami" => reply(session, |out, _| write::bulk(out, b"default")),
+        "acl|whoami" => {
+            let user = session.client.names.lock().user.clone();
+            reply(session, |out, _| write::bulk(out, user.as_bytes()));
+        }
         name if name.starts_with("proxy") => proxy::answer(session, spec, request, batch),
         "config|rewrite" => session.error(b"ERR The proxy does not write its config file"),
         _ => client::answer(session, spec, request, batch),
@@ -162,6 +181,12 @@ pub fn plan(proto: Proto, spec: &Spec, request: &Request<'_>, shared: &Shared) -
     Plan::Own(out)
 }
 
+fn deny(session: &mut Session, spec: &'static Spec, batch: &Batch<'_>) {
+    batch.block.reject(spec.index);
+    let text = rights::text(session, spec, batch);
+    session.error(text.as_bytes());
+}
+
 /// Forwards a command of which a part is nearside's, or answers it.
 pub fn edited(
     session: &mut Session,
@@ -169,6 +194,9 @@ pub fn edited(
     request: &Request<'_>,
     batch: &mut Batch<'_>,
 ) {
+    if rights::denies(session, spec, request, batch) {
+        return deny(session, spec, batch);
+    }
     match plan(session.proto, spec, request, batch.shared) {
         Plan::Edit(edit) => {
             let kind = Kind::Edited(Box::new(edit));
@@ -251,7 +279,7 @@ fn select(
     };
     match u32::try_from(index) {
         Ok(db) if db < batch.shared.live.databases() => {
-            use_link(session, spec, db, session.proto, batch);
+            use_link(session, spec, session.space.with_db(db), session.proto, batch);
             ok(session);
         }
         _ => session.error(b"ERR DB index is out of range"),
@@ -263,22 +291,30 @@ fn select(
 fn use_link(
     session: &mut Session,
     spec: &'static Spec,
-    db: u32,
+    space: Space,
     proto: Proto,
     batch: &mut Batch<'_>,
 ) {
-    pinned::switch(session, spec, db, proto, batch);
-    session.db = db;
+    pinned::switch(session, spec, space, proto, batch);
+    session.space = space;
     session.proto = proto;
-    session.client.db.store(db, Ordering::Relaxed);
+    session.client.db.store(space.db(), Ordering::Relaxed);
     session.client.resp.store(if proto == Proto::Resp2 { 2 } else { 3 }, Ordering::Relaxed);
 }
 
 fn reset(session: &mut Session, spec: &'static Spec, batch: &mut Batch<'_>) {
     let is_theirs = pinned::end(session, spec, batch);
-    use_link(session, spec, batch.snapshot.limits.database, Proto::Resp2, batch);
-    session.standing.reset(batch.snapshot.limits.password.is_none());
-    session.client.names.lock().name.clear();
+    let limits = &batch.snapshot.limits;
+    let space = session.space.with_db(limits.database);
+    use_link(session, spec, space, Proto::Resp2, batch);
+    // Whoever logged in has not any more; its own link, if it had one, ends.
+    session.seat = None;
+    session.space = Space::own(limits.database);
+    session.standing.reset(limits.auth.mode == AuthMode::None);
+    let mut names = session.client.names.lock();
+    names.name.clear();
+    names.user = registry::Names::default().user;
+    drop(names);
     session.client.mark(Mark::NoTouch, false);
     session.set_replies(match session.replies() {
         Replies::Skip => Replies::Skip,

@@ -250,9 +250,9 @@ fn select(
     }
     let client = link.pin.as_ref().and_then(|pin| pin.client);
     if let (Some(db), Some(client)) = (selected, client) {
-        link.db = db;
+        link.space = link.space.with_db(db);
         if let Some(session) = desk.clients.session(client) {
-            session.db = db;
+            session.space = link.space;
             session.client.db.store(db, Ordering::Relaxed);
         }
     }

@@ -41,7 +41,7 @@ pub fn ask(
     let slot = session.order.leave_hole();
     session.out_mask = u64::MAX;
     session.wait();
-    let link = batch.links.at(session.db, session.proto);
+    let link = batch.links.at(session.space, session.proto);
     script::ask_for(&mut link.output, None);
     let owner = Waiter { client: batch.me, slot };
     let kind = Kind::Exec(Box::new(Exec { functions, refusal: None }));
@@ -65,8 +65,8 @@ pub fn heard(link: &mut Pipeline, frame: &Frame<'_>, desk: &mut Desk<'_>) -> Res
             Heard::Nowhere | Heard::Fine => None,
         },
     };
-    let db = link.db;
-    desk.moved.extend(link.pop(|_| {}).map(|ticket| (db, ticket)));
+    let space = link.space;
+    desk.moved.extend(link.pop(|_| {}).map(|ticket| (space, ticket)));
     Ok(())
 }
 

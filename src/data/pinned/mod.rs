@@ -26,13 +26,14 @@ pub mod tracking;
 pub mod transaction;
 
 use self::subscribe::Confirmations;
+use crate::cache::Space;
 use crate::command::{Need, Route, Spec};
 use crate::data::batch::Batch;
 use crate::data::forward;
 use crate::data::refused;
 use crate::data::script::Functions;
 use crate::data::session::{Flow, Session};
-use crate::data::upstream::{Kind, Pin, Place};
+use crate::data::upstream::{Kind, Pin, Place, Room};
 use crate::stats::{Counter, Gauge};
 use crate::wire::request::Request;
 use crate::wire::write::{self, Proto};
@@ -337,12 +338,14 @@ fn take_link(session: &mut Session, batch: &mut Batch<'_>) -> bool {
 fn try_link(session: &mut Session, batch: &mut Batch<'_>) -> bool {
     let shared = batch.shared;
     let most = batch.snapshot.limits.dedicated_max;
-    let may_add = || {
+    let may_add = |room: Room| {
+        // (In the place of one that ends, which is still counted.)
+        let most = if room == Room::Left { usize::MAX } else { most };
         let add = |count: usize| (count < most).then_some(count + 1);
         shared.dedicated.fetch_update(Ordering::Relaxed, Ordering::Relaxed, add).is_ok()
     };
-    let (db, proto) = (session.db, session.proto);
-    let Some(link) = batch.links.take(db, proto, batch.me, batch.view.now, may_add) else {
+    let (space, proto) = (session.space, session.proto);
+    let Some(link) = batch.links.take(space, proto, batch.me, batch.view.now, may_add) else {
         return false;
     };
     let id = batch.links.pin(link).map_or(0, |pin| pin.upstream_id);
@@ -356,8 +359,8 @@ fn try_link(session: &mut Session, batch: &mut Batch<'_>) -> bool {
         is_settling: false,
         is_subscribing: false,
     });
-    let found = batch.links.get(link).map_or((db, proto), |link| (link.db, link.proto));
-    turn(session, shared.get, found, (db, proto), batch);
+    let found = batch.links.get(link).map_or((space, proto), |link| (link.space, link.proto));
+    turn(session, shared.get, found, (space, proto), batch);
     true
 }
 
@@ -374,12 +377,12 @@ fn silently(
     link.push_silent(spec, words, must, now);
 }
 
-/// The session selects a database or a protocol: its own link follows, a shared one is changed
-/// for another. Nothing is out.
+/// The session selects a database or a protocol, or has logged in: its own link follows, a shared
+/// one is changed for another. Nothing is out.
 pub fn switch(
     session: &mut Session,
     spec: &'static Spec,
-    db: u32,
+    space: Space,
     proto: Proto,
     batch: &mut Batch<'_>,
 ) {
@@ -387,27 +390,37 @@ pub fn switch(
         session.link = None;
         return;
     }
-    turn(session, spec, (session.db, session.proto), (db, proto), batch);
+    turn(session, spec, (session.space, session.proto), (space, proto), batch);
 }
 
-/// Turns a session's own link to another database or protocol.
+/// Turns a session's own link to another identity, database or protocol.
 fn turn(
     session: &mut Session,
     spec: &'static Spec,
-    from: (u32, Proto),
-    (db, proto): (u32, Proto),
+    from: (Space, Proto),
+    (space, proto): (Space, Proto),
     batch: &mut Batch<'_>,
 ) {
     let mut digits = itoa::Buffer::new();
-    if from.0 != db {
-        silently(session, spec, &[b"SELECT", digits.format(db).as_bytes()], true, batch);
+    if from.0.slot() != space.slot() {
+        let identity = batch.links.identities.of(space.slot());
+        if let Some(login) = identity.as_ref().and_then(|identity| identity.login()) {
+            let mut words: Vec<&[u8]> = vec![b"AUTH"];
+            words.extend(login.user());
+            words.push(login.reveal());
+            silently(session, spec, &words, true, batch);
+        }
+        batch.links.of(session).identity = identity;
+    }
+    if from.0.db() != space.db() {
+        silently(session, spec, &[b"SELECT", digits.format(space.db()).as_bytes()], true, batch);
     }
     if from.1 != proto {
         let version: &[u8] = if proto == Proto::Resp2 { b"2" } else { b"3" };
         silently(session, spec, &[b"HELLO", version], true, batch);
     }
     let link = batch.links.of(session);
-    (link.db, link.proto) = (db, proto);
+    (link.space, link.proto) = (space, proto);
 }
 
 /// RESET or QUIT of a session with a link of its own: the server ends what that link holds, and

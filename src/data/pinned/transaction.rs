@@ -7,6 +7,7 @@ use crate::command::{self, Disposition, Flags, Need, Refusal, Route, Spec, error
 use crate::data::barrier;
 use crate::data::batch::Batch;
 use crate::data::forward;
+use crate::data::local::rights;
 use crate::data::local::{self, Edit, Plan, proxy};
 use crate::data::session::{Flow, Session};
 use crate::data::upstream::{Kind, Place};
@@ -74,6 +75,11 @@ pub fn inside(
         && !matches!(spec.name, "exec" | "discard")
     {
         refuse(session, spec, why, batch);
+        return Flow::Next;
+    }
+    if rights::denies(session, spec, request, batch) {
+        let text = rights::text(session, spec, batch);
+        poison(session, spec, batch, |out| write::error(out, text.as_bytes()));
         return Flow::Next;
     }
     match spec.name {

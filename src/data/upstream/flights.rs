@@ -65,7 +65,7 @@ impl Flights {
 pub fn flight_name(question: &Question<'_>) -> u64 {
     let mut name = question.hash
         ^ (u64::from(question.command) << 40)
-        ^ (u64::from(question.db) << 8)
+        ^ (u64::from(question.space.bits()) << 8)
         ^ u64::from(question.proto);
     if let Extra::Asked(request, from) = question.extra {
         for argument in request.from(from) {

@@ -2,6 +2,7 @@
 
 use super::pipeline::UNSENT_MAX;
 use super::{ClientId, Kind, Pipeline, Ticket, Waiter};
+use crate::cache::Space;
 use crate::command;
 use crate::config::{Overrides, load};
 use crate::snapshot::Snapshot;
@@ -23,7 +24,7 @@ fn ticket(keys: u32) -> Ticket {
 
 #[test]
 fn nothing_of_a_suspect_link_is_left() {
-    let mut link = Pipeline::new(0, Proto::Resp2, snapshot());
+    let mut link = Pipeline::new(Space::own(0), None, Proto::Resp2, snapshot());
     link.output.extend_from_slice(b"a whole request");
     link.name_key(1);
     link.push(ticket(1));
@@ -47,7 +48,7 @@ fn nothing_of_a_suspect_link_is_left() {
 #[test]
 fn an_answer_is_read_under_what_its_request_was_written_under() {
     let numbered = |number| Rc::new(Snapshot { number, ..Snapshot::clone(&snapshot()) });
-    let mut link = Pipeline::new(0, Proto::Resp2, numbered(0));
+    let mut link = Pipeline::new(Space::own(0), None, Proto::Resp2, numbered(0));
     link.adopt(&numbered(1));
     assert_eq!(link.snapshot_of_front().number, 1, "nothing was out");
     for number in 2..4 {
@@ -67,7 +68,7 @@ fn an_answer_is_read_under_what_its_request_was_written_under() {
 
 #[test]
 fn who_fills_a_link_waits_until_it_has_less_to_send() {
-    let mut link = Pipeline::new(0, Proto::Resp2, snapshot());
+    let mut link = Pipeline::new(Space::own(0), None, Proto::Resp2, snapshot());
     assert!(!link.hand_over());
     assert!(!link.has_drained(), "nobody waits");
     link.output.resize(UNSENT_MAX, b'x');

@@ -1,6 +1,6 @@
 //! What a link knows of each answer that it awaits: whose it is, and what is to be done with it.
 
-use crate::cache::{Entry, Extra, Question, Token};
+use crate::cache::{Entry, Extra, Question, Space, Token};
 use crate::command::Spec;
 use crate::data::fields::Fields;
 use crate::data::local::Edit;
@@ -140,8 +140,8 @@ pub struct Read {
     pub rule: u16,
     /// Bytes of its text that are the key; the rest are its arguments.
     pub key_len: u32,
-    /// The database.
-    pub db: u32,
+    /// Whose database.
+    pub space: Space,
     /// 2 or 3 where the reply differs between protocols, else 0.
     pub proto: u8,
     /// Name of its flight.
@@ -167,7 +167,7 @@ impl Read {
             key,
             hash: self.hash,
             command: spec.index,
-            db: self.db,
+            space: self.space,
             proto: self.proto,
             extra: Extra::Written(extra),
         }

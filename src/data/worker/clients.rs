@@ -118,7 +118,7 @@ impl Clients {
 
     /// No reply will come for a slot.
     pub fn fail(&mut self, waiter: Waiter, lost: Lost, on_down: OnDown) {
-        if on_down == OnDown::Error || lost == Lost::Busy {
+        if on_down == OnDown::Error || lost.is_said() {
             self.deliver(waiter, &Frame::Borrowed(&lost_text(lost)));
             return;
         }

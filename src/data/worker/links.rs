@@ -1,9 +1,11 @@
 //! What a worker's links need of it: their state, what they send and receive, and what becomes of
 //! their clients' requests when one breaks.
 
+use crate::cache::Space;
 use crate::command::{self, Class};
 use crate::data::again::{self, Again};
 use crate::data::barrier;
+use crate::data::identity::Identity;
 use crate::data::order::Frame;
 use crate::data::pinned::{answer, exec};
 use crate::data::session::{Ending, Session, UNSENT_MAX};
@@ -37,9 +39,10 @@ pub enum Condition {
 }
 
 impl Worker {
-    /// Database and protocol of a link.
-    pub fn link_kind(&self, index: usize) -> (u32, Proto) {
-        self.with_link(index, |link| (link.db, link.proto)).unwrap_or_default()
+    /// Space and protocol of a link, and on whose credentials it rides, if not nearside's own.
+    pub fn link_kind(&self, index: usize) -> (Space, Proto, Option<Arc<Identity>>) {
+        self.with_link(index, |link| (link.space, link.proto, link.identity.clone()))
+            .unwrap_or_default()
     }
 
     /// A link can be used from now on; the server, or the one that stands in for it (`is_detour`),
@@ -129,14 +132,15 @@ impl Worker {
             // Whatever cut them off may have kept news of a switch from being heard.
             self.shared.live.doubt_version();
         }
-        let is_wanted = matches!(error, LinkError::Replaced);
+        let is_wanted = matches!(error, LinkError::Replaced | LinkError::Released);
         if !self.shared.dialer.switch.is_enabled() {
             self.shared.live.set_upstream_up(false);
         }
         // Once per outage: an upstream that lets links in only to close them says nothing new. A
         // client's own link may be closed by the server for that client's sake (`timeout`, output
-        // limits, CLIENT KILL), or because it is idle: that is no outage.
-        if !self.is_own(index) && !is_wanted && self.shared.live.is_news(false) {
+        // limits, CLIENT KILL), or because it is idle: that is no outage. Nor is a user's end.
+        let is_users = self.is_own(index) || self.link_kind(index).2.is_some();
+        if !is_users && !is_wanted && self.shared.live.is_news(false) {
             tracing::warn!(
                 event = "upstream_down",
                 upstream = %self.shared.dialer.target,
@@ -332,13 +336,13 @@ impl Worker {
         let mut blocked = Vec::new();
         state.links.each(|link| {
             let pin = link.pin.as_ref().filter(|pin| pin.upstream_id != 0 && link.is_blocked());
-            blocked.extend(pin.map(|pin| (link.db, link.proto, pin.upstream_id)));
+            blocked.extend(pin.map(|pin| (link.space, link.proto, pin.upstream_id)));
         });
-        for (db, proto, id) in blocked {
+        for (space, proto, id) in blocked {
             let mut digits = itoa::Buffer::new();
             let words: [&[u8]; 4] =
                 [b"CLIENT", b"UNBLOCK", digits.format(id).as_bytes(), b"TIMEOUT"];
-            state.links.at(db, proto).push_silent(spec, &words, false, now);
+            state.links.at(space, proto).push_silent(spec, &words, false, now);
         }
         drop(state);
         self.start_links();
@@ -351,7 +355,7 @@ impl Worker {
     }
 
     /// Lets the clients go on that wait until a link has less to send, if it has.
-    fn release_waiters(&self, index: usize) {
+    pub(super) fn release_waiters(&self, index: usize) {
         if self.with_link(index, Pipeline::has_drained) == Some(true) {
             self.link_drained(index);
         }
@@ -517,13 +521,13 @@ impl Worker {
 
     /// Hands walks to the links of the databases where they go on, and EXEC to its client's own.
     #[cold]
-    fn move_walks(self: &Rc<Self>, moved: Vec<(u32, Ticket)>, proto: Proto) {
+    fn move_walks(self: &Rc<Self>, moved: Vec<(Space, Ticket)>, proto: Proto) {
         let now = self.shared.clock.now();
         let mut state = self.state.borrow_mut();
         let State { clients, links, .. } = &mut *state;
-        for (db, ticket) in moved {
+        for (space, ticket) in moved {
             if !matches!(ticket.kind, Kind::Exec(_)) {
-                walk::enter(links.at(db, proto), ticket, now);
+                walk::enter(links.at(space, proto), ticket, now);
                 continue;
             }
             let own = clients.session(ticket.owner.client).and_then(|client| client.own.as_ref());
@@ -536,12 +540,16 @@ impl Worker {
         self.start_links();
     }
 
-    fn with_link<T>(&self, index: usize, run: impl FnOnce(&mut Pipeline) -> T) -> Option<T> {
+    pub(super) fn with_link<T>(
+        &self,
+        index: usize,
+        run: impl FnOnce(&mut Pipeline) -> T,
+    ) -> Option<T> {
         self.state.borrow_mut().links.get(index).map(run)
     }
 
     /// Runs `run` on a link and the clients; what it queued for them is then sent.
-    fn with_desk<T>(
+    pub(super) fn with_desk<T>(
         &self,
         index: usize,
         run: impl FnOnce(&mut Pipeline, &mut Desk<'_>) -> T,

@@ -24,9 +24,9 @@ pub struct Options<'a> {
     /// RESP version of the link. RESP2 says no HELLO, so it works with servers before 6.0.
     pub proto: Proto,
     /// User; `default` if there is only a password.
-    pub username: Option<&'a str>,
+    pub username: Option<&'a [u8]>,
     /// Password; empty for a user that needs none.
-    pub password: Option<&'a str>,
+    pub password: Option<&'a [u8]>,
     /// Database to select; 0 is where every link begins.
     pub database: u32,
     /// Name for CLIENT SETNAME; a name that the server does not like is no reason to fail.
@@ -101,6 +101,9 @@ pub enum HandshakeError {
     /// The server runs a script, and selects no database meanwhile.
     #[error("the server is busy: {0}")]
     Busy(String),
+    /// The user may not select its database.
+    #[error("the server denies this user: {0}")]
+    Denied(String),
     /// Anything else; says which command met it.
     #[error("{0}")]
     Other(String),
@@ -266,16 +269,16 @@ impl Commands {
 
 /// Step 1: who we are and which RESP we speak.
 fn greet(out: &mut Commands, options: &Options<'_>) {
-    let password = options.password.unwrap_or_default().as_bytes();
+    let password = options.password.unwrap_or_default();
     let known = options.username.is_some() || options.password.is_some();
     match (options.proto, options.username) {
         (Proto::Resp3, username) if known => {
-            let username = username.unwrap_or("default").as_bytes();
+            let username = username.unwrap_or(b"default");
             out.push(Asked::Hello, &[b"HELLO", b"3", b"AUTH", username, password]);
         }
         (Proto::Resp3, _) => out.push(Asked::Hello, &[b"HELLO", b"3"]),
         (Proto::Resp2, Some(username)) => {
-            out.push(Asked::Auth, &[b"AUTH", username.as_bytes(), password]);
+            out.push(Asked::Auth, &[b"AUTH", username, password]);
         }
         // One argument: servers before 6.0 know no users.
         (Proto::Resp2, None) if known => out.push(Asked::Auth, &[b"AUTH", password]),
@@ -341,6 +344,7 @@ fn refused(asked: Asked, text: &str) -> Result<(), HandshakeError> {
         // The server is there and let us in. That it runs a script (BUSY), has lost its master
         // (MASTERDOWN) or forbids this user PING, is for each client to hear in its own words.
         (Asked::Ping, _) => Ok(()),
+        (Asked::Select, "NOPERM") => Err(E::Denied(text_owned())),
         (Asked::Hello | Asked::Select, _) => {
             Err(E::Other(format!("the server refuses {}: {text}", asked.name())))
         }

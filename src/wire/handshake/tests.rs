@@ -78,7 +78,7 @@ const RESP3: Options<'_> = Options {
 fn a_tracking_link_to_each_server() {
     let prefixes = [b"v1:".to_vec(), b"shared:".to_vec()];
     let options = Options {
-        password: Some("secret"),
+        password: Some(b"secret"),
         database: 5,
         name: Some("nearside-1"),
         tracking: Some(&prefixes),
@@ -130,10 +130,10 @@ fn the_whole_keyspace_has_no_prefix() {
 #[test]
 fn nothing_follows_auth_before_its_answer() {
     for (options, greeting) in [
-        (Options { username: Some("app"), password: Some("pw"), ..RESP3 }, "HELLO 3 AUTH app pw"),
-        (Options { password: Some("pw"), ..Options::default() }, "AUTH pw"),
+        (Options { username: Some(b"app"), password: Some(b"pw"), ..RESP3 }, "HELLO 3 AUTH app pw"),
+        (Options { password: Some(b"pw"), ..Options::default() }, "AUTH pw"),
         (
-            Options { username: Some("app"), password: Some("pw"), ..Options::default() },
+            Options { username: Some(b"app"), password: Some(b"pw"), ..Options::default() },
             "AUTH app pw",
         ),
         (RESP3, "HELLO 3"),
@@ -141,7 +141,7 @@ fn nothing_follows_auth_before_its_answer() {
         assert_eq!(said(&Handshake::new(&options)), greeting);
     }
     // A user without a password: any is accepted, but one must be said.
-    let nopass = Options { username: Some("guest"), ..RESP3 };
+    let nopass = Options { username: Some(b"guest"), ..RESP3 };
     let mut out = BytesMut::new();
     Handshake::new(&nopass).request(&mut out);
     assert!(out.ends_with(b"$5\r\nguest\r\n$0\r\n\r\n"), "{out:?}");
@@ -155,7 +155,7 @@ fn a_resp2_link_says_no_hello() {
     assert_eq!(written.len(), 1);
     assert!(written[0].ends_with("| PING") && !written[0].contains("HELLO"), "{}", written[0]);
     assert_eq!(handshake.server(), None);
-    let options = Options { password: Some("pw"), ..Options::default() };
+    let options = Options { password: Some(b"pw"), ..Options::default() };
     // Redis 7.0.15 with no password set; HELLO 3 AUTH on the same server is accepted.
     let needless = b"-ERR AUTH <password> called without any password configured for the default \
         user. Are you sure your configuration is correct?\r\n";
@@ -168,8 +168,8 @@ fn a_resp2_link_says_no_hello() {
 #[test]
 fn each_refusal_has_its_name() {
     use HandshakeError as E;
-    let with_password = Options { password: Some("bad"), ..RESP3 };
-    let resp2 = Options { password: Some("bad"), ..Options::default() };
+    let with_password = Options { password: Some(b"bad"), ..RESP3 };
+    let resp2 = Options { password: Some(b"bad"), ..Options::default() };
     for options in [with_password, resp2] {
         let error = fails(&options, &[WRONGPASS]);
         let text = "WRONGPASS invalid username-password pair or user is disabled.";
@@ -249,7 +249,7 @@ fn what_is_not_redis_is_named() {
 
 #[test]
 fn no_password_in_debug_text() {
-    let options = Options { username: Some("app"), password: Some("hunter2"), ..RESP3 };
+    let options = Options { username: Some(b"app"), password: Some(b"hunter2"), ..RESP3 };
     let shown = format!("{options:?} {:?}", Handshake::new(&options));
     assert!(!shown.contains("hunter2") && !shown.contains("app"), "{shown}");
 }

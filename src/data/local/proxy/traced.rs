@@ -44,7 +44,7 @@ fn reply(variant: &Variant) -> Value {
     let name = command::row(variant.command).map_or("", |row| row.name);
     Value::Map(vec![
         ("command", name.into()),
-        ("db", Value::Count(i64::from(variant.db))),
+        ("db", Value::Count(i64::from(variant.space.db()))),
         ("ttl_ms", millis(variant.left)),
         ("age_ms", millis(variant.age)),
         ("size", Value::count(variant.size)),
