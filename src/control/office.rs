@@ -274,8 +274,8 @@ pub fn checks(
     checks
 }
 
-/// Whether what clients ask is answered, and by whom. Links are opened on demand: an upstream that answered
-/// before is up until a link says otherwise.
+/// Whether what clients ask is answered, and by whom. Links are opened on demand: an upstream that
+/// answered before is up until a link says otherwise.
 fn upstream(live: &Live, switch: &Switch, stands_in: bool) -> Check {
     let is_enabled = switch.is_enabled();
     let is_up = is_enabled && live.is_upstream_up();
