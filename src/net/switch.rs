@@ -146,7 +146,7 @@ impl Switch {
         self.0.change(|state| state.round += 1);
     }
 
-    /// The server is not what it was, so its name may be another's: as [`Self::reconnect`], but once
+    /// The server is not what it was, and its name may be another's: [`Self::reconnect`], but once
     /// a second, however many say so. True if it was done.
     pub fn doubt(&self, now: Tick) -> bool {
         self.0.change(|state| {

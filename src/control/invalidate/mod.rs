@@ -11,4 +11,5 @@ pub mod orders;
 pub mod outbox;
 pub mod signature;
 pub mod subscription;
+mod timers;
 pub mod tracking;

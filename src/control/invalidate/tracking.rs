@@ -11,6 +11,7 @@ use crate::control::fill_lease::waited::Waited;
 use crate::control::invalidate::canary::{Canary, Writer};
 use crate::control::invalidate::fleet::{FleetVersion, Said};
 use crate::control::invalidate::listener::{Doubt, Listener};
+use crate::control::invalidate::timers::{Due, Timers};
 use crate::keys::Names;
 use crate::live::Live;
 use crate::net::dialer::{Dialer, OpenError, Opened, Turn};
@@ -22,14 +23,9 @@ use crate::wire::handshake::{HandshakeError, Options};
 use crate::wire::write::Proto;
 use bytes::BytesMut;
 use std::sync::Arc;
-use std::task::Poll;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::{Notify, watch};
-use tokio::time::{Interval, MissedTickBehavior};
-
-/// How often the server is asked whether it still tracks (R9).
-const INFO_EVERY: Duration = Duration::from_secs(30);
 
 /// Time between barrier rounds where no rule promises a bound.
 const ROUND_DEFAULT: Duration = Duration::from_millis(250);
@@ -398,7 +394,8 @@ impl Tracking {
         story: &mut Story,
     ) -> anyhow::Result<std::convert::Infallible> {
         let mut listener = plan.listener().ringing(&self.waited);
-        let mut timers = Timers::of(plan);
+        let mut timers =
+            Timers::new(plan.round_every, plan.canary.as_ref().map(|(_, every)| *every));
         let mut input = BytesMut::with_capacity(64 * 1024);
         let mut out = BytesMut::new();
         let mut heard_at = self.clock.now();
@@ -531,67 +528,6 @@ impl Tracking {
             }
         }
     }
-}
-
-/// When the link has something to do.
-struct Timers {
-    rounds: Interval,
-    infos: Interval,
-    canaries: Option<Interval>,
-}
-
-/// What is to be done.
-#[derive(Clone, Copy, Debug, Default)]
-struct Due {
-    round: bool,
-    info: bool,
-    canary: bool,
-}
-
-impl Timers {
-    fn of(plan: &Plan) -> Self {
-        Self {
-            rounds: ticks(plan.round_every),
-            infos: ticks(INFO_EVERY),
-            canaries: plan.canary.as_ref().map(|(_, every)| ticks(*every)),
-        }
-    }
-
-    /// Waits for what is due next.
-    async fn next(&mut self) -> Due {
-        let canary = async {
-            match &mut self.canaries {
-                Some(canaries) => canaries.tick().await,
-                None => std::future::pending().await,
-            }
-        };
-        let nothing = Due::default();
-        tokio::select! { biased;
-            _ = self.rounds.tick() => Due { round: true, ..nothing },
-            _ = self.infos.tick() => Due { info: true, ..nothing },
-            _ = canary => Due { canary: true, ..nothing },
-        }
-    }
-
-    /// What is due now.
-    async fn due(&mut self) -> Due {
-        let canary = match &mut self.canaries {
-            Some(canaries) => is_due(canaries).await,
-            None => false,
-        };
-        Due { round: is_due(&mut self.rounds).await, info: is_due(&mut self.infos).await, canary }
-    }
-}
-
-fn ticks(period: Duration) -> Interval {
-    let mut ticks = tokio::time::interval(period);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    ticks
-}
-
-/// True if the next tick has come; does not wait for it.
-async fn is_due(ticks: &mut Interval) -> bool {
-    std::future::poll_fn(|cx| Poll::Ready(ticks.poll_tick(cx).is_ready())).await
 }
 
 #[cfg(test)]
