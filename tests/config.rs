@@ -564,6 +564,10 @@ fn a_fallback_is_chosen_in_words_that_cannot_be_misread() {
             "there is nothing to fall back to",
         ),
         ("[fallback]\nmax_bytes = \"1kb\"".to_owned(), "fallback.max_bytes: at least 1mb"),
+        (
+            "auth.mode = \"passthrough\"\nfallback.enabled = true".to_owned(),
+            "upstream alone knows who may do what",
+        ),
     ] {
         let error = load(&text).unwrap_err();
         assert!(error.contains(wanted), "{text}\n{error}");

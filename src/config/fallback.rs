@@ -3,7 +3,7 @@
 use crate::config::check::{Notes, span};
 use crate::config::key::{Applies, BuiltIn, Key, Kind};
 use crate::config::table::{built_in, name, table};
-use crate::config::{Fallback, FallbackReads, FallbackWrites, OnRecovery, Settings};
+use crate::config::{AuthMode, Fallback, FallbackReads, FallbackWrites, OnRecovery, Settings};
 use crate::net::address::Address;
 use crate::units::duration::Span;
 use crate::units::size::Size;
@@ -77,7 +77,16 @@ pub(super) fn fallback(written: &FallbackKeys, notes: &mut Notes) -> Fallback {
 
 /// What can only be seen of the whole.
 pub(super) fn check(settings: &Settings, notes: &mut Notes) {
-    if settings.fallback.enabled && settings.upstream.target.address == Address::Embedded {
+    if !settings.fallback.enabled {
+        return;
+    }
+    if settings.upstream.target.address == Address::Embedded {
         notes.warn("fallback.enabled has no effect: an embedded upstream is never down");
+    }
+    if settings.auth.mode == AuthMode::Passthrough {
+        notes.fault(
+            "fallback.enabled: with auth.mode = \"passthrough\" upstream alone knows who may do \
+             what, and what stands in for it does not: choose one of them",
+        );
     }
 }

@@ -142,12 +142,12 @@ fn bind_unix(
     options: &ListenOptions,
     inherited: &mut Inherited,
 ) -> Result<(UnixListener, SocketFile), String> {
-    let (listener, is_others) = match inherited.unix(path).map_err(|error| plain(&error))? {
-        Some(given) => given,
-        None => {
-            remove_stale(path)?;
-            (open_unix(path, options).map_err(|error| plain(&error))?, Arc::default())
-        }
+    let given = inherited.unix(path).map_err(|error| plain(&error))?;
+    let (listener, is_others) = if let Some(given) = given {
+        given
+    } else {
+        remove_stale(path)?;
+        (open_unix(path, options).map_err(|error| plain(&error))?, Arc::default())
     };
     let made = identity(path).map_err(|error| plain(&error))?;
     Ok((listener, SocketFile { path: Arc::from(path), made, is_others }))

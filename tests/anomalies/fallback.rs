@@ -13,6 +13,8 @@ const OK: &str = "+OK\r\n";
 
 const AFTER: Duration = Duration::from_secs(2);
 const MOMENT: Duration = Duration::from_nanos(1);
+/// A moment less.
+const BEFORE: Duration = Duration::from_nanos(1_999_999_999);
 
 const REFUSED: &str = "-ERR proxy: not executed: upstream is down\r\n";
 const UNKNOWN: &str = "-ERR proxy: not executed: upstream is down, and the fallback was not told of \
@@ -78,14 +80,14 @@ fn it_begins_when_upstream_was_down_for_so_long() {
     stage.refuse();
     drop((data, stage.tracking.take()));
     phase(&stage, Phase::Waiting);
-    stage.hands.advance(AFTER - MOMENT);
+    stage.hands.advance(BEFORE);
     stage.relent();
     stage.track();
     phase(&stage, Phase::Off);
     stage.refuse();
     stage.tracking = None;
     phase(&stage, Phase::Waiting);
-    stage.hands.advance(AFTER - MOMENT);
+    stage.hands.advance(BEFORE);
     phase(&stage, Phase::Waiting);
     stage.hands.advance(MOMENT);
     phase(&stage, Phase::Active);
@@ -111,7 +113,7 @@ fn what_is_kept_is_served_and_nothing_else() {
     client.asks("DBSIZE", UNKNOWN);
     stage.counted(Counter::FallbackWriteRefused, 1);
     // Its life, and `max_stale`.
-    stage.hands.advance(Duration::from_mins(61) - AFTER - MOMENT);
+    stage.hands.advance(Duration::from_nanos(3_657_999_999_999));
     client.asks("GET k", OLD);
     stage.hands.advance(MOMENT);
     client.asks("GET k", UNKNOWN);
@@ -136,7 +138,7 @@ fn who_waits_when_it_begins_is_answered() {
     let (mut stage, mut client, data) = kept(STALE);
     lose_upstream(&mut stage, data);
     // Asked at a moment that does not pass before it is over.
-    stage.hands.advance(AFTER - MOMENT);
+    stage.hands.advance(BEFORE);
     phase(&stage, Phase::Waiting);
     client.send_all(&["GET k", "GET other"]);
     stage.counted(Counter::BypassTrackingDown, 2);

@@ -15,7 +15,7 @@ use nearside::data::worker::Worker;
 use nearside::data::{Means, Shared};
 use nearside::mail::Letterbox;
 use nearside::net::client::{ClientStream, PeerAddress};
-use nearside::net::dialer::Dialer;
+use nearside::net::dialer::{self, Dialer};
 use nearside::net::stream::Stream;
 use nearside::net::switch::Switch;
 use nearside::stats::Stats;
@@ -168,7 +168,7 @@ fn shared(
     let dialer = Dialer {
         target: settings.upstream.target.clone(),
         tls: None,
-        embedded: Some(Box::new(move || dial(&porch))),
+        embedded: Some(dialer::Door::new(move || dial(&porch))),
         timeout: settings.upstream.connect_timeout,
         name: "nearside:simulation".to_owned(),
         switch: Switch::default(),
