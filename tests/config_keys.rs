@@ -69,7 +69,7 @@ const SEEN: &[(&[&str], &str, &str, &str)] = &[
         &["server.handover"],
         "server.handover = '/tmp/nearside-handover.sock'",
         "real/handover.rs",
-        "nobody_is_refused_while_another_process_takes_over",
+        "what_is_no_nearside_gives_nothing",
     ),
     (
         &["server.tls.listen"],
@@ -820,6 +820,12 @@ proptest! {
         let mut set = BTreeSet::new();
         // No key twice, and nothing that is not shown.
         let rows = chosen.iter().filter(|row| {
+            // What stands in for upstream knows no users.
+            let (users, fallback) = ("auth.mode = 'passthrough'", "fallback.enabled = true");
+            let chosen = |what| chosen.iter().any(|row| row.1.contains(what));
+            if row.1.contains(fallback) && chosen(users) {
+                return false;
+            }
             let lines = row.1.lines().filter(|line| line.contains(" = ") && !row.1.starts_with('['));
             let keys: Vec<&str> = lines.map(|line| line.split(' ').next().unwrap()).collect();
             let is_new = keys.iter().all(|key| !set.contains(key)) && !is_secret(row.1);

@@ -28,6 +28,7 @@ use crate::data::flights::Landing;
 use crate::data::local::{Ledger, Profile};
 use crate::data::registry::Client;
 use crate::embedded::{self, Embedded};
+use crate::mail::{LeaseLetter, Letters};
 use crate::net::address::Address;
 use crate::net::dialer::Dialer;
 use crate::net::limits::fit_open_files;
@@ -128,7 +129,25 @@ pub(super) fn fit_files(settings: &Settings) {
     }
 }
 
-pub(super) fn tracking(
+/// The threads that look after what workers rely on. Out: told of the version that a fleet shares.
+pub(super) fn start_guards(
+    shared: &Arc<Shared>,
+    stats: &Stats,
+    lease_letters: Letters<LeaseLetter>,
+    runtimes: &Arc<Runtimes>,
+) -> anyhow::Result<watch::Receiver<Option<String>>> {
+    let (versions, fleet) = watch::channel(None);
+    let waited = Arc::default();
+    let tracking = tracking(shared, stats, versions, &waited);
+    spawn("tracking", runtimes, move || tracking.run())?;
+    let lender = lender(shared, stats, waited);
+    spawn("leases", runtimes, move || lender.run(lease_letters))?;
+    let keeper = keeper(shared, stats);
+    spawn("fallback", runtimes, move || keeper.run())?;
+    Ok(fleet)
+}
+
+fn tracking(
     shared: &Arc<Shared>,
     stats: &Stats,
     versions: watch::Sender<Option<String>>,
@@ -149,7 +168,7 @@ pub(super) fn tracking(
 }
 
 /// Who answers PROXY LEASE.
-pub(super) fn lender(shared: &Shared, stats: &Stats, waited: Arc<Waited>) -> Lender {
+fn lender(shared: &Shared, stats: &Stats, waited: Arc<Waited>) -> Lender {
     Lender {
         cache: Arc::clone(&shared.cache),
         snapshots: Arc::clone(&shared.snapshots),
@@ -162,7 +181,7 @@ pub(super) fn lender(shared: &Shared, stats: &Stats, waited: Arc<Waited>) -> Len
 }
 
 /// Who decides when something stands in for upstream.
-pub(super) fn keeper(shared: &Shared, stats: &Stats) -> Keeper {
+fn keeper(shared: &Shared, stats: &Stats) -> Keeper {
     Keeper {
         cache: Arc::clone(&shared.cache),
         dialer: Arc::clone(&shared.dialer),

@@ -9,6 +9,7 @@ use crate::net::handover::{self, Estate, Succession};
 use crate::net::inherited::Inherited;
 use crate::net::listen::{self, ListenOptions, Listener};
 use anyhow::{Context as _, bail};
+use std::net::SocketAddr;
 use std::time::Duration;
 use tokio::net::TcpListener;
 
@@ -126,6 +127,12 @@ impl Ports {
             }
         }
         Ok(ports)
+    }
+
+    /// Where clients are accepted, in plain and by TLS, with the ports that the system chose.
+    pub(super) fn addresses(&self) -> [Vec<SocketAddr>; 2] {
+        [&self.clients.0, &self.clients.1]
+            .map(|all| all.iter().filter_map(Listener::local_address).collect())
     }
 
     /// What the next process is given.

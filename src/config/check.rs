@@ -103,14 +103,7 @@ pub(super) fn settings(written: &Written, notes: &mut Notes) -> Option<Settings>
     let invalidation = invalidation(&written.invalidation, notes);
     let metrics = metrics(&written.metrics, &admin, notes);
     let cache = cache(&written.cache, notes);
-    let log = Log {
-        level: log_level(written, notes),
-        format: written.log.format.unwrap_or(LogFormat::Auto),
-        keys: written.log.keys.unwrap_or(LogKeys::Hash),
-        rate_limit: written.log.rate_limit.unwrap_or(Rate::per_second(10)),
-        slow_command: span(written.log.slow_command, Duration::from_millis(100)),
-        slowlog_max: written.log.slowlog_max.unwrap_or(128),
-    };
+    let log = log(written, notes);
     // Everything has been looked at: from here on a fault may end it.
     let mut settings = Settings {
         mode: written.mode.unwrap_or(Mode::Cache),
@@ -146,6 +139,17 @@ pub(super) fn settings(written: &Written, notes: &mut Notes) -> Option<Settings>
     auth::whole(&mut settings, notes);
     whole(&settings, notes);
     Some(settings)
+}
+
+fn log(written: &Written, notes: &mut Notes) -> Log {
+    Log {
+        level: log_level(written, notes),
+        format: written.log.format.unwrap_or(LogFormat::Auto),
+        keys: written.log.keys.unwrap_or(LogKeys::Hash),
+        rate_limit: written.log.rate_limit.unwrap_or(Rate::per_second(10)),
+        slow_command: span(written.log.slow_command, Duration::from_millis(100)),
+        slowlog_max: written.log.slowlog_max.unwrap_or(128),
+    }
 }
 
 /// What can only be seen of the whole.

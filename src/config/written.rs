@@ -112,8 +112,9 @@ table! {
         /// Clients at most that are between their connection and the end of these; further ones
         /// wait to be accepted.
         max_handshakes: usize = 1024, Restart;
-        /// A Unix socket at which another nearside, started with the same `listen`, takes this one's
-        /// place: it gets the listening sockets, and when it is ready this one drains and ends.
+        /// A Unix socket at which another nearside, started with the same `listen`, takes this
+        /// one's place: it gets the listening sockets, and when it is ready this one drains and
+        /// ends.
         handover: PathBuf = (), Restart;
         tables {
             /// TLS for clients, with `rediss://`.

@@ -10,7 +10,7 @@
 use crate::data::flights::as_sent;
 use crate::data::settle::{Desk, LINK_BROKE, Lost};
 use crate::data::stale;
-use crate::data::upstream::{Kind, Pipeline, Waiter};
+use crate::data::upstream::{ClientId, Kind, Pipeline, Ticket, Waiter};
 use crate::stats::Counter;
 use crate::units::clock::Tick;
 use bytes::Bytes;
@@ -81,7 +81,7 @@ pub fn take(
 ) -> Vec<Again> {
     link.again.earn(desk.now, link.answered());
     let mut taken = Vec::new();
-    let bound = link.clients_with_more();
+    let bound = clients_with_more(link);
     while link.front_is_sent() && !link.is_empty() {
         let is_free = |waiter: &Waiter| !bound.contains(&waiter.client);
         let read = read_of_front(link, desk, is_free);
@@ -91,6 +91,25 @@ pub fn take(
         }
     }
     taken
+}
+
+/// Clients that have more out than reads that were sent and wait for their answers.
+fn clients_with_more(link: &mut Pipeline) -> Vec<ClientId> {
+    let is_more = |(ticket, is_sent): &(&mut Ticket, bool)| match &ticket.kind {
+        Kind::Read(read) => !is_sent && !read.is_answered,
+        Kind::Parts(parts) => !parts.is_answered,
+        _ => true,
+    };
+    let found = link.out().filter(is_more).map(|(ticket, _)| &*ticket);
+    found.flat_map(Ticket::waiters).map(|waiter| waiter.client).collect()
+}
+
+/// The read that this one waits for is not asked a third time.
+pub fn mark(link: &mut Pipeline, waiter: Waiter) {
+    let waits = |(ticket, _): &(&mut Ticket, bool)| ticket.waiters().any(|one| one == waiter);
+    if let Some((ticket, _)) = link.out().rfind(waits) {
+        ticket.is_again = true;
+    }
 }
 
 /// The read at the front, if it may be asked again and nothing better is known.

@@ -13,7 +13,9 @@ use crate::data::pinned::{Step, answer, exec, notice};
 use crate::data::slow::Key;
 use crate::data::upstream::{Kind, Pipeline, Read, Ticket, Waiter};
 use crate::data::worker::Clients;
-use crate::data::{Shared, barrier, fallback, fields, fill, script, shadow, split, stale, walk};
+use crate::data::{
+    Shared, barrier, errors, fallback, fields, fill, script, shadow, split, stale, walk,
+};
 use crate::keys::Names;
 use crate::stats::{Block, Counter, Outcome};
 use crate::units::clock::Tick;
@@ -153,7 +155,7 @@ fn pair(link: &mut Pipeline, frame: &Frame<'_>, desk: &mut Desk<'_>) -> Result<(
     }
     if kind == Some(b'-') {
         desk.block.add(Counter::UpstreamError, 1);
-        count_error(frame.bytes(), desk);
+        errors::count(frame.bytes(), desk);
         return error(link, frame, desk);
     }
     desk.block.add(Counter::UpstreamOk, 1);
@@ -441,30 +443,6 @@ fn time(desk: &mut Desk<'_>, owner: Waiter, spec: &'static Spec, (took, outcome)
         let client = desk.clients.session(owner.client).map(|session| Arc::clone(&session.client));
         let key = desk.slow_key.take();
         desk.shared.slow.note(spec.name, outcome, Duration::from_nanos(took), client, key);
-    }
-}
-
-fn count_error(bytes: &[u8], desk: &Desk<'_>) {
-    let text = bytes.get(1..).unwrap_or_default();
-    let word = text.split(|&byte| byte == b' ' || byte == b'\r').next().unwrap_or_default();
-    desk.block.add(Counter::upstream_error(word), 1);
-    if word == b"READONLY" {
-        doubt_primary(desk);
-    }
-}
-
-/// The server takes no writes. If it was a primary when it was met, its address may lead elsewhere
-/// by now; one that was a replica from the start is what its operator wants.
-#[cold]
-fn doubt_primary(desk: &Desk<'_>) {
-    let (live, dialer) = (&desk.shared.live, &desk.shared.dialer);
-    let was_primary = live.identity().is_some_and(|server| server.role == "master");
-    if was_primary && dialer.switch.doubt(desk.now) {
-        tracing::warn!(
-            event = "upstream_reconnecting",
-            upstream = %dialer.target,
-            "the server takes no writes any more: all links are opened anew"
-        );
     }
 }
 

@@ -59,18 +59,7 @@ pub fn mget(
             })
         };
         match &found {
-            Some(Found { value, command, asked_at }) if gate == Mode::Cache => {
-                let (rules, bytes) = (&batch.snapshot.rules, value.len());
-                let age = Some(batch.view.now.since(*asked_at));
-                batch.block.lookup(hash, Seen::Hit, || {
-                    sample::look(
-                        session.proto,
-                        &question(key, hash, *command, session.space),
-                        batch,
-                    );
-                    Look { key, rule: rules.find(key).index, bytes, age }
-                });
-            }
+            Some(found) if gate == Mode::Cache => note_hit(session, (key, hash), found, batch),
             Some(_) => {}
             None => {
                 missing += 1;
@@ -102,6 +91,17 @@ pub fn mget(
     }
     ask(session, spec, request, values, &[], batch);
     Flow::Next
+}
+
+/// Counts one key that is answered from here.
+fn note_hit(session: &Session, (key, hash): (&[u8], u64), found: &Found, batch: &Batch<'_>) {
+    let (rules, bytes) = (&batch.snapshot.rules, found.value.len());
+    let age = Some(batch.view.now.since(found.asked_at));
+    batch.block.lookup(hash, Seen::Hit, || {
+        let asked = question(key, hash, found.command, session.space);
+        sample::look(session.proto, &asked, batch);
+        Look { key, rule: rules.find(key).index, bytes, age }
+    });
 }
 
 /// Has the processor fetch what is stored of all keys.

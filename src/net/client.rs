@@ -273,8 +273,8 @@ impl WriteHalf {
         }
     }
 
-    /// Ends it in one direction: the client gets what was written and then the end; what it has sent
-    /// can still be read.
+    /// Ends it in one direction: the client gets what was written and then the end; what it has
+    /// sent can still be read.
     pub fn end_output(&self) -> io::Result<()> {
         match &self.0 {
             Write::Tcp(half) => SockRef::from(half.as_ref()).shutdown(Shutdown::Write),

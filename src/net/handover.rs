@@ -5,11 +5,11 @@
 //!   old   listens at the path             new   starts, connects to it
 //!         sends its listening sockets           takes those its settings name: now both accept
 //!                                               says "accepting" when it is ready
-//!         stops accepting, drains, ends         listens at the path itself, with the old one's socket
+//!         stops accepting, drains, ends         is the one that listens at the path
 //! ```
 //!
-//! Nobody is refused: the sockets are never closed, and who waits in their queue is accepted by one of
-//! the two. If the new process ends before it is ready, the old one goes on as if nothing had been.
+//! Nobody is refused: the sockets are never closed, and who waits in their queue is accepted by one
+//! of the two. If the new process ends before it is ready, the old one goes on as before.
 //!
 //! In: sockets. Out: sockets, and who has taken whose place.
 

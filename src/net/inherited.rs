@@ -1,6 +1,6 @@
 //! Listening sockets that this process has not opened itself: the service manager's
 //! (`LISTEN_FDS`, `sd_listen_fds(3)`), or those of the process whose place it takes
-//! ([`super::handover`]). Whoever connects meanwhile waits in their queue, and is refused by nobody.
+//! ([`super::handover`]). Whoever connects meanwhile waits in their queue; nobody is refused.
 //!
 //! In: sockets. Out: to who wants to listen on an address the socket that is bound to it.
 //!

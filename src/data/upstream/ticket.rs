@@ -92,6 +92,11 @@ impl Ticket {
         Self { answers, ..Self::new(owner, spec, asked_at, Kind::Read(read)) }
     }
 
+    /// All who wait, nearside itself included.
+    pub fn waiters(&self) -> impl Iterator<Item = Waiter> {
+        std::iter::once(self.owner).chain(self.joined.iter().copied())
+    }
+
     /// Who asked first; `None` if that was nearside itself.
     pub fn client(&self) -> Option<Waiter> {
         (self.owner.client != Waiter::NOBODY.client).then_some(self.owner)

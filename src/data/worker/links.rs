@@ -3,7 +3,7 @@
 
 use crate::cache::Space;
 use crate::command::{self, Class};
-use crate::data::again::{self, Again};
+use crate::data::again;
 use crate::data::barrier;
 use crate::data::identity::Identity;
 use crate::data::order::Frame;
@@ -154,20 +154,6 @@ impl Worker {
     /// True if a link leads to what stands in for upstream.
     fn is_detour(&self, index: usize) -> bool {
         self.with_link(index, |link| link.is_detour).unwrap_or(false)
-    }
-
-    /// Reads whose link was closed are asked on the next one.
-    fn ask_again(self: &Rc<Self>, index: usize, reads: Vec<Again>) {
-        for Again { read, waiters } in reads {
-            for waiter in waiters {
-                self.serve(waiter.client, |session, batch| {
-                    session.ask_again(waiter.slot, &read, batch);
-                });
-                self.with_link(index, |link| link.mark_again(waiter));
-            }
-        }
-        let State { snapshot, clients, .. } = &mut *self.state.borrow_mut();
-        self.flush_touched(clients, snapshot);
     }
 
     /// True if nothing is awaited, queued, half sent or half read on any link.
