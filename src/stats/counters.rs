@@ -160,7 +160,7 @@ rows! {
         StaleRefreshing [reason = "refreshing"]
         StaleFallback [reason = "fallback"]
     }
-    "fallback_commands_total" "Commands handled while upstream was down, by [fallback]." {
+    "fallback_commands_total" "Commands handled while upstream was down, by the fallback." {
         FallbackReadOk [op = "read", result = "ok"]
         FallbackReadRefused [op = "read", result = "refused"]
         FallbackWriteOk [op = "write", result = "ok"]
