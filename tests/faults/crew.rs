@@ -7,13 +7,12 @@
 
 use crate::client::{Client, write};
 use crate::draw::Draw;
-use parking_lot::Mutex;
+use parking_lot::{Condvar, Mutex};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::ErrorKind;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
 
 /// Clients of a crew.
 const COUNT: usize = 4;
@@ -57,12 +56,16 @@ struct Rounds {
     begun: AtomicU64,
     /// The number of the last one without an error.
     good: AtomicU64,
+    /// Those with an error.
+    bad: AtomicU64,
 }
 
 #[derive(Debug)]
 struct Orders {
     stops: AtomicBool,
-    rests: AtomicBool,
+    rests: Mutex<bool>,
+    /// The rest is over.
+    go_on: Condvar,
     rounds: [Rounds; COUNT],
 }
 
@@ -80,7 +83,8 @@ impl Crew {
         let seen = Arc::new(Seen::default());
         let orders = Arc::new(Orders {
             stops: AtomicBool::new(false),
-            rests: AtomicBool::new(false),
+            rests: Mutex::new(false),
+            go_on: Condvar::new(),
             rounds: Default::default(),
         });
         let member = |number| {
@@ -106,7 +110,7 @@ impl Crew {
 
     /// They ask nothing more before [`Self::go_on`]; nothing of theirs is out.
     pub(crate) fn rest(&self) {
-        self.orders.rests.store(true, Ordering::SeqCst);
+        *self.orders.rests.lock() = true;
         crate::harness::eventually("the bystanders rest", || {
             let is_done = |rounds: &Rounds| rounds.begun.load(Ordering::SeqCst) & RESTING != 0;
             self.orders.rounds.iter().all(is_done).then_some(())
@@ -114,22 +118,37 @@ impl Crew {
     }
 
     pub(crate) fn go_on(&self) {
-        self.orders.rests.store(false, Ordering::SeqCst);
+        *self.orders.rests.lock() = false;
+        self.orders.go_on.notify_all();
+    }
+
+    /// Waits until each has had an error: the fault has come to all of them.
+    pub(crate) fn until_struck(&self) {
+        let struck = || self.orders.rounds.iter().map(|rounds| rounds.bad.load(Ordering::SeqCst));
+        let before: Vec<u64> = struck().collect();
+        crate::harness::eventually("all bystanders have had an error", || {
+            struck().zip(&before).all(|(now, before)| now > *before).then_some(())
+        });
     }
 
     /// What each has done.
     pub(crate) fn stop(mut self) -> (Arc<Seen>, Vec<Book>) {
-        self.orders.stops.store(true, Ordering::SeqCst);
+        self.end();
         let threads = std::mem::take(&mut self.threads);
         let books = threads.into_iter().map(|thread| thread.join().expect("a bystander"));
         (Arc::clone(&self.seen), books.collect())
+    }
+
+    fn end(&self) {
+        self.orders.stops.store(true, Ordering::SeqCst);
+        self.go_on();
     }
 }
 
 impl Drop for Crew {
     /// Also where a row was given up.
     fn drop(&mut self) {
-        self.orders.stops.store(true, Ordering::SeqCst);
+        self.end();
     }
 }
 
@@ -209,15 +228,19 @@ impl Member {
     fn work(mut self, orders: &Orders) -> Book {
         let rounds = &orders.rounds[self.book.number];
         while !orders.stops.load(Ordering::SeqCst) {
-            if orders.rests.load(Ordering::SeqCst) {
+            let mut rests = orders.rests.lock();
+            if *rests {
                 rounds.begun.fetch_or(RESTING, Ordering::SeqCst);
-                thread::sleep(Duration::from_millis(1));
+                orders.go_on.wait_while(&mut rests, |rests| *rests);
+                rounds.begun.fetch_and(!RESTING, Ordering::SeqCst);
                 continue;
             }
-            rounds.begun.fetch_and(!RESTING, Ordering::SeqCst);
+            drop(rests);
             let round = rounds.begun.fetch_add(1, Ordering::SeqCst) + 1;
             if self.connect() && self.batch() {
                 rounds.good.store(round, Ordering::SeqCst);
+            } else {
+                rounds.bad.fetch_add(1, Ordering::SeqCst);
             }
         }
         self.book
