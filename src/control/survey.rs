@@ -2,8 +2,8 @@
 //! whether it holds keys that nobody behind nearside can see; and, again whenever it may have
 //! become another server, which commands it has.
 //!
-//! Identity and databases are needed in every mode (HELLO, SELECT), and without tracking there may
-//! be no other link that asks.
+//! Who the server is and how many databases it has are needed in every mode (HELLO, SELECT), and
+//! without tracking there may be no other link that asks.
 //!
 //! With a version prefix an existing database looks empty to every client. That is right after a
 //! new version, and a nasty surprise on the first day; so it is said once, at the start and by
@@ -14,7 +14,7 @@ use crate::command::Route;
 use crate::command::learned::{Learned, Learner, Strangers};
 use crate::config::Settings;
 use crate::keys::Names;
-use crate::live::{Identity, Live};
+use crate::live::{Live, Server};
 use crate::net::dialer::{Dialer, OpenError, Opened};
 use crate::net::stream::Stream;
 use crate::wire::handshake::{HandshakeError, Options};
@@ -60,7 +60,7 @@ impl fmt::Display for Hidden {
 pub async fn meet(dialer: &Dialer, live: &Live) -> anyhow::Result<Stream> {
     let mut stream = match dialer.open(&options(dialer, Proto::Resp3)).await {
         Ok(Opened { stream, server: Some(server), .. }) => {
-            live.set_identity(server.into());
+            live.set_server(server.into());
             stream
         }
         // What does not know HELLO, or refuses it, is asked in the old way.
@@ -104,8 +104,8 @@ async fn by_info(dialer: &Dialer, live: &Live) -> anyhow::Result<Stream> {
     let info = within(dialer, ask(&mut stream, &[b"INFO", b"server"])).await?;
     let info = String::from_utf8_lossy(reply::bulk(&info).unwrap_or_default()).into_owned();
     let version = info.lines().find_map(|line| line.strip_prefix("redis_version:"));
-    live.set_identity_without_hello(Identity {
-        server: "redis".to_owned(),
+    live.set_server_without_hello(Server {
+        name: "redis".to_owned(),
         version: version.unwrap_or("0.0.0").trim().to_owned(),
         role: "master".to_owned(),
     });

@@ -21,7 +21,7 @@ pub fn count(bytes: &[u8], desk: &Desk<'_>) {
 #[cold]
 fn doubt_primary(desk: &Desk<'_>) {
     let (live, dialer) = (&desk.shared.live, &desk.shared.dialer);
-    let was_primary = live.identity().is_some_and(|server| server.role == "master");
+    let was_primary = live.server().is_some_and(|server| server.role == "master");
     if was_primary && dialer.switch.doubt(desk.now) {
         tracing::warn!(
             event = "upstream_reconnecting",

@@ -13,7 +13,7 @@ use crate::data::settle::{self, Desk, Fault};
 use crate::data::upstream::{Kind, Pipeline, Ticket};
 use crate::data::{shadow, stale};
 use crate::embedded;
-use crate::live::{Identity, Live};
+use crate::live::{Live, Server};
 use crate::stats::Counter;
 use bytes::Bytes;
 
@@ -23,13 +23,13 @@ pub const NOT_FLUSHED: &[u8] =
 
 /// Who answers a client that asks: upstream, or what stands in for it where it never was reached.
 #[cold]
-pub fn identity(live: &Live) -> Option<Identity> {
-    let stand_in = || Identity {
-        server: "redis".to_owned(),
+pub fn server(live: &Live) -> Option<Server> {
+    let stand_in = || Server {
+        name: "redis".to_owned(),
         version: embedded::VERSION.to_owned(),
         role: "master".to_owned(),
     };
-    live.identity().or_else(|| live.fallback.is_active().then(stand_in))
+    live.server().or_else(|| live.fallback.is_active().then(stand_in))
 }
 
 /// An answer to the ticket at the front.

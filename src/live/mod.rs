@@ -1,4 +1,4 @@
-//! What changes while nearside runs and both wings look at: the mode, the upstream's identity and
+//! What changes while nearside runs and both wings look at: the mode, the upstream's server and
 //! health, and whether the process is draining. Atomics and one short lock; nobody waits here but
 //! links for their turn ([`Turns`]), and the tracking link until it is needed.
 
@@ -20,18 +20,18 @@ use tokio::sync::{Notify, watch};
 
 /// What the upstream said of itself in its HELLO.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Identity {
+pub struct Server {
     /// `redis` or `valkey`.
-    pub server: String,
+    pub name: String,
     /// Its version, e.g. `7.0.15`.
     pub version: String,
     /// `master` or `replica`.
     pub role: String,
 }
 
-impl From<ServerInfo> for Identity {
+impl From<ServerInfo> for Server {
     fn from(info: ServerInfo) -> Self {
-        Self { server: info.server, version: info.version, role: info.role }
+        Self { name: info.server, version: info.version, role: info.role }
     }
 }
 
@@ -48,7 +48,7 @@ pub struct Live {
     gate: AtomicU8,
     /// The mode has changed.
     mode_changed: Notify,
-    identity: RwLock<Option<Identity>>,
+    server: RwLock<Option<Server>>,
     has_field_ttls: AtomicBool,
     is_draining: AtomicBool,
     is_parting: AtomicBool,
@@ -97,7 +97,7 @@ impl Default for Live {
             mode: AtomicU8::new(Mode::Cache as u8),
             gate: AtomicU8::new(Mode::Cache as u8),
             mode_changed: Notify::new(),
-            identity: RwLock::default(),
+            server: RwLock::default(),
             has_field_ttls: AtomicBool::new(false),
             is_draining: AtomicBool::new(false),
             is_parting: AtomicBool::new(false),
@@ -169,30 +169,30 @@ impl Live {
         }
     }
 
-    /// The upstream's identity, once a link has been opened.
-    pub fn identity(&self) -> Option<Identity> {
-        self.identity.read().clone()
+    /// The upstream's server, once a link has been opened.
+    pub fn server(&self) -> Option<Server> {
+        self.server.read().clone()
     }
 
     /// A link was opened to this server, by HELLO.
-    pub fn set_identity(&self, identity: Identity) {
+    pub fn set_server(&self, server: Server) {
         self.lacks_hello.store(false, Ordering::Relaxed);
-        self.learn(identity);
+        self.learn(server);
     }
 
     /// This server does not know HELLO, or not from this user (Redis before 6.0, one whose HELLO
     /// was renamed, an ACL).
-    pub fn set_identity_without_hello(&self, identity: Identity) {
-        self.learn(identity);
+    pub fn set_server_without_hello(&self, server: Server) {
+        self.learn(server);
         self.lacks_hello.store(true, Ordering::Relaxed);
     }
 
-    fn learn(&self, identity: Identity) {
-        let has_field_ttls = has_field_ttls(&identity);
+    fn learn(&self, server: Server) {
+        let has_field_ttls = has_field_ttls(&server);
         self.has_field_ttls.store(has_field_ttls, Ordering::Relaxed);
-        let is_new = self.identity.read().as_ref() != Some(&identity);
+        let is_new = self.server.read().as_ref() != Some(&server);
         if is_new {
-            *self.identity.write() = Some(identity);
+            *self.server.write() = Some(server);
             self.meetings.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -241,9 +241,9 @@ impl Live {
 
     /// True if READONLY is no error there, though there is no cluster: Valkey 8 and later.
     pub fn takes_readonly(&self) -> bool {
-        self.identity().is_some_and(|upstream| {
+        self.server().is_some_and(|upstream| {
             let major = upstream.version.split('.').next().and_then(|major| major.parse().ok());
-            upstream.server == "valkey" && major.is_some_and(|major: u32| major >= 8)
+            upstream.name == "valkey" && major.is_some_and(|major: u32| major >= 8)
         })
     }
 
@@ -458,24 +458,24 @@ const fn mode_of(number: u8) -> Mode {
 }
 
 /// Redis from 7.4 on and Valkey from 9 on have HEXPIRE.
-fn has_field_ttls(identity: &Identity) -> bool {
-    let version = version(identity);
+fn has_field_ttls(server: &Server) -> bool {
+    let version = version(server);
     // Valkey answers HELLO with `server: redis` by default; its versions start at 7.2.
-    match identity.server.as_str() {
+    match server.name.as_str() {
         "valkey" => version >= (9, 0),
         _ => version >= (7, 4),
     }
 }
 
 /// Major and minor.
-fn version(identity: &Identity) -> (u32, u32) {
-    let mut numbers = identity.version.split('.').map(|part| part.parse::<u32>().unwrap_or(0));
+fn version(server: &Server) -> (u32, u32) {
+    let mut numbers = server.version.split('.').map(|part| part.parse::<u32>().unwrap_or(0));
     (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Identity, Live};
+    use super::{Live, Server};
 
     #[test]
     fn the_log_is_told_of_changes() {
@@ -488,7 +488,7 @@ mod tests {
 
     #[test]
     fn field_ttls_by_server_and_version() {
-        for (server, version, expected) in [
+        for (name, version, expected) in [
             ("redis", "7.0.15", false),
             ("redis", "7.2.4", false),
             ("redis", "7.4.1", true),
@@ -497,8 +497,8 @@ mod tests {
             ("valkey", "9.1.2", true),
         ] {
             let live = Live::default();
-            let (server, version) = (server.to_owned(), version.to_owned());
-            live.set_identity(Identity { server, version, role: "master".to_owned() });
+            let (name, version) = (name.to_owned(), version.to_owned());
+            live.set_server(Server { name, version, role: "master".to_owned() });
             assert_eq!(live.has_field_ttls(), expected);
         }
     }

@@ -1,12 +1,11 @@
 //! What stands in for an upstream that is down (`[fallback]`): when it begins, what it answers, and
 //! that nothing of it is left when upstream is back.
 
-use crate::stage::{Client, Link, Stage};
+use crate::stage::{Link, OLD, Stage};
 use nearside::live::Phase;
 use nearside::stats::Counter;
 use std::time::Duration;
 
-const OLD: &str = "$3\r\nold\r\n";
 const NEW: &str = "$3\r\nnew\r\n";
 const NIL: &str = "$-1\r\n";
 const OK: &str = "+OK\r\n";
@@ -29,23 +28,10 @@ fn phase(stage: &Stage, wanted: Phase) {
     });
 }
 
-/// A proxy that holds `k`, a client, and its link.
-fn kept(settings: &str) -> (Stage, Client, Link) {
-    let mut stage = Stage::with(settings);
-    let (mut client, mut data) = stage.pair();
-    stage.fill(&mut client, &mut data, "GET k", OLD);
-    (stage, client, data)
-}
-
-/// Upstream is gone with all its links, and cannot be reached.
+/// Upstream is gone, and the time runs after which something stands in for it.
 fn lose_upstream(stage: &mut Stage, data: Link) {
-    stage.refuse();
-    drop((data, stage.tracking.take()));
+    stage.lose_upstream(data);
     phase(stage, Phase::Waiting);
-    stage.eventually("nothing is left of it", |stage| {
-        let shared = stage.app.shared();
-        shared.live.links_up() == 0 && !shared.cache.tracking().is_up()
-    });
 }
 
 /// And for so long that something stands in for it.
@@ -61,22 +47,10 @@ fn come_back(stage: &mut Stage) {
     drop(stage.data());
 }
 
-/// What PROXY LAST says of the last command: what became of it, and why.
-fn last(client: &mut Client) -> (String, Option<String>) {
-    client.send("PROXY LAST");
-    let told = String::from_utf8(client.next()).unwrap();
-    let words: Vec<&str> = told.split("\r\n").collect();
-    let behind = |name: &str| {
-        let place = words.iter().position(|word| *word == name)?;
-        words.get(place + 2).map(|word| (*word).to_owned())
-    };
-    (behind("outcome").unwrap(), behind("reason"))
-}
-
 /// Not before `after`, and not at all if upstream was back meanwhile.
 #[test]
 fn it_begins_when_upstream_was_down_for_so_long() {
-    let (mut stage, _client, data) = kept("fallback.enabled=true fallback.after=2s");
+    let (mut stage, _client, data) = Stage::holding("fallback.enabled=true fallback.after=2s");
     stage.refuse();
     drop((data, stage.tracking.take()));
     phase(&stage, Phase::Waiting);
@@ -97,15 +71,15 @@ fn it_begins_when_upstream_was_down_for_so_long() {
 /// refused write makes nobody forget what is kept.
 #[test]
 fn what_is_kept_is_served_and_nothing_else() {
-    let (mut stage, mut client, data) = kept(&format!("{STALE} fallback.max_stale=1h"));
+    let (mut stage, mut client, data) = Stage::holding(&format!("{STALE} fallback.max_stale=1h"));
     fall_back(&mut stage, data);
     client.asks("PING", "+PONG\r\n");
     client.asks("GET k", OLD);
-    assert_eq!(last(&mut client), ("stale".to_owned(), Some("fallback".to_owned())));
+    assert_eq!(client.last(), ("stale".to_owned(), Some("fallback".to_owned())));
     client.asks("GET other", UNKNOWN);
-    assert_eq!(last(&mut client), ("fallback".to_owned(), None));
+    assert_eq!(client.last(), ("fallback".to_owned(), None));
     client.asks("SET k new", REFUSED);
-    assert_eq!(last(&mut client), ("fallback".to_owned(), None));
+    assert_eq!(client.last(), ("fallback".to_owned(), None));
     client.asks("PUBLISH channel x", REFUSED);
     client.asks("GET k", OLD);
     client.asks("MGET k k", &format!("*2\r\n{OLD}{OLD}"));
@@ -122,7 +96,7 @@ fn what_is_kept_is_served_and_nothing_else() {
 /// `reads = "nil"`: the same, else what an empty Redis answers.
 #[test]
 fn what_is_not_kept_is_nil_by_choice() {
-    let (mut stage, mut client, data) = kept(&format!("{STALE} fallback.reads=nil"));
+    let (mut stage, mut client, data) = Stage::holding(&format!("{STALE} fallback.reads=nil"));
     fall_back(&mut stage, data);
     client.asks("GET k", OLD);
     client.asks("GET other", NIL);
@@ -135,7 +109,7 @@ fn what_is_not_kept_is_nil_by_choice() {
 /// What was asked before it began, and waited for a link, is answered as what is asked now.
 #[test]
 fn who_waits_when_it_begins_is_answered() {
-    let (mut stage, mut client, data) = kept(STALE);
+    let (mut stage, mut client, data) = Stage::holding(STALE);
     lose_upstream(&mut stage, data);
     // Asked at a moment that does not pass before it is over.
     stage.hands.advance(BEFORE);
@@ -151,13 +125,13 @@ fn who_waits_when_it_begins_is_answered() {
 #[test]
 fn what_is_written_to_memory_is_read_from_there() {
     let settings = "fallback.enabled=true fallback.writes=memory fallback.accept_data_loss=true";
-    let (mut stage, mut client, data) = kept(settings);
+    let (mut stage, mut client, data) = Stage::holding(settings);
     fall_back(&mut stage, data);
     let mut other = stage.client();
     client.asks("GET k", OLD);
     client.asks("SET k new", OK);
     other.asks("GET k", NEW);
-    assert_eq!(last(&mut other), ("fallback".to_owned(), None));
+    assert_eq!(other.last(), ("fallback".to_owned(), None));
     client.asks("APPEND k er", ":5\r\n");
     client.asks("INCR counter", UNKNOWN);
     client.asks("SET counter 7 NX", UNKNOWN);
@@ -185,7 +159,7 @@ fn what_is_written_to_memory_is_read_from_there() {
 /// `on_recovery = "drop"`: nothing that was written is there, nor anything that was served.
 #[test]
 fn nothing_of_it_is_served_afterwards() {
-    let (mut stage, mut client, data) = kept(&format!("{MEMORY} cache.level=ttl"));
+    let (mut stage, mut client, data) = Stage::holding(&format!("{MEMORY} cache.level=ttl"));
     fall_back(&mut stage, data);
     client.asks("GET k", OLD);
     client.asks("SET w x", OK);
@@ -208,7 +182,8 @@ fn nothing_of_it_is_served_afterwards() {
 /// `on_recovery = "replay"`: what was written is upstream before anything else is asked there.
 #[test]
 fn what_was_written_is_replayed_first() {
-    let (mut stage, mut client, data) = kept(&format!("{MEMORY} fallback.on_recovery=replay"));
+    let (mut stage, mut client, data) =
+        Stage::holding(&format!("{MEMORY} fallback.on_recovery=replay"));
     fall_back(&mut stage, data);
     client.asks("SET a 1", OK);
     client.asks("DEL gone", ":0\r\n");
@@ -238,7 +213,8 @@ fn what_was_written_is_replayed_first() {
 /// What upstream refuses is lost, and counted; what cannot be sent is not: it is tried again.
 #[test]
 fn a_replay_that_breaks_is_begun_anew() {
-    let (mut stage, mut client, data) = kept(&format!("{MEMORY} fallback.on_recovery=replay"));
+    let (mut stage, mut client, data) =
+        Stage::holding(&format!("{MEMORY} fallback.on_recovery=replay"));
     fall_back(&mut stage, data);
     client.asks("SET a 1", OK);
     client.asks("SET b 1", OK);
@@ -265,7 +241,7 @@ fn a_replay_that_breaks_is_begun_anew() {
 /// with a server that dies: what either waits for would come from upstream.
 #[test]
 fn who_holds_something_when_it_ends_is_let_go() {
-    let (mut stage, _client, data) = kept(&format!("{MEMORY} fallback.reads=nil"));
+    let (mut stage, _client, data) = Stage::holding(&format!("{MEMORY} fallback.reads=nil"));
     fall_back(&mut stage, data);
     let (mut waiting, mut begun) = (stage.client(), stage.client());
     waiting.send("BLPOP list 0");
@@ -302,7 +278,7 @@ fn a_start_without_upstream() {
 /// Switched off, it ends at once, and what was in memory is told as dropped.
 #[test]
 fn it_can_be_switched_off_meanwhile() {
-    let (mut stage, mut client, data) = kept(MEMORY);
+    let (mut stage, mut client, data) = Stage::holding(MEMORY);
     fall_back(&mut stage, data);
     client.asks("SET a 1", OK);
     client.asks("SET big xxxxxxxx", OK);

@@ -1,7 +1,7 @@
 //! Which entries an invalidation reaches, and how long an entry lives on its own.
 
 use crate::stage::{Client, FLUSHED, Link, Stage};
-use nearside::live::Identity;
+use nearside::live::Server;
 use nearside::stats::Counter;
 use std::time::Duration;
 
@@ -221,8 +221,8 @@ fn fetch_fields(client: &mut Client, data: &mut Link, fields: &[&str], lives: &s
 fn a35_a_field_ends_when_it_does() {
     let mut stage = Stage::with("cache.hash_max_ttl=1s");
     let (mut client, mut data) = stage.pair();
-    stage.app.shared().live.set_identity(Identity {
-        server: "valkey".to_owned(),
+    stage.app.shared().live.set_server(Server {
+        name: "valkey".to_owned(),
         version: "9.1.2".to_owned(),
         role: "master".to_owned(),
     });

@@ -161,10 +161,10 @@ fn a_server_without_hello_is_known_by_info() {
         })
         .unwrap();
         assert!(live.lacks_hello());
-        assert_eq!(live.identity().unwrap().version, "5.0.14");
+        assert_eq!(live.server().unwrap().version, "5.0.14");
         let stage = Stage::with("invalidation.tracking=off cache.level=ttl");
         let mut client = stage.client();
-        stage.app.shared().live.set_identity_without_hello(live.identity().unwrap());
+        stage.app.shared().live.set_server_without_hello(live.server().unwrap());
         client.asks("HELLO 3", "-ERR unknown command 'HELLO'\r\n");
     }
 }

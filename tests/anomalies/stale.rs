@@ -1,12 +1,11 @@
 //! What is served past its time, and what never is: `stale_if_error`, `grace`, `refresh_ahead`, and
 //! soft invalidations.
 
-use crate::stage::{Client, Link, Stage};
+use crate::stage::{Client, Link, OLD, Stage};
 use nearside::cache::{Source, Strength};
 use nearside::stats::Counter;
 use std::time::Duration;
 
-const OLD: &str = "$3\r\nold\r\n";
 const NEW: &str = "$3\r\nnew\r\n";
 
 /// Lives for a minute, and for half a minute more while upstream is down.
@@ -20,26 +19,6 @@ const MOMENT: Duration = Duration::from_nanos(1);
 /// How long a request waits for a link, and a little more: then it is lost.
 const WAITED: Duration = Duration::from_secs(1);
 
-/// A proxy that holds `k`, a client, and its link.
-fn kept(settings: &str) -> (Stage, Client, Link) {
-    let mut stage = Stage::with(settings);
-    let (mut client, mut data) = stage.pair();
-    stage.fill(&mut client, &mut data, "GET k", OLD);
-    (stage, client, data)
-}
-
-/// Upstream is gone with all its links, and cannot be reached.
-fn lose_upstream(stage: &mut Stage, data: Link) {
-    stage.refuse();
-    drop((data, stage.tracking.take()));
-    stage.eventually("upstream is down", |stage| {
-        let shared = stage.app.shared();
-        !shared.live.is_upstream_up()
-            && shared.live.links_up() == 0
-            && !shared.cache.tracking().is_up()
-    });
-}
-
 /// A read that must be answered past its time, and that PROXY LAST tells of.
 #[track_caller]
 fn stale(stage: &Stage, client: &mut Client, command: &str, reply: &str, reason: Counter) {
@@ -47,19 +26,12 @@ fn stale(stage: &Stage, client: &mut Client, command: &str, reply: &str, reason:
     client.asks(command, reply);
     stage.counted(reason, served + 1);
     stage.counted(Counter::LookupStale, looked + 1);
-    assert_eq!(last(client), Some(reason.row().labels[0].1.to_owned()));
+    assert_eq!(client.last(), past_its_time(reason.row().labels[0].1));
 }
 
-/// The reason why the last read was served past its time, if it was.
-fn last(client: &mut Client) -> Option<String> {
-    client.send("PROXY LAST");
-    let told = String::from_utf8(client.next()).unwrap();
-    let words: Vec<&str> = told.split("\r\n").collect();
-    let behind = |name: &str| {
-        let place = words.iter().position(|word| *word == name)?;
-        words.get(place + 2).map(|word| (*word).to_owned())
-    };
-    if behind("outcome")? == "stale" { behind("reason") } else { None }
+/// What PROXY LAST tells of a read that was served past its time.
+fn past_its_time(reason: &str) -> (String, Option<String>) {
+    ("stale".to_owned(), Some(reason.to_owned()))
 }
 
 /// A read that fails, because upstream is down and nothing may be served.
@@ -77,10 +49,10 @@ fn fails(stage: &Stage, client: &mut Client, command: &str) {
 /// The whole of an outage: served, for no longer than was said, and gone when upstream is back.
 #[test]
 fn a58_an_outage_is_bridged_for_so_long_and_no_longer() {
-    let (mut stage, mut client, mut data) = kept(DOWN);
+    let (mut stage, mut client, mut data) = Stage::holding(DOWN);
     stage.fill(&mut client, &mut data, "GET other", OLD);
     stage.hit(&mut client, "GET k", OLD);
-    lose_upstream(&mut stage, data);
+    stage.lose_upstream(data);
     stale(&stage, &mut client, "GET k", OLD, Counter::StaleUpstreamDown);
     // Its life counts, which ends long before the lease does.
     stage.hands.advance(SPAN + NEARLY);
@@ -96,7 +68,7 @@ fn a58_what_an_outage_has_bridged_ends_with_it() {
     let (mut client, mut data) = stage.pair();
     stage.fill(&mut client, &mut data, "GET a", OLD);
     stage.fill(&mut client, &mut data, "GET b", OLD);
-    lose_upstream(&mut stage, data);
+    stage.lose_upstream(data);
     stale(&stage, &mut client, "GET a", OLD, Counter::StaleUpstreamDown);
     stage.relent();
     stage.track();
@@ -104,7 +76,7 @@ fn a58_what_an_outage_has_bridged_ends_with_it() {
     stage.eventually("the link is up", |stage| stage.app.shared().live.links_up() == 1);
     stage.fill(&mut client, &mut data, "GET a", NEW);
     stage.hit(&mut client, "GET a", NEW);
-    lose_upstream(&mut stage, data);
+    stage.lose_upstream(data);
     stale(&stage, &mut client, "GET a", NEW, Counter::StaleUpstreamDown);
     fails(&stage, &mut client, "GET b");
 }
@@ -112,8 +84,8 @@ fn a58_what_an_outage_has_bridged_ends_with_it() {
 /// The data link may be back before the tracking link: what a client has been shown then is newer.
 #[test]
 fn a58_what_was_seen_since_is_not_forgotten() {
-    let (mut stage, mut client, data) = kept(DOWN);
-    lose_upstream(&mut stage, data);
+    let (mut stage, mut client, data) = Stage::holding(DOWN);
+    stage.lose_upstream(data);
     stale(&stage, &mut client, "GET k", OLD, Counter::StaleUpstreamDown);
     stage.relent();
     let mut data = stage.data();
@@ -121,7 +93,7 @@ fn a58_what_was_seen_since_is_not_forgotten() {
     client.send("GET k");
     data.answer("GET v1:k", NEW);
     client.reads(NEW);
-    lose_upstream(&mut stage, data);
+    stage.lose_upstream(data);
     fails(&stage, &mut client, "GET k");
 }
 
@@ -142,7 +114,7 @@ fn an_outage_does_not_bring_back_what_was_invalidated() {
     };
     assert!(invalidate(b"told", Strength::Hard));
     assert!(invalidate(b"softly", Strength::Soft(stage.now())));
-    lose_upstream(&mut stage, data);
+    stage.lose_upstream(data);
     for key in ["pushed", "written", "told"] {
         fails(&stage, &mut client, &format!("GET {key}"));
     }
@@ -152,10 +124,10 @@ fn an_outage_does_not_bring_back_what_was_invalidated() {
 /// A write that may have been executed is as good as one that was.
 #[test]
 fn a_write_of_unknown_outcome_is_no_excuse() {
-    let (mut stage, mut client, mut data) = kept(DOWN);
+    let (mut stage, mut client, mut data) = Stage::holding(DOWN);
     client.send_all(&["SET k x", "GET k"]);
     data.expect("SET v1:k x");
-    lose_upstream(&mut stage, data);
+    stage.lose_upstream(data);
     let unknown = "-ERR proxy: outcome unknown: the upstream link broke\r\n";
     client.reads(unknown);
     client.reads(unknown);
@@ -180,7 +152,7 @@ fn a_miss_that_fails_is_served_what_is_kept() {
     stage.counted(Counter::StaleUpstreamDown, 2);
     assert_eq!(stage.count(Counter::LookupStale), 0, "they were counted as what they were");
     for client in [&mut one, &mut two] {
-        assert_eq!(last(client).as_deref(), Some("upstream_down"));
+        assert_eq!(client.last(), past_its_time("upstream_down"));
     }
     // Upstream is there: the next one asks it.
     let mut data = stage.data();
@@ -205,7 +177,7 @@ fn a_miss_that_fails_is_served_to_other_workers() {
     two.reads(OLD);
     stage.counted(Counter::StaleUpstreamDown, 2);
     for client in [&mut one, &mut two] {
-        assert_eq!(last(client).as_deref(), Some("upstream_down"));
+        assert_eq!(client.last(), past_its_time("upstream_down"));
     }
 }
 
@@ -237,12 +209,12 @@ fn mget_is_served_key_by_key() {
     client.send(&both);
     data.expect(&format!("MGET v1:{b}"));
     data.expect(&format!("PTTL v1:{b}"));
-    lose_upstream(&mut stage, data);
+    stage.lose_upstream(data);
     client.reads(reply);
     stage.counted(Counter::StaleUpstreamDown, 1);
     client.asks(&both, reply);
     stage.counted(Counter::StaleUpstreamDown, 3);
-    assert_eq!(last(&mut client).as_deref(), Some("upstream_down"));
+    assert_eq!(client.last(), past_its_time("upstream_down"));
     client.send(&format!("MGET {a} {c}"));
     stage.eventually("it is asked", |stage| stage.count(Counter::BypassTrackingDown) > 0);
     stage.hands.advance(WAITED);
@@ -255,14 +227,14 @@ fn nothing_is_served_where_nobody_has_asked_for_it() {
     let mut stage = Stage::with("cache.ttl=60s");
     let (mut client, mut data) = stage.pair();
     stage.fill(&mut client, &mut data, "GET k", OLD);
-    lose_upstream(&mut stage, data);
+    stage.lose_upstream(data);
     fails(&stage, &mut client, "GET k");
 }
 
 /// A lease that is over while the data link lives is upstream's to answer.
 #[test]
 fn an_upstream_that_answers_is_asked() {
-    let (mut stage, mut client, mut data) = kept(DOWN);
+    let (mut stage, mut client, mut data) = Stage::holding(DOWN);
     drop(stage.tracking.take());
     stage.counted(Counter::InvalidationsReconnect, 1);
     client.send("GET k");
@@ -311,7 +283,7 @@ fn in_grace_workers_do_not_refresh_what_another_does() {
 /// Past its grace it is a miss as any other.
 #[test]
 fn a_grace_ends() {
-    let (stage, mut client, mut data) = kept(GRACE);
+    let (stage, mut client, mut data) = Stage::holding(GRACE);
     stage.hands.advance(TTL + Duration::from_secs(10));
     stage.fill(&mut client, &mut data, "GET k", NEW);
     assert_eq!(stage.count(Counter::StaleRefreshing), 0);
@@ -336,7 +308,7 @@ fn a_grace_ends_with_the_key() {
 /// was on its way before is refused.
 #[test]
 fn what_is_invalidated_softly_is_refreshed_in_grace() {
-    let (stage, mut client, mut data) = kept(GRACE);
+    let (stage, mut client, mut data) = Stage::holding(GRACE);
     let hash = stage.cache().hash(b"k");
     assert!(stage.cache().invalidate_by(Source::Admin, hash, Strength::Soft(stage.now())));
     stale(&stage, &mut client, "GET k", OLD, Counter::StaleRefreshing);
@@ -361,7 +333,7 @@ fn refreshed(stage: &Stage, client: &mut Client, data: &mut Link) {
 /// A key that is asked for does not become a miss.
 #[test]
 fn what_ends_soon_is_read_anew() {
-    let (stage, mut client, mut data) = kept(AHEAD);
+    let (stage, mut client, mut data) = Stage::holding(AHEAD);
     refreshed(&stage, &mut client, &mut data);
     stage.hit(&mut client, "GET k", OLD);
     data.reply_kept(OLD);
@@ -402,7 +374,7 @@ fn a49_a_refresh_does_not_undo_a_write() {
 /// A refresh that fails harms nobody: what is held lives as long as it would have.
 #[test]
 fn a_refresh_that_fails_changes_nothing() {
-    let (mut stage, mut client, mut data) = kept(AHEAD);
+    let (mut stage, mut client, mut data) = Stage::holding(AHEAD);
     refreshed(&stage, &mut client, &mut data);
     drop(data);
     stage.counted(Counter::RefreshAheadError, 1);

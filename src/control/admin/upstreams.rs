@@ -124,7 +124,7 @@ pub(super) fn subscriptions(admin: &Admin) -> &[Subscription] {
 /// The only one that there is.
 pub(super) fn the_one(admin: &Admin, facts: &Facts) -> Upstream {
     let live = &admin.api.live;
-    let identity = live.identity();
+    let server = live.server();
     let errors = [Counter::UpstreamTimeout, Counter::UpstreamDisconnected];
     Upstream {
         address: facts.upstream.clone(),
@@ -133,9 +133,9 @@ pub(super) fn the_one(admin: &Admin, facts: &Facts) -> Upstream {
             true => Use::Up,
             false => Use::Down,
         },
-        role: identity.as_ref().map(|identity| identity.role.clone()),
-        server: identity.as_ref().map(|identity| identity.server.clone()),
-        version: identity.map(|identity| identity.version),
+        role: server.as_ref().map(|server| server.role.clone()),
+        server: server.as_ref().map(|server| server.name.clone()),
+        version: server.map(|server| server.version),
         connections: live.links_up(),
         errors: admin.api.wing.counted(&errors),
         p99_ms: facts.latency_p99.map(|latency| latency.as_secs_f64() * 1e3),

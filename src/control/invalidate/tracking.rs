@@ -360,7 +360,7 @@ impl Tracking {
         let Opened { mut stream, server, rest, .. } =
             self.dialer.open_in_turn(&options, turn).await?;
         if let Some(server) = server {
-            self.live.set_identity(server.into());
+            self.live.set_server(server.into());
         }
         self.live.set_tracking_on(true);
         self.live.set_upstream_up(true);

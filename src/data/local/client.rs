@@ -188,8 +188,8 @@ fn switch(session: &mut Session, request: &Request<'_>, mark: Mark) {
 
 /// Valkey took the filters of CLIENT KILL further in 8.1.
 fn dialect(shared: &Shared) -> Dialect {
-    match shared.live.identity() {
-        Some(identity) if identity.server == "valkey" => Dialect::Valkey,
+    match shared.live.server() {
+        Some(server) if server.name == "valkey" => Dialect::Valkey,
         _ => Dialect::Redis,
     }
 }

@@ -230,7 +230,7 @@ fn greet(
     }
     // Before the upstream was ever reached nothing true can be said of it. Clients know this
     // answer and come again.
-    let Some(server) = fallback::identity(&batch.shared.live) else {
+    let Some(server) = fallback::server(&batch.shared.live) else {
         return session.error(b"LOADING nearside has not reached its upstream yet");
     };
     if let Some(name) = name {
@@ -240,7 +240,7 @@ fn greet(
     let id = i64::try_from(session.client.id).unwrap_or(i64::MAX);
     reply(session, |out, proto| {
         write::map(out, proto, 7);
-        for (name, value) in [("server", &server.server), ("version", &server.version)] {
+        for (name, value) in [("server", &server.name), ("version", &server.version)] {
             write::bulk(out, name.as_bytes());
             write::bulk(out, value.as_bytes());
         }

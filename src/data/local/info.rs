@@ -11,7 +11,7 @@ use crate::config::Mode;
 use crate::data::Shared;
 use crate::data::local::ledger::Totals;
 use crate::data::registry::Mark;
-use crate::live::Identity;
+use crate::live::Server;
 use crate::stats::{CommandTotals, Counter, Outcome};
 use crate::units::usage::Usage;
 use crate::wire::request::Request;
@@ -458,11 +458,11 @@ impl Upstream {
     /// As it is now.
     pub fn look(shared: &Shared) -> Self {
         let (live, totals) = (&shared.live, shared.ledger.totals());
-        let told = live.identity();
+        let told = live.server();
         let unknown = || "unknown".to_owned();
         let (server, version, role) = told.map_or_else(
             || (unknown(), unknown(), unknown()),
-            |Identity { server, version, role }| (server, version, role),
+            |Server { name, version, role }| (name, version, role),
         );
         let latency = shared.ledger.stats().latency_of(&[Outcome::Miss, Outcome::Bypass]);
         let is_wanted = shared.snapshots.newest().tracked.is_some() && live.mode() != Mode::Bypass;

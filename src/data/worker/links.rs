@@ -1,20 +1,17 @@
-//! What a worker's links need of it: their state, what they send and receive, and what becomes of
-//! their clients' requests when one breaks.
+//! What a worker's links need of it: their state, and what they send and receive.
 
 use crate::cache::Space;
 use crate::command::{self, Class};
-use crate::data::again;
 use crate::data::barrier;
 use crate::data::identity::Identity;
 use crate::data::order::Frame;
-use crate::data::pinned::{answer, exec};
-use crate::data::session::{Ending, Session, UNSENT_MAX};
-use crate::data::settle::{self, Desk, Fault, LINK_BROKE, Lost};
-use crate::data::upstream::link::LinkError;
+use crate::data::pinned::exec;
+use crate::data::session::{Session, UNSENT_MAX};
+use crate::data::settle::{self, Desk, Fault};
 use crate::data::upstream::{Kind, Pin, Pipeline, Pipelines, State as LinkState, Ticket};
 use crate::data::walk;
+use crate::data::worker::outages::lose_pin;
 use crate::data::worker::{State, Worker};
-use crate::live::Phase;
 use crate::stats::{Counter, Gauge};
 use crate::wire::write::Proto;
 use bytes::BytesMut;
@@ -85,74 +82,8 @@ impl Worker {
         self.with_link(index, |link| link.answered()).unwrap_or_default()
     }
 
-    /// A link broke: what was sent has an unknown outcome, what was not waits for the next one, and
-    /// so do reads, if it was closed.
-    pub fn link_down(self: &Rc<Self>, index: usize, error: &LinkError) {
-        if !self.is_detour(index) {
-            self.upstream_link_down(index, error);
-        }
-        let fail = |link: &mut Pipeline, desk: &mut Desk<'_>| {
-            desk.block.add(error.counter(), 1);
-            settle::fail_front(link, Lost::OutcomeUnknown(LINK_BROKE), desk);
-        };
-        let again = self.with_desk(index, |link, desk| {
-            if matches!(error, LinkError::Panic) {
-                link.suspect();
-            }
-            let mut again = Vec::new();
-            if matches!(error, LinkError::Io(_)) && link.pin.is_none() && !link.is_suspect() {
-                again = again::take(link, desk, fail);
-            }
-            while link.front_is_sent() && !link.is_empty() {
-                fail(link, desk);
-            }
-            lose_pin(link, desk);
-            if !matches!(error, LinkError::Released) {
-                link.given.doubt();
-            }
-            link.reset();
-            again
-        });
-        self.ask_again(index, again.unwrap_or_default());
-        self.release_waiters(index);
-    }
-
-    /// Counts and tells that a link to upstream broke.
-    fn upstream_link_down(&self, index: usize, error: &LinkError) {
-        self.block.shift(Gauge::UpstreamConnections, -1);
-        self.block.add(Counter::UpstreamDisconnects, 1);
-        if self.is_own(index) {
-            self.block.shift(Gauge::UpstreamDedicated, -1);
-        }
-        if matches!(error, LinkError::Fault(_)) {
-            self.block.add(Counter::ProtocolErrorsUpstream, 1);
-        }
-        let links_left = self.shared.live.count_link(false);
-        if links_left == 0 {
-            // Whatever cut them off may have kept news of a switch from being heard.
-            self.shared.live.doubt_version();
-        }
-        let is_wanted = matches!(error, LinkError::Replaced | LinkError::Released);
-        if !self.shared.dialer.switch.is_enabled() {
-            self.shared.live.set_upstream_up(false);
-        }
-        // Once per outage: an upstream that lets links in only to close them says nothing new. A
-        // client's own link may be closed by the server for that client's sake (`timeout`, output
-        // limits, CLIENT KILL), or because it is idle: that is no outage. Nor is a user's end.
-        let is_users = self.is_own(index) || self.link_kind(index).2.is_some();
-        if !is_users && !is_wanted && self.shared.live.is_news(false) {
-            tracing::warn!(
-                event = "upstream_down",
-                upstream = %self.shared.dialer.target,
-                error = %error,
-                links_left,
-                "an upstream link broke"
-            );
-        }
-    }
-
     /// True if a link leads to what stands in for upstream.
-    fn is_detour(&self, index: usize) -> bool {
+    pub(super) fn is_detour(&self, index: usize) -> bool {
         self.with_link(index, |link| link.is_detour).unwrap_or(false)
     }
 
@@ -347,74 +278,6 @@ impl Worker {
         }
     }
 
-    /// A link could not be opened.
-    pub fn link_failed(&self, index: usize, error: &LinkError) {
-        if !error.is_refusal() {
-            self.shared.live.set_upstream_up(false);
-        }
-        self.block.add(error.connect_counter(), 1);
-        if error.is_busy() {
-            self.with_desk(index, |link, desk| {
-                while !link.is_empty() {
-                    settle::fail_front(link, Lost::Busy, desk);
-                }
-                link.drop_output();
-                lose_pin(link, desk);
-            });
-            self.release_waiters(index);
-            return;
-        }
-        // Once per outage, not 10 times a second.
-        if self.shared.live.is_news(false) {
-            tracing::warn!(
-                event = "upstream_down",
-                upstream = %self.shared.dialer.target,
-                error = %error,
-                "upstream cannot be used; trying again"
-            );
-        }
-        self.fail_waiting(index);
-    }
-
-    /// Fails the requests that have waited long enough for a link.
-    pub fn fail_waiting(&self, index: usize) {
-        let (snapshot, live) = (self.snapshot(), &self.shared.live);
-        let wait = match live.fallback.phase() {
-            // Upstream is there, and what was written meanwhile comes first.
-            Phase::Recovering => snapshot.limits.read_timeout.max(snapshot.limits.reconnect_wait),
-            _ => snapshot.limits.link_wait(live.is_upstream_up()),
-        };
-        let now = self.shared.clock.now();
-        let limit = u64::try_from(wait.as_nanos()).unwrap_or(u64::MAX);
-        self.fail_queue(index, |link| {
-            link.front().is_some_and(|ticket| now.0.saturating_sub(ticket.asked_at.0) >= limit)
-        });
-    }
-
-    /// Fails the requests that wait for a link, if they name keys by a version that a fleet has
-    /// left since: this instance did not hear of it in time.
-    pub fn fail_misnamed(&self, index: usize) {
-        if self.shared.live.is_version_shared() {
-            let newest = self.snapshot();
-            self.fail_queue(index, |link| link.snapshot_of_front().names != newest.names);
-        }
-    }
-
-    /// Fails what waits for a link that is down, if this is so of it. All goes at once: what is
-    /// behind the oldest is part of the same outage.
-    fn fail_queue(&self, index: usize, is_lost: impl Fn(&mut Pipeline) -> bool) {
-        self.with_desk(index, |link, desk| {
-            if !link.is_empty() && is_lost(link) {
-                while !link.is_empty() {
-                    settle::fail_front(link, Lost::NotExecuted("upstream is down"), desk);
-                }
-                link.drop_output();
-                lose_pin(link, desk);
-            }
-        });
-        self.release_waiters(index);
-    }
-
     /// Bytes that a link holds of a frame which nobody awaits; 0 where the server may speak
     /// unasked: a subscriber waits for the rest of a message as long as one of the server would.
     pub fn unasked(&self, index: usize) -> usize {
@@ -551,38 +414,4 @@ impl Worker {
         self.flush_touched(clients, snapshot);
         Some(result)
     }
-}
-
-/// The connection of a client's own link is gone, and with it all that it held of the client. If
-/// that was anything (a transaction, subscriptions), the client's connection ends too, as it would
-/// with a Redis that died.
-fn lose_pin(link: &mut Pipeline, desk: &mut Desk<'_>) {
-    while link.pin.is_some() && !link.is_empty() {
-        settle::fail_front(link, Lost::NotExecuted("the upstream link broke"), desk);
-    }
-    let Some(pin) = &mut link.pin else {
-        return;
-    };
-    if let Some(transaction) = pin.transaction.take() {
-        answer::forget(&transaction, desk);
-        pin.is_watching = true;
-    }
-    let was_clean = pin.is_clean() || pin.is_over;
-    pin.is_over = true;
-    let Some(client) = pin.client.take() else {
-        return;
-    };
-    let Some(session) = desk.clients.session(client) else {
-        return;
-    };
-    // What follows MULTI must not be executed without it, and may be on its way here.
-    let is_torn = session.drop_own().is_some_and(|own| own.in_multi);
-    session.client.set_served();
-    session.client.was_aimed_at();
-    // Nobody else will say that the link has less to send.
-    session.waits_for_link = false;
-    if !was_clean || is_torn || session.client.is_target.load(Ordering::Relaxed) {
-        session.ending = Some(Ending::Upstream);
-    }
-    desk.clients.touch(client);
 }

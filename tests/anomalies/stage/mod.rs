@@ -3,17 +3,22 @@
 //! A [`Link`] is one connection that the proxy opened; a [`Client`] one that a test opened. Both
 //! read whole frames and fail by name when what they wait for does not come.
 
+mod client;
+mod link;
+
+pub(crate) use self::client::Client;
+pub(crate) use self::link::{Link, MASTER};
 use bytes::BytesMut;
 use nearside::app::App;
 use nearside::cache::Cache;
 use nearside::cache::stripe_bit;
 use nearside::config::{Overrides, load};
-use nearside::live::Identity;
+use nearside::live::Server;
 use nearside::stats::Counter;
 use nearside::units::clock::{Clock, Hands, Tick};
-use nearside::wire::{reply, request, write};
+use nearside::wire::write;
 use std::collections::VecDeque;
-use std::io::{ErrorKind, Read, Write};
+use std::io::{ErrorKind, Read};
 use std::net::TcpStream;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
@@ -21,6 +26,9 @@ use std::time::Duration;
 
 /// How long anything may take before the test has failed. Nothing ever waits this long.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+
+/// What `k` holds at first.
+pub(crate) const OLD: &str = "$3\r\nold\r\n";
 
 /// What no test changes.
 const SETTINGS: &str = r#"
@@ -63,8 +71,8 @@ impl Stage {
     pub(crate) fn with(settings: &str) -> Self {
         let mut stage = Self::silent(settings, "");
         if stage.app.shared().snapshots.newest().tracked.is_none() {
-            stage.app.shared().live.set_identity(Identity {
-                server: "redis".to_owned(),
+            stage.app.shared().live.set_server(Server {
+                name: "redis".to_owned(),
                 version: "7.0.15".to_owned(),
                 role: "master".to_owned(),
             });
@@ -181,6 +189,18 @@ impl Stage {
         std::fs::remove_file(self.socket()).unwrap();
     }
 
+    /// Upstream is gone with all its links, and cannot be reached.
+    pub(crate) fn lose_upstream(&mut self, data: Link) {
+        self.refuse();
+        drop((data, self.tracking.take()));
+        self.eventually("upstream is down", |stage| {
+            let shared = stage.app.shared();
+            !shared.live.is_upstream_up()
+                && shared.live.links_up() == 0
+                && !shared.cache.tracking().is_up()
+        });
+    }
+
     /// Upstream can be connected to again.
     pub(crate) fn relent(&mut self) {
         self.upstream = Some(listen(&self.socket()));
@@ -193,6 +213,14 @@ impl Stage {
     /// A client that has just connected.
     pub(crate) fn client(&self) -> Client {
         Client::new(TcpStream::connect(self.app.addresses[0]).unwrap())
+    }
+
+    /// A proxy with settings changed that holds `k` ([`OLD`]), a client, and its link.
+    pub(crate) fn holding(settings: &str) -> (Self, Client, Link) {
+        let mut stage = Self::with(settings);
+        let (mut client, mut data) = stage.pair();
+        stage.fill(&mut client, &mut data, "GET k", OLD);
+        (stage, client, data)
     }
 
     /// A client and the data link that its first request opened.
@@ -334,264 +362,6 @@ pub(crate) fn request(words: &str) -> Vec<u8> {
         write::bulk(&mut out, word.as_bytes());
     }
     out.to_vec()
-}
-
-/// One connection that the proxy has opened.
-pub(crate) struct Link {
-    stream: UnixStream,
-    buffer: Vec<u8>,
-    is_tracking: bool,
-    /// The command that was read to find out what the link is for.
-    peeked: VecDeque<Vec<u8>>,
-}
-
-impl Link {
-    fn new(stream: UnixStream) -> Self {
-        stream.set_nonblocking(false).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        stream.set_write_timeout(Some(PATIENCE)).unwrap();
-        Self { stream, buffer: Vec::new(), is_tracking: false, peeked: VecDeque::new() }
-    }
-
-    /// Finds out what the link is for: RESP3 links greet, and get an answer to that at once.
-    fn greet(&mut self) {
-        let first = self.next();
-        if first.starts_with(b"HELLO 3") {
-            self.reply(
-                "%6\r\n$6\r\nserver\r\n$5\r\nredis\r\n$7\r\nversion\r\n$6\r\n7.0.15\r\n\
-                 $5\r\nproto\r\n:3\r\n$2\r\nid\r\n:7\r\n$4\r\nmode\r\n$10\r\nstandalone\r\n\
-                 $4\r\nrole\r\n$6\r\nmaster\r\n",
-            );
-            let second = self.next();
-            self.is_tracking = second.starts_with(b"CLIENT TRACKING ON BCAST");
-            self.peeked.push_back(second);
-        } else {
-            self.peeked.push_back(first);
-        }
-    }
-
-    /// Answers the rest of the handshake.
-    pub(crate) fn shake_hands(&mut self) {
-        self.shake_hands_as(7);
-    }
-
-    /// The same, as a server that knows this connection by a number.
-    pub(crate) fn shake_hands_as(&mut self, id: u32) {
-        self.shake_hands_and(id, "");
-    }
-
-    /// The same, and says something more in the same packet.
-    pub(crate) fn shake_hands_and(&mut self, id: u32, more: &str) {
-        loop {
-            match self.next().as_slice() {
-                b"PING" => break self.reply(&format!("+PONG\r\n{more}")),
-                b"CLIENT ID" => self.reply(&format!(":{id}\r\n")),
-                _ => self.reply("+OK\r\n"),
-            }
-        }
-    }
-
-    /// Answers a fresh tracking link's questions until two rounds are complete.
-    pub(crate) fn sync(&mut self) {
-        let mut waited = vec!["PING", "ROLE", "CLIENT", "PING", "ROLE"];
-        while !waited.is_empty() {
-            let asked = self.next();
-            let name = asked.split(|&byte| byte == b' ').next().unwrap();
-            let place = waited.iter().position(|wanted| wanted.as_bytes() == name);
-            waited.remove(place.unwrap_or_else(|| panic!("asked for {}", asked.escape_ascii())));
-            self.reply(match name {
-                b"PING" => "+PONG\r\n",
-                b"ROLE" => MASTER,
-                _ => "%1\r\n$5\r\nflags\r\n~2\r\n$2\r\non\r\n$5\r\nbcast\r\n",
-            });
-        }
-    }
-
-    /// Waits for a barrier round.
-    pub(crate) fn round(&mut self) {
-        self.expect("PING");
-        self.expect("ROLE");
-    }
-
-    /// Answers a round as a healthy primary.
-    pub(crate) fn confirm(&mut self) {
-        self.reply("+PONG\r\n");
-        self.reply(MASTER);
-    }
-
-    /// The next request, its arguments joined by spaces.
-    pub(crate) fn next(&mut self) -> Vec<u8> {
-        let next = self.next_or_end();
-        next.unwrap_or_else(|| panic!("the proxy closed a link where a request was awaited"))
-    }
-
-    /// The next request; nothing once the proxy has closed this link.
-    pub(crate) fn next_or_end(&mut self) -> Option<Vec<u8>> {
-        if let Some(peeked) = self.peeked.pop_front() {
-            return Some(peeked);
-        }
-        let limits =
-            request::Limits { args_max: 1 << 20, bulk_max: 1 << 29, unauthenticated: false };
-        let (mut scan, mut args) = (request::Scan::default(), Vec::new());
-        loop {
-            match scan.next(&self.buffer, &mut args, &limits).unwrap() {
-                request::Found::Request(length) => {
-                    let words: Vec<&[u8]> = args.iter().map(|arg| arg.of(&self.buffer)).collect();
-                    let words = words.join(&b" "[..]);
-                    self.buffer.drain(..length);
-                    return Some(words);
-                }
-                request::Found::NeedMore => {}
-                request::Found::Inline(_) => panic!("the proxy sent an inline command"),
-            }
-            if more(&mut self.stream, &mut self.buffer, "a request upstream") == 0 {
-                return None;
-            }
-        }
-    }
-
-    /// Waits for a request and says what it must be.
-    #[track_caller]
-    pub(crate) fn expect(&mut self, words: &str) {
-        let next = self.next();
-        assert_eq!(next.escape_ascii().to_string(), words, "a request upstream");
-    }
-
-    /// Waits for a request and answers it.
-    #[track_caller]
-    pub(crate) fn answer(&mut self, words: &str, reply: &str) {
-        self.expect(words);
-        self.reply(reply);
-    }
-
-    /// Waits for both requests of a read that is to be stored.
-    #[track_caller]
-    pub(crate) fn expect_read(&mut self, key: &str) {
-        self.expect(&format!("GET v1:{key}"));
-        self.expect(&format!("PTTL v1:{key}"));
-    }
-
-    /// Answers both: this value, which has no end.
-    pub(crate) fn reply_kept(&mut self, value: &str) {
-        self.reply(value);
-        self.reply(":-1\r\n");
-    }
-
-    /// Sends bytes.
-    pub(crate) fn reply(&mut self, bytes: &str) {
-        self.write(bytes.as_bytes());
-    }
-
-    /// A second writer of this link, for another thread.
-    pub(crate) fn split(&self) -> UnixStream {
-        self.stream.try_clone().unwrap()
-    }
-
-    /// Sends bytes. What the proxy has closed takes none, and is found out by who reads next.
-    pub(crate) fn write(&mut self, bytes: &[u8]) {
-        match self.stream.write_all(bytes) {
-            Err(error) if error.kind() == ErrorKind::BrokenPipe => {}
-            result => result.unwrap(),
-        }
-    }
-
-    /// Reads on; true once the proxy has closed this link.
-    pub(crate) fn is_over(&mut self) -> bool {
-        self.buffer.clear();
-        more(&mut self.stream, &mut self.buffer, "the end of a link") == 0
-    }
-
-    /// Waits until the proxy has closed this link.
-    #[track_caller]
-    pub(crate) fn is_closed(&mut self) {
-        let read = more(&mut self.stream, &mut self.buffer, "the end of a link");
-        assert_eq!((read, self.buffer.len()), (0, 0), "sent instead of closing");
-    }
-}
-
-/// A primary's answer to ROLE.
-pub(crate) const MASTER: &str = "*3\r\n$6\r\nmaster\r\n:0\r\n*0\r\n";
-
-/// One client of the proxy.
-pub(crate) struct Client {
-    pub(crate) stream: TcpStream,
-    buffer: Vec<u8>,
-}
-
-impl Client {
-    fn new(stream: TcpStream) -> Self {
-        stream.set_nodelay(true).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        stream.set_write_timeout(Some(PATIENCE)).unwrap();
-        Self { stream, buffer: Vec::new() }
-    }
-
-    /// Sends one request.
-    pub(crate) fn send(&mut self, words: &str) {
-        self.stream.write_all(&request(words)).unwrap();
-    }
-
-    /// Sends several requests in one packet.
-    pub(crate) fn send_all(&mut self, requests: &[&str]) {
-        let packet: Vec<u8> = requests.iter().flat_map(|words| request(words)).collect();
-        self.stream.write_all(&packet).unwrap();
-    }
-
-    /// Sends a request whose arguments are any bytes.
-    pub(crate) fn send_bytes(&mut self, words: &[&[u8]]) {
-        let mut out = BytesMut::new();
-        write::array(&mut out, words.len());
-        for word in words {
-            write::bulk(&mut out, word);
-        }
-        self.stream.write_all(&out).unwrap();
-    }
-
-    /// The next reply.
-    #[track_caller]
-    pub(crate) fn next(&mut self) -> Vec<u8> {
-        let mut scan = reply::Scan::default();
-        loop {
-            if let Some(length) = scan.next(&self.buffer).unwrap() {
-                return self.buffer.drain(..length).collect();
-            }
-            let read = more(&mut self.stream, &mut self.buffer, "a reply");
-            assert!(read > 0, "the proxy closed a client where a reply was awaited");
-        }
-    }
-
-    /// Waits for the next reply and says what it must be.
-    #[track_caller]
-    pub(crate) fn reads(&mut self, reply: &str) {
-        let next = self.next();
-        assert_eq!(next.escape_ascii().to_string(), reply.escape_default().to_string());
-    }
-
-    /// Sends a request and says what its reply must be.
-    #[track_caller]
-    pub(crate) fn asks(&mut self, words: &str, reply: &str) {
-        self.send(words);
-        self.reads(reply);
-    }
-
-    /// A read that must go upstream, with the question for the key's TTL, and its answer.
-    #[track_caller]
-    pub(crate) fn fetches(&mut self, link: &mut Link, command: &str, reply: &str) {
-        let (name, rest) = command.split_once(' ').unwrap();
-        let key = rest.split(' ').next().unwrap();
-        self.send(command);
-        link.expect(&format!("{name} v1:{rest}"));
-        link.expect(&format!("PTTL v1:{key}"));
-        link.reply_kept(reply);
-        self.reads(reply);
-    }
-
-    /// Waits until the proxy has closed this connection, with nothing sent before.
-    #[track_caller]
-    pub(crate) fn is_closed(&mut self) {
-        let read = more(&mut self.stream, &mut self.buffer, "the end of a client");
-        assert_eq!((read, self.buffer.len()), (0, 0), "sent instead of closing");
-    }
 }
 
 #[track_caller]
