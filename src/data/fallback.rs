@@ -56,6 +56,15 @@ pub fn settle(link: &mut Pipeline, frame: &Frame<'_>, desk: &mut Desk<'_>) -> Re
 /// Tells what is kept instead, as if it had been the answer.
 fn tell_kept(link: &mut Pipeline, kept: &Bytes, desk: &mut Desk<'_>) -> Result<(), Fault> {
     if let Some(ticket) = link.front() {
+        if let Kind::Read(read) = &mut ticket.kind
+            && std::mem::take(&mut read.is_published)
+        {
+            let reason = Counter::StaleFallback;
+            let abroad = desk.shared.flights.land_stale(read.flight, reason, kept);
+            desk.block.command(ticket.spec.index, false, abroad);
+            desk.block.add(reason, abroad);
+            desk.block.add(Counter::FallbackReadOk, abroad);
+        }
         for waiter in ticket.client().into_iter().chain(ticket.joined.iter().copied()) {
             desk.block.add(Counter::StaleFallback, 1);
             desk.block.add(Counter::FallbackReadOk, 1);
@@ -80,6 +89,11 @@ fn is_read(ticket: &Ticket) -> bool {
         Kind::Parts(parts) => !parts.is_answered,
         _ => false,
     }
+}
+
+/// Counts clients of other workers who have joined a read and are told its answer.
+pub fn count_abroad(spec: &Spec, frame: &Frame<'_>, clients: u64, desk: &Desk<'_>) {
+    desk.block.add(counter(spec, frame), clients);
 }
 
 /// Counts what clients asked, once.

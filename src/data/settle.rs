@@ -351,6 +351,9 @@ fn value(link: &mut Pipeline, frame: &Frame<'_>, desk: &mut Desk<'_>) -> Result<
         link.discard_front();
     }
     let abroad = if is_published { shared.flights.land(flight, || frame.own()) } else { 0 };
+    if is_detour {
+        fallback::count_abroad(spec, frame, abroad, desk);
+    }
     let took = desk.now.0.saturating_sub(asked_at.0);
     if own > 0 {
         time(desk, owner, spec, (took, Outcome::Miss));

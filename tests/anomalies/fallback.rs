@@ -121,6 +121,36 @@ fn who_waits_when_it_begins_is_answered() {
     client.reads(UNKNOWN);
 }
 
+/// So are clients of another worker, who wait for the same read: told what is kept, and that it is
+/// past its time; or what is answered where nothing is kept.
+#[test]
+fn who_waits_for_another_workers_read_is_answered() {
+    let settings = "cache.level=ttl cache.ttl=1s server.workers=2";
+    let (mut stage, mut one, data) = Stage::holding(&format!("{STALE} {settings}"));
+    let (mut two, other) = stage.pair();
+    drop(other);
+    lose_upstream(&mut stage, data);
+    stage.hands.advance(BEFORE);
+    phase(&stage, Phase::Waiting);
+    one.send_all(&["GET k", "GET other"]);
+    stage.counted(Counter::LookupMiss, 3);
+    two.send("GET k");
+    stage.counted(Counter::LookupCoalesced, 1);
+    // The next client is the first worker's, the one after it the second's.
+    let (_three, mut four) = (stage.client(), stage.client());
+    four.send("GET other");
+    stage.counted(Counter::LookupCoalesced, 2);
+    stage.hands.advance(MOMENT);
+    one.reads(OLD);
+    one.reads(UNKNOWN);
+    two.reads(OLD);
+    four.reads(UNKNOWN);
+    stage.counted(Counter::StaleFallback, 2);
+    stage.counted(Counter::FallbackReadOk, 2);
+    stage.counted(Counter::FallbackReadRefused, 2);
+    assert_eq!(two.last(), ("stale".to_owned(), Some("fallback".to_owned())));
+}
+
 /// `writes = "memory"`: what was written is read, of any other key nothing is made up.
 #[test]
 fn what_is_written_to_memory_is_read_from_there() {

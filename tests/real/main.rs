@@ -18,7 +18,6 @@
 //!   proxy_changes  and what it changes: settings, the key version, warm-up
 //!   logged         who did what, and readiness, in the log
 //!   tools          redis-cli's modes; what RedisInsight and redis_exporter ask
-//!   hostile        what is not RESP, or too much of it
 //!   own_links      transactions, blocking, subscriptions, tracking: the same plays on both ways
 //!   reload         key version and configuration, exchanged while clients ask
 //!   names          keys of several versions beside each other
@@ -26,6 +25,7 @@
 //!   jobs           keys deleted upstream, moved into a version and out again
 //!   warm           keys loaded before anybody asks
 //!   waits          WAIT and its link; links of clients that wait for long
+//!   noise          random bytes: a worker goes on with its other clients
 //!   outage         upstream gone, frozen, or refusing; drain
 //!   handover       another process takes nearside's place
 //!   fallback       what clients get while upstream is gone, or never was there
@@ -69,13 +69,13 @@ mod foreign;
 mod handover;
 mod harness;
 mod held;
-mod hostile;
 mod introspection;
 mod jobs;
 mod leases;
 mod logged;
 mod lookups;
 mod names;
+mod noise;
 mod orders;
 mod outage;
 mod own_links;
