@@ -2,8 +2,10 @@
 //! connects meanwhile is refused. And what a drain owes to who has just come.
 
 use crate::harness::{Conn, Kind, Proxy, Server, eventually, free_port};
+use crate::tls::Door;
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::TcpStream;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
@@ -14,6 +16,7 @@ struct Place {
     folder: TempDir,
     port: u16,
     metrics: u16,
+    tls: Door,
     /// That of a hand-over is none: clients need not learn of anything.
     delay: &'static str,
 }
@@ -21,7 +24,7 @@ struct Place {
 impl Place {
     fn new(delay: &'static str) -> Self {
         let (port, metrics) = (free_port(), free_port());
-        Self { folder: TempDir::new().unwrap(), port, metrics, delay }
+        Self { folder: TempDir::new().unwrap(), port, metrics, tls: Door::new(), delay }
     }
 
     fn socket(&self) -> std::path::PathBuf {
@@ -30,12 +33,14 @@ impl Place {
 
     fn settings(&self) -> Vec<String> {
         let folder = self.folder.path().display();
-        vec![
+        let mut settings = vec![
             format!("server.listen = ['127.0.0.1:{}', 'unix:{folder}/clients.sock']", self.port),
             format!("server.handover = '{folder}/handover.sock'"),
             format!("metrics.listen = '127.0.0.1:{}'", self.metrics),
             format!("drain.delay = '{}'", self.delay),
-        ]
+        ];
+        settings.extend(self.tls.settings(&[]));
+        settings
     }
 
     fn proxy(&self, upstream: &str) -> Proxy {
@@ -129,9 +134,10 @@ fn nobody_is_refused_while_another_process_takes_over() {
     let counted = String::from_utf8(server.dial().words("GET counter")).unwrap();
     let counted: u64 = counted.split("\r\n").nth(1).unwrap().parse().unwrap();
     assert!(counted >= tally.answered.load(Ordering::Relaxed), "{counted}");
-    // The Unix socket was handed on, too.
+    // The Unix socket was handed on, too, and that for TLS.
     let mut client = Conn::unix(&place.socket());
     assert_eq!(client.words("PING"), b"+PONG\r\n");
+    assert_eq!(place.tls.dial().words("PING"), b"+PONG\r\n");
     assert_eq!(old.count("nearside_connected_clients{listener=\"unix\"}"), 1);
 }
 
@@ -141,6 +147,9 @@ fn one_that_never_gets_ready_changes_nothing() {
     let place = Place::new("0s");
     let mut old = place.proxy(&server.url());
     old.until_ready();
+    // Who may connect to this socket takes all others.
+    let door = std::fs::metadata(place.folder.path().join("handover.sock")).unwrap();
+    assert_eq!(door.permissions().mode() & 0o777, 0o600);
     // Nobody is there.
     let new = place.proxy(&format!("redis://127.0.0.1:{}", free_port()));
     eventually("it was given the sockets", || old.log().contains("takes over").then_some(()));

@@ -44,18 +44,3 @@ fn noise_is_harmless() {
     assert_unaffected(300);
     proxy.assert_alive();
 }
-
-/// A client that asks for much and reads nothing is closed; it costs the others nothing.
-#[test]
-fn who_does_not_read_is_cut_off() {
-    let (_server, mut proxy, mut bystander) = start(&["server.client_output_limit = \"8mb\""]);
-    bystander.ask(&[&b"SET"[..], b"big", &vec![b'x'; 1 << 20]]);
-    let mut deaf = proxy.dial();
-    let asked = request(&["GET", "big"]).repeat(2000);
-    deaf.try_send(&asked).ok();
-    assert_unaffected(&mut bystander, "a deaf client");
-    assert!(proxy.resident() < 300 << 20, "{} bytes resident", proxy.resident());
-    drop(deaf);
-    assert_unaffected(&mut bystander, "a deaf client's end");
-    proxy.assert_alive();
-}

@@ -43,7 +43,7 @@ impl Door {
     }
 
     /// Lines of proxy.toml.
-    fn settings(&self, more: &[&str]) -> Vec<String> {
+    pub(crate) fn settings(&self, more: &[&str]) -> Vec<String> {
         let file = |name: &str| self.folder.path().join(name);
         let mut lines = vec![
             format!("server.tls.listen = [\"127.0.0.1:{}\"]", self.port),
@@ -66,7 +66,7 @@ impl Door {
         self.authority.client(VERSIONS, shown.map(|name| (&self.authority, name)))
     }
 
-    fn dial(&self) -> Conn {
+    pub(crate) fn dial(&self) -> Conn {
         Conn::tls(self.port, &self.client(None)).unwrap()
     }
 }
