@@ -1,6 +1,6 @@
 //! Latency over a slow link, and how much work is taken off the server.
 //!
-//! `cargo bench --bench latency -- [--smoke] [link mix relief]`. See benches/README.md.
+//! `cargo bench --bench latency -- [--smoke] [link mix relief neighbours]`. See benches/README.md.
 //!
 //! The load is a set of tasks of this process, pinned to core 1; nearside, the relay and the
 //! server share core 0, so that nobody waits behind the load generator.
@@ -20,7 +20,9 @@
 mod support;
 
 use std::cell::RefCell;
+use std::io::{Read as _, Write as _};
 use std::rc::Rc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use support::{
     Asked, Client, LOAD_CORE, Nearside, Random, SERVER_CORE, Server, Table, command, median,
@@ -42,7 +44,7 @@ const ROOM: &str = "cache.max_memory=310mb";
 
 fn main() {
     relay::serve_if_asked();
-    let asked = Asked::read(&["link", "mix", "relief"]);
+    let asked = Asked::read(&["link", "mix", "relief", "neighbours"]);
     pin_self(LOAD_CORE);
     let mut table = Table::default();
     if asked.wants("link") {
@@ -58,6 +60,9 @@ fn main() {
         if asked.wants("relief") {
             relief(&asked, &mut table, &server, &keys);
         }
+    }
+    if asked.wants("neighbours") {
+        neighbours(&asked, &mut table);
     }
     table.print(&asked);
 }
@@ -381,4 +386,93 @@ fn relief(asked: &Asked, table: &mut Table, server: &Server, keys: &Rc<Keys>) {
             table.published(&format!("{cell}: server bytes / direct"), &text, ours[2] / direct[2]);
         }
     }
+}
+
+/// Fields of the neighbours' hash, each of 1000 bytes.
+const FIELDS: u64 = 10_000;
+/// Bytes of HGETALL's answer: the array's header, and of each field name and value.
+const WHOLE: usize = 8 + FIELDS as usize * (12 + 1009);
+
+/// One client reads 10 MB again and again; what do others see who read what nobody has cached?
+fn neighbours(asked: &Asked, table: &mut Table) {
+    let server = redis(SERVER_CORE);
+    let mut client = Client::connect(server.port);
+    let (big, value) = (format!("{VERSION}big"), [b'v'; 1000]);
+    client.pipelined(FIELDS, |index, out| {
+        command(out, &[b"HSET", big.as_bytes(), format!("f{index:05}").as_bytes(), &value]);
+    });
+    let proxy = Nearside::start(SERVER_CORE, server.port, &[]);
+    let span = Duration::from_millis(asked.scale(5_000, 200));
+    let (mut ours, mut direct) = (Vec::new(), Vec::new());
+    let mut whole = [0, 0];
+    for round in 0..asked.scale(5, 1) {
+        for (path, seen) in [(&proxy.port(), &mut ours), (&server.port, &mut direct)] {
+            let is_direct = *path == server.port;
+            let prefix = if is_direct { VERSION } else { "" };
+            let (mut took, answers) = beside_a_big_one(*path, prefix, round, span);
+            whole[usize::from(is_direct)] += answers;
+            seen.push([percentile(&mut took, 0.5), percentile(&mut took, 0.99)]);
+        }
+    }
+    let of = |seen: &[[f64; 2]], at: usize| {
+        median(&seen.iter().map(|figures| figures[at]).collect::<Vec<_>>())
+    };
+    for (at, name) in ["p50", "p99"].into_iter().enumerate() {
+        let (ours, direct) = (of(&ours, at), of(&direct, at));
+        let text = format!("{ours:.0} us, direct {direct:.0} us");
+        let what = format!("beside HGETALL of 10 MB: {name} of others' misses / direct");
+        if at == 0 {
+            table.published(&what, &text, ours / direct);
+        } else {
+            table.bar(&what, &text, ours / direct, 1.5);
+        }
+    }
+    let text = format!("{} and {} answers", whole[0], whole[1]);
+    table.published("answers of 10 MB / direct", &text, whole[0] as f64 / whole[1] as f64);
+}
+
+/// Microseconds of the others' reads, and how many big answers came meanwhile. Each key is read
+/// once: nothing of it is a hit.
+fn beside_a_big_one(port: u16, prefix: &str, round: u64, span: Duration) -> (Vec<f64>, u64) {
+    let is_over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let big = scope.spawn(|| {
+            let mut stream = std::net::TcpStream::connect(("127.0.0.1", port)).expect("a server");
+            let (mut request, mut answers) = (Vec::new(), 0);
+            command(&mut request, &[b"HGETALL", format!("{prefix}big").as_bytes()]);
+            let mut buffer = vec![0; 256 * 1024];
+            while !is_over.load(Ordering::Relaxed) {
+                stream.write_all(&request).expect("a server");
+                let mut left = WHOLE;
+                while left > 0 {
+                    let read = stream.read(&mut buffer).expect("an answer");
+                    assert!(read > 0 && read <= left, "an answer of {WHOLE} bytes");
+                    left -= read;
+                }
+                answers += 1;
+            }
+            answers
+        });
+        let others: Vec<_> = (0..8)
+            .map(|nth| {
+                let is_over = &is_over;
+                scope.spawn(move || {
+                    let (mut client, mut took) = (Client::connect(port), Vec::new());
+                    let mut next = 0_u64;
+                    while !is_over.load(Ordering::Relaxed) {
+                        let key = format!("{prefix}other:{round}:{nth}:{next}");
+                        let begun = Instant::now();
+                        client.ask(&[b"GET", key.as_bytes()]);
+                        took.push(begun.elapsed().as_nanos() as f64 / 1000.0);
+                        next += 1;
+                    }
+                    took
+                })
+            })
+            .collect();
+        std::thread::sleep(span);
+        is_over.store(true, Ordering::Relaxed);
+        let took = others.into_iter().flat_map(|other| other.join().expect("a client")).collect();
+        (took, big.join().expect("a client"))
+    })
 }

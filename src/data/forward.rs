@@ -12,6 +12,7 @@ use crate::data::lifetime;
 use crate::data::pinned::Own;
 use crate::data::pinned::subscribe::{pattern_with_prefix, with_prefix};
 use crate::data::session::Session;
+use crate::data::settle::BIG;
 use crate::data::standing::Fate;
 use crate::data::upstream::{Kind, Ticket, Waiter};
 use crate::keys::Names;
@@ -71,11 +72,14 @@ fn past_cache(
     if batch.snapshot.rules.lend() && spec.writes() {
         fill_lease::void(session, spec, request, batch);
     }
+    if session.big_at.is_some() {
+        session.leave_shared_link();
+    }
     let link = batch.links.of(session);
     let is_exempt = spec.carries_no_value();
     let (mut named, mut mask) = (0, 0);
     let (out, hashes) = link.request();
-    let snapshot = batch.snapshot;
+    let (snapshot, before) = (batch.snapshot, out.len());
     let life = lifetime::given(spec, request, &snapshot.rules);
     write_request(out, spec, request, &snapshot.names, life, |index| {
         let hash = shared.cache.hash(request.arg(index));
@@ -85,6 +89,7 @@ fn past_cache(
             named += 1;
         }
     });
+    let is_big = out.len().saturating_sub(before) >= BIG;
     // Keyless and opaque requests may touch anything (R6).
     session.out_mask |= if mask == 0 { u64::MAX } else { mask };
     if spec.cacheable() {
@@ -104,6 +109,10 @@ fn past_cache(
     let owner = Waiter { client: batch.me, slot: session.order.leave_hole() };
     link.push(Ticket { keys: named, ..Ticket::new(owner, spec, batch.view.now, kind) });
     session.waits_for_link = link.hand_over();
+    if is_big && session.own.is_none() {
+        session.big_at = Some(batch.view.now);
+        batch.links.want_bulk(session.space, session.proto, batch.view.now);
+    }
 }
 
 /// Sends a request of nearside's own making on a session's link. Its answer goes to the session.

@@ -11,7 +11,7 @@ use crate::data::order::Frame;
 use crate::data::output::SHARE_MIN;
 use crate::data::pinned::{Step, answer, exec, notice};
 use crate::data::slow::Key;
-use crate::data::upstream::{Kind, Pipeline, Read, Ticket, Waiter};
+use crate::data::upstream::{ClientId, Kind, Pipeline, Read, Ticket, Waiter};
 use crate::data::worker::Clients;
 use crate::data::{
     Shared, barrier, errors, fallback, fields, fill, script, shadow, split, stale, walk,
@@ -26,6 +26,10 @@ use bytes::{Buf, BytesMut};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
+
+/// Bytes from which on a request or an answer is big. It takes a tenth of a millisecond of a fast
+/// network, and so long everything behind it waits.
+pub const BIG: usize = 256 * 1024;
 
 /// Why a link must be closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -61,6 +65,8 @@ pub struct Desk<'w> {
     pub scratch: &'w mut BytesMut,
     /// Walks that go on in another database, whose link this is not, and EXECs to be sent.
     pub moved: Vec<(Space, Ticket)>,
+    /// Clients that were given big answers by a shared link.
+    pub big: Vec<ClientId>,
     /// When the bytes were read.
     pub now: Tick,
     /// The key of the answer that is looked at, if that took long.
@@ -76,7 +82,16 @@ impl<'w> Desk<'w> {
         scratch: &'w mut BytesMut,
         now: Tick,
     ) -> Self {
-        Self { clients, shared, block, scratch, moved: Vec::new(), now, slow_key: None }
+        Self {
+            clients,
+            shared,
+            block,
+            scratch,
+            moved: Vec::new(),
+            big: Vec::new(),
+            now,
+            slow_key: None,
+        }
     }
 }
 
@@ -109,6 +124,9 @@ fn settle_all(link: &mut Pipeline, desk: &mut Desk<'_>) -> Result<(), Fault> {
                 input.advance(at);
                 at = 0;
                 let frame = input.split_to(length).freeze();
+                if length >= BIG {
+                    note_big(link, desk);
+                }
                 if let Err(fault) = pair(link, &Frame::Shared(&frame), desk) {
                     break Err(fault);
                 }
@@ -127,6 +145,14 @@ fn settle_all(link: &mut Pipeline, desk: &mut Desk<'_>) -> Result<(), Fault> {
     input.advance(at);
     link.input = input;
     result
+}
+
+/// The answer that has come is big: whose it is rides elsewhere from now on.
+#[cold]
+fn note_big(link: &mut Pipeline, desk: &mut Desk<'_>) {
+    if link.pin.is_none() && !link.is_detour {
+        desk.big.extend(link.front().and_then(|front| front.client()).map(|waiter| waiter.client));
+    }
 }
 
 #[inline]

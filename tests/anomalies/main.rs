@@ -20,6 +20,7 @@ mod functions;
 mod keys;
 mod leases;
 mod links;
+mod neighbours;
 mod own_links;
 mod own_losses;
 mod pipelines;
