@@ -12,7 +12,24 @@ use nearside::control::invalidate::message::Said;
 use nearside::keys::glob::{self, Glob};
 use nearside::wire::request::{Arg, Found, Limits, Malformed, Scan};
 use nearside::wire::{inline, reply, write};
+use std::cell::RefCell;
 use std::path::Path;
+
+/// What is used again by each run: hundreds of thousands begin in a second.
+#[derive(Debug, Default)]
+struct Desk {
+    whole: Read,
+    cut: Read,
+    args: Vec<Arg>,
+    anew: Vec<Arg>,
+    out: BytesMut,
+    ends: Vec<usize>,
+    cut_ends: Vec<usize>,
+}
+
+thread_local! {
+    static DESK: RefCell<Desk> = RefCell::default();
+}
 
 /// A client's bytes, in pieces as a connection brings them and at once: the same requests come out,
 /// the same error, and as much is left over. The first byte says how they are cut, and whether
@@ -24,86 +41,106 @@ pub fn requests(data: &[u8]) {
     } else {
         Limits::UNAUTHENTICATED
     };
-    let whole = read(stream, stream.len().max(1), &limits);
-    let piece = usize::from(how >> 1) + 1;
-    if piece < stream.len() {
-        assert_eq!(whole, read(stream, piece, &limits));
-    }
+    DESK.with_borrow_mut(|desk| {
+        let Desk { whole, cut, args, anew, out, .. } = desk;
+        whole.read(stream, stream.len().max(1), args, &limits, |found, buffer, args| match found {
+            Found::Inline(length) => inline(&buffer[..length]),
+            _ => again(buffer, args, anew, out, &limits),
+        });
+        let piece = usize::from(how >> 1) + 1;
+        if piece < stream.len() {
+            cut.read(stream, piece, args, &limits, |_, _, _| {});
+            assert_eq!(whole, cut);
+        }
+    });
 }
 
 /// What a stream of requests comes to.
 #[derive(Debug, Default, PartialEq)]
 struct Read {
-    /// Where each request ends, and its arguments within the stream.
-    requests: Vec<(usize, Vec<(usize, usize)>)>,
+    /// Of each request where its arguments begin and end within the stream, and where it ends.
+    places: Vec<usize>,
     error: Option<Malformed>,
 }
 
-fn read(stream: &[u8], piece: usize, limits: &Limits) -> Read {
-    let mut read = Read::default();
-    let (mut from, mut given) = (0, 0);
-    let (mut scan, mut args) = (Scan::default(), Vec::new());
-    while given < stream.len() {
-        given = (given + piece).min(stream.len());
-        loop {
-            let buffer = &stream[from..given];
-            let length = match scan.next(buffer, &mut args, limits) {
-                Ok(Found::NeedMore) => break,
-                Ok(Found::Request(length)) => {
-                    again(buffer, &args, limits);
-                    length
-                }
-                Ok(Found::Inline(length)) => {
-                    inline(&buffer[..length]);
-                    length
-                }
-                Err(error) => return Read { error: Some(error), ..read },
-            };
-            assert!(length > 0 && length <= buffer.len());
-            let places =
-                args.iter().map(|arg: &Arg| (from + arg.start as usize, from + arg.end as usize));
-            read.requests.push((from + length, places.collect()));
-            from += length;
-            (scan, args) = (Scan::default(), Vec::new());
+impl Read {
+    fn read(
+        &mut self,
+        stream: &[u8],
+        piece: usize,
+        args: &mut Vec<Arg>,
+        limits: &Limits,
+        mut look: impl FnMut(Found, &[u8], &[Arg]),
+    ) {
+        self.places.clear();
+        self.error = None;
+        args.clear();
+        let (mut from, mut given, mut scan) = (0, 0, Scan::default());
+        while given < stream.len() {
+            given = (given + piece).min(stream.len());
+            loop {
+                let buffer = &stream[from..given];
+                let found = match scan.next(buffer, args, limits) {
+                    Ok(Found::NeedMore) => break,
+                    Ok(found) => found,
+                    Err(error) => {
+                        self.error = Some(error);
+                        return;
+                    }
+                };
+                look(found, buffer, args);
+                let (Found::Request(length) | Found::Inline(length)) = found else { break };
+                assert!(length > 0 && length <= buffer.len());
+                let places = args.iter().flat_map(|arg| [arg.start as usize, arg.end as usize]);
+                self.places.extend(places.map(|place| from + place));
+                from += length;
+                self.places.push(from);
+                scan = Scan::default();
+                args.clear();
+            }
         }
     }
-    read
 }
 
 /// What nearside sends on for these arguments says the same.
-fn again(buffer: &[u8], args: &[Arg], limits: &Limits) {
-    let mut out = BytesMut::new();
-    write::array(&mut out, args.len());
+fn again(buffer: &[u8], args: &[Arg], anew: &mut Vec<Arg>, out: &mut BytesMut, limits: &Limits) {
+    if args.is_empty() {
+        return;
+    }
+    out.clear();
+    anew.clear();
+    write::array(out, args.len());
     for arg in args {
-        write::bulk(&mut out, arg.of(buffer));
+        write::bulk(out, arg.of(buffer));
     }
-    let mut anew = Vec::new();
-    if !args.is_empty() {
-        let found = Scan::default().next(&out, &mut anew, limits);
-        assert_eq!(found, Ok(Found::Request(out.len())));
-    }
+    let found = Scan::default().next(out, anew, limits);
+    assert_eq!(found, Ok(Found::Request(out.len())));
     assert_eq!(args.len(), anew.len());
-    assert!(args.iter().zip(&anew).all(|(arg, anew)| arg.of(buffer) == anew.of(&out)));
+    assert!(args.iter().zip(anew).all(|(arg, anew)| arg.of(buffer) == anew.of(out)));
 }
 
 /// A server's bytes, in pieces and at once; and whatever asks a whole reply for what is in it.
 pub fn replies(data: &[u8]) {
     let Some((&how, stream)) = data.split_first() else { return };
-    let whole = frames(stream, stream.len().max(1));
-    let piece = usize::from(how) + 1;
-    if piece < stream.len() {
-        assert_eq!(whole, frames(stream, piece));
-    }
-    let mut from = 0;
-    for end in whole.0 {
-        look_into(&stream[from..end], 3);
-        from = end;
-    }
+    DESK.with_borrow_mut(|Desk { ends, cut_ends, .. }| {
+        let error = frames(stream, stream.len().max(1), ends);
+        let piece = usize::from(how) + 1;
+        if piece < stream.len() {
+            let cut = frames(stream, piece, cut_ends);
+            assert_eq!((error, &ends), (cut, &cut_ends));
+        }
+        let mut from = 0;
+        for &end in &*ends {
+            look_into(&stream[from..end], 3);
+            from = end;
+        }
+    });
 }
 
 /// Where each frame ends; and the error behind them, if there is one.
-fn frames(stream: &[u8], piece: usize) -> (Vec<usize>, Option<reply::Malformed>) {
-    let (mut ends, mut from, mut given) = (Vec::new(), 0, 0);
+fn frames(stream: &[u8], piece: usize, ends: &mut Vec<usize>) -> Option<reply::Malformed> {
+    ends.clear();
+    let (mut from, mut given) = (0, 0);
     let mut scan = reply::Scan::default();
     while given < stream.len() {
         given = (given + piece).min(stream.len());
@@ -115,11 +152,11 @@ fn frames(stream: &[u8], piece: usize) -> (Vec<usize>, Option<reply::Malformed>)
                     from += length;
                     ends.push(from);
                 }
-                Err(error) => return (ends, Some(error)),
+                Err(error) => return Some(error),
             }
         }
     }
-    (ends, None)
+    None
 }
 
 fn look_into(frame: &[u8], depth: usize) {
