@@ -9,26 +9,30 @@ use crate::net::tls::{Called, TlsCaller, TlsCallerOptions};
 use std::fmt;
 use std::io::{self, Read as _, Write as _};
 use std::path::PathBuf;
+use std::sync::Arc;
 use ureq::Error;
 use ureq::unversioned::transport::{
     Buffers, ConnectionDetails, Connector, Either, LazyBuffers, NextTimeout, Transport,
     TransportAdapter,
 };
 
+/// What help says before these.
+const HEADING: &str = "Where the proxy is reached by https";
+
 /// Who is believed to be the proxy, where it is reached by `https://`.
 #[derive(Clone, Debug, clap::Args)]
 pub(super) struct Trust {
-    /// By https: who is believed, PEM [default: `admin.tls.cert_file`, and the system's CAs]
-    #[arg(long, value_name = "FILE")]
+    /// Who is believed, PEM [default: `admin.tls.cert_file`, and the system's CAs]
+    #[arg(long, value_name = "FILE", help_heading = HEADING)]
     cacert: Option<PathBuf>,
-    /// By https: the certificate to show, PEM
-    #[arg(long, value_name = "FILE", requires = "client_key")]
+    /// The certificate to show, PEM
+    #[arg(long, value_name = "FILE", requires = "client_key", help_heading = HEADING)]
     client_cert: Option<PathBuf>,
-    /// By https: its key, PEM
-    #[arg(long, value_name = "FILE", requires = "client_cert")]
+    /// Its key, PEM
+    #[arg(long, value_name = "FILE", requires = "client_cert", help_heading = HEADING)]
     client_key: Option<PathBuf>,
-    /// By https: believe anybody, and give them the token
-    #[arg(long)]
+    /// Believe anybody, and give them the token
+    #[arg(long, help_heading = HEADING)]
     insecure: bool,
 }
 
@@ -68,7 +72,7 @@ impl<In: Transport> Connector<In> for Https {
             return Ok(Some(Either::A(transport)));
         };
         let host = details.uri.host().unwrap_or_default().trim_matches(['[', ']']);
-        let mut socket = TransportAdapter::new(transport, details.current_time.clone());
+        let mut socket = TransportAdapter::new(transport, Arc::clone(&details.current_time));
         socket.set_timeout(details.timeout);
         let stream = caller.connect(host, socket).map_err(told)?;
         let config = details.config;

@@ -416,7 +416,7 @@ mod tests {
         let pair = "tls.cert_file = 'tests/data/door.pem'\ntls.key_file = 'tests/data/door.key'";
         let asks = "tls.client_ca_file = 'tests/data/door.pem'\ntls.client_auth = 'required'";
         let all = |listen: &str, lines: &[&str]| {
-            written(&format!("[admin]\nlisten = '{listen}:1'\n{}", lines.join("\n")))
+            format!("[admin]\nlisten = '{listen}:1'\n{}", lines.join("\n"))
         };
         let (here, open) = ("127.0.0.1", "0.0.0.0");
         for (old, new, waits) in [
@@ -432,6 +432,7 @@ mod tests {
             (all(open, &[pair, asks]), all(open, &[pair, token]), false),
             (all(here, &[pair]), all(here, &[pair, asks]), false),
         ] {
+            let (old, new) = (written(&old), written(&new));
             let Reloaded { settings, changed, pending } = old.reload(&new);
             assert_eq!((changed.is_empty(), !pending.is_empty()), (waits, waits), "{pending:?}");
             let expected = if waits { &old.admin } else { &new.admin };

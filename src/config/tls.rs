@@ -55,13 +55,12 @@ pub(super) fn admin_tls(written: &written::AdminTls, is_open: bool, notes: &mut 
     };
     check_asked(&tls, &ADMIN_TLS, "operators", notes);
     match (&tls.cert_file, &tls.key_file) {
-        (Some(_), Some(_)) => {}
         (Some(_), None) => notes.fault("admin.tls.cert_file: set admin.tls.key_file, too"),
         (None, Some(_)) => notes.fault("admin.tls.key_file: set admin.tls.cert_file, too"),
         // Whoever wrote that wants no port in plain.
         (None, None) if tls.client_auth != ClientAuth::None => notes
             .fault("admin.tls.client_auth: set admin.tls.cert_file and admin.tls.key_file, too"),
-        (None, None) => {}
+        (Some(_), Some(_)) | (None, None) => {}
     }
     if tls.cert_file.is_none() || tls.key_file.is_none() {
         return tls;

@@ -302,6 +302,16 @@ fn the_command_line_by_https() {
     assert!(code == 1 && text.contains("--cacert: /no/such: No such file"), "{code} {text}");
     let (code, text) = asks(&door.url(""), &["--client-cert", &shown]);
     assert!(code == 2 && text.contains("--client-key"), "{code} {text}");
+    // The file was exchanged, and the proxy shows the old one yet: the same authority has signed it,
+    // which the file has, too.
+    door.authority.sign("127.0.0.1");
+    door.show("127.0.0.1");
+    let chain = [&shown, &door.ours("ca.pem")].map(|file| fs::read_to_string(file).unwrap());
+    fs::write(&shown, chain.concat()).unwrap();
+    let before = door.certificate();
+    let reload = here(&proxy, &["reload"]);
+    assert!(reload.0 == 0 && reload.1.contains("admin.tls.cert_file"), "{reload:?}");
+    assert_ne!(door.certificate(), before);
     // HTTPS where none is spoken.
     let plain = Proxy::unready("embedded:", &[]);
     let (code, text) = asks(&format!("https://127.0.0.1:{}", plain.admin_port()), &["--insecure"]);

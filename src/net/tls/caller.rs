@@ -2,8 +2,9 @@
 //!
 //! In: [`TlsCallerOptions`]. Out: a connection by TLS over whatever can be read and written, for a
 //! thread that may wait. The proxy's own certificate, where its configuration is at hand, is
-//! believed by whatever name it is reached: nobody else has its key. One that `--cacert` names is
-//! believed as itself, too, but for its own names only, as `curl` has it.
+//! believed by whatever name it is reached: nobody else has its key; and for its own names, what
+//! those behind it in the file have signed. One that `--cacert` names is believed as itself, too,
+//! but for its own names only, as `curl` has it.
 
 use crate::net::tls::client::{roots_of_system, server_name};
 use crate::net::tls::files::PemFile;
@@ -129,21 +130,26 @@ impl Believed {
         own: Option<PemFile>,
         provider: &Arc<CryptoProvider>,
     ) -> Result<Self, TlsError> {
-        let own = own.map(|file| file.certificates()).transpose()?;
-        let named = ca.map(|file| file.certificates()).transpose()?;
-        let roots = match &named {
-            None => roots_of_system(),
+        let all = |file: Option<PemFile>| file.map(|file| file.certificates()).transpose();
+        let (own, named) = (all(own)?.unwrap_or_default(), all(ca)?);
+        let mut roots = match &named {
+            None => RootCertStore::clone(&roots_of_system()),
             Some(named) => {
                 let mut roots = RootCertStore::empty();
                 roots.add_parsable_certificates(named.iter().cloned());
-                Arc::new(roots)
+                roots
             }
         };
+        let mut own = own.into_iter();
+        let first = own.next();
+        // Where the file was exchanged, and the proxy has not read it: it has the same authority.
+        roots.add_parsable_certificates(own);
         let signed = (!roots.is_empty()).then(|| {
-            WebPkiServerVerifier::builder_with_provider(roots, Arc::clone(provider)).build()
+            WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider))
+                .build()
         });
         Ok(Self {
-            own: own.and_then(|chain| chain.into_iter().next()),
+            own: first,
             named: named.unwrap_or_default(),
             signed: signed.transpose().map_err(|error| TlsError::setup(&error))?,
             provider: Arc::clone(provider),
