@@ -522,7 +522,8 @@ fn handshakes(seen: &mut Seen) {
     let authority = Authority::new(folder.path(), "ours");
     authority.sign("127.0.0.1");
     let port = free_port();
-    let [cert, key] = ["pem", "key"].map(|end| authority.path(&format!("127.0.0.1.{end}")));
+    let path = |end| authority.path(&format!("127.0.0.1.{end}")).display().to_string();
+    let [cert, key] = ["pem", "key"].map(path);
     let settings = [
         format!("server.tls.listen = [\"127.0.0.1:{port}\"]"),
         format!("server.tls.cert_file = {cert:?}"),
