@@ -208,6 +208,30 @@ const REFUSED: &[(&str, &str)] = &[
          server.tls.cert_file = \"tests/data/door.pem\"\nserver.tls.key_file = \"tests/data/door.key\"",
         "server.tls.client_auth = \"required\" and no plain port",
     ),
+    ("[admin.tls]\ncert_file = \"a\"", "2:1: admin.tls.cert_file: set admin.tls.key_file, too"),
+    ("[admin.tls]\nkey_file = \"a\"", "2:1: admin.tls.key_file: set admin.tls.cert_file, too"),
+    (
+        "[admin.tls]\ncert_file = \"/no/such\"\nkey_file = \"/nor/this\"",
+        "2:1: admin.tls.cert_file: /no/such: No such file or directory",
+    ),
+    (
+        "[admin.tls]\nclient_auth = \"required\"",
+        "2:1: admin.tls.client_auth is \"required\": set admin.tls.client_ca_file",
+    ),
+    (
+        "[admin.tls]\nclient_auth = \"required\"\nclient_ca_file = \"tests/data/door.pem\"",
+        "admin.tls.client_auth: set admin.tls.cert_file and admin.tls.key_file, too",
+    ),
+    (
+        "[admin.tls]\nclient_ca_file = \"a\"",
+        "admin.tls.client_ca_file is set, but operators are asked for no certificate",
+    ),
+    (
+        "[admin]\nlisten = \"0.0.0.0:1\"\ntls.client_auth = \"optional\"\n\
+         tls.client_ca_file = \"tests/data/door.pem\"\ntls.cert_file = \"tests/data/door.pem\"\n\
+         tls.key_file = \"tests/data/door.key\"",
+        "set admin.token_file, or admin.tls.client_auth = \"required\"",
+    ),
     ("[commands]\ndeny = [\"PROXY|MOD\"]", "did you mean `PROXY|MODE`?"),
     ("[auth]\nmode = \"static\"", "auth.mode is \"static\": set auth.password_file"),
     (
@@ -322,6 +346,15 @@ fn what_is_legal_and_not_meant_is_a_warning() {
         ("[commands]\nallow = [\"FLUSHALL\"]", "commands.allow: nothing refuses `FLUSHALL`"),
         ("[upstream.tls]\ninsecure_skip_verify = true", "insecure_skip_verify"),
         ("server.tls.cert_file = \"a\"", "server.tls.cert_file is shown to nobody"),
+        (
+            "admin.listen = \"off\"\nadmin.tls.cert_file = \"a\"\nadmin.tls.key_file = \"b\"",
+            "admin.tls.cert_file is shown to nobody",
+        ),
+        (
+            "metrics.listen = \"127.0.0.1:1\"\nmetrics.auth = true\nadmin.token_file = \"Cargo.toml\"\n\
+             admin.tls.cert_file = \"tests/data/door.pem\"\nadmin.tls.key_file = \"tests/data/door.key\"",
+            "metrics.listen speaks plain HTTP, whatever admin.tls says",
+        ),
     ] {
         let warnings = load(text).unwrap().warnings.join("\n");
         assert!(warnings.contains(words), "no {words:?} for\n{text}\n in: {warnings}");
@@ -472,7 +505,7 @@ proptest! {
     #[test]
     fn no_toml_panics(
         table in prop::sample::select(vec!["", "server.", "auth.", "upstream.", "keys.", "cache.",
-            "admin.", "metrics.", "log.", "drain.", "invalidation.", "upstream.tls.", "server.tls.", "commands."]),
+            "admin.", "metrics.", "log.", "drain.", "invalidation.", "upstream.tls.", "server.tls.", "admin.tls.", "commands."]),
         key in "[a-z_]{0,12}",
         value in prop_oneof!["\"\\PC{0,20}\"", "-?[0-9]{1,20}", "\\[[0-9,\" a-z]{0,10}\\]",
             "\\{[a-z]{0,3} ?=? ?[0-9]{0,3}\\}"],

@@ -421,6 +421,27 @@ const SEEN: &[(&[&str], &str, &str, &str)] = &[
         "real/lookups.rs",
         "values_are_told_where_they_may_be",
     ),
+    (
+        &["admin.tls.cert_file", "admin.tls.key_file"],
+        "admin.tls.cert_file = './tests/data/door.pem'\n\
+         admin.tls.key_file = './tests/data/door.key'",
+        HTTPS,
+        "operators_certificates_are_exchanged_while_a_stream_is_open",
+    ),
+    (
+        &["admin.tls.client_ca_file", "admin.tls.client_auth"],
+        "admin.tls.cert_file = 'tests/data/door.pem'\nadmin.tls.key_file = 'tests/data/door.key'\n\
+         admin.tls.client_ca_file = 'tests/data/door.pem'\nadmin.tls.client_auth = 'optional'",
+        HTTPS,
+        "operators_show_certificates",
+    ),
+    (
+        &["admin.tls.min_version"],
+        "admin.tls.cert_file = 'tests/data/door.pem'\nadmin.tls.key_file = 'tests/data/door.key'\n\
+         admin.tls.min_version = '1.3'",
+        HTTPS,
+        "operators_show_certificates",
+    ),
     (&["metrics.enabled"], "metrics.enabled = false", KEYS, PAGE),
     (&["metrics.path"], "metrics.path = '/m'", KEYS, "the_admin_port_is_as_the_keys_say"),
     (&["metrics.listen"], "metrics.listen = '127.0.0.1:9380'", KEYS, PAGE),
@@ -577,6 +598,8 @@ const WITHOUT: &str = "anomalies/fallback.rs";
 
 /// Where clients come in by TLS, or by a load balancer.
 const TLS: &str = "real/tls.rs";
+/// Where operators come in by it.
+const HTTPS: &str = "real/admin_tls.rs";
 const PASSTHROUGH: &str = "real/passthrough.rs";
 
 /// There, who sees the page of metrics, and what it tells apart.
@@ -693,7 +716,16 @@ fn what_a_reload_takes_over_is_as_said() {
     for (keys, text, ..) in SEEN {
         // Whether keys are named at all is for a restart, so there is a version before.
         let is_versioned = text.contains("version") && !text.contains("min_version");
-        let base = if is_versioned { "keys.version = 'v1'" } else { "" };
+        // So is whether the admin port speaks HTTPS: it does before.
+        let is_https = text.contains("admin.tls.");
+        let base = match (is_versioned, is_https) {
+            (true, _) => "keys.version = 'v1'",
+            (_, true) => {
+                "admin.tls.cert_file = 'tests/data/door.pem'\n\
+                 admin.tls.key_file = 'tests/data/door.key'"
+            }
+            _ => "",
+        };
         let (old, new) = (load(base).settings, load(text).settings);
         let reloaded = old.reload(&new);
         let applies = |path: &str| written::keys().find(|key| key.path == path).unwrap().applies;

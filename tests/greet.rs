@@ -12,7 +12,7 @@ use nearside::net::greet::{Greeting, Refusal};
 use nearside::net::inherited::Inherited;
 use nearside::net::listen::{Acceptor, ListenOptions, bind};
 use nearside::net::proxy_protocol::{self, BINARY_MAX, Header, HeaderError};
-use nearside::net::tls::{TlsServer, TlsServerOptions};
+use nearside::net::tls::{SERVER_TLS, TlsServer, TlsServerOptions};
 use ppp::v2::{self, Command as V2, Protocol, Version};
 use proptest::prelude::*;
 use rustls::SupportedProtocolVersion;
@@ -229,6 +229,7 @@ async fn a_greeting_has_its_limit() {
 
 fn files(authority: &Authority, name: &str) -> TlsServerOptions {
     TlsServerOptions {
+        keys: &SERVER_TLS,
         cert_file: authority.path(&format!("{name}.pem")),
         key_file: authority.path(&format!("{name}.key")),
         client_ca_file: None,
@@ -421,6 +422,7 @@ fn keys_of_every_form() {
     openssl(path, "rsa -in pkcs1.key -traditional -aes128 -passout pass:word -out locked1.key");
     let with = |cert: &str, key: &str| {
         TlsServer::new(&TlsServerOptions {
+            keys: &SERVER_TLS,
             cert_file: path.join(cert),
             key_file: path.join(key),
             client_ca_file: None,

@@ -522,10 +522,15 @@ fn handshakes(seen: &mut Seen) {
     let authority = Authority::new(folder.path(), "ours");
     authority.sign("127.0.0.1");
     let port = free_port();
+    let path = |end| authority.path(&format!("127.0.0.1.{end}")).display().to_string();
+    let [cert, key] = ["pem", "key"].map(path);
     let settings = [
         format!("server.tls.listen = [\"127.0.0.1:{port}\"]"),
-        format!("server.tls.cert_file = \"{}\"", authority.path("127.0.0.1.pem").display()),
-        format!("server.tls.key_file = \"{}\"", authority.path("127.0.0.1.key").display()),
+        format!("server.tls.cert_file = {cert:?}"),
+        format!("server.tls.key_file = {key:?}"),
+        format!("admin.listen = \"127.0.0.1:{}\"", free_port()),
+        format!("admin.tls.cert_file = {cert:?}"),
+        format!("admin.tls.key_file = {key:?}"),
         "server.handshake_timeout = \"300ms\"".to_owned(),
     ];
     let settings: Vec<&str> = settings.iter().map(String::as_str).collect();
@@ -539,11 +544,14 @@ fn handshakes(seen: &mut Seen) {
     seen.until(&proxy, &rejected("tls"));
     seen.until(&proxy, &rejected("handshake_timeout"));
     drop(silent);
+    let read =
+        |result| format!("nearside_tls_reloads_total{{listener=\"admin\",result=\"{result}\"}}");
     authority.sign("127.0.0.1");
-    proxy.admin("POST", "/api/v1/config/reload", "");
-    fs::remove_file(authority.path("127.0.0.1.key")).unwrap();
-    proxy.admin("POST", "/api/v1/config/reload", "");
-    seen.look(&proxy);
+    proxy.hangup();
+    seen.until(&proxy, &read("ok"));
+    fs::remove_file(key).unwrap();
+    proxy.hangup();
+    seen.until(&proxy, &read("error"));
 
     let proxy = Proxy::start(&server.url(), &["server.proxy_protocol = true"]);
     proxy.dial().send(b"PING\r\n");

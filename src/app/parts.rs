@@ -1,6 +1,6 @@
 //! The parts, each made of settings and of what it works with.
 
-use crate::config::{Overrides, Settings};
+use crate::config::{Overrides, Settings, Tls};
 use crate::control::acl::Polls;
 use crate::control::admin::guard::{Access, Guard, Token};
 use crate::control::census::Census;
@@ -232,10 +232,12 @@ pub(super) fn buffered(shared: &Shared) -> BufferFigures {
 /// By listener, when the certificate that it shows expires.
 pub(super) fn certificates(shared: &Shared) -> Vec<CertificateFigures> {
     let settings = &shared.snapshots.newest().settings;
-    let resp = settings.server.tls.server.as_ref();
-    let resp =
-        resp.map(|tls| CertificateFigures { listener: "resp", expires_at: tls.expires_at() });
-    resp.into_iter().collect()
+    let shown = [("resp", &settings.server.tls), ("admin", &settings.admin.tls)];
+    let of = |(listener, tls): (_, &Tls)| {
+        let expires_at = tls.server.as_ref()?.expires_at();
+        Some(CertificateFigures { listener, expires_at })
+    };
+    shown.into_iter().filter_map(of).collect()
 }
 
 /// A thread with a runtime of its own, in which `work` runs; it may spawn what is not `Send`.

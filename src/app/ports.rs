@@ -116,7 +116,7 @@ impl Ports {
         };
         let server = &settings.server;
         let clients =
-            (all("server.listen", &server.listen)?, all("server.tls.listen", &server.tls.listen)?);
+            (all("server.listen", &server.listen)?, all("server.tls.listen", &server.tls_listen)?);
         let mut ports = Self { clients, http, heir: None };
         if let Some(path) = &server.handover {
             let key = "server.handover";

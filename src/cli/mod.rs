@@ -10,6 +10,7 @@ mod configure;
 mod explain;
 mod figures;
 mod health;
+mod https;
 mod init;
 mod jobs;
 mod look;

@@ -1,8 +1,9 @@
 //! Commands for a proxy that runs, over its admin API: `invalidate`, `clear`, `mode`; of `warm` and
 //! `version` `jobs` knows more.
 //!
-//! The address is `--admin`, or `admin.listen` of the configuration in force here; the token is
-//! read from `--token-file`, or from the environment, never from an argument, which others see.
+//! The address is `--admin`, or `admin.listen` of the configuration in force here, by HTTPS if that
+//! has `[admin.tls]` (whom it believes then, [`super::https`] knows); the token is read from
+//! `--token-file`, or from the environment, never from an argument, which others see.
 
 use crate::config::{ConfigError, Loaded, Settings};
 use anyhow::Context;
@@ -16,7 +17,10 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
+use ureq::unversioned::resolver::DefaultResolver;
+use ureq::unversioned::transport::{Connector as _, TcpConnector};
 
+use super::https::{Https, Trust};
 use super::jobs::{Version, Warm};
 use super::{BAD_CONFIG, UNREACHABLE, ended, fail};
 
@@ -82,6 +86,8 @@ pub(super) struct Reach {
     /// File with the token for it [default: `admin.token_file`]
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
+    #[command(flatten)]
+    trust: Trust,
     /// How long to wait for an answer
     #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = duration)]
     timeout: Duration,
@@ -415,7 +421,8 @@ impl Reach {
         }
         let text = if body.is_null() { String::new() } else { body.to_string() };
         let request = request.body(text).map_err(|error| Failure::Refused(error.into()))?;
-        let mut answer = agent(self.timeout).run(request).map_err(|error| {
+        let caller = self.trust.caller(&url, settings).map_err(Failure::Refused)?;
+        let mut answer = agent(self.timeout, caller).run(request).map_err(|error| {
             Failure::Unreachable(anyhow::Error::from(error).context(format!("no proxy at {url}")))
         })?;
         let status = answer.status().as_u16();
@@ -452,24 +459,27 @@ impl Reach {
 
 /// Where the admin API is: as said, or as configured.
 pub(super) fn base(said: Option<&str>, settings: Option<&Settings>) -> anyhow::Result<String> {
+    let tls = settings.and_then(|settings| settings.admin.tls.server.as_ref());
+    let scheme = if tls.is_some() { "https" } else { "http" };
     if let Some(url) = said {
-        return Ok(if url.contains("://") { url.to_owned() } else { format!("http://{url}") });
+        return Ok(if url.contains("://") { url.to_owned() } else { format!("{scheme}://{url}") });
     }
     let listen = settings.and_then(|settings| settings.admin.listen.as_ref());
     let listen = listen.context("admin.listen is \"off\": say --admin URL")?;
     // Who listens on all addresses is reached on this one.
     let local = listen.replace("0.0.0.0:", "127.0.0.1:").replace("[::]:", "[::1]:");
-    Ok(format!("http://{local}"))
+    Ok(format!("{scheme}://{local}"))
 }
 
 /// What asks.
-pub(super) fn agent(timeout: Duration) -> ureq::Agent {
-    ureq::Agent::config_builder()
+pub(super) fn agent(timeout: Duration, caller: Https) -> ureq::Agent {
+    let config = ureq::Agent::config_builder()
         .timeout_global(Some(timeout))
         .http_status_as_error(false)
         // The token is for the proxy alone: not for one that the environment names.
         .proxy(None)
         .max_redirects(0)
-        .build()
-        .into()
+        .build();
+    let connector = TcpConnector::default().chain(caller);
+    ureq::Agent::with_parts(config, connector, DefaultResolver::default())
 }

@@ -92,7 +92,7 @@ fn surroundings(settings: &Settings) -> (Vec<String>, Option<Hidden>) {
     let mut problems = Vec::new();
     let server = &settings.server;
     for (key, addresses) in
-        [("server.listen", &server.listen), ("server.tls.listen", &server.tls.listen)]
+        [("server.listen", &server.listen), ("server.tls.listen", &server.tls_listen)]
     {
         let options = app::listen_options(key, settings);
         let mut none = Inherited::default();

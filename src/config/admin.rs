@@ -1,8 +1,8 @@
 //! `[admin]`: where the admin port is, and who may ask it for what.
 
-use crate::config::Admin;
 use crate::config::check::{Notes, is_loopback};
-use crate::config::written;
+use crate::config::tls::admin_tls;
+use crate::config::{Admin, ClientAuth, written};
 use crate::net::address::Address;
 use crate::net::target::Password;
 use std::fs;
@@ -29,14 +29,18 @@ pub(super) fn admin(written: &written::Admin, notes: &mut Notes) -> Admin {
     }
     let listen = written.listen.clone().unwrap_or_else(|| "127.0.0.1:8380".to_owned());
     let show_values = written.show_values.unwrap_or(false);
+    let tls = admin_tls(&written.tls, listen != "off", notes);
     if listen == "off" {
-        return Admin { listen: None, operator, viewer, hosts, show_values };
+        return Admin { listen: None, operator, viewer, hosts, show_values, tls };
     }
+    // Who must show a certificate has been asked who it is.
+    let is_unasked = is_tokenless && tls.client_auth != ClientAuth::Required;
     match notes.take(&format!("admin.listen: `{listen}`"), listen.parse::<Address>()) {
-        Some(Address::Tcp { host, .. }) if !is_loopback(&host) && is_tokenless => {
+        Some(Address::Tcp { host, .. }) if !is_loopback(&host) && is_unasked => {
             notes.fault(format!(
                 "admin.listen: {listen} is open to other machines, and whoever reaches it could \
-                 empty the cache: set admin.token_file, or listen on 127.0.0.1"
+                 empty the cache: set admin.token_file, or admin.tls.client_auth = \"required\", \
+                 or listen on 127.0.0.1"
             ));
         }
         Some(Address::Unix(_) | Address::Embedded) => {
@@ -44,7 +48,7 @@ pub(super) fn admin(written: &written::Admin, notes: &mut Notes) -> Admin {
         }
         Some(Address::Tcp { .. }) | None => {}
     }
-    Admin { listen: Some(listen), operator, viewer, hosts, show_values }
+    Admin { listen: Some(listen), operator, viewer, hosts, show_values, tls }
 }
 
 impl Admin {

@@ -157,7 +157,7 @@ fn whole(settings: &Settings, notes: &mut Notes) {
     let server = &settings.server;
     // Who must show a certificate has been asked who it is.
     let is_asked = server.tls.client_auth == ClientAuth::Required;
-    let tls = server.tls.listen.iter().filter(|_| !is_asked);
+    let tls = server.tls_listen.iter().filter(|_| !is_asked);
     let is_open = server.listen.iter().chain(tls).any(|address| match address {
         Address::Tcp { host, .. } => !is_loopback(host),
         Address::Unix(_) | Address::Embedded => false,

@@ -18,12 +18,19 @@ pub(super) fn metrics(
     if is_guarded && admin.operator.is_none() && admin.viewer.is_none() {
         notes.fault("metrics.auth: set admin.token_file or admin.readonly_token_file, too");
     }
+    let listen = listen(written, admin, notes);
+    if is_guarded && listen.is_some() && admin.tls.server.is_some() {
+        notes.warn(
+            "metrics.auth: metrics.listen speaks plain HTTP, whatever admin.tls says: tokens that \
+             are sent there can be read on the way",
+        );
+    }
     let seconds = written.buckets_seconds.as_deref().unwrap_or(&Bounds::USUAL);
     let bounds = notes.take("metrics.buckets_seconds", Bounds::new(seconds));
     Some(Metrics {
         enabled: written.enabled.unwrap_or(true),
         path: path(written, notes),
-        listen: listen(written, admin, notes),
+        listen,
         auth: is_guarded,
         named: named(written, notes),
         bounds: bounds?,

@@ -30,9 +30,10 @@ mod warming;
 mod words;
 pub mod written;
 mod written_auth;
+mod written_tls;
 
 pub use self::load::Merged;
-pub use self::reload::{CERTIFICATES, Reloaded};
+pub use self::reload::{ADMIN_CERTIFICATES, CERTIFICATES, Reloaded};
 pub use self::runtime::{NotSet, settable};
 pub use self::words::{
     Admission, AuthMode, ClientAuth, FallbackReads, FallbackWrites, Level, LogFormat, LogKeys,
@@ -262,15 +263,15 @@ pub struct Server {
     pub max_handshakes: usize,
     /// Where another process may take this one's place.
     pub handover: Option<PathBuf>,
-    /// `[server.tls]`.
-    pub tls: ServerTls,
+    /// `server.tls.listen`: where clients speak TLS.
+    pub tls_listen: Vec<Address>,
+    /// `[server.tls]`, but for that.
+    pub tls: Tls,
 }
 
-/// `[server.tls]`.
+/// `[admin.tls]`, and `[server.tls]` but for its ports.
 #[derive(Clone, Debug)]
-pub struct ServerTls {
-    /// Where clients speak TLS.
-    pub listen: Vec<Address>,
+pub struct Tls {
     /// The certificate.
     pub cert_file: Option<PathBuf>,
     /// Its key.
@@ -414,6 +415,8 @@ pub struct Admin {
     pub hosts: Vec<String>,
     /// True if it tells values.
     pub show_values: bool,
+    /// `[admin.tls]`.
+    pub tls: Tls,
 }
 
 /// `[metrics]`.

@@ -6,7 +6,7 @@
 
 use crate::config::key::LISTS;
 use crate::config::load::is_under;
-use crate::config::{Invalidation, Origin, ServerTls, Settings, Shown, written};
+use crate::config::{Admin, ClientAuth, Invalidation, Origin, Settings, Shown, Tls, written};
 use crate::keys::Invalid;
 use crate::net::target::Password;
 use std::fmt::Debug;
@@ -14,6 +14,10 @@ use std::fmt::Debug;
 /// What a reload names whenever other certificates are shown to clients.
 pub const CERTIFICATES: &str =
     "server.tls.cert_file, server.tls.key_file, server.tls.client_ca_file";
+
+/// The same, of operators.
+pub const ADMIN_CERTIFICATES: &str =
+    "admin.tls.cert_file, admin.tls.key_file, admin.tls.client_ca_file";
 
 /// What becomes of settings that were read again.
 #[derive(Clone, Debug)]
@@ -58,7 +62,10 @@ impl Settings {
         to.proxy_command.clone_from(&server.proxy_command);
         to.proxy_protocol = server.proxy_protocol;
         to.handshake_timeout = server.handshake_timeout;
-        to.tls.take_over(&server.tls);
+        // Where nobody listens, or somebody only will, all of it waits.
+        if to.tls_listen.is_empty() == server.tls_listen.is_empty() {
+            to.tls.clone_from(&server.tls);
+        }
         let (upstream, to) = (&new.upstream, &mut next.upstream);
         to.request_timeout = upstream.request_timeout;
         to.write_timeout = upstream.write_timeout;
@@ -78,13 +85,7 @@ impl Settings {
         next.metrics.enabled = new.metrics.enabled;
         next.metrics.auth = new.metrics.auth;
         next.metrics.bounds.clone_from(&new.metrics.bounds);
-        let (admin, to) = (&new.admin, &mut next.admin);
-        to.hosts.clone_from(&admin.hosts);
-        // Who needs no token on loopback would need none elsewhere either.
-        if self.admin.listen == admin.listen {
-            to.operator.clone_from(&admin.operator);
-            to.viewer.clone_from(&admin.viewer);
-        }
+        next.admin.take_over(&new.admin);
         next.warming.take_over(&new.warming);
         next.fallback = new.fallback;
         let (changed, pending) = (differences(self, &next), differences(&next, new));
@@ -129,13 +130,31 @@ impl Settings {
     }
 }
 
-impl ServerTls {
-    /// Certificates, and what is asked of clients. Where nobody listens, or somebody only will,
-    /// all of it waits.
+impl Admin {
+    /// Who may ask. What was judged as a whole is taken over as a whole: who needs no token on
+    /// loopback, or by HTTPS, would need none elsewhere or in plain either. A certificate in a
+    /// token's place waits, too: who is connected was not asked for one.
     fn take_over(&mut self, new: &Self) {
-        if self.listen.is_empty() == new.listen.is_empty() {
-            *self = Self { listen: self.listen.clone(), ..new.clone() };
+        self.hosts.clone_from(&new.hosts);
+        let is_alike =
+            self.listen == new.listen && self.tls.server.is_some() == new.tls.server.is_some();
+        let is_replaced = !self.is_tokenless()
+            && new.is_tokenless()
+            && new.asks_certificates()
+            && !self.asks_certificates();
+        if is_alike && !is_replaced {
+            self.operator.clone_from(&new.operator);
+            self.viewer.clone_from(&new.viewer);
+            self.tls.clone_from(&new.tls);
         }
+    }
+
+    fn is_tokenless(&self) -> bool {
+        self.operator.is_none() && self.viewer.is_none()
+    }
+
+    fn asks_certificates(&self) -> bool {
+        self.tls.client_auth == ClientAuth::Required
     }
 }
 
@@ -186,7 +205,7 @@ fn secret(password: Option<&Password>) -> String {
 }
 
 /// Two of them differ where the contents of the files do.
-fn certificates(tls: &ServerTls) -> String {
+fn certificates(tls: &Tls) -> String {
     is(&(&tls.cert_file, &tls.key_file, &tls.client_ca_file, &tls.server))
 }
 
@@ -216,7 +235,7 @@ fn of_connections(all: &Settings) -> Vec<(&'static str, String)> {
         ("server.handshake_timeout", is(&server.handshake_timeout)),
         ("server.max_handshakes", is(&server.max_handshakes)),
         ("server.handover", is(&server.handover)),
-        ("server.tls.listen", is(&server.tls.listen)),
+        ("server.tls.listen", is(&server.tls_listen)),
         (CERTIFICATES, certificates(&server.tls)),
         ("server.tls.client_auth", is(&server.tls.client_auth)),
         ("server.tls.min_version", is(&server.tls.min_version)),
@@ -304,6 +323,9 @@ fn of_office(all: &Settings) -> Vec<(&'static str, String)> {
         ("admin.readonly_token_file", secret(admin.viewer.as_ref())),
         ("admin.allowed_hosts", is(&admin.hosts)),
         ("admin.show_values", is(&admin.show_values)),
+        (ADMIN_CERTIFICATES, certificates(&admin.tls)),
+        ("admin.tls.client_auth", is(&admin.tls.client_auth)),
+        ("admin.tls.min_version", is(&admin.tls.min_version)),
         ("metrics.enabled", is(&metrics.enabled)),
         ("metrics.path", is(&metrics.path)),
         ("metrics.listen", is(&metrics.listen)),
@@ -384,6 +406,39 @@ mod tests {
 
     fn written(text: &str) -> Settings {
         load_text(Path::new("t.toml"), text.to_owned()).unwrap().settings
+    }
+
+    /// Nobody may ask for what they might not, neither before the restart that all of it waits for
+    /// nor over a connection that they have.
+    #[test]
+    fn who_may_ask_is_taken_over_as_a_whole() {
+        let token = "token_file = 'Cargo.toml'";
+        let pair = "tls.cert_file = 'tests/data/door.pem'\ntls.key_file = 'tests/data/door.key'";
+        let asks = "tls.client_ca_file = 'tests/data/door.pem'\ntls.client_auth = 'required'";
+        let all = |listen: &str, lines: &[&str]| {
+            format!("[admin]\nlisten = '{listen}:1'\n{}", lines.join("\n"))
+        };
+        let (here, open) = ("127.0.0.1", "0.0.0.0");
+        for (old, new, waits) in [
+            // From a port that others reach.
+            (all(open, &[token]), all(here, &[]), true),
+            (all(open, &[token]), all(open, &[token, pair]), true),
+            (all(open, &[token]), all(open, &[pair, asks]), true),
+            (all(open, &[pair, asks]), all(here, &[]), true),
+            (all(open, &[pair, asks]), all(here, &[pair]), true),
+            (all(open, &[pair, token]), all(open, &[pair, asks]), true),
+            (all(open, &[pair, token]), all(open, &[pair, asks, token]), false),
+            (all(open, &[pair, asks, token]), all(open, &[pair, asks]), false),
+            (all(open, &[pair, asks]), all(open, &[pair, token]), false),
+            (all(here, &[pair]), all(here, &[pair, asks]), false),
+        ] {
+            let (old, new) = (written(&old), written(&new));
+            let Reloaded { settings, changed, pending } = old.reload(&new);
+            assert_eq!((changed.is_empty(), !pending.is_empty()), (waits, waits), "{pending:?}");
+            let expected = if waits { &old.admin } else { &new.admin };
+            assert_eq!(format!("{:?}", settings.admin.tls), format!("{:?}", expected.tls));
+            assert_eq!(settings.admin.operator.is_some(), expected.operator.is_some());
+        }
     }
 
     #[test]

@@ -58,6 +58,7 @@ pub(super) fn server(written: &written::Server, notes: &mut Notes) -> Option<Ser
         notes.fault("server.handshake_timeout: 0 would let nobody in");
     }
     let proxy_command = proxy_command(written, notes);
+    let (tls_listen, tls) = tls?;
     Some(Server {
         listen: parsed.into_iter().collect::<Option<_>>()?,
         workers,
@@ -75,7 +76,8 @@ pub(super) fn server(written: &written::Server, notes: &mut Notes) -> Option<Ser
         handshake_timeout,
         max_handshakes,
         handover: written.handover.clone(),
-        tls: tls?,
+        tls_listen,
+        tls,
     })
 }
 

@@ -1,5 +1,5 @@
-//! `[server.tls]` and `[upstream.tls]`: which certificates are shown to whom, and whose are
-//! believed.
+//! `[server.tls]`, `[admin.tls]` and `[upstream.tls]`: which certificates are shown to whom, and
+//! whose are believed.
 //!
 //! In: what is written, and the files that it names. Out: who shakes hands with them. So a file
 //! that is wrong is a fault of the configuration, at the start and at every reload, and a
@@ -8,42 +8,84 @@
 use crate::config::admin::warn_if_public;
 use crate::config::check::Notes;
 use crate::config::written::{self, TlsVersion};
-use crate::config::{ClientAuth, ServerTls};
+use crate::config::{ClientAuth, Tls};
 use crate::net::address::Address;
-use crate::net::tls::{TlsClient, TlsOptions, TlsServer, TlsServerOptions};
+use crate::net::tls::{
+    ADMIN_TLS, SERVER_TLS, TlsClient, TlsKeys, TlsOptions, TlsServer, TlsServerOptions,
+};
 use crate::units::clock;
 
-/// `[server.tls]`; its files are read if anybody is to see them.
-pub(super) fn server_tls(written: &written::ServerTls, notes: &mut Notes) -> Option<ServerTls> {
+/// `[server.tls]`: its ports, and the rest; its files are read if anybody is to see them.
+pub(super) fn server_tls(
+    written: &written::ServerTls,
+    notes: &mut Notes,
+) -> Option<(Vec<Address>, Tls)> {
     let listen: Vec<Option<Address>> =
         written.listen.iter().flatten().map(|address| tcp(address, notes)).collect();
-    let client_auth = written.client_auth.unwrap_or(ClientAuth::None);
-    match (&written.client_ca_file, client_auth) {
-        (None, ClientAuth::Optional | ClientAuth::Required) => notes.fault(format!(
-            "server.tls.client_auth is \"{}\": set server.tls.client_ca_file, the CA of clients' \
-             certificates",
-            client_auth.as_str()
-        )),
-        (Some(_), ClientAuth::None) => notes.fault(
-            "server.tls.client_ca_file is set, but clients are asked for no certificate: set \
-             server.tls.client_auth to \"required\" or \"optional\"",
-        ),
-        _ => {}
-    }
-    let tls = ServerTls {
-        listen: listen.into_iter().collect::<Option<_>>()?,
+    let tls = Tls {
         cert_file: written.cert_file.clone(),
         key_file: written.key_file.clone(),
         client_ca_file: written.client_ca_file.clone(),
-        client_auth,
+        client_auth: written.client_auth.unwrap_or(ClientAuth::None),
         min_version: written.min_version.unwrap_or(TlsVersion::V12),
         server: None,
     };
-    if tls.listen.is_empty() && tls.cert_file.is_some() {
+    check_asked(&tls, &SERVER_TLS, "clients", notes);
+    let listen = listen.into_iter().collect::<Option<Vec<_>>>()?;
+    if listen.is_empty() && tls.cert_file.is_some() {
         notes.warn("server.tls.cert_file is shown to nobody: server.tls.listen is empty");
     }
-    let server = if tls.listen.is_empty() { None } else { Some(read(&tls, notes)?) };
-    Some(ServerTls { server, ..tls })
+    if !listen.is_empty() && (tls.cert_file.is_none() || tls.key_file.is_none()) {
+        notes.fault("server.tls.listen: set server.tls.cert_file and server.tls.key_file, too");
+        return None;
+    }
+    let server = if listen.is_empty() { None } else { Some(read(&tls, &SERVER_TLS, notes)?) };
+    Some((listen, Tls { server, ..tls }))
+}
+
+/// `[admin.tls]`; its files are read if the port `is_open`.
+pub(super) fn admin_tls(written: &written::AdminTls, is_open: bool, notes: &mut Notes) -> Tls {
+    let tls = Tls {
+        cert_file: written.cert_file.clone(),
+        key_file: written.key_file.clone(),
+        client_ca_file: written.client_ca_file.clone(),
+        client_auth: written.client_auth.unwrap_or(ClientAuth::None),
+        min_version: written.min_version.unwrap_or(TlsVersion::V12),
+        server: None,
+    };
+    check_asked(&tls, &ADMIN_TLS, "operators", notes);
+    match (&tls.cert_file, &tls.key_file) {
+        (Some(_), None) => notes.fault("admin.tls.cert_file: set admin.tls.key_file, too"),
+        (None, Some(_)) => notes.fault("admin.tls.key_file: set admin.tls.cert_file, too"),
+        // Whoever wrote that wants no port in plain.
+        (None, None) if tls.client_auth != ClientAuth::None => notes
+            .fault("admin.tls.client_auth: set admin.tls.cert_file and admin.tls.key_file, too"),
+        (Some(_), Some(_)) | (None, None) => {}
+    }
+    if tls.cert_file.is_none() || tls.key_file.is_none() {
+        return tls;
+    }
+    if !is_open {
+        notes.warn("admin.tls.cert_file is shown to nobody: admin.listen is \"off\"");
+        return tls;
+    }
+    Tls { server: read(&tls, &ADMIN_TLS, notes), ..tls }
+}
+
+/// What is asked of who comes in can be judged, and what can be judged is asked.
+fn check_asked(tls: &Tls, keys: &TlsKeys, who: &str, notes: &mut Notes) {
+    let TlsKeys { client_ca_file, client_auth, .. } = keys;
+    match (&tls.client_ca_file, tls.client_auth) {
+        (None, ClientAuth::Optional | ClientAuth::Required) => notes.fault(format!(
+            "{client_auth} is \"{}\": set {client_ca_file}, the CA of {who}' certificates",
+            tls.client_auth.as_str()
+        )),
+        (Some(_), ClientAuth::None) => notes.fault(format!(
+            "{client_ca_file} is set, but {who} are asked for no certificate: set {client_auth} to \
+             \"required\" or \"optional\""
+        )),
+        _ => {}
+    }
 }
 
 /// TLS is spoken over TCP only, as Redis has it.
@@ -59,12 +101,10 @@ fn tcp(address: &str, notes: &mut Notes) -> Option<Address> {
     }
 }
 
-fn read(tls: &ServerTls, notes: &mut Notes) -> Option<TlsServer> {
-    let (Some(cert_file), Some(key_file)) = (&tls.cert_file, &tls.key_file) else {
-        notes.fault("server.tls.listen: set server.tls.cert_file and server.tls.key_file, too");
-        return None;
-    };
+fn read(tls: &Tls, keys: &'static TlsKeys, notes: &mut Notes) -> Option<TlsServer> {
+    let (cert_file, key_file) = tls.cert_file.as_ref().zip(tls.key_file.as_ref())?;
     let server = TlsServer::new(&TlsServerOptions {
+        keys,
         cert_file: cert_file.clone(),
         key_file: key_file.clone(),
         client_ca_file: tls.client_ca_file.clone(),
@@ -72,11 +112,12 @@ fn read(tls: &ServerTls, notes: &mut Notes) -> Option<TlsServer> {
         is_tls13_only: tls.min_version == TlsVersion::V13,
     });
     let server = server.map_err(|error| notes.fault(error.to_string())).ok()?;
-    warn_if_public("server.tls.key_file", key_file, notes);
+    warn_if_public(keys.key_file, key_file, notes);
     let now = i64::try_from(clock::unix_seconds()).unwrap_or(i64::MAX);
     if server.expires_at() < now {
         notes.warn(format!(
-            "server.tls.cert_file: `{}` has expired: clients that verify it will not connect",
+            "{}: `{}` has expired: who verifies it will not connect",
+            keys.cert_file,
             cert_file.display()
         ));
     }

@@ -72,7 +72,7 @@ impl Level {
 }
 
 word! {
-    /// `server.tls.client_auth`: whether clients show a certificate.
+    /// `client_auth` of `[server.tls]` and `[admin.tls]`: whether who comes in shows a certificate.
     ClientAuth {
         /// They are not asked for one.
         None = "none",

@@ -17,9 +17,10 @@ pub use crate::config::values::{
     All, Commands, Patterns, Secret, TlsVersion, TtlProbe, Unknown, Url,
 };
 pub use crate::config::written_auth::{Auth, User};
+pub use crate::config::written_tls::{AdminTls, ServerTls, UpstreamTls};
 use crate::config::{
-    Admission, ClientAuth, Level, LogFormat, LogKeys, Mode, MultiKey, OnDown, Profile,
-    ScriptPolicy, ShowKeys, TrackingMode, Verify, VersionSource,
+    Admission, Level, LogFormat, LogKeys, Mode, MultiKey, OnDown, Profile, ScriptPolicy, ShowKeys,
+    TrackingMode, Verify, VersionSource,
 };
 use crate::units::duration::Span;
 use crate::units::rate::Rate;
@@ -107,10 +108,11 @@ table! {
         /// Whether each connection begins with a header of the PROXY protocol (version 1 or 2) that
         /// says whose it is: only where nobody but a load balancer can connect.
         proxy_protocol: bool = false, New;
-        /// Limit of the PROXY header and the TLS handshake of a client, together.
+        /// Limit of the PROXY header and the TLS handshake of a client, together; and of the
+        /// handshake with who asks by `[admin.tls]`.
         handshake_timeout: Span = "5s", New;
-        /// Clients at most that are between their connection and the end of these; further ones
-        /// wait to be accepted.
+        /// Clients at most that are between their connection and the end of these, and as many who
+        /// ask by `[admin.tls]`; further ones wait to be accepted.
         max_handshakes: usize = 1024, Restart;
         /// A Unix socket at which another nearside, started with the same `listen`, takes this
         /// one's place: it gets the listening sockets, and when it is ready this one drains and
@@ -120,26 +122,6 @@ table! {
             /// TLS for clients, with `rediss://`.
             tls: ServerTls,
         }
-    }
-}
-
-table! {
-    /// TLS for clients, with `rediss://`.
-    "server.tls." ServerTls {
-        /// `host:port`, where clients speak TLS: others than those of `server.listen`, which may
-        /// then be `[]`.
-        listen: Vec<String> = [], Restart;
-        /// The certificate that is shown to clients, and behind it those between it and an
-        /// authority, PEM; read again by a reload.
-        cert_file: PathBuf = (), New;
-        /// Its key, PEM, without passphrase; read again by a reload.
-        key_file: PathBuf = (), New;
-        /// Certificates of who may sign clients', PEM; read again by a reload.
-        client_ca_file: PathBuf = (), New;
-        /// Whether clients are asked for a certificate: `"required"`: without one they are refused.
-        client_auth: ClientAuth = "none", New;
-        /// The oldest version of TLS that is spoken.
-        min_version: TlsVersion = "1.2", New;
     }
 }
 
@@ -174,22 +156,6 @@ table! {
             /// TLS of links, with `rediss://`.
             tls: UpstreamTls,
         }
-    }
-}
-
-table! {
-    /// TLS of links, with `rediss://`.
-    "upstream.tls." UpstreamTls {
-        /// Certificates of who may sign upstream's, PEM; none: those of the system.
-        ca_file: PathBuf = (), New;
-        /// The certificate that is shown to upstream, PEM.
-        cert_file: PathBuf = (), New;
-        /// Its key, PEM.
-        key_file: PathBuf = (), New;
-        /// The name that upstream's certificate must have; none: the host of the URL.
-        server_name: String = (), New;
-        /// Believes any certificate: anybody on the way can read and change.
-        insecure_skip_verify: bool = false, New;
     }
 }
 
@@ -439,6 +405,10 @@ table! {
         allowed_hosts: Vec<String> = [], Now;
         /// Who may look may see cached values, too.
         show_values: bool = false, Restart;
+        tables {
+            /// HTTPS for operators, on the port of `admin.listen`.
+            tls: AdminTls,
+        }
     }
 }
 
@@ -564,6 +534,7 @@ pub fn keys() -> impl Iterator<Item = &'static Key> {
         Scripts::KEYS,
         HotKeys::KEYS,
         Admin::KEYS,
+        AdminTls::KEYS,
         Metrics::KEYS,
         Log::KEYS,
         Drain::KEYS,

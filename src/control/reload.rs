@@ -167,8 +167,11 @@ impl Reloader {
             }
             Err(error) => {
                 self.parts.block.add(Counter::ReloadsError, 1);
-                let is_tls = error.is_about("server.tls.");
-                self.parts.block.add(Counter::TlsReloadsError, u64::from(is_tls));
+                let count = |keys, counter| {
+                    self.parts.block.add(counter, u64::from(error.is_about(keys)));
+                };
+                count("server.tls.", Counter::TlsReloadsError);
+                count("admin.tls.", Counter::AdminTlsReloadsError);
                 self.figures.lock().is_last_good = false;
                 tracing::error!(
                     event = "config_rejected",
@@ -238,8 +241,11 @@ impl Reloader {
             let next = Arc::new(settings);
             self.exchange(&state.in_force, &next, Cause::Config).await;
             (self.parts.follow)(&next);
-            let is_tls = changed.contains(&config::CERTIFICATES);
-            self.parts.block.add(Counter::TlsReloadsOk, u64::from(is_tls));
+            let count = |keys, counter| {
+                self.parts.block.add(counter, u64::from(changed.contains(keys)));
+            };
+            count(&config::CERTIFICATES, Counter::TlsReloadsOk);
+            count(&config::ADMIN_CERTIFICATES, Counter::AdminTlsReloadsOk);
             state.in_force = next;
         }
         let mut figures = self.figures.lock();

@@ -1,19 +1,30 @@
 //! What stands before a client's first command: the header of the PROXY protocol, and the handshake
-//! of TLS, in this order.
+//! of TLS, in this order; and before an operator's first request.
 //!
 //! An accepted [`Socket`] in; out the same with the address that the header gives and the keys of
-//! the session, or why not, in time. Accepting threads wait here, never a worker.
+//! the session, or why not, in time. Accepting threads wait here, never a worker. An operator's
+//! connection stays in the runtime that has accepted it.
 //!
 //! Invariant: what comes before the handshake is over is never taken for a request.
 
 use crate::net::client::{PeerAddress, Socket, Wire};
 use crate::net::proxy_protocol::{self, Header, HeaderError};
 use crate::net::tls::TlsServer;
-use crate::net::tls::server::explain;
 use std::io;
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
+use tokio_rustls::server::TlsStream;
+
+/// An operator's connection by TLS.
+pub type OperatorStream = TlsStream<TcpStream>;
+
+/// What who speaks HTTP to a port of HTTPS is told.
+const NOT_HTTPS: &[u8] = b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\n\
+    Content-Length: 35\r\nConnection: close\r\n\r\nthis port is for https:// requests\n";
+
+/// So much of what they said is read, that they can read the answer.
+const HTTP_MAX: u64 = 1 << 20;
 
 /// How clients of one listener are greeted.
 #[derive(Debug)]
@@ -125,11 +136,45 @@ impl Greeting {
     }
 }
 
-async fn shake_hands(tls: &TlsServer, stream: TcpStream) -> Result<Wire, Refusal> {
-    if !matches!(stream.peek(&mut [0]).await, Ok(1)) {
-        return Err(Refusal::Left);
+/// Greets one who is to speak HTTP over TLS.
+pub async fn greet_operator(
+    tls: &TlsServer,
+    stream: TcpStream,
+    limit: Duration,
+) -> Result<OperatorStream, Refusal> {
+    let played = async {
+        if first_byte(&stream).await?.is_ascii_uppercase() {
+            turn_away(stream).await;
+            return Err(Refusal::Tls("it speaks HTTP on a port for HTTPS (admin.tls)".to_owned()));
+        }
+        let shaken = tls.accept_stream(stream).await;
+        shaken.map_err(|error| Refusal::Tls(tls.explain(&error)))
+    };
+    let greeted = tokio::time::timeout(limit, played).await;
+    greeted.unwrap_or(Err(Refusal::Timeout(limit)))
+}
+
+/// Tells who speaks HTTP that this port is not for it. What it says is read to its end: else the
+/// system would cut the answer off.
+async fn turn_away(mut stream: TcpStream) {
+    if stream.write_all(NOT_HTTPS).await.is_ok() && stream.shutdown().await.is_ok() {
+        let mut rest = stream.take(HTTP_MAX);
+        tokio::io::copy(&mut rest, &mut tokio::io::sink()).await.ok();
     }
+}
+
+/// It stays there to be read.
+async fn first_byte(stream: &TcpStream) -> Result<u8, Refusal> {
+    let mut first = [0];
+    match stream.peek(&mut first).await {
+        Ok(1) => Ok(first[0]),
+        _ => Err(Refusal::Left),
+    }
+}
+
+async fn shake_hands(tls: &TlsServer, stream: TcpStream) -> Result<Wire, Refusal> {
+    first_byte(&stream).await?;
     let shaken = tls.accept(stream).await;
-    let (stream, connection) = shaken.map_err(|error| Refusal::Tls(explain(&error)))?;
+    let (stream, connection) = shaken.map_err(|error| Refusal::Tls(tls.explain(&error)))?;
     Ok(Wire::Tls(stream.into_std().map_err(Refusal::System)?, connection))
 }

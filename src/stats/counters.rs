@@ -89,6 +89,8 @@ rows! {
     "tls_reloads_total" "Certificate reloads." {
         TlsReloadsOk [listener = "resp", result = "ok"]
         TlsReloadsError [listener = "resp", result = "error"]
+        AdminTlsReloadsOk [listener = "admin", result = "ok"]
+        AdminTlsReloadsError [listener = "admin", result = "error"]
     }
     "client_disconnections_total" "Client connections closed, by cause." {
         ClosedByClient [reason = "client"]

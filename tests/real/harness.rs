@@ -225,7 +225,9 @@ impl Proxy {
             let (port, admin) = (free_port(), free_port());
             let mut text = settings.join("\n").replace("{folder}", folder.path().to_str().unwrap());
             let upstream = format!("upstream.url = \"{upstream}\"");
-            let admin_listen = format!("admin.listen = \"127.0.0.1:{admin}\"");
+            // Where the admin port is elsewhere, probes and metrics are asked on one of their own.
+            let watched = if text.contains("admin.listen") { "metrics" } else { "admin" };
+            let admin_listen = format!("{watched}.listen = \"127.0.0.1:{admin}\"");
             let listen = format!("server.listen = [\"127.0.0.1:{port}\"]");
             let is_placed = text.contains("server.listen");
             for line in [upstream, admin_listen, listen].iter().take(if is_placed { 2 } else { 3 })

@@ -9,6 +9,7 @@
 //!   held           what is cached now, by namespace
 //!   foreign        writes past nearside are seen through it
 //!   admin_api      every endpoint of the admin port
+//!   admin_tls      the admin port by HTTPS, and the command line there
 //!   clients        redis-cli, redis-py, ioredis, node-redis; handshakes of others as transcripts
 //!   figures        what is counted and shown: hot keys, namespaces, windows, the curve
 //!   lookups        what is held of one key, and what would become of one request, over HTTP and by the
@@ -52,6 +53,7 @@
 #![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test")]
 
 mod admin_api;
+mod admin_tls;
 #[path = "../support/authority.rs"]
 mod authority;
 mod bench;

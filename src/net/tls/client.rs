@@ -37,6 +37,9 @@ pub struct TlsOptions {
 /// The options that name a certificate and its key.
 const PAIR: &str = "upstream.tls.cert_file, upstream.tls.key_file";
 
+/// Those that say who is believed to be upstream.
+const BELIEVED: [&str; 2] = ["upstream.tls.ca_file", "upstream.tls.server_name"];
+
 /// Makes TLS connections; sessions are resumed between them.
 pub struct TlsClient(RwLock<Made>);
 
@@ -134,22 +137,27 @@ impl TlsClient {
     }
 }
 
-fn server_name(name: &str) -> Result<ServerName<'static>, (String, InvalidDnsNameError)> {
+pub(super) fn server_name(
+    name: &str,
+) -> Result<ServerName<'static>, (String, InvalidDnsNameError)> {
     ServerName::try_from(name.to_owned()).map_err(|error| (name.to_owned(), error))
 }
 
-/// The authorities that this system trusts, read once.
-fn system_roots() -> Result<Arc<RootCertStore>, TlsError> {
+/// The authorities that this system trusts; there may be none.
+pub(super) fn roots_of_system() -> Arc<RootCertStore> {
     static ROOTS: LazyLock<Arc<RootCertStore>> = LazyLock::new(|| {
         let mut roots = RootCertStore::empty();
         // System stores hold the odd certificate that is out of use: it is skipped.
         roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
         Arc::new(roots)
     });
-    if ROOTS.is_empty() {
-        return Err(TlsError::NoSystemRoots);
-    }
-    Ok(Arc::clone(&ROOTS))
+    Arc::clone(&ROOTS)
+}
+
+/// The same; at least one.
+fn system_roots() -> Result<Arc<RootCertStore>, TlsError> {
+    let roots = roots_of_system();
+    if roots.is_empty() { Err(TlsError::NoSystemRoots) } else { Ok(roots) }
 }
 
 /// Why a TLS handshake failed, for an operator.
@@ -168,7 +176,7 @@ pub(in crate::net) fn explain(error: &io::Error) -> String {
     match cause {
         rustls::Error::InvalidMessage(_) => "the server does not speak TLS on this port".to_owned(),
         rustls::Error::InvalidCertificate(certificate) => {
-            explain_certificate(certificate, "the server's certificate", "upstream.tls.ca_file")
+            explain_certificate(certificate, "the server's certificate", BELIEVED)
         }
         rustls::Error::AlertReceived(alert) => {
             format!("the server refuses the TLS handshake ({alert:?})")

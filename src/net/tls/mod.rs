@@ -1,8 +1,10 @@
-//! TLS on both sides of the proxy.
+//! TLS on all sides of the proxy.
 //!
 //! ```text
 //! clients    server -> session    (the handshake on an accepting thread, then on a worker)
+//! operators  server               (the admin port)
 //! upstream   client               (links)
+//! a proxy    caller               (the admin port of one that runs, asked by the command line)
 //! ```
 //!
 //! In: the names of PEM files. Out: who shakes hands with what they hold. Everything that can be
@@ -11,14 +13,16 @@
 //!
 //! Invariant: no key and no secret of a session is ever shown, logged or written.
 
+pub mod caller;
 pub mod client;
 mod files;
 mod insecure;
 pub mod server;
 pub(super) mod session;
 
+pub use self::caller::{Called, TlsCaller, TlsCallerOptions};
 pub use self::client::{TlsClient, TlsOptions};
-pub use self::server::{TlsServer, TlsServerOptions};
+pub use self::server::{ADMIN_TLS, SERVER_TLS, TlsKeys, TlsServer, TlsServerOptions};
 
 use rustls::CertificateError;
 use std::path::Path;
@@ -73,15 +77,19 @@ impl TlsError {
     }
 }
 
-/// What is wrong with `whose` certificate, for an operator; `authorities` names the option of those
-/// that are trusted.
-fn explain_certificate(error: &CertificateError, whose: &str, authorities: &str) -> String {
+/// What is wrong with `whose` certificate, for an operator; the options are named of those that are
+/// `[trusted, wanted]`: the authorities, and who it is.
+fn explain_certificate(
+    error: &CertificateError,
+    whose: &str,
+    [authorities, wanted]: [&str; 2],
+) -> String {
     match error {
         CertificateError::UnknownIssuer => {
             format!("{whose} is from a CA that is not trusted here ({authorities})")
         }
         CertificateError::NotValidForNameContext { expected, presented } => format!(
-            "{whose} is not for {} but for {} (upstream.tls.server_name)",
+            "{whose} is not for {} but for {} ({wanted})",
             expected.to_str(),
             presented.join(", "),
         ),

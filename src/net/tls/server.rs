@@ -1,4 +1,4 @@
-//! TLS for clients: `[server.tls]` in, a [`TlsServer`] out that shakes hands.
+//! TLS for who comes in: `[server.tls]` or `[admin.tls]` in, a [`TlsServer`] out that shakes hands.
 //!
 //! TLS 1.2 and 1.3. Sessions are resumed by tickets, whose keys live as long as the certificates
 //! they were given under: a resumed session was checked against the authority in force.
@@ -16,13 +16,50 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 
-/// The options that name a certificate and its key.
-const PAIR: &str = "server.tls.cert_file, server.tls.key_file";
+/// What the options are called, for errors.
+#[derive(Debug, PartialEq, Eq)]
+pub struct TlsKeys {
+    /// The certificate.
+    pub cert_file: &'static str,
+    /// Its key.
+    pub key_file: &'static str,
+    /// Both.
+    pair: &'static str,
+    /// The CAs of clients' certificates.
+    pub client_ca_file: &'static str,
+    /// Whether clients show one.
+    pub client_auth: &'static str,
+    /// Where TLS is spoken.
+    port: &'static str,
+}
 
-/// `[server.tls]`, as far as handshakes go.
+/// Of clients.
+pub const SERVER_TLS: TlsKeys = TlsKeys {
+    cert_file: "server.tls.cert_file",
+    key_file: "server.tls.key_file",
+    pair: "server.tls.cert_file, server.tls.key_file",
+    client_ca_file: "server.tls.client_ca_file",
+    client_auth: "server.tls.client_auth",
+    port: "server.tls.listen",
+};
+
+/// Of operators.
+pub const ADMIN_TLS: TlsKeys = TlsKeys {
+    cert_file: "admin.tls.cert_file",
+    key_file: "admin.tls.key_file",
+    pair: "admin.tls.cert_file, admin.tls.key_file",
+    client_ca_file: "admin.tls.client_ca_file",
+    client_auth: "admin.tls.client_auth",
+    port: "admin.tls",
+};
+
+/// One of these tables, as far as handshakes go.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TlsServerOptions {
+    /// What they are called.
+    pub keys: &'static TlsKeys,
     /// PEM file of our certificate chain.
     pub cert_file: PathBuf,
     /// PEM file of the key of that certificate.
@@ -39,6 +76,7 @@ pub struct TlsServerOptions {
 #[derive(Clone)]
 pub struct TlsServer {
     acceptor: TlsAcceptor,
+    keys: &'static TlsKeys,
     expires_at: i64,
     digest: String,
 }
@@ -53,9 +91,10 @@ impl fmt::Debug for TlsServer {
 impl TlsServer {
     /// Reads the files that `options` name.
     pub fn new(options: &TlsServerOptions) -> Result<Self, TlsError> {
-        let cert = PemFile::read("server.tls.cert_file", &options.cert_file)?;
-        let key = PemFile::read("server.tls.key_file", &options.key_file)?;
-        let read = |path| PemFile::read("server.tls.client_ca_file", path);
+        let keys = options.keys;
+        let cert = PemFile::read(keys.cert_file, &options.cert_file)?;
+        let key = PemFile::read(keys.key_file, &options.key_file)?;
+        let read = |path| PemFile::read(keys.client_ca_file, path);
         let client_ca = options.client_ca_file.as_deref().map(read).transpose()?;
         let chain = cert.certificates()?;
         let expires_at = expires_at(&cert, &chain)?;
@@ -81,11 +120,11 @@ impl TlsServer {
         };
         let mut config = builder
             .with_single_cert(chain, key.private_key()?)
-            .map_err(|error| TlsError::pair(PAIR, &error))?;
+            .map_err(|error| TlsError::pair(keys.pair, &error))?;
         config.ticketer =
             rustls::crypto::aws_lc_rs::Ticketer::new().map_err(|error| TlsError::setup(&error))?;
         let digest = digest([&cert, &key].into_iter().chain(&client_ca));
-        Ok(Self { acceptor: TlsAcceptor::from(Arc::new(config)), expires_at, digest })
+        Ok(Self { acceptor: TlsAcceptor::from(Arc::new(config)), keys, expires_at, digest })
     }
 
     /// When the certificate is no longer valid, in seconds since 1970.
@@ -98,8 +137,38 @@ impl TlsServer {
         &self,
         stream: TcpStream,
     ) -> io::Result<(TcpStream, Box<ServerConnection>)> {
-        let (stream, connection) = self.acceptor.accept(stream).await?.into_inner();
+        let (stream, connection) = self.accept_stream(stream).await?.into_inner();
         Ok((stream, Box::new(connection)))
+    }
+
+    /// The same; the connection stays in this runtime.
+    pub(in crate::net) async fn accept_stream(
+        &self,
+        stream: TcpStream,
+    ) -> io::Result<TlsStream<TcpStream>> {
+        self.acceptor.accept(stream).await
+    }
+
+    /// Why the handshake with a client failed, for an operator.
+    pub(in crate::net) fn explain(&self, error: &io::Error) -> String {
+        let cause = error.get_ref().and_then(|cause| cause.downcast_ref::<rustls::Error>());
+        match cause {
+            None => format!("the client closed the connection in the TLS handshake ({error})"),
+            Some(rustls::Error::InvalidMessage(_)) => {
+                format!("the client does not speak TLS, which this port needs ({})", self.keys.port)
+            }
+            Some(rustls::Error::NoCertificatesPresented) => {
+                format!("the client shows no certificate ({})", self.keys.client_auth)
+            }
+            Some(rustls::Error::InvalidCertificate(certificate)) => {
+                let believed = [self.keys.client_ca_file, self.keys.client_auth];
+                explain_certificate(certificate, "the client's certificate", believed)
+            }
+            Some(rustls::Error::AlertReceived(alert)) => {
+                format!("the client refuses the TLS handshake, or this certificate ({alert:?})")
+            }
+            Some(other) => other.to_string(),
+        }
     }
 }
 
@@ -109,27 +178,4 @@ fn expires_at(file: &PemFile, chain: &[CertificateDer<'static>]) -> Result<i64, 
     let (_, certificate) = x509_parser::parse_x509_certificate(first)
         .map_err(|error| file.problem(format!("is no X.509 certificate: {error}")))?;
     Ok(certificate.validity().not_after.timestamp())
-}
-
-/// Why the handshake with a client failed, for an operator.
-pub(in crate::net) fn explain(error: &io::Error) -> String {
-    let cause = error.get_ref().and_then(|cause| cause.downcast_ref::<rustls::Error>());
-    match cause {
-        None => format!("the client closed the connection in the TLS handshake ({error})"),
-        Some(rustls::Error::InvalidMessage(_)) => {
-            "the client does not speak TLS, which this port needs (server.tls.listen)".to_owned()
-        }
-        Some(rustls::Error::NoCertificatesPresented) => {
-            "the client shows no certificate (server.tls.client_auth)".to_owned()
-        }
-        Some(rustls::Error::InvalidCertificate(certificate)) => explain_certificate(
-            certificate,
-            "the client's certificate",
-            "server.tls.client_ca_file",
-        ),
-        Some(rustls::Error::AlertReceived(alert)) => {
-            format!("the client refuses the TLS handshake, or this certificate ({alert:?})")
-        }
-        Some(other) => other.to_string(),
-    }
 }
