@@ -12,7 +12,7 @@ use crate::data::output::SHARE_MIN;
 use crate::data::pinned::{Step, answer, exec, notice};
 use crate::data::slow::Key;
 use crate::data::upstream::{ClientId, Kind, Pipeline, Read, Ticket, Waiter};
-use crate::data::worker::Clients;
+use crate::data::worker::{Clients, bulk};
 use crate::data::{
     Shared, barrier, errors, fallback, fields, fill, script, shadow, split, stale, walk,
 };
@@ -26,10 +26,6 @@ use bytes::{Buf, BytesMut};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
-
-/// Bytes from which on a request or an answer is big. It takes a tenth of a millisecond of a fast
-/// network, and so long everything behind it waits.
-pub const BIG: usize = 256 * 1024;
 
 /// Why a link must be closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -124,8 +120,8 @@ fn settle_all(link: &mut Pipeline, desk: &mut Desk<'_>) -> Result<(), Fault> {
                 input.advance(at);
                 at = 0;
                 let frame = input.split_to(length).freeze();
-                if length >= BIG {
-                    note_big(link, desk);
+                if length >= bulk::BIG {
+                    bulk::note(link, desk);
                 }
                 if let Err(fault) = pair(link, &Frame::Shared(&frame), desk) {
                     break Err(fault);
@@ -145,14 +141,6 @@ fn settle_all(link: &mut Pipeline, desk: &mut Desk<'_>) -> Result<(), Fault> {
     input.advance(at);
     link.input = input;
     result
-}
-
-/// The answer that has come is big: whose it is rides elsewhere from now on.
-#[cold]
-fn note_big(link: &mut Pipeline, desk: &mut Desk<'_>) {
-    if link.pin.is_none() && !link.is_detour {
-        desk.big.extend(link.front().and_then(|front| front.client()).map(|waiter| waiter.client));
-    }
 }
 
 #[inline]

@@ -2,7 +2,7 @@
 //! behind those; and never while anything of theirs is out on the other link (R7).
 
 use crate::stage::{Client, Link, OLD, Stage};
-use nearside::data::settle::BIG;
+use nearside::data::worker::bulk::BIG;
 use std::time::Duration;
 
 /// How long who was given a big answer rides apart, and a moment.

@@ -8,12 +8,11 @@ use crate::data::order::Frame;
 use crate::data::pinned::exec;
 use crate::data::session::{Session, UNSENT_MAX};
 use crate::data::settle::{self, Desk, Fault};
-use crate::data::upstream::{ClientId, Kind, Pin, Pipeline, Pipelines, State as LinkState, Ticket};
+use crate::data::upstream::{Kind, Pin, Pipeline, Pipelines, State as LinkState, Ticket};
 use crate::data::walk;
 use crate::data::worker::outages::lose_pin;
 use crate::data::worker::{State, Worker};
 use crate::stats::{Counter, Gauge};
-use crate::units::clock::Tick;
 use crate::wire::write::Proto;
 use bytes::BytesMut;
 use std::rc::Rc;
@@ -371,50 +370,6 @@ impl Worker {
             self.release(index);
         }
         result
-    }
-
-    /// These clients' answers are big: they ride on the bulk link from now on, as soon as it is up
-    /// and they have nothing out.
-    #[cold]
-    fn set_apart(self: &Rc<Self>, clients_of_big: &[ClientId]) {
-        let now = self.shared.clock.now();
-        let mut state = self.state.borrow_mut();
-        let State { clients, links, .. } = &mut *state;
-        for &client in clients_of_big {
-            if let Some(session) = clients.session(client) {
-                session.big_at = Some(now);
-                session.leave_shared_link();
-                links.want_bulk(session.space, session.proto, now);
-            }
-        }
-        drop(state);
-        self.start_links();
-    }
-
-    /// Who has had nothing big out for long rides with all others again.
-    pub(super) fn bring_together(State { clients, links, .. }: &mut State, long_ago: Tick) {
-        let mut is_used = false;
-        for (_, member) in &mut clients.slab {
-            let session = &mut member.session;
-            if session.big_at.is_some_and(|at| at < long_ago) {
-                session.big_at = None;
-            }
-            let is_big = session.big_at.is_some();
-            let rides_there =
-                session.link.and_then(|index| links.get(index)).is_some_and(|link| link.is_bulk);
-            if is_big != rides_there {
-                session.leave_shared_link();
-            }
-            is_used |= is_big || rides_there && session.link.is_some();
-        }
-        if !is_used {
-            links.close_bulk();
-        }
-    }
-
-    /// True if this is a bulk link.
-    pub fn is_bulk(&self, index: usize) -> bool {
-        self.with_link(index, |link| link.is_bulk).unwrap_or(false)
     }
 
     /// Hands walks to the links of the databases where they go on, and EXEC to its client's own.

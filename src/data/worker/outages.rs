@@ -94,6 +94,26 @@ impl Worker {
         self.flush_touched(clients, snapshot);
     }
 
+    /// True if a link that could not be opened is not tried again: upstream has refused its
+    /// credentials, or it is a bulk link that never was up. (The others' link serves as well, and
+    /// finds out by itself what is wrong.)
+    pub fn gives_up(&self, index: usize, error: &LinkError) -> bool {
+        let is_spare = self.with_link(index, |link| link.is_bulk && !link.was_up()) == Some(true);
+        if is_spare {
+            self.block.add(error.connect_counter(), 1);
+            return true;
+        }
+        let LinkError::Open(refusal) = error else {
+            return false;
+        };
+        let gives_up = (refusal.is_login_refused() || refusal.is_denied())
+            && self.identity_refused(index, refusal.is_login_refused());
+        if gives_up {
+            self.block.add(refusal.counter(), 1);
+        }
+        gives_up
+    }
+
     /// A link could not be opened.
     pub fn link_failed(&self, index: usize, error: &LinkError) {
         if !error.is_refusal() {
