@@ -27,6 +27,7 @@
 //!   warm           keys loaded before anybody asks
 //!   waits          WAIT and its link; links of clients that wait for long
 //!   outage         upstream gone, frozen, or refusing; drain
+//!   outages        queues of jobs and plain clients while their server is away, direct and by nearside
 //!   handover       another process takes nearside's place
 //!   fallback       what clients get while upstream is gone, or never was there
 //!   upstreams      links to upstream closed by an operator, for good or to be opened anew
@@ -78,6 +79,7 @@ mod lookups;
 mod names;
 mod orders;
 mod outage;
+mod outages;
 mod own_links;
 mod passthrough;
 mod prometheus;

@@ -15,7 +15,9 @@ use crate::data::upstream::{Kind, Pin, Pipeline, Pipelines, State as LinkState, 
 use crate::data::walk;
 use crate::data::worker::{State, Worker};
 use crate::live::Phase;
+use crate::snapshot::Limits;
 use crate::stats::{Counter, Gauge};
+use crate::units::clock::Tick;
 use crate::wire::write::Proto;
 use bytes::BytesMut;
 use std::rc::Rc;
@@ -349,7 +351,9 @@ impl Worker {
 
     /// A link could not be opened.
     pub fn link_failed(&self, index: usize, error: &LinkError) {
-        if !error.is_refusal() {
+        if error.is_silence() {
+            self.shared.live.set_upstream_silent();
+        } else if !error.is_refusal() {
             self.shared.live.set_upstream_up(false);
         }
         self.block.add(error.connect_counter(), 1);
@@ -379,15 +383,25 @@ impl Worker {
     /// Fails the requests that have waited long enough for a link.
     pub fn fail_waiting(&self, index: usize) {
         let (snapshot, live) = (self.snapshot(), &self.shared.live);
+        let limits = &snapshot.limits;
         let wait = match live.fallback.phase() {
             // Upstream is there, and what was written meanwhile comes first.
-            Phase::Recovering => snapshot.limits.read_timeout.max(snapshot.limits.reconnect_wait),
-            _ => snapshot.limits.link_wait(live.is_upstream_up()),
+            Phase::Recovering => Some(limits.read_timeout.max(limits.reconnect_wait)),
+            // Who is connected waits for its answers, and so does who would be if it were direct.
+            _ if live.is_upstream_silent() => None,
+            _ => Some(limits.link_wait(live.is_upstream_up())),
         };
         let now = self.shared.clock.now();
-        let limit = u64::try_from(wait.as_nanos()).unwrap_or(u64::MAX);
-        self.fail_queue(index, |link| {
-            link.front().is_some_and(|ticket| now.0.saturating_sub(ticket.asked_at.0) >= limit)
+        self.fail_queue(index, |link| match wait {
+            Some(wait) => {
+                // Once it is not silent any more they have the time that the others have.
+                let since = link.silent_at;
+                link.front().is_some_and(|ticket| now.since(ticket.asked_at.max(since)) >= wait)
+            }
+            None => {
+                link.silent_at = now;
+                overdue(link, limits, now)
+            }
         });
     }
 
@@ -429,20 +443,7 @@ impl Worker {
     pub fn is_overdue(&self, index: usize) -> bool {
         let now = self.shared.clock.now();
         let limits = &self.snapshot().limits;
-        self.with_link(index, |link| {
-            // What may block takes the time that it was given.
-            let is_patient = link.is_blocked();
-            link.front().filter(|_| !is_patient).is_some_and(|ticket| {
-                let limit = if ticket.spec.writes() || ticket.spec.class == Class::Scripting {
-                    limits.write_timeout
-                } else {
-                    limits.read_timeout
-                };
-                let limit = u64::try_from(limit.as_nanos()).unwrap_or(u64::MAX);
-                now.0.saturating_sub(ticket.asked_at.0) > limit
-            })
-        })
-        .unwrap_or(false)
+        self.with_link(index, |link| overdue(link, limits, now)).unwrap_or(false)
     }
 
     /// The owner task of a link wants to be woken for the next request.
@@ -585,4 +586,15 @@ fn lose_pin(link: &mut Pipeline, desk: &mut Desk<'_>) {
         session.ending = Some(Ending::Upstream);
     }
     desk.clients.touch(client);
+}
+
+/// True if the oldest request has waited longer than its answer may take.
+fn overdue(link: &mut Pipeline, limits: &Limits, now: Tick) -> bool {
+    // What may block takes the time that it was given.
+    let is_patient = link.is_blocked();
+    link.front().filter(|_| !is_patient).is_some_and(|ticket| {
+        let is_change = ticket.spec.writes() || ticket.spec.class == Class::Scripting;
+        let limit = if is_change { limits.write_timeout } else { limits.read_timeout };
+        now.since(ticket.asked_at) > limit
+    })
 }
