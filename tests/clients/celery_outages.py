@@ -1,9 +1,10 @@
 """Celery with broker and results behind the same port: a worker process and a producer, through an
 outage. Arguments: port, folder.
 
-The worker fetches no job before it can run it (worker_disable_prefetch): with its default, jobs that
-it holds when the connection breaks are lost for an hour (the broker's visibility_timeout), direct,
-too; and direct the worker may end by an AttributeError of kombu's, which cannot put them back."""
+The worker fetches no job before it can run it (worker_disable_prefetch). With its default, jobs
+that it holds when the connection breaks are lost for an hour (the broker's visibility_timeout),
+direct, too; and direct the worker may end by an AttributeError of kombu's, which cannot put them
+back."""
 
 import os
 import sys
@@ -34,7 +35,7 @@ def work(job):
 
 
 def main():
-    words = [sys.executable, "-m", "celery", "-A", "celery_outages", "worker", "-c", "1", "-l", "info"]
+    words = [sys.executable, "-m", "celery", "-A", "celery_outages", "worker", "-c", "1"]
     env = dict(JOBS_PORT=str(port), JOBS_FOLDER=sys.argv[2])
     with running(words, **env) as (worker, said):
         results = {}

@@ -1,7 +1,7 @@
 """rq: a worker process and a producer, through an outage. Arguments: port, folder.
 
-The job that is being done ends afterwards: whose job ends while the server is away, that worker ends
-with it, direct, too."""
+The job that is being done ends afterwards: whose job ends while the server is away, that worker
+ends with it, direct, too."""
 
 import os
 import sys
