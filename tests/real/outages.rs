@@ -10,6 +10,7 @@ use crate::clients::{program, script};
 use crate::harness::{Kind, Proxy, Server, installed};
 use serde_json::Value;
 use std::io::{BufRead, BufReader, Write};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::thread;
 use tempfile::TempDir;
@@ -53,9 +54,8 @@ fn judge(user: &User, fault: Fault, is_direct: bool, figures: &Value) {
     assert_eq!(figures["lost"], 0, "{case}");
     // A server that only stands still may be given up by its client, which asks again.
     assert!(fault == Fault::Stop || figures["twice"] == 0, "{case}");
-    let told = figures["told"].as_array().unwrap().iter().map(|name| name.as_str().unwrap());
-    let stray: Vec<&str> = told.filter(|name| !user.may_be_told.contains(name)).collect();
-    assert!(stray.is_empty(), "{case}");
+    let mut told = figures["told"].as_array().unwrap().iter().map(|name| name.as_str().unwrap());
+    assert!(told.all(|name| user.may_be_told.contains(&name)), "{case}");
 }
 
 /// The figures that the script says in the end.
@@ -117,7 +117,7 @@ impl Drop for Player {
 }
 
 fn interpreter(script: &str) -> Command {
-    if script.ends_with(".js") {
+    if Path::new(script).extension().is_some_and(|it| it == "js") {
         let mut command = program("node");
         command.env("NODE_PATH", installed("node/node_modules"));
         return command;

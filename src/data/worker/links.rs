@@ -392,16 +392,14 @@ impl Worker {
             _ => Some(limits.link_wait(live.is_upstream_up())),
         };
         let now = self.shared.clock.now();
-        self.fail_queue(index, |link| match wait {
-            Some(wait) => {
-                // Once it is not silent any more they have the time that the others have.
-                let since = link.silent_at;
-                link.front().is_some_and(|ticket| now.since(ticket.asked_at.max(since)) >= wait)
-            }
-            None => {
+        self.fail_queue(index, |link| {
+            let Some(wait) = wait else {
                 link.silent_at = now;
-                overdue(link, limits, now)
-            }
+                return overdue(link, limits, now);
+            };
+            // Once it is not silent any more they have the time that the others have.
+            let since = link.silent_at;
+            link.front().is_some_and(|ticket| now.since(ticket.asked_at.max(since)) >= wait)
         });
     }
 
