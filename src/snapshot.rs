@@ -145,10 +145,11 @@ fn tracked(settings: &Settings, rules: &Rules) -> Option<Vec<Vec<u8>>> {
 
 impl Limits {
     /// How long a request waits for a link. One that is slow to come while upstream is up is no
-    /// outage: it has the time that connecting may take.
+    /// outage: it has the time that connecting may take, and again that of the handshake. Whether
+    /// upstream is gone or stands still is known by then.
     pub fn link_wait(&self, is_upstream_up: bool) -> Duration {
         if is_upstream_up {
-            self.reconnect_wait.max(self.connect_timeout)
+            self.reconnect_wait.max(self.connect_timeout * 2)
         } else {
             self.reconnect_wait
         }
@@ -283,7 +284,7 @@ mod tests {
             Snapshot::of(&settings).limits.link_wait(is_up)
         };
         assert_eq!(wait("500ms", false), Duration::from_millis(500));
-        assert_eq!(wait("500ms", true), Duration::from_secs(2));
+        assert_eq!(wait("500ms", true), Duration::from_secs(4));
         assert_eq!(wait("5s", true), Duration::from_secs(5));
     }
 

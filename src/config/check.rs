@@ -4,6 +4,7 @@
 use crate::command;
 use crate::config::admin::admin;
 use crate::config::auth;
+use crate::config::cgroup::memory_limit;
 use crate::config::commands::commands;
 use crate::config::fallback::{self, fallback};
 use crate::config::hot_keys::hot_keys;
@@ -454,7 +455,7 @@ fn cache(cache: &written::Cache, notes: &mut Notes) -> Cache {
     if max_memory < 1 << 20 {
         notes.fault("cache.max_memory: at least 1mb; to cache nothing use mode = \"bypass\"");
     }
-    if let Some(limit) = cgroup_limit()
+    if let Some(limit) = memory_limit()
         && max_memory > limit
     {
         notes.warn(format!("cache.max_memory is above the cgroup's limit of {}", Size(limit)));
@@ -498,11 +499,5 @@ fn scripts(scripts: &written::Scripts, notes: &mut Notes) -> Scripts {
 
 /// 25 % of the cgroup's memory, at most 256 MB.
 fn memory_default() -> u64 {
-    cgroup_limit().map_or(MEMORY_DEFAULT, |limit| MEMORY_DEFAULT.min(limit / 4)).max(1 << 20)
-}
-
-fn cgroup_limit() -> Option<u64> {
-    ["/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"]
-        .iter()
-        .find_map(|path| std::fs::read_to_string(path).ok()?.trim().parse().ok())
+    memory_limit().map_or(MEMORY_DEFAULT, |limit| MEMORY_DEFAULT.min(limit / 4)).max(1 << 20)
 }

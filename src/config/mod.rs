@@ -8,6 +8,7 @@
 
 mod admin;
 mod auth;
+mod cgroup;
 mod check;
 mod commands;
 mod fallback;

@@ -147,7 +147,8 @@ table! {
         /// Connections that one client has for itself: MULTI, WATCH, WAIT, blocking commands,
         /// scripts, subscriptions, tracking, MONITOR.
         dedicated_max: usize = ("as `max_clients`"), Now;
-        /// How long a request waits for a link.
+        /// How long a request waits for a link; for an upstream that takes connections and is
+        /// silent it waits as long as for an answer.
         reconnect_wait: Span = "500ms", Now;
         /// What clients see when upstream is gone: their connection closes, as a dead Redis does
         /// it, or an error that says whether the command may have run.

@@ -322,6 +322,16 @@ impl Live {
         self.turns.set_up(is_up);
     }
 
+    /// True if upstream took the connection when a link was last tried, and answered nothing.
+    pub fn is_upstream_silent(&self) -> bool {
+        self.turns.is_silent()
+    }
+
+    /// Upstream took a connection, or has one, and answers nothing.
+    pub fn set_upstream_silent(&self) {
+        self.turns.set_silent();
+    }
+
     /// Notes what the log is to be told; false if it was told just that before.
     pub fn is_news(&self, is_up: bool) -> bool {
         let tells = if is_up { TOLD_UP } else { TOLD_DOWN };

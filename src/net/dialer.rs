@@ -14,7 +14,7 @@ use bytes::BytesMut;
 use std::fmt;
 use std::io;
 use std::pin::pin;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::{Semaphore, SemaphorePermit};
@@ -93,6 +93,11 @@ impl OpenError {
                 E::NoProto(_) | E::TrackingRefused(_) | E::Busy(_) | E::Denied(_) | E::Other(_)
             )
         )
+    }
+
+    /// True if the server has taken the connection, and nothing else is known of it.
+    pub fn is_silence(&self) -> bool {
+        matches!(self, Self::Silent(_))
     }
 
     /// True if the server does not take these credentials.
@@ -263,10 +268,18 @@ async fn shake_hands(
     }
 }
 
+/// What upstream was when it was last tried. It could not be used:
+const DOWN: u8 = 0;
+/// It takes connections, and answers nothing: it stands still, as a process that was stopped does,
+/// or one that waits for its disk.
+const SILENT: u8 = 1;
+/// It could be used.
+const UP: u8 = 2;
+
 /// Whether upstream is up, and whose turn it is to try it if it is not.
 #[derive(Debug)]
 pub struct Turns {
-    is_up: AtomicBool,
+    state: AtomicU8,
     /// One permit: the right to try whether upstream is back.
     right: Semaphore,
     /// Failed turns since upstream was up.
@@ -275,15 +288,25 @@ pub struct Turns {
 
 impl Default for Turns {
     fn default() -> Self {
-        let (is_up, failures) = (AtomicBool::new(false), AtomicU32::new(0));
-        Self { is_up, right: Semaphore::new(1), failures }
+        let (state, failures) = (AtomicU8::new(DOWN), AtomicU32::new(0));
+        Self { state, right: Semaphore::new(1), failures }
     }
 }
 
 impl Turns {
     /// True if upstream could be used when it was last tried.
     pub fn is_up(&self) -> bool {
-        self.is_up.load(Ordering::Relaxed)
+        self.state.load(Ordering::Relaxed) == UP
+    }
+
+    /// True if it was silent when it was last tried.
+    pub fn is_silent(&self) -> bool {
+        self.state.load(Ordering::Relaxed) == SILENT
+    }
+
+    /// It takes connections, and answers nothing.
+    pub fn set_silent(&self) {
+        self.state.store(SILENT, Ordering::Relaxed);
     }
 
     /// It could be used, or could not.
@@ -291,7 +314,7 @@ impl Turns {
         if is_up {
             self.failures.store(0, Ordering::Relaxed);
         }
-        self.is_up.store(is_up, Ordering::Relaxed);
+        self.state.store(if is_up { UP } else { DOWN }, Ordering::Relaxed);
     }
 
     /// Waits for the right to try an upstream that is down: one link has it at a time, in the
@@ -367,8 +390,11 @@ mod tests {
         assert!(matches!(now(second), Poll::Ready(None)));
         assert!(matches!(now(third), Poll::Ready(None)));
         assert!(matches!(now(pin!(turns.next())), Poll::Ready(None)));
-        // The next outage begins anew.
+        // The next outage begins anew; one that stands still is tried in turns, too.
+        turns.set_silent();
+        assert!(turns.is_silent() && !turns.is_up());
         turns.set_up(false);
+        assert!(!turns.is_silent() && !turns.is_up());
         let Poll::Ready(Some(turn)) = now(pin!(turns.next())) else { panic!("nobody else tries") };
         assert_eq!(turn.count_failure(), 0);
     }

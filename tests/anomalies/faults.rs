@@ -278,7 +278,7 @@ fn unsent_writes_that_waited_long_enough_are_not_executed() {
     // Answered at once, so the write is waiting now, and its time has begun.
     client.reads("$1\r\n1\r\n");
     let mut data = stage.silent_data();
-    stage.hands.advance(Duration::from_mins(10));
+    stage.hands.advance(Duration::from_mins(20));
     client.reads("-ERR proxy: not executed: upstream is down\r\n");
     data.shake_hands();
     Stage::quiet(&mut client, &mut data);

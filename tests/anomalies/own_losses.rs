@@ -9,8 +9,9 @@ const OK: &str = "+OK\r\n";
 const DOWN: &str = "-ERR proxy: not executed: upstream is down\r\n";
 const UNKNOWN: &str = "-ERR proxy: outcome unknown: the upstream link broke\r\n";
 
+/// Twice the `connect_timeout` of these tests.
 fn waits_no_longer(stage: &Stage) {
-    stage.hands.advance(Duration::from_mins(10));
+    stage.hands.advance(Duration::from_mins(20));
 }
 
 /// Requests behind a MULTI that never reached the server are not executed one by one.

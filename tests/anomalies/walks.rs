@@ -408,7 +408,7 @@ fn flushall_that_cannot_go_on_says_so() {
     data.answer(&scan("0"), &page("0", &["v1:k"]));
     data.answer("UNLINK v1:k", ":1\r\n");
     let _silent = stage.silent_data();
-    stage.hands.advance(Duration::from_mins(10));
+    stage.hands.advance(Duration::from_mins(20));
     client.reads("-ERR proxy: outcome unknown: upstream is down\r\n");
     is_gone(&mut client, &mut data);
 }

@@ -28,6 +28,7 @@
 //!   waits          WAIT and its link; links of clients that wait for long
 //!   noise          random bytes: a worker goes on with its other clients
 //!   outage         upstream gone, frozen, or refusing; drain
+//!   outages        queues of jobs and plain clients while their server is away, direct and by nearside
 //!   handover       another process takes nearside's place
 //!   fallback       what clients get while upstream is gone, or never was there
 //!   upstreams      links to upstream closed by an operator, for good or to be opened anew
@@ -80,6 +81,7 @@ mod names;
 mod noise;
 mod orders;
 mod outage;
+mod outages;
 mod own_links;
 mod passthrough;
 mod prometheus;

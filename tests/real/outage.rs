@@ -142,6 +142,43 @@ fn a_frozen_upstream_loses_nothing() {
     }
 }
 
+/// Who needs a link that is not there yet, while upstream stands still: its kernel accepts, and it
+/// answers nothing. Direct they would be connected and wait, so they wait.
+#[test]
+fn a_frozen_upstream_keeps_newcomers_waiting() {
+    for kind in KINDS {
+        let server = Server::start(kind);
+        let settings = [
+            "server.workers = 1",
+            "upstream.connect_timeout = \"100ms\"",
+            "upstream.reconnect_wait = \"10ms\"",
+            "upstream.request_timeout = \"10m\"",
+            "upstream.write_timeout = \"10m\"",
+        ];
+        let proxy = Proxy::start(&server.url(), &settings);
+        server.dial().words("RPUSH list element");
+        server.freeze();
+        let asks = ["GET none", "BLPOP list 0", "MULTI", "SUBSCRIBE news", "INCR n"];
+        let mut clients: Vec<Conn> = asks.iter().map(|_| proxy.dial()).collect();
+        for (client, line) in clients.iter_mut().zip(asks) {
+            // In a database that no link has been in.
+            let select = request(&["SELECT", "7"]);
+            client.send(&select);
+            assert_eq!(client.reply(), b"+OK\r\n");
+            client.send(&request(&line.split(' ').collect::<Vec<_>>()));
+        }
+        let place = format!("upstream=\"127.0.0.1:{}\",result=\"timeout\"", server.port);
+        let silent = format!("nearside_upstream_connects_total{{{place}}}");
+        eventually("links are tried", || (proxy.count(&silent) >= 30).then_some(()));
+        server.thaw();
+        let answers: Vec<Vec<u8>> = [0, 2, 3, 4].map(|me: usize| clients[me].reply()).into();
+        let subscribed = b"*3\r\n$9\r\nsubscribe\r\n$4\r\nnews\r\n:1\r\n";
+        assert_eq!(answers, [&b"$-1\r\n"[..], b"+OK\r\n", subscribed, b":1\r\n"]);
+        clients[4].words("RPUSH list element");
+        assert_eq!(clients[1].reply(), b"*2\r\n$4\r\nlist\r\n$7\r\nelement\r\n");
+    }
+}
+
 /// While upstream stands still longer than `max_staleness`, hits stop: they cannot be proved.
 #[test]
 fn a_frozen_upstream_ends_the_lease() {

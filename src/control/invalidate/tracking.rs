@@ -140,6 +140,16 @@ fn is_there(error: &anyhow::Error) -> bool {
     error.is::<Doubt>() || error.downcast_ref::<OpenError>().is_some_and(OpenError::is_refusal)
 }
 
+/// The server holds the connection, and says nothing.
+#[derive(Debug, thiserror::Error)]
+#[error("no answer for {0:?}")]
+struct Silence(Duration);
+
+/// True if the server stands still, as far as is known.
+fn is_silence(error: &anyhow::Error) -> bool {
+    error.is::<Silence>() || error.downcast_ref::<OpenError>().is_some_and(OpenError::is_silence)
+}
+
 impl Story {
     fn new() -> Self {
         Self { attempt: 0, told: Told::Nothing, unversioned: None, rung: 0, is_of_replica: false }
@@ -266,7 +276,9 @@ impl Tracking {
 
     /// The connection is over, or there was none: what it guarded is dead.
     fn lost(&self, error: &anyhow::Error, story: &mut Story) {
-        if !is_there(error) {
+        if is_silence(error) {
+            self.live.set_upstream_silent();
+        } else if !is_there(error) {
             self.live.set_upstream_up(false);
         }
         let was_up = self.put_down();
@@ -428,7 +440,7 @@ impl Tracking {
                     if due.round {
                         let is_silent = self.clock.now().since(heard_at) > plan.silence_max;
                         if is_silent && was_silent {
-                            anyhow::bail!("no answer for {:?}", plan.silence_max);
+                            return Err(Silence(plan.silence_max).into());
                         }
                         was_silent = is_silent;
                         listener.tick_fleet();

@@ -25,12 +25,17 @@ pub enum Answer {
 /// Asks one question; the worker has the answer.
 pub async fn run(worker: Rc<Worker>, question: Question) {
     let shared = &worker.shared;
-    let wait = worker.snapshot().limits.link_wait(shared.live.is_upstream_up());
+    let (snapshot, live) = (worker.snapshot(), &shared.live);
+    let wait = || {
+        let wait = snapshot.limits.link_wait(live.is_upstream_up());
+        // As who is connected, and asks.
+        if live.is_upstream_silent() { wait.max(snapshot.limits.read_timeout) } else { wait }
+    };
     let begun = shared.clock.now();
     let (answer, doubts) = loop {
         let doubts = shared.identities.doubts();
         match once(&worker, &question).await {
-            Answer::Down if shared.clock.now().since(begun) < wait => {
+            Answer::Down if shared.clock.now().since(begun) < wait() => {
                 tokio::time::sleep(PAUSE).await;
             }
             answer => break (answer, doubts),

@@ -1,7 +1,7 @@
 //! What a worker's links need of it: their state, and what they send and receive.
 
 use crate::cache::Space;
-use crate::command::{self, Class};
+use crate::command;
 use crate::data::barrier;
 use crate::data::identity::Identity;
 use crate::data::order::Frame;
@@ -286,26 +286,6 @@ impl Worker {
             if link.is_empty() && !is_told { link.input.len() } else { 0 }
         };
         self.with_link(index, unasked).unwrap_or(0)
-    }
-
-    /// True if the oldest request has waited longer than its timeout.
-    pub fn is_overdue(&self, index: usize) -> bool {
-        let now = self.shared.clock.now();
-        let limits = &self.snapshot().limits;
-        self.with_link(index, |link| {
-            // What may block takes the time that it was given.
-            let is_patient = link.is_blocked();
-            link.front().filter(|_| !is_patient).is_some_and(|ticket| {
-                let limit = if ticket.spec.writes() || ticket.spec.class == Class::Scripting {
-                    limits.write_timeout
-                } else {
-                    limits.read_timeout
-                };
-                let limit = u64::try_from(limit.as_nanos()).unwrap_or(u64::MAX);
-                now.0.saturating_sub(ticket.asked_at.0) > limit
-            })
-        })
-        .unwrap_or(false)
     }
 
     /// The owner task of a link wants to be woken for the next request.

@@ -1,6 +1,7 @@
 //! What becomes of clients' requests when a link breaks or cannot be opened: some are asked again,
 //! some wait, the others are told, each by what is known of its outcome.
 
+use crate::command::Class;
 use crate::data::again::{self, Again};
 use crate::data::pinned::answer;
 use crate::data::session::Ending;
@@ -9,7 +10,9 @@ use crate::data::upstream::Pipeline;
 use crate::data::upstream::link::LinkError;
 use crate::data::worker::{State, Worker};
 use crate::live::Phase;
+use crate::snapshot::Limits;
 use crate::stats::{Counter, Gauge};
+use crate::units::clock::Tick;
 use std::rc::Rc;
 use std::sync::atomic::Ordering;
 
@@ -95,10 +98,10 @@ impl Worker {
     }
 
     /// True if a link that could not be opened is not tried again: upstream has refused its
-    /// credentials, or it is a bulk link that never was up. (The others' link serves as well, and
-    /// finds out by itself what is wrong.)
+    /// credentials, or it is a bulk link for which nobody waits. (The others' link serves as well,
+    /// and finds out by itself what is wrong.)
     pub fn gives_up(&self, index: usize, error: &LinkError) -> bool {
-        let is_spare = self.with_link(index, |link| link.is_bulk && !link.was_up()) == Some(true);
+        let is_spare = self.with_link(index, |link| link.is_bulk && link.is_empty()) == Some(true);
         if is_spare {
             self.block.add(error.connect_counter(), 1);
             return true;
@@ -116,7 +119,9 @@ impl Worker {
 
     /// A link could not be opened.
     pub fn link_failed(&self, index: usize, error: &LinkError) {
-        if !error.is_refusal() {
+        if error.is_silence() {
+            self.shared.live.set_upstream_silent();
+        } else if !error.is_refusal() {
             self.shared.live.set_upstream_up(false);
         }
         self.block.add(error.connect_counter(), 1);
@@ -146,16 +151,31 @@ impl Worker {
     /// Fails the requests that have waited long enough for a link.
     pub fn fail_waiting(&self, index: usize) {
         let (snapshot, live) = (self.snapshot(), &self.shared.live);
+        let limits = &snapshot.limits;
         let wait = match live.fallback.phase() {
             // Upstream is there, and what was written meanwhile comes first.
-            Phase::Recovering => snapshot.limits.read_timeout.max(snapshot.limits.reconnect_wait),
-            _ => snapshot.limits.link_wait(live.is_upstream_up()),
+            Phase::Recovering => Some(limits.read_timeout.max(limits.reconnect_wait)),
+            // Who is connected waits for its answers, and so does who would be if it were direct.
+            _ if live.is_upstream_silent() => None,
+            _ => Some(limits.link_wait(live.is_upstream_up())),
         };
         let now = self.shared.clock.now();
-        let limit = u64::try_from(wait.as_nanos()).unwrap_or(u64::MAX);
         self.fail_queue(index, |link| {
-            link.front().is_some_and(|ticket| now.0.saturating_sub(ticket.asked_at.0) >= limit)
+            let Some(wait) = wait else {
+                link.silent_at = now;
+                return overdue(link, limits, now);
+            };
+            // Once it is not silent any more they have the time that the others have.
+            let since = link.silent_at;
+            link.front().is_some_and(|ticket| now.since(ticket.asked_at.max(since)) >= wait)
         });
+    }
+
+    /// True if the oldest request has waited longer than its timeout.
+    pub fn is_overdue(&self, index: usize) -> bool {
+        let now = self.shared.clock.now();
+        let limits = &self.snapshot().limits;
+        self.with_link(index, |link| overdue(link, limits, now)).unwrap_or(false)
     }
 
     /// Fails the requests that wait for a link, if they name keys by a version that a fleet has
@@ -215,4 +235,15 @@ pub(super) fn lose_pin(link: &mut Pipeline, desk: &mut Desk<'_>) {
         session.ending = Some(Ending::Upstream);
     }
     desk.clients.touch(client);
+}
+
+/// True if the oldest request has waited longer than its answer may take.
+fn overdue(link: &mut Pipeline, limits: &Limits, now: Tick) -> bool {
+    // What may block takes the time that it was given.
+    let is_patient = link.is_blocked();
+    link.front().filter(|_| !is_patient).is_some_and(|ticket| {
+        let is_change = ticket.spec.writes() || ticket.spec.class == Class::Scripting;
+        let limit = if is_change { limits.write_timeout } else { limits.read_timeout };
+        now.since(ticket.asked_at) > limit
+    })
 }
