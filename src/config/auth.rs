@@ -1,10 +1,56 @@
 //! `[auth]`: who may come in, and who judges that.
 
 use crate::config::check::{Notes, secret, span};
-use crate::config::written::{self, Written};
+use crate::config::key::{Applies, BuiltIn, Key, Kind};
+use crate::config::table::{built_in, name, table};
+use crate::config::values::Secret;
 use crate::config::{Auth, AuthMode, Role, Settings, User};
 use crate::net::target::Password;
+use crate::units::duration::Span;
+use schemars::JsonSchema;
+use serde::Deserialize;
+use std::path::PathBuf;
 use std::time::Duration;
+
+table! {
+    /// Who may come in.
+    "auth." AuthKeys {
+        /// `"static"`: clients give a password, as with Redis' requirepass; `"passthrough"`: they
+        /// log in as upstream has them do, and each rides on its own credentials.
+        mode: AuthMode = "none", New;
+        /// The password of `"static"`.
+        password: Secret = (), New;
+        /// The file that it stands in, instead.
+        password_file: PathBuf = (), New;
+        /// How long credentials that upstream has accepted are accepted without asking it again.
+        cache_ttl: Span = "60s", Now;
+        /// How often upstream is asked whether its users' rights have changed (ACL LIST): with
+        /// them, everything cached is forgotten.
+        acl_poll: Span = "1s", Now;
+        /// Longest life of a cached reply where nearside's own user may not ask for that.
+        acl_proof_ttl: Span = "5s", Now;
+        /// Failed logins from one address in a minute, beyond which none is tried; 0: no bound.
+        max_failures_per_minute: u32 = 60, Now;
+        /// Different credentials at most that clients ride on at a time.
+        max_identities: usize = 1024, Now;
+        tables {
+            /// Users whose role is said here.
+            users: Vec<UserKeys>,
+        }
+    }
+}
+
+table! {
+    /// Users whose role is said here.
+    "auth.users." UserKeys {
+        /// Its name, as it logs in.
+        name: String = (), Now;
+        /// Of `"static"`: the SHA-256 of each of its passwords, in hexadecimal.
+        password_sha256: Vec<String> = (), Now;
+        /// `"operator"`: may act on nearside itself and on other clients: PROXY, CLIENT KILL.
+        role: Role = "client", Now;
+    }
+}
 
 /// Identities of clients are told apart by a number of twelve bits, of which two are taken.
 const IDENTITIES_MAX: usize = 4000;
@@ -13,8 +59,7 @@ const IDENTITIES_MAX: usize = 4000;
 const POLL_MIN: Duration = Duration::from_millis(10);
 
 /// What `[auth]` comes to.
-pub(super) fn auth(written: &Written, notes: &mut Notes) -> Auth {
-    let table = &written.auth;
+pub(super) fn auth(table: &AuthKeys, notes: &mut Notes) -> Auth {
     let mode = table.mode.unwrap_or(AuthMode::None);
     let auth = Auth {
         mode,
@@ -59,7 +104,7 @@ pub(super) fn whole(settings: &mut Settings, notes: &mut Notes) {
     }
 }
 
-fn password(table: &written::Auth, mode: AuthMode, notes: &mut Notes) -> Option<Password> {
+fn password(table: &AuthKeys, mode: AuthMode, notes: &mut Notes) -> Option<Password> {
     let inline = table.password.as_ref().map(|password| &password.0);
     let password = secret("auth", inline, table.password_file.as_deref(), notes);
     match (mode, &password) {
@@ -77,7 +122,7 @@ fn password(table: &written::Auth, mode: AuthMode, notes: &mut Notes) -> Option<
     password
 }
 
-fn users(written: &[written::User], mode: AuthMode, notes: &mut Notes) -> Vec<User> {
+fn users(written: &[UserKeys], mode: AuthMode, notes: &mut Notes) -> Vec<User> {
     let mut users: Vec<User> = Vec::with_capacity(written.len());
     for (index, user) in written.iter().enumerate() {
         let name = user.name.clone().unwrap_or_default();

@@ -29,7 +29,6 @@ mod values;
 mod warming;
 mod words;
 pub mod written;
-mod written_auth;
 
 pub use self::load::Merged;
 pub use self::reload::{CERTIFICATES, Reloaded};

@@ -10,13 +10,13 @@
 //! parentheses what is found out at the start, or nothing. What is filled in stands in
 //! [`super::check`]; a test compares the two.
 
+pub use crate::config::auth::{AuthKeys, UserKeys};
 pub use crate::config::fallback::FallbackKeys;
 use crate::config::key::{Applies, BuiltIn, Key, Kind};
 use crate::config::table::{built_in, name, table};
 pub use crate::config::values::{
     All, Commands, Patterns, Secret, TlsVersion, TtlProbe, Unknown, Url,
 };
-pub use crate::config::written_auth::{Auth, User};
 use crate::config::{
     Admission, ClientAuth, Level, LogFormat, LogKeys, Mode, MultiKey, OnDown, Profile,
     ScriptPolicy, ShowKeys, TrackingMode, Verify, VersionSource,
@@ -44,7 +44,7 @@ table! {
             /// Where clients come in.
             server: Server,
             /// Who may come in.
-            auth: Auth,
+            auth: AuthKeys,
             /// The Redis or Valkey behind.
             upstream: Upstream,
             /// What stands before every key upstream: `prefix:version:key`.
@@ -550,8 +550,8 @@ pub fn keys() -> impl Iterator<Item = &'static Key> {
         Written::KEYS,
         Server::KEYS,
         ServerTls::KEYS,
-        Auth::KEYS,
-        User::KEYS,
+        AuthKeys::KEYS,
+        UserKeys::KEYS,
         Upstream::KEYS,
         UpstreamTls::KEYS,
         Keys::KEYS,
