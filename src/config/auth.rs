@@ -1,5 +1,7 @@
 //! `[auth]`: who may come in, and who judges that.
 
+use crate::command;
+use crate::command::acl::{CATEGORIES, Rights, RuleFault};
 use crate::config::check::{Notes, secret, span};
 use crate::config::key::{Applies, BuiltIn, Key, Kind};
 use crate::config::table::{built_in, name, table};
@@ -10,6 +12,7 @@ use crate::units::duration::Span;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 table! {
@@ -49,6 +52,12 @@ table! {
         password_sha256: Vec<String> = (), Now;
         /// `"operator"`: may act on nearside itself and on other clients: PROXY, CLIENT KILL.
         role: Role = "client", Now;
+        /// Of `"static"`: the keys that it may use, as clients write them: globs, with `%R~` or
+        /// `%W~` before one that it may only read or write.
+        key_patterns: Vec<String> = (toml "[\"*\"]"), Now;
+        /// Of `"static"`: the commands that it may use, as rules of the server's ACL, in their
+        /// order: `+@read`, `-@dangerous`, `+get`, `+config|get`.
+        commands: Vec<String> = (toml "[\"+@all\"]"), Now;
     }
 }
 
@@ -152,9 +161,63 @@ fn users(written: &[UserKeys], mode: AuthMode, notes: &mut Notes) -> Vec<User> {
                 "auth.users[{index}].password_sha256: one is not 64 hexadecimal digits"
             ));
         }
-        users.push(User { name, passwords, role: user.role.unwrap_or(Role::Client) });
+        let rights = rights(&format!("auth.users[{index}]"), user, mode, notes);
+        users.push(User { name, passwords, role: user.role.unwrap_or(Role::Client), rights });
     }
     users
+}
+
+/// What one user may; `None`: everything.
+fn rights(place: &str, user: &UserKeys, mode: AuthMode, notes: &mut Notes) -> Option<Arc<Rights>> {
+    if mode == AuthMode::Passthrough && (user.key_patterns.is_some() || user.commands.is_some()) {
+        notes.fault(format!(
+            "{place}: key_patterns and commands are for auth.mode = \"static\": with \
+             \"passthrough\" upstream alone knows what its users may"
+        ));
+    }
+    let mut rights = Rights::none();
+    let written = |list: &Option<Vec<String>>, default: &str| {
+        list.clone().unwrap_or_else(|| vec![default.to_owned()])
+    };
+    for pattern in written(&user.key_patterns, "*") {
+        if rights.add_keys(&pattern).is_err() {
+            notes.fault(format!(
+                "{place}.key_patterns: `{pattern}` is neither a glob, nor one behind `%R~`, `%W~` \
+                 or `%RW~`"
+            ));
+        }
+    }
+    for rule in written(&user.commands, "+@all") {
+        if let Err(fault) = rights.add_rule(&rule) {
+            notes.fault(format!("{place}.commands: `{rule}` {}", fault_of(fault, &rule)));
+        }
+    }
+    (!rights.are_all()).then(|| Arc::new(rights))
+}
+
+/// What is wrong with a rule.
+fn fault_of(fault: RuleFault, rule: &str) -> String {
+    let nearest = |names: &mut dyn Iterator<Item = &'static str>| {
+        let name = rule.trim_start_matches(['+', '-', '@']).to_ascii_lowercase();
+        let distances = names.map(|known| (strsim::damerau_levenshtein(&name, known), known));
+        let near = distances.min().filter(|(distance, known)| *distance <= known.len().max(3) / 2);
+        near.map_or_else(String::new, |(_, known)| format!("\ndid you mean `{known}`?"))
+    };
+    match fault {
+        RuleFault::Category => {
+            let hint = nearest(&mut CATEGORIES.iter().map(|(word, _)| *word));
+            format!("names no category of commands{hint}")
+        }
+        RuleFault::Command => {
+            let hint = nearest(&mut command::all().iter().map(|spec| spec.name));
+            format!("names no command{hint}")
+        }
+        RuleFault::OfProxy => "is of nearside's own commands, which go by `role`".to_owned(),
+        RuleFault::FirstArgument => "names a subcommand of a command that has none".to_owned(),
+        RuleFault::NoSign | RuleFault::Access => {
+            "is no rule: write `+get` or `-get`, `+@read` or `-@read`".to_owned()
+        }
+    }
 }
 
 /// A SHA-256 of its hexadecimal digits.

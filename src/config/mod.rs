@@ -43,6 +43,7 @@ pub use load::{
 };
 pub use shown::{MASK, Shown};
 
+use crate::command::acl::Rights;
 use crate::command::learned::Strangers;
 use crate::command::{Choices, KeySpec, Policy, Spec};
 use crate::keys::Names;
@@ -56,6 +57,7 @@ use crate::units::cron::Cron;
 use crate::units::rate::Rate;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// The configuration as used.
@@ -224,6 +226,8 @@ pub struct User {
     pub passwords: Vec<[u8; 32]>,
     /// Whether it may act on nearside itself and on other clients.
     pub role: Role,
+    /// What it may; `None`: everything.
+    pub rights: Option<Arc<Rights>>,
 }
 
 /// `[server]`.

@@ -93,6 +93,7 @@ mod tls;
 mod tools;
 mod top;
 mod upstreams;
+mod user_rights;
 mod users;
 mod waits;
 mod warm;

@@ -3,6 +3,7 @@
 
 use crate::command::Spec;
 use crate::config::{Auth, AuthMode};
+use crate::data::acl;
 use crate::data::batch::Batch;
 use crate::data::fallback;
 use crate::data::identity::Seat;
@@ -93,6 +94,7 @@ fn log_in(
         let name = String::from_utf8_lossy(user.unwrap_or(DEFAULT)).into_owned();
         session.client.names.lock().user = name;
         session.standing.set_authenticated(true);
+        acl::follow(session, auth);
         return Outcome::Done;
     } else {
         Verdict::Refused(WRONGPASS.into())
@@ -126,6 +128,7 @@ fn ride(session: &mut Session, spec: &'static Spec, seat: Seat, batch: &mut Batc
     use_link(session, spec, seat.space(session.space.db()), session.proto, batch);
     session.seat = Some(seat);
     session.standing.set_authenticated(true);
+    session.standing.set_rights(None);
 }
 
 /// Compares without telling by its duration where two passwords differ.

@@ -4,7 +4,8 @@
 //! by nobody: where there are users, it is done for operators (`auth.users`, and who knows
 //! `auth.password`) and for what concerns the asking connection alone.
 
-use crate::command::Spec;
+use crate::command::acl::Denied;
+use crate::command::{Spec, errors};
 use crate::config::{AuthMode, Role};
 use crate::data::batch::Batch;
 use crate::data::local::{config, info};
@@ -30,7 +31,7 @@ pub fn denies(session: &Session, spec: &Spec, request: &Request<'_>, batch: &Bat
 pub fn text(session: &Session, spec: &Spec, batch: &Batch<'_>) -> String {
     batch.block.add(Counter::RejectedNoPerm, 1);
     let user = session.client.names.lock().user.clone();
-    format!("NOPERM User {user} has no permissions to run the '{}' command", spec.name)
+    errors::denied(spec, Denied::Command, &user)
 }
 
 fn is_for_operators(spec: &Spec, request: &Request<'_>) -> bool {
