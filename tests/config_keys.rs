@@ -134,7 +134,7 @@ const SEEN: &[(&[&str], &str, &str, &str)] = &[
          ['e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855'], \
          key_patterns = ['a*', '%R~b*'], commands = ['+@read', '-get'] }]",
         "real/user_rights.rs",
-        "nobody_gets_what_the_servers_user_would_not",
+        "errors_and_transactions_are_the_servers",
     ),
     (
         &["auth.users.name", "auth.users.role"],

@@ -100,7 +100,7 @@ pub fn judge(
             Refusal { text: errors::denied(spec, denied, &user).into_bytes(), is_late }
         }
     };
-    batch.block.add(Counter::RejectedNoPerm, 1);
+    batch.block.add(Counter::RejectedNoPerm, u64::from(refusal.text != NO_SCRIPT));
     Err(refusal)
 }
 

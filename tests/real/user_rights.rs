@@ -262,8 +262,12 @@ fn says_command(verdict: &[u8]) -> bool {
 
 fn compiled((commands, keys): &(Vec<String>, Vec<String>)) -> Rights {
     let mut rights = Rights::none();
-    commands.iter().for_each(|rule| rights.add_rule(rule).unwrap());
-    keys.iter().for_each(|pattern| rights.add_keys(pattern).unwrap());
+    for rule in commands {
+        rights.add_rule(rule).unwrap();
+    }
+    for pattern in keys {
+        rights.add_keys(pattern).unwrap();
+    }
     rights
 }
 
@@ -539,8 +543,8 @@ fn errors_and_transactions_are_the_servers() {
         // What one of them writes the other shall not find.
         let (server, twin) = (Server::start(kind), Server::start(kind));
         let (mut root, mut other) = (server.dial(), twin.dial());
-        for (name, (commands, keys)) in &users {
-            let rules = format!("{} {}", commands.join(" "), keys.join(" "));
+        for (name, (commands, key_patterns)) in &users {
+            let rules = format!("{} {}", commands.join(" "), key_patterns.join(" "));
             let line = format!("ACL SETUSER {name} reset on >{name} allchannels {rules}");
             assert_eq!(root.words(&line), b"+OK\r\n", "{line}");
         }
