@@ -625,7 +625,13 @@ fn rights_change_for_clients_that_are_logged_in() {
     assert_eq!(alice.until_hit("GET k"), b"$1\r\n1\r\n");
     assert_eq!(bob.words("GET k"), DENIED);
     assert_eq!(bob.words("MGET a k"), DENIED);
+    // Also for one whose link holds keys under the settings of before, and who logs in anew.
+    assert_eq!(bob.words("WATCH a"), b"+OK\r\n");
     reload(Some(&some), Some(&all));
+    assert_eq!(bob.words("GET k"), b"$1\r\n1\r\n");
+    assert_eq!(bob.words("AUTH bob bob"), b"+OK\r\n");
+    assert_eq!(bob.words("GET k"), b"$1\r\n1\r\n");
+    assert_eq!(bob.words("UNWATCH"), b"+OK\r\n");
     assert_eq!(bob.until_hit("GET k"), b"$1\r\n1\r\n");
     assert_eq!(bob.words("MULTI"), b"+OK\r\n");
     assert_eq!(bob.words("GET k"), b"+QUEUED\r\n");
