@@ -259,6 +259,34 @@ const REFUSED: &[(&str, &str)] = &[
         "auth = { mode = \"passthrough\", users = [{ name = \"a\" }, { name = \"a\" }] }",
         "auth.users[1].name: `a` is another user's already",
     ),
+    (
+        "[auth]\nmode = \"static\"\n[[auth.users]]\nname = \"a\"\ncommands = [\"+@raed\"]",
+        "5:1: auth.users[0].commands: `+@raed` names no category of commands\ndid you mean `read`?",
+    ),
+    (
+        "auth = { mode = \"static\", users = [{ name = \"a\", commands = [\"-gte\"] }] }",
+        "auth.users[0].commands: `-gte` names no command\ndid you mean `get`?",
+    ),
+    (
+        "auth = { mode = \"static\", users = [{ name = \"a\", commands = [\"+select|0\"] }] }",
+        "auth.users[0].commands: `+select|0` names a subcommand of a command that has none",
+    ),
+    (
+        "auth = { mode = \"static\", users = [{ name = \"a\", commands = [\"+proxy|clear\"] }] }",
+        "auth.users[0].commands: `+proxy|clear` is of nearside's own commands, which go by `role`",
+    ),
+    (
+        "auth = { mode = \"static\", users = [{ name = \"a\", commands = [\"get\"] }] }",
+        "auth.users[0].commands: `get` is no rule",
+    ),
+    (
+        "auth = { mode = \"static\", users = [{ name = \"a\", key_patterns = [\"%X~a\"] }] }",
+        "auth.users[0].key_patterns: `%X~a` is neither a glob, nor one behind `%R~`",
+    ),
+    (
+        "auth = { mode = \"passthrough\", users = [{ name = \"a\", commands = [\"+get\"] }] }",
+        "auth.users[0]: key_patterns and commands are for auth.mode = \"static\"",
+    ),
     ("auth.acl_poll = \"9ms\"", "auth.acl_poll is less than 10ms"),
     ("auth.max_identities = 0", "auth.max_identities is not from 1 to 4000"),
     ("upstream.database = 1048576", "upstream.database: there are no databases from 1048576 on"),

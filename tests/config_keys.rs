@@ -129,6 +129,14 @@ const SEEN: &[(&[&str], &str, &str, &str)] = &[
         "users_of_the_configuration",
     ),
     (
+        &["auth.users.key_patterns", "auth.users.commands"],
+        "auth.mode = 'static'\nauth.users = [{ name = 'a', password_sha256 = \
+         ['e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855'], \
+         key_patterns = ['a*', '%R~b*'], commands = ['+@read', '-get'] }]",
+        "real/user_rights.rs",
+        "errors_and_transactions_are_the_servers",
+    ),
+    (
         &["auth.users.name", "auth.users.role"],
         "auth.mode = 'passthrough'\nauth.users = [{ name = 'a', role = 'operator' }]",
         PASSTHROUGH,

@@ -2,6 +2,7 @@
 //!
 //! Each function appends one complete error reply.
 
+use crate::command::acl::Denied;
 use crate::command::{Refusal, Spec, Unknown};
 use crate::wire::write;
 use bytes::BytesMut;
@@ -63,6 +64,22 @@ pub fn arity(out: &mut BytesMut, spec: &Spec) {
 /// The error of a command that nearside knows and refuses.
 pub fn refused(out: &mut BytesMut, spec: &Spec, refusal: Refusal) {
     write::error(out, refusal_text(spec, refusal).as_bytes());
+}
+
+/// What the server says of a request that its user may not make.
+pub fn denied(spec: &Spec, denied: Denied, user: &str) -> String {
+    match denied {
+        Denied::Command => {
+            let is_exec = spec.name == "exec";
+            let head = if is_exec { "EXECABORT Transaction discarded because of: " } else { "" };
+            let name = spec.name;
+            format!("{head}NOPERM User {user} has no permissions to run the '{name}' command")
+        }
+        Denied::Key => "NOPERM No permissions to access a key".to_owned(),
+        Denied::Option(option) => {
+            format!("ERR {option} option of SORT denied due to insufficient ACL permissions.")
+        }
+    }
 }
 
 /// The text of [`refused`]: the reason and, where there is one, the remedy.

@@ -6,6 +6,7 @@
 //!                       |--replies--> which parts of a reply lose it again (logs: of SLOWLOG's)
 //!                       |--errors---> Redis' own words
 //!                       `--answers--> of which types a reply can be
+//! acl                   what the server's ACL knows of them, and what a user may
 //! own                   nearside's own commands: the PROXY family
 //! learned               rows for what the table does not have, of upstream's COMMAND
 //! lua                   what a script calls, and with which keys
@@ -15,6 +16,7 @@
 //! the decisions (what is cached, what is refused) and fails when the two differ. On the way of a
 //! request only error texts are allocated.
 
+pub mod acl;
 pub mod answers;
 pub mod errors;
 pub mod find;

@@ -1,10 +1,65 @@
 //! `[auth]`: who may come in, and who judges that.
 
+use crate::command;
+use crate::command::acl::{CATEGORIES, Rights, RuleFault};
 use crate::config::check::{Notes, secret, span};
-use crate::config::written::{self, Written};
+use crate::config::key::{Applies, BuiltIn, Key, Kind};
+use crate::config::table::{built_in, name, table};
+use crate::config::values::Secret;
 use crate::config::{Auth, AuthMode, Role, Settings, User};
 use crate::net::target::Password;
+use crate::units::duration::Span;
+use schemars::JsonSchema;
+use serde::Deserialize;
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
+
+table! {
+    /// Who may come in.
+    "auth." AuthKeys {
+        /// `"static"`: clients give a password, as with Redis' requirepass; `"passthrough"`: they
+        /// log in as upstream has them do, and each rides on its own credentials.
+        mode: AuthMode = "none", New;
+        /// The password of `"static"`.
+        password: Secret = (), New;
+        /// The file that it stands in, instead.
+        password_file: PathBuf = (), New;
+        /// How long credentials that upstream has accepted are accepted without asking it again.
+        cache_ttl: Span = "60s", Now;
+        /// How often upstream is asked whether its users' rights have changed (ACL LIST): with
+        /// them, everything cached is forgotten.
+        acl_poll: Span = "1s", Now;
+        /// Longest life of a cached reply where nearside's own user may not ask for that.
+        acl_proof_ttl: Span = "5s", Now;
+        /// Failed logins from one address in a minute, beyond which none is tried; 0: no bound.
+        max_failures_per_minute: u32 = 60, Now;
+        /// Different credentials at most that clients ride on at a time.
+        max_identities: usize = 1024, Now;
+        tables {
+            /// Users whose role is said here.
+            users: Vec<UserKeys>,
+        }
+    }
+}
+
+table! {
+    /// Users whose role is said here.
+    "auth.users." UserKeys {
+        /// Its name, as it logs in.
+        name: String = (), Now;
+        /// Of `"static"`: the SHA-256 of each of its passwords, in hexadecimal.
+        password_sha256: Vec<String> = (), Now;
+        /// `"operator"`: may act on nearside itself and on other clients: PROXY, CLIENT KILL.
+        role: Role = "client", Now;
+        /// Of `"static"`: the keys that it may use, as clients write them: globs, with `%R~` or
+        /// `%W~` before one that it may only read or write.
+        key_patterns: Vec<String> = (toml "[\"*\"]"), Now;
+        /// Of `"static"`: the commands that it may use, as rules of the server's ACL, in their
+        /// order: `+@read`, `-@dangerous`, `+get`, `+config|get`.
+        commands: Vec<String> = (toml "[\"+@all\"]"), Now;
+    }
+}
 
 /// Identities of clients are told apart by a number of twelve bits, of which two are taken.
 const IDENTITIES_MAX: usize = 4000;
@@ -13,8 +68,7 @@ const IDENTITIES_MAX: usize = 4000;
 const POLL_MIN: Duration = Duration::from_millis(10);
 
 /// What `[auth]` comes to.
-pub(super) fn auth(written: &Written, notes: &mut Notes) -> Auth {
-    let table = &written.auth;
+pub(super) fn auth(table: &AuthKeys, notes: &mut Notes) -> Auth {
     let mode = table.mode.unwrap_or(AuthMode::None);
     let auth = Auth {
         mode,
@@ -59,7 +113,7 @@ pub(super) fn whole(settings: &mut Settings, notes: &mut Notes) {
     }
 }
 
-fn password(table: &written::Auth, mode: AuthMode, notes: &mut Notes) -> Option<Password> {
+fn password(table: &AuthKeys, mode: AuthMode, notes: &mut Notes) -> Option<Password> {
     let inline = table.password.as_ref().map(|password| &password.0);
     let password = secret("auth", inline, table.password_file.as_deref(), notes);
     match (mode, &password) {
@@ -77,7 +131,7 @@ fn password(table: &written::Auth, mode: AuthMode, notes: &mut Notes) -> Option<
     password
 }
 
-fn users(written: &[written::User], mode: AuthMode, notes: &mut Notes) -> Vec<User> {
+fn users(written: &[UserKeys], mode: AuthMode, notes: &mut Notes) -> Vec<User> {
     let mut users: Vec<User> = Vec::with_capacity(written.len());
     for (index, user) in written.iter().enumerate() {
         let name = user.name.clone().unwrap_or_default();
@@ -107,9 +161,63 @@ fn users(written: &[written::User], mode: AuthMode, notes: &mut Notes) -> Vec<Us
                 "auth.users[{index}].password_sha256: one is not 64 hexadecimal digits"
             ));
         }
-        users.push(User { name, passwords, role: user.role.unwrap_or(Role::Client) });
+        let rights = rights(&format!("auth.users[{index}]"), user, mode, notes);
+        users.push(User { name, passwords, role: user.role.unwrap_or(Role::Client), rights });
     }
     users
+}
+
+/// What one user may; `None`: everything.
+fn rights(place: &str, user: &UserKeys, mode: AuthMode, notes: &mut Notes) -> Option<Arc<Rights>> {
+    if mode == AuthMode::Passthrough && (user.key_patterns.is_some() || user.commands.is_some()) {
+        notes.fault(format!(
+            "{place}: key_patterns and commands are for auth.mode = \"static\": with \
+             \"passthrough\" upstream alone knows what its users may"
+        ));
+    }
+    let mut rights = Rights::none();
+    let written = |list: &Option<Vec<String>>, default: &str| {
+        list.clone().unwrap_or_else(|| vec![default.to_owned()])
+    };
+    for pattern in written(&user.key_patterns, "*") {
+        if rights.add_keys(&pattern).is_err() {
+            notes.fault(format!(
+                "{place}.key_patterns: `{pattern}` is neither a glob, nor one behind `%R~`, `%W~` \
+                 or `%RW~`"
+            ));
+        }
+    }
+    for rule in written(&user.commands, "+@all") {
+        if let Err(fault) = rights.add_rule(&rule) {
+            notes.fault(format!("{place}.commands: `{rule}` {}", fault_of(fault, &rule)));
+        }
+    }
+    (!rights.are_all()).then(|| Arc::new(rights))
+}
+
+/// What is wrong with a rule.
+fn fault_of(fault: RuleFault, rule: &str) -> String {
+    let nearest = |names: &mut dyn Iterator<Item = &'static str>| {
+        let name = rule.trim_start_matches(['+', '-', '@']).to_ascii_lowercase();
+        let distances = names.map(|known| (strsim::damerau_levenshtein(&name, known), known));
+        let near = distances.min().filter(|(distance, known)| *distance <= known.len().max(3) / 2);
+        near.map_or_else(String::new, |(_, known)| format!("\ndid you mean `{known}`?"))
+    };
+    match fault {
+        RuleFault::Category => {
+            let hint = nearest(&mut CATEGORIES.iter().map(|(word, _)| *word));
+            format!("names no category of commands{hint}")
+        }
+        RuleFault::Command => {
+            let hint = nearest(&mut command::all().iter().map(|spec| spec.name));
+            format!("names no command{hint}")
+        }
+        RuleFault::OfProxy => "is of nearside's own commands, which go by `role`".to_owned(),
+        RuleFault::FirstArgument => "names a subcommand of a command that has none".to_owned(),
+        RuleFault::NoSign | RuleFault::Access => {
+            "is no rule: write `+get` or `-get`, `+@read` or `-@read`".to_owned()
+        }
+    }
 }
 
 /// A SHA-256 of its hexadecimal digits.

@@ -79,7 +79,7 @@ impl Notes {
 /// The settings; `None` only if a fault was noted.
 pub(super) fn settings(written: &Written, notes: &mut Notes) -> Option<Settings> {
     let server = server(&written.server, notes);
-    let auth = auth::auth(written, notes);
+    let auth = auth::auth(&written.auth, notes);
     let upstream = upstream(written, notes);
     let keys = &written.keys;
     let (key_prefix, version) = (text(keys.prefix.as_ref()), text(keys.version.as_ref()));

@@ -30,8 +30,6 @@ mod values;
 mod warming;
 mod words;
 pub mod written;
-mod written_auth;
-mod written_tls;
 
 pub use self::load::Merged;
 pub use self::reload::{ADMIN_CERTIFICATES, CERTIFICATES, Reloaded};
@@ -46,6 +44,7 @@ pub use load::{
 };
 pub use shown::{MASK, Shown};
 
+use crate::command::acl::Rights;
 use crate::command::learned::Strangers;
 use crate::command::{Choices, KeySpec, Policy, Spec};
 use crate::keys::Names;
@@ -59,6 +58,7 @@ use crate::units::cron::Cron;
 use crate::units::rate::Rate;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// The configuration as used.
@@ -227,6 +227,8 @@ pub struct User {
     pub passwords: Vec<[u8; 32]>,
     /// Whether it may act on nearside itself and on other clients.
     pub role: Role,
+    /// What it may; `None`: everything.
+    pub rights: Option<Arc<Rights>>,
 }
 
 /// `[server]`.

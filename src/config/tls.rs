@@ -7,17 +7,77 @@
 
 use crate::config::admin::warn_if_public;
 use crate::config::check::Notes;
-use crate::config::written::{self, TlsVersion};
+use crate::config::key::{Applies, BuiltIn, Key, Kind};
+use crate::config::table::{built_in, name, table};
+use crate::config::values::TlsVersion;
 use crate::config::{ClientAuth, Tls};
 use crate::net::address::Address;
 use crate::net::tls::{
     ADMIN_TLS, SERVER_TLS, TlsClient, TlsKeys, TlsOptions, TlsServer, TlsServerOptions,
 };
 use crate::units::clock;
+use schemars::JsonSchema;
+use serde::Deserialize;
+use std::path::PathBuf;
+
+table! {
+    /// TLS for clients, with `rediss://`.
+    "server.tls." ServerTlsKeys {
+        /// `host:port`, where clients speak TLS: others than those of `server.listen`, which may
+        /// then be `[]`.
+        listen: Vec<String> = [], Restart;
+        /// The certificate that is shown to clients, and behind it those between it and an
+        /// authority, PEM; read again by a reload.
+        cert_file: PathBuf = (), New;
+        /// Its key, PEM, without passphrase; read again by a reload.
+        key_file: PathBuf = (), New;
+        /// Certificates of who may sign clients', PEM; read again by a reload.
+        client_ca_file: PathBuf = (), New;
+        /// Whether clients are asked for a certificate: `"required"`: without one they are refused.
+        client_auth: ClientAuth = "none", New;
+        /// The oldest version of TLS that is spoken.
+        min_version: TlsVersion = "1.2", New;
+    }
+}
+
+table! {
+    /// TLS of links, with `rediss://`.
+    "upstream.tls." UpstreamTlsKeys {
+        /// Certificates of who may sign upstream's, PEM; none: those of the system.
+        ca_file: PathBuf = (), New;
+        /// The certificate that is shown to upstream, PEM.
+        cert_file: PathBuf = (), New;
+        /// Its key, PEM.
+        key_file: PathBuf = (), New;
+        /// The name that upstream's certificate must have; none: the host of the URL.
+        server_name: String = (), New;
+        /// Believes any certificate: anybody on the way can read and change.
+        insecure_skip_verify: bool = false, New;
+    }
+}
+
+table! {
+    /// HTTPS for operators, on the port of `admin.listen`.
+    "admin.tls." AdminTlsKeys {
+        /// The certificate that is shown to who asks, and behind it those between it and an
+        /// authority, PEM; with it and its key `admin.listen` speaks HTTPS and nothing else (which
+        /// takes a restart to change); read again by a reload.
+        cert_file: PathBuf = (), New;
+        /// Its key, PEM, without passphrase; read again by a reload.
+        key_file: PathBuf = (), New;
+        /// Certificates of who may sign those of who asks, PEM; read again by a reload.
+        client_ca_file: PathBuf = (), New;
+        /// Whether who asks is asked for a certificate: `"required"`: without one they are refused,
+        /// and the port may be open to other machines without a token.
+        client_auth: ClientAuth = "none", New;
+        /// The oldest version of TLS that is spoken.
+        min_version: TlsVersion = "1.2", New;
+    }
+}
 
 /// `[server.tls]`: its ports, and the rest; its files are read if anybody is to see them.
 pub(super) fn server_tls(
-    written: &written::ServerTls,
+    written: &ServerTlsKeys,
     notes: &mut Notes,
 ) -> Option<(Vec<Address>, Tls)> {
     let listen: Vec<Option<Address>> =
@@ -44,7 +104,7 @@ pub(super) fn server_tls(
 }
 
 /// `[admin.tls]`; its files are read if the port `is_open`.
-pub(super) fn admin_tls(written: &written::AdminTls, is_open: bool, notes: &mut Notes) -> Tls {
+pub(super) fn admin_tls(written: &AdminTlsKeys, is_open: bool, notes: &mut Notes) -> Tls {
     let tls = Tls {
         cert_file: written.cert_file.clone(),
         key_file: written.key_file.clone(),
@@ -126,7 +186,7 @@ fn read(tls: &Tls, keys: &'static TlsKeys, notes: &mut Notes) -> Option<TlsServe
 
 /// `[upstream.tls]`; its files are read if a link `is_used` over TLS.
 pub(super) fn upstream_tls(
-    written: &written::UpstreamTls,
+    written: &UpstreamTlsKeys,
     is_used: bool,
     notes: &mut Notes,
 ) -> (TlsOptions, Option<TlsClient>) {

@@ -10,14 +10,14 @@
 //! parentheses what is found out at the start, or nothing. What is filled in stands in
 //! [`super::check`]; a test compares the two.
 
+pub use crate::config::auth::{AuthKeys, UserKeys};
 pub use crate::config::fallback::FallbackKeys;
 use crate::config::key::{Applies, BuiltIn, Key, Kind};
 use crate::config::table::{built_in, name, table};
+pub use crate::config::tls::{AdminTlsKeys, ServerTlsKeys, UpstreamTlsKeys};
 pub use crate::config::values::{
     All, Commands, Patterns, Secret, TlsVersion, TtlProbe, Unknown, Url,
 };
-pub use crate::config::written_auth::{Auth, User};
-pub use crate::config::written_tls::{AdminTls, ServerTls, UpstreamTls};
 use crate::config::{
     Admission, Level, LogFormat, LogKeys, Mode, MultiKey, OnDown, Profile, ScriptPolicy, ShowKeys,
     TrackingMode, Verify, VersionSource,
@@ -45,7 +45,7 @@ table! {
             /// Where clients come in.
             server: Server,
             /// Who may come in.
-            auth: Auth,
+            auth: AuthKeys,
             /// The Redis or Valkey behind.
             upstream: Upstream,
             /// What stands before every key upstream: `prefix:version:key`.
@@ -120,7 +120,7 @@ table! {
         handover: PathBuf = (), Restart;
         tables {
             /// TLS for clients, with `rediss://`.
-            tls: ServerTls,
+            tls: ServerTlsKeys,
         }
     }
 }
@@ -155,7 +155,7 @@ table! {
         on_down: OnDown = "close", Now;
         tables {
             /// TLS of links, with `rediss://`.
-            tls: UpstreamTls,
+            tls: UpstreamTlsKeys,
         }
     }
 }
@@ -408,7 +408,7 @@ table! {
         show_values: bool = false, Restart;
         tables {
             /// HTTPS for operators, on the port of `admin.listen`.
-            tls: AdminTls,
+            tls: AdminTlsKeys,
         }
     }
 }
@@ -520,11 +520,11 @@ pub fn keys() -> impl Iterator<Item = &'static Key> {
     [
         Written::KEYS,
         Server::KEYS,
-        ServerTls::KEYS,
-        Auth::KEYS,
-        User::KEYS,
+        ServerTlsKeys::KEYS,
+        AuthKeys::KEYS,
+        UserKeys::KEYS,
         Upstream::KEYS,
-        UpstreamTls::KEYS,
+        UpstreamTlsKeys::KEYS,
         Keys::KEYS,
         Cache::KEYS,
         Rule::KEYS,
@@ -535,7 +535,7 @@ pub fn keys() -> impl Iterator<Item = &'static Key> {
         Scripts::KEYS,
         HotKeys::KEYS,
         Admin::KEYS,
-        AdminTls::KEYS,
+        AdminTlsKeys::KEYS,
         Metrics::KEYS,
         Log::KEYS,
         Drain::KEYS,

@@ -11,7 +11,7 @@ use crate::data::local::proxy;
 use crate::data::pause::{self, Held};
 use crate::data::session::{Flow, Session};
 use crate::data::standing::{self, Fate};
-use crate::data::{consult, forward, local, login, pinned, refused, script, split, walk};
+use crate::data::{acl, consult, forward, local, login, pinned, refused, script, split, walk};
 use crate::stats::Counter;
 use crate::wire::request::Request;
 
@@ -87,6 +87,7 @@ impl Session {
         self.set_replies(self.replies().at_request());
         let flow = match spec {
             _ if self.own.is_some() => pinned::dispatch(self, spec, request, batch),
+            Some(spec) if !acl::permits(self, spec, request, batch) => Flow::Next,
             Some(spec) => self.route_odd(request, spec, hash, batch),
             None => {
                 refused::unknown(self, request, batch);

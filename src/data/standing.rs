@@ -7,6 +7,7 @@
 //! remembered from then on, so that it is told the age and the rule of what it got.
 
 use crate::cache::{Extra, Question, Space};
+use crate::command::acl::Rights;
 use crate::command::{CacheRule, Route, Spec};
 use crate::data::batch::Batch;
 use crate::data::consult;
@@ -16,6 +17,7 @@ use crate::data::session::{Flow, Session};
 use crate::stats::Counter;
 use crate::units::clock::Tick;
 use crate::wire::request::Request;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 /// A read with a longer key, or longer arguments, is not remembered.
@@ -28,6 +30,8 @@ pub struct Standing {
     is_plain: bool,
     is_authenticated: bool,
     reads_upstream: bool,
+    /// What its user may; `None`: everything.
+    rights: Option<Arc<Rights>>,
     noted: Note,
     /// The last command, when PROXY LAST comes.
     previous: Option<Note>,
@@ -134,6 +138,17 @@ impl Standing {
         self.settle();
     }
 
+    /// What its user may; `None`: everything.
+    pub const fn rights(&self) -> Option<&Arc<Rights>> {
+        self.rights.as_ref()
+    }
+
+    /// From here on its user may do this.
+    pub fn set_rights(&mut self, rights: Option<Arc<Rights>>) {
+        self.rights = rights;
+        self.settle();
+    }
+
     /// True if its reads go past the cache.
     pub const fn reads_upstream(&self) -> bool {
         self.reads_upstream
@@ -152,7 +167,10 @@ impl Standing {
     }
 
     fn settle(&mut self) {
-        self.is_plain = self.is_authenticated && !self.reads_upstream && self.memory.is_none();
+        self.is_plain = self.is_authenticated
+            && self.rights.is_none()
+            && !self.reads_upstream
+            && self.memory.is_none();
     }
 
     /// Something became of a request that its row does not tell.

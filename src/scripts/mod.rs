@@ -121,6 +121,23 @@ pub enum Verdict {
     Refused(String),
 }
 
+/// The commands that a script calls, with no keys but those that it is given; or why that cannot
+/// be said.
+type Reading = Result<Arc<[&'static Spec]>, Arc<str>>;
+
+/// What a request runs on the server.
+#[derive(Clone, Debug)]
+pub enum Calls {
+    /// `scripts.allow` lists it.
+    Vouched,
+    /// These commands, with the keys that it is given.
+    Of(Arc<[&'static Spec]>),
+    /// Its text is not known.
+    NoScript,
+    /// It cannot be said, for this reason.
+    Unseen(Arc<str>),
+}
+
 /// What Redis says of a script that it does not have.
 pub const NO_SCRIPT: &[u8] = b"NOSCRIPT No matching script. Please use EVAL.";
 
@@ -149,8 +166,8 @@ struct Known {
     text: Bytes,
     /// Why it is refused.
     fault: Option<Arc<str>>,
-    /// True if it uses no key but those that it is given; unset until somebody asks.
-    keeps_to_keys: OnceLock<bool>,
+    /// What reading it has told; unset until somebody asks.
+    reading: OnceLock<Reading>,
     was_asked: AtomicBool,
 }
 
@@ -220,11 +237,15 @@ impl Scripts {
     }
 
     fn judge_function(&self, name: &[u8]) -> Verdict {
-        let is_allowed = self.functions.iter().any(|known| known.eq_ignore_ascii_case(name));
-        if !self.is_strict || is_allowed {
+        if !self.is_strict || self.is_vouched_for(name) {
             return Verdict::Pass(None);
         }
         Verdict::Unread
+    }
+
+    /// True if `scripts.allow` lists a function.
+    fn is_vouched_for(&self, function: &[u8]) -> bool {
+        self.functions.iter().any(|known| known.eq_ignore_ascii_case(function))
     }
 
     /// Remembers a text; its name, and why it is refused.
@@ -244,7 +265,7 @@ impl Scripts {
             let known = Known {
                 text: Bytes::copy_from_slice(text),
                 fault: fault.clone(),
-                keeps_to_keys: OnceLock::new(),
+                reading: OnceLock::new(),
                 was_asked: AtomicBool::new(false),
             };
             self.texts.write().insert(sha, known, self.max);
@@ -269,9 +290,30 @@ impl Scripts {
     /// asked for the first time.
     pub fn keeps_to_keys(&self, sha: Sha) -> bool {
         let texts = self.texts.read();
-        let read =
-            |known: &Known| *known.keeps_to_keys.get_or_init(|| lua::check(&known.text).is_ok());
-        texts.known.get(&sha).is_some_and(read)
+        texts.known.get(&sha).is_some_and(|known| known.read().is_ok())
+    }
+
+    /// What a request of EVAL, EVALSHA or FCALL would call, for the sake of a user who may not call
+    /// everything.
+    pub fn calls<'a>(&self, spec: &Spec, arg: impl Fn(usize) -> &'a [u8]) -> Calls {
+        let sha = match spec.name {
+            "eval" | "eval_ro" => Some(self.learn(arg(1)).0),
+            "evalsha" | "evalsha_ro" => Sha::parse(arg(1)),
+            _ if self.is_vouched_for(arg(1)) => return Calls::Vouched,
+            _ => return Calls::Unseen(Arc::from("whoever may load functions may change it")),
+        };
+        // What is no SHA1 is the server's to refuse.
+        let Some(sha) = sha.filter(|sha| !self.allowed.contains(sha)) else {
+            return Calls::Vouched;
+        };
+        let known = self.texts.read().known.get(&sha).map(|known| known.read().clone());
+        let reading = match (known, spec.name) {
+            (Some(reading), _) => reading,
+            // There is no room for it.
+            (None, "eval" | "eval_ro") => read(arg(1)),
+            (None, _) => return Calls::NoScript,
+        };
+        reading.map_or_else(Calls::Unseen, Calls::Of)
     }
 
     /// The server does not take this text for a script.
@@ -282,6 +324,17 @@ impl Scripts {
     /// SCRIPT FLUSH.
     pub fn clear(&self) {
         *self.texts.write() = Texts::default();
+    }
+}
+
+/// Reads a text: the commands that it calls, or why that cannot be said.
+fn read(text: &[u8]) -> Reading {
+    lua::check(text).map(Arc::from).map_err(|fault| Arc::from(fault.to_string()))
+}
+
+impl Known {
+    fn read(&self) -> &Reading {
+        self.reading.get_or_init(|| read(&self.text))
     }
 }
 

@@ -97,6 +97,7 @@ mod tls;
 mod tools;
 mod top;
 mod upstreams;
+mod user_rights;
 mod users;
 mod waits;
 mod warm;

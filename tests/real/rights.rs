@@ -12,14 +12,14 @@
 
 #[path = "../simulation/rng.rs"]
 #[expect(dead_code, reason = "a test needs a part of it")]
-mod rng;
+pub(crate) mod rng;
 
 use crate::harness::{Conn, Kind, Proxy, Server, request, show};
 use crate::passthrough::after_change;
 use rng::Rng;
 
 /// Commands for each server, unless more are wanted.
-const COMMANDS: u64 = 20_000;
+pub(crate) const COMMANDS: u64 = 20_000;
 
 /// Commands sent together.
 const BATCH: usize = 40;
@@ -110,7 +110,7 @@ const ASKED: &[&str] = &[
     "PING",
 ];
 
-fn number(name: &str) -> Option<u64> {
+pub(crate) fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|text| text.parse().unwrap())
 }
 

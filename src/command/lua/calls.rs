@@ -51,13 +51,13 @@ struct Roles {
     rest: Option<bool>,
 }
 
-/// Says if a call may be made.
-pub(super) fn check(args: &Arguments<'_>) -> Result<(), Why> {
+/// Says if a call may be made, and of which command it is, if it is executed at all.
+pub(super) fn check(args: &Arguments<'_>) -> Result<Option<&'static Spec>, Why> {
     let spec = match args.fixed.first() {
         Some(Value::Text(name)) => command(name, args)?,
         // It fails, or has not been seen to run yet.
-        Some(Value::Never | Value::Nil) => return Ok(()),
-        None if args.rest.is_none() => return Ok(()),
+        Some(Value::Never | Value::Nil) => return Ok(None),
+        None if args.rest.is_none() => return Ok(None),
         _ => return Err(Why::Unnamed),
     };
     // The server executes neither what scripts may not call nor what has too few arguments. (More
@@ -65,7 +65,7 @@ pub(super) fn check(args: &Arguments<'_>) -> Result<(), Why> {
     let least = usize::from(spec.arity.unsigned_abs());
     let is_short = args.rest.is_none() && args.fixed.len() < least;
     if is_short || spec.flags.has(Flags::NOSCRIPT) {
-        return Ok(());
+        return Ok(None);
     }
     if !is_usable(spec) {
         return Err(Why::Command(spec.name));
@@ -74,7 +74,8 @@ pub(super) fn check(args: &Arguments<'_>) -> Result<(), Why> {
     for (value, is_key) in args.fixed.iter().zip(&roles.fixed) {
         fits(spec, *value, Some(*is_key))?;
     }
-    args.rest.map_or(Ok(()), |value| fits(spec, value, roles.rest))
+    args.rest.map_or(Ok(()), |value| fits(spec, value, roles.rest))?;
+    Ok(Some(spec))
 }
 
 fn command(name: &[u8], args: &Arguments<'_>) -> Result<&'static Spec, Why> {

@@ -7,6 +7,7 @@
 //! `unpack`, and end where a command takes a key. Anywhere else it is refused: joined to a string
 //! it makes a name that nobody has declared, and as data it would show the prefix.
 
+use crate::command::Spec;
 use crate::command::lua::calls::{self, Arguments};
 use crate::command::lua::names::{is_harmless, is_library, is_meant, is_power};
 use crate::command::lua::syntax::{Block, Call, Chunk, Expr, Function, Stat};
@@ -33,8 +34,9 @@ struct Known<'s> {
 
 type Result<T> = std::result::Result<T, Fault>;
 
-/// Says if a script, or each function of a library, uses no key but those it is given.
-pub(super) fn check(chunk: &Chunk, is_library: bool) -> Result<()> {
+/// Says if a script, or each function of a library, uses no key but those it is given; and which
+/// commands it calls.
+pub(super) fn check(chunk: &Chunk, is_library: bool) -> Result<Vec<&'static Spec>> {
     let known = |code: &Function| Known {
         rest: Value::Never,
         result: Value::Never,
@@ -51,12 +53,13 @@ pub(super) fn check(chunk: &Chunk, is_library: bool) -> Result<()> {
         loose: 0,
         line: 1,
         has_changed: false,
+        called: Vec::new(),
     };
     for _ in 0..ROUNDS_MAX {
         flow.has_changed = false;
         flow.block(&chunk.body)?;
         if !flow.has_changed {
-            return Ok(());
+            return Ok(flow.called);
         }
     }
     Err(Fault { line: 1, why: Why::TooDeep })
@@ -75,6 +78,8 @@ struct Flow<'s> {
     loose: usize,
     line: u32,
     has_changed: bool,
+    /// The commands of all calls so far.
+    called: Vec<&'static Spec>,
 }
 
 impl<'s> Flow<'s> {
@@ -462,7 +467,11 @@ impl<'s> Flow<'s> {
         match callee {
             Value::Never | Value::Nil => Ok((Value::Never, true)),
             Value::Command => match calls::check(args) {
-                Ok(()) => Ok((Value::Data, false)),
+                Ok(spec) => {
+                    let is_new = |spec: &&Spec| !self.called.iter().any(|it| it.name == spec.name);
+                    self.called.extend(spec.filter(is_new));
+                    Ok((Value::Data, false))
+                }
                 Err(why) => self.fault(why),
             },
             Value::Function(function) => Ok(self.enter(function, args)),

@@ -19,6 +19,7 @@ mod parse;
 mod syntax;
 mod value;
 
+use crate::command::Spec;
 use std::fmt;
 
 /// Longer scripts are not read: real ones are below a tenth of it.
@@ -116,11 +117,12 @@ pub fn check_library(text: &[u8]) -> Result<(), Fault> {
     if !text.starts_with(b"#!") {
         return Err(Fault { line: 1, why: Why::NotLua });
     }
-    flow::check(&read(text)?, true)
+    flow::check(&read(text)?, true).map(|_| ())
 }
 
-/// Says if a script uses the elements of `KEYS`, and no other key.
-pub fn check(text: &[u8]) -> Result<(), Fault> {
+/// Says if a script uses the elements of `KEYS`, and no other key; if so, the commands that it
+/// calls.
+pub fn check(text: &[u8]) -> Result<Vec<&'static Spec>, Fault> {
     flow::check(&read(text)?, false)
 }
 

@@ -3,6 +3,7 @@
 
 use crate::command::Spec;
 use crate::config::{Auth, AuthMode};
+use crate::data::acl;
 use crate::data::batch::Batch;
 use crate::data::fallback;
 use crate::data::identity::Seat;
@@ -73,7 +74,9 @@ fn log_in(
     (user, password): Login<'_>,
     batch: &mut Batch<'_>,
 ) -> Outcome {
-    let auth = &batch.snapshot.limits.auth;
+    // (A link that holds keys of its client is under an older one: who may come in is not.)
+    let newest = batch.shared.snapshots.newest();
+    let auth = &newest.limits.auth;
     if auth.mode == AuthMode::Passthrough {
         return match login::judge(session, user, password, batch) {
             None => Outcome::Waits,
@@ -93,6 +96,7 @@ fn log_in(
         let name = String::from_utf8_lossy(user.unwrap_or(DEFAULT)).into_owned();
         session.client.names.lock().user = name;
         session.standing.set_authenticated(true);
+        acl::follow(session, auth);
         return Outcome::Done;
     } else {
         Verdict::Refused(WRONGPASS.into())
@@ -126,6 +130,7 @@ fn ride(session: &mut Session, spec: &'static Spec, seat: Seat, batch: &mut Batc
     use_link(session, spec, seat.space(session.space.db()), session.proto, batch);
     session.seat = Some(seat);
     session.standing.set_authenticated(true);
+    session.standing.set_rights(None);
 }
 
 /// Compares without telling by its duration where two passwords differ.

@@ -4,7 +4,8 @@
 //! by nobody: where there are users, it is done for operators (`auth.users`, and who knows
 //! `auth.password`) and for what concerns the asking connection alone.
 
-use crate::command::Spec;
+use crate::command::acl::Denied;
+use crate::command::{Spec, errors};
 use crate::config::{AuthMode, Role};
 use crate::data::batch::Batch;
 use crate::data::local::{config, info};
@@ -22,7 +23,7 @@ const OF_OTHERS: [&str; 4] = ["client|kill", "client|list", "client|pause", "cli
 /// True if this client may not ask that of nearside.
 #[cold]
 pub fn denies(session: &Session, spec: &Spec, request: &Request<'_>, batch: &Batch<'_>) -> bool {
-    !is_operator(session, batch) && is_for_operators(spec, request)
+    is_for_operators(spec, request) && !is_operator(session, batch)
 }
 
 /// The error of what [`denies`].
@@ -30,7 +31,7 @@ pub fn denies(session: &Session, spec: &Spec, request: &Request<'_>, batch: &Bat
 pub fn text(session: &Session, spec: &Spec, batch: &Batch<'_>) -> String {
     batch.block.add(Counter::RejectedNoPerm, 1);
     let user = session.client.names.lock().user.clone();
-    format!("NOPERM User {user} has no permissions to run the '{}' command", spec.name)
+    errors::denied(spec, Denied::Command, &user)
 }
 
 fn is_for_operators(spec: &Spec, request: &Request<'_>) -> bool {
@@ -43,7 +44,9 @@ fn is_for_operators(spec: &Spec, request: &Request<'_>) -> bool {
 }
 
 fn is_operator(session: &Session, batch: &Batch<'_>) -> bool {
-    let auth = &batch.snapshot.limits.auth;
+    // (A link that holds keys of its client is under an older one.)
+    let newest = batch.shared.snapshots.newest();
+    let auth = &newest.limits.auth;
     if auth.mode == AuthMode::None {
         return true;
     }

@@ -27,7 +27,9 @@ pub mod transaction;
 
 use self::subscribe::Confirmations;
 use crate::cache::Space;
+use crate::command::acl::Rights;
 use crate::command::{Need, Route, Spec};
+use crate::data::acl;
 use crate::data::batch::Batch;
 use crate::data::forward;
 use crate::data::refused;
@@ -38,6 +40,7 @@ use crate::stats::{Counter, Gauge};
 use crate::wire::request::Request;
 use crate::wire::write::{self, Proto};
 use bytes::Bytes;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 /// A session's own link, as its requests have left it: ahead of what the answers say.
@@ -47,6 +50,8 @@ pub struct Own {
     pub link: usize,
     /// Between MULTI and EXEC.
     pub in_multi: bool,
+    /// What its user could do at MULTI.
+    pub rights: Option<Arc<Rights>>,
     /// The functions called since MULTI that are to be read before EXEC.
     pub calls: Functions,
     /// Reads must not be answered from the cache: watched or tracked keys are read on the link.
@@ -202,6 +207,7 @@ pub fn dispatch(
             // Each would reach the server a round trip later than the one before it, while what
             // the client asks elsewhere goes on: a message to the last could be missed.
             return match spec.filter(|spec| subscribe::adds(spec) && own.is_subscribing) {
+                Some(spec) if !acl::permits(session, spec, request, batch) => Flow::Next,
                 Some(spec) => session.route(request, spec, None, batch),
                 None => Flow::Barrier,
             };
@@ -222,6 +228,9 @@ pub fn dispatch(
         refused::unknown(session, request, batch);
         return Flow::Next;
     };
+    if !acl::permits(session, spec, request, batch) {
+        return Flow::Next;
+    }
     if is_deaf(session, batch) {
         if !spec.name.ends_with("subscribe") && spec.accepts(request.len()) {
             match spec.name {
@@ -354,6 +363,7 @@ fn try_link(session: &mut Session, batch: &mut Batch<'_>) -> bool {
     session.own = Some(Own {
         link,
         in_multi: false,
+        rights: None,
         calls: Functions::new(),
         reads_upstream: false,
         is_settling: false,

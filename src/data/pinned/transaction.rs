@@ -3,7 +3,9 @@
 //! in EXEC's reply its answer takes, and what nearside refuses makes the server refuse EXEC.
 
 use super::{Step, exec, plain, settle};
+use crate::command::acl::Rights;
 use crate::command::{self, Disposition, Flags, Need, Refusal, Route, Spec, errors, own};
+use crate::data::acl;
 use crate::data::barrier;
 use crate::data::batch::Batch;
 use crate::data::forward;
@@ -19,6 +21,15 @@ use crate::wire::write;
 use bytes::{Bytes, BytesMut};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+
+/// What was queued may be denied by now.
+const CHANGED: &[u8] = b"EXECABORT Transaction discarded because of: NOPERM ACLs rules changed \
+between the moment the transaction was accumulated and the EXEC call";
+
+/// What the user of a session may, in the words of the settings in force.
+fn rights(session: &Session) -> Option<Arc<Rights>> {
+    session.standing.rights().cloned()
+}
 
 /// MULTI, WATCH and what ends them, outside of a transaction.
 pub fn outside(
@@ -38,8 +49,12 @@ pub fn outside(
         }
     };
     forward::command_as(session, spec, request, Kind::Own(Box::new(step)), batch);
+    let rights = rights(session);
     match (&mut session.own, spec.name) {
-        (Some(own), "multi") => own.in_multi = true,
+        (Some(own), "multi") => {
+            own.in_multi = true;
+            own.rights = rights;
+        }
         (Some(own), "watch") => {
             own.reads_upstream = true;
             let keys = u32::try_from(request.len() - 1).unwrap_or(u32::MAX);
@@ -70,16 +85,14 @@ pub fn inside(
         poison(session, spec, batch, |out| errors::arity(out, spec));
         return Flow::Next;
     }
+    if is_denied(session, spec, request, batch) {
+        return Flow::Next;
+    }
     // A transaction that was begun may always be ended.
     if let Route::Refuse(why) = batch.snapshot.limits.policy.route(spec)
         && !matches!(spec.name, "exec" | "discard")
     {
         refuse(session, spec, why, batch);
-        return Flow::Next;
-    }
-    if rights::denies(session, spec, request, batch) {
-        let text = rights::text(session, spec, batch);
-        poison(session, spec, batch, |out| write::error(out, text.as_bytes()));
         return Flow::Next;
     }
     match spec.name {
@@ -116,8 +129,53 @@ pub fn inside(
     Flow::Next
 }
 
+/// True if its client may not make this request: as the server does, EXEC fails, or this place in
+/// its reply.
+fn is_denied(
+    session: &mut Session,
+    spec: &'static Spec,
+    request: &Request<'_>,
+    batch: &mut Batch<'_>,
+) -> bool {
+    // (What the server never queues it refuses for that.)
+    if !spec.flags.has(Flags::NO_MULTI)
+        && let Err(refusal) = acl::judge(session, spec, request, batch)
+    {
+        match spec.name {
+            "exec" => abort(session, spec, &refusal.text, batch),
+            _ if refusal.is_late => stand_in(session, spec, error_at_exec(&refusal.text), batch),
+            _ => poison(session, spec, batch, |out| write::error(out, &refusal.text)),
+        }
+        return true;
+    }
+    let is_for_others = rights::denies(session, spec, request, batch);
+    if is_for_others {
+        let text = rights::text(session, spec, batch);
+        poison(session, spec, batch, |out| write::error(out, text.as_bytes()));
+    }
+    is_for_others
+}
+
+/// EXEC that is refused: the transaction is discarded.
+fn abort(session: &mut Session, spec: &'static Spec, why: &[u8], batch: &mut Batch<'_>) {
+    if let Some(own) = session.own.as_mut() {
+        own.in_multi = false;
+        own.calls.clear();
+    }
+    let mut text = BytesMut::new();
+    write::error(&mut text, why);
+    let kind = Kind::Own(Box::new(Step::Abort(text.freeze())));
+    forward::words(session, spec, &[b"DISCARD"], kind, batch);
+    settle(session);
+}
+
 /// EXEC or DISCARD.
 fn end(session: &mut Session, spec: &'static Spec, request: &Request<'_>, batch: &mut Batch<'_>) {
+    let has_changed = session.own.as_ref().is_some_and(|own| own.rights != rights(session));
+    if spec.name == "exec" && has_changed {
+        abort(session, spec, CHANGED, batch);
+        return;
+    }
     let calls = session.own.as_mut().map(|own| {
         own.in_multi = false;
         std::mem::take(&mut own.calls)

@@ -1,6 +1,8 @@
 //! What a worker has to do with identities: upstream is asked about credentials, once however many
 //! clients of its log in with the same; and who rides on what upstream has taken back is sent away.
 
+use crate::config::Auth;
+use crate::data::acl;
 use crate::data::login::{self, Asked, Question, Verdict};
 use crate::data::settle::{self, Lost};
 use crate::data::upstream::ClientId;
@@ -119,6 +121,21 @@ impl Worker {
             }
         }
         state.links.close_forgotten();
+    }
+
+    /// The users of the configuration may be others, or may something else: their clients are held
+    /// to that, and who is of none any more is closed, as by a server that deletes a user.
+    pub(super) fn follow_users(state: &mut State, before: &Auth) {
+        let auth = &state.snapshot.limits.auth;
+        if auth.mode == before.mode && auth.users == before.users {
+            return;
+        }
+        for (_, member) in &mut state.clients.slab {
+            if !acl::follow(&mut member.session, auth) {
+                member.closing = Some(Counter::ClosedKilled);
+                member.wake();
+            }
+        }
     }
 
     /// The owner task of a shared link ends for good: who used it finds another.
