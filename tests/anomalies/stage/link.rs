@@ -3,7 +3,7 @@
 use super::{PATIENCE, more};
 use nearside::wire::request;
 use std::collections::VecDeque;
-use std::io::{ErrorKind, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::os::unix::net::UnixStream;
 
 /// A primary's answer to ROLE.
@@ -96,6 +96,17 @@ impl Link {
     pub(crate) fn next(&mut self) -> Vec<u8> {
         let next = self.next_or_end();
         next.unwrap_or_else(|| panic!("the proxy closed a link where a request was awaited"))
+    }
+
+    /// True if something was asked that nobody has looked at.
+    pub(crate) fn is_asked(&mut self) -> bool {
+        self.stream.set_nonblocking(true).unwrap();
+        let mut chunk = [0; 4096];
+        if let Ok(read) = self.stream.read(&mut chunk) {
+            self.buffer.extend_from_slice(&chunk[..read]);
+        }
+        self.stream.set_nonblocking(false).unwrap();
+        !self.buffer.is_empty() || !self.peeked.is_empty()
     }
 
     /// The next request; nothing once the proxy has closed this link.
