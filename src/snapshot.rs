@@ -73,6 +73,8 @@ pub struct Limits {
     pub pipeline_max: usize,
     /// `server.client_output_limit`: a client with more unsent bytes is closed.
     pub output_max: usize,
+    /// `server.max_clients_memory`: bytes that all clients together may leave unsent.
+    pub clients_memory_max: u64,
     /// `server.max_clients`.
     pub clients_max: usize,
     /// `server.idle_timeout`; zero = never.
@@ -172,6 +174,7 @@ impl Limits {
             },
             pipeline_max: server.max_pipeline,
             output_max: server.client_output_limit,
+            clients_memory_max: server.max_clients_memory.unwrap_or(u64::MAX),
             clients_max: server.max_clients,
             idle_timeout: server.idle_timeout,
             read_timeout: upstream.request_timeout,

@@ -35,6 +35,12 @@ const SEEN: &[(&[&str], &str, &str, &str)] = &[
         "endings",
     ),
     (
+        &["server.max_clients_memory"],
+        "server.max_clients_memory = '77mb'",
+        KEYS,
+        "who_takes_nothing_for_longest_makes_room",
+    ),
+    (
         &["server.max_pipeline"],
         "server.max_pipeline = 8",
         "anomalies/pipelines.rs",

@@ -577,6 +577,11 @@ fn endings(seen: &mut Seen) {
     let mut deaf = proxy.dial();
     deaf.send(&request(&["GET", "big"]).repeat(4));
     seen.until(&proxy, &closed("output_limit"));
+    let settings = ["server.max_clients_memory = \"1mb\""];
+    let proxy = Proxy::start(&server.url(), &settings);
+    let mut deaf = proxy.dial();
+    deaf.send(&request(&["GET", "big"]).repeat(4));
+    seen.until(&proxy, &closed("clients_memory"));
     // Closed with an answer unread, or a linger of nothing: the peer sees a reset.
     let config = fs::read_to_string(proxy.folder.path().join("proxy.toml")).unwrap();
     let address = config.split("server.listen = [\"").nth(1).unwrap().split('"').next().unwrap();

@@ -17,7 +17,8 @@ use crate::config::warming::warming;
 use crate::config::written::{self, Commands, Patterns, TtlProbe, Written};
 use crate::config::{
     Admission, AuthMode, Cache, ClientAuth, Level, Log, LogFormat, LogKeys, Merged, Mode, MultiKey,
-    OnDown, Rule, ScriptPolicy, Scripts, Settings, TrackingMode, Upstream, Verify, VersionSource,
+    OnDown, Rule, ScriptPolicy, Scripts, Server, Settings, TrackingMode, Upstream, Verify,
+    VersionSource,
 };
 use crate::keys::Prefix;
 use crate::net::address::Address;
@@ -31,6 +32,9 @@ use std::time::Duration;
 
 /// Largest default of `cache.max_memory`.
 const MEMORY_DEFAULT: u64 = 256 << 20;
+
+/// Smallest default of `server.max_clients_memory`.
+const ROOM_MIN: u64 = 16 << 20;
 
 /// `keys.version_key`, unless given.
 const VERSION_KEY_DEFAULT: &str = "system:cache_version";
@@ -105,6 +109,7 @@ pub(super) fn settings(written: &Written, notes: &mut Notes) -> Option<Settings>
     let metrics = metrics(&written.metrics, &admin, notes);
     let cache = cache(&written.cache, notes);
     let log = log(written, notes);
+    let server = server.map(|server| with_room(server, cache.max_memory));
     // Everything has been looked at: from here on a fault may end it.
     let mut settings = Settings {
         mode: written.mode.unwrap_or(Mode::Cache),
@@ -495,6 +500,14 @@ fn scripts(scripts: &written::Scripts, notes: &mut Notes) -> Scripts {
         functions,
         memory: scripts.memory.unwrap_or(Size(8 << 20)).as_usize(),
     }
+}
+
+/// What clients may leave unsent where nobody says: of the cgroup's memory four fifths, less what
+/// the cache may take. The rest is what everything else takes.
+fn with_room(server: Server, cache: u64) -> Server {
+    let rest = || Some((memory_limit()? / 5 * 4).saturating_sub(cache).max(ROOM_MIN));
+    let room = server.max_clients_memory.map_or_else(rest, |room| (room > 0).then_some(room));
+    Server { max_clients_memory: room, ..server }
 }
 
 /// 25 % of the cgroup's memory, at most 256 MB.

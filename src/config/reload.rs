@@ -58,6 +58,7 @@ impl Settings {
         to.max_request_size = server.max_request_size;
         to.max_args = server.max_args;
         to.client_output_limit = server.client_output_limit;
+        to.max_clients_memory = server.max_clients_memory;
         to.max_pipeline = server.max_pipeline;
         to.proxy_command.clone_from(&server.proxy_command);
         to.proxy_protocol = server.proxy_protocol;
@@ -228,6 +229,7 @@ fn of_connections(all: &Settings) -> Vec<(&'static str, String)> {
         ("server.max_request_size", is(&server.max_request_size)),
         ("server.max_args", is(&server.max_args)),
         ("server.client_output_limit", is(&server.client_output_limit)),
+        ("server.max_clients_memory", is(&server.max_clients_memory)),
         ("server.max_pipeline", is(&server.max_pipeline)),
         ("server.unix_permissions", is(&server.unix_permissions)),
         ("server.proxy_command", is(&server.proxy_command)),

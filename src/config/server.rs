@@ -69,6 +69,7 @@ pub(super) fn server(written: &written::Server, notes: &mut Notes) -> Option<Ser
         max_request_size: bulk_max.as_usize(),
         max_args: args_max,
         client_output_limit: written.client_output_limit.unwrap_or(Size(64 << 20)).as_usize(),
+        max_clients_memory: written.max_clients_memory.map(|size| size.0),
         max_pipeline,
         unix_permissions: bits?,
         proxy_command,

@@ -96,6 +96,7 @@ rows! {
         ClosedByClient [reason = "client"]
         ClosedIdle [reason = "idle"]
         ClosedOutputLimit [reason = "output_limit"]
+        ClosedClientsMemory [reason = "clients_memory"]
         ClosedProtocol [reason = "protocol"]
         ClosedDrain [reason = "drain"]
         ClosedKilled [reason = "killed"]

@@ -675,3 +675,27 @@ fn a_drain_waits_as_long_as_it_may() {
     assert!(proxy.log().contains("clients were cut off"), "{}", proxy.log());
     server.thaw();
 }
+
+/// `server.max_clients_memory`: the first of those who read nothing is closed, no other.
+#[test]
+fn who_takes_nothing_for_longest_makes_room() {
+    let server = Server::start(Kind::Valkey);
+    let big = vec![b'x'; 16 << 20];
+    let settings = ["server.max_clients_memory = \"40mb\"", "server.workers = 1"];
+    let proxy = Proxy::start(&server.url(), &settings);
+    assert_eq!(proxy.dial().ask(&[b"SET".as_slice(), b"big", &big]), b"+OK\r\n");
+    let unsent = || proxy.metric("nearside_client_output_buffer_bytes");
+    let closed = || proxy.count("nearside_client_disconnections_total{reason=\"clients_memory\"}");
+    let mut clients = Vec::new();
+    // What the system keeps for each comes on top.
+    while closed() == 0 {
+        let (mut client, before) = (proxy.dial(), unsent());
+        client.send(&request(&["GET", "big"]));
+        eventually("its answer waits", || (unsent() > before || closed() > 0).then_some(()));
+        clients.push(client);
+    }
+    assert!(clients.len() > 2);
+    assert!(clients.remove(0).rest().len() < big.len());
+    assert!(clients.iter_mut().all(|client| client.reply().len() > big.len()));
+    assert_eq!(closed(), 1);
+}
