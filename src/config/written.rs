@@ -101,7 +101,7 @@ table! {
         client_output_limit: Size = "64mb", Now;
         /// Beyond so many unsent bytes of all clients together, those that have taken nothing for
         /// longest are closed; `"0b"`: no bound.
-        max_clients_memory: Size = ("80 % of the cgroup's memory, less `cache.max_memory`; else no bound"), Now;
+        max_clients_memory: Size = ("4/5 of the cgroup less `cache.max_memory`; or none"), Now;
         /// Requests in flight per client before its socket is not read.
         max_pipeline: usize = 1024, Now;
         /// Mode bits of Unix sockets, octal.

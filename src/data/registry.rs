@@ -160,7 +160,8 @@ pub struct Registry {
 }
 
 impl Registry {
-    /// One of the clients had left so many bytes and has left so many now; answers how many all have.
+    /// One of the clients had left so many bytes, and has left so many now; answers how many all
+    /// have.
     pub fn count_unsent(&self, was: usize, is: usize) -> u64 {
         let (was, is) = (was as u64, is as u64);
         // (Of one client it is counted by one thread: the sum is never less than nothing.)

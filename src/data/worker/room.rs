@@ -1,5 +1,5 @@
-//! What clients have not taken has so much room in all (`server.max_clients_memory`). Beyond it, who
-//! has taken nothing for the longest time is closed, and the next, until the others have room.
+//! What clients have not taken has so much room in all (`server.max_clients_memory`). Beyond it,
+//! who has taken nothing for the longest time is closed, and the next, until the others have room.
 //!
 //! Each worker looks after its own clients: when one of them leaves more than it had left, and once
 //! a second.
