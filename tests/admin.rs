@@ -29,8 +29,8 @@ use nearside::control::observe::metrics::{
     CacheFigures, ChannelSource, Identity, Metrics, Sources, TrackingFigures,
 };
 use nearside::control::observe::state::{
-    AllocatorFigures, BufferFigures, CertificateFigures, ConfigFigures, RuntimeFigures, State,
-    UpstreamFigures,
+    AllocatorFigures, BehindFigures, BufferFigures, CertificateFigures, ConfigFigures,
+    RuntimeFigures, State, UpstreamFigures,
 };
 use nearside::control::office::Sweeper;
 use nearside::control::reload::{Cause, Parts, Reloader};
@@ -104,6 +104,14 @@ fn state() -> State {
             vec![CertificateFigures { listener: "resp", expires_at: 1_800_000_000 }]
         }),
         subscribers: Box::new(|| 3),
+        behind: Box::new(|| {
+            Some(BehindFigures {
+                entries: 2,
+                bytes: 300,
+                oldest: Duration::from_millis(1500),
+                is_taking: true,
+            })
+        }),
         buffers: Box::new(|| BufferFigures { input: 17, output: 4_096 }),
         heard: Arc::default(),
         runtimes: Box::new(move || {
@@ -139,6 +147,7 @@ fn api(stats: &Arc<Stats>) -> Api {
     let jobs = Arc::new(jobs);
     let tools = Arc::new(Tools {
         dialer: Arc::new(dialer(&settings, None)),
+        behind: None,
         cache: Arc::clone(&cache),
         key_prefix: String::new(),
         separator: ":".to_owned(),

@@ -533,6 +533,36 @@ const SEEN: &[(&[&str], &str, &str, &str)] = &[
         WITHOUT,
         "what_was_written_is_replayed_first",
     ),
+    (
+        &["write_behind.directory"],
+        "write_behind.directory = 'w'",
+        BEHIND,
+        "a_write_is_acknowledged_without_upstream_and_comes_there_in_its_turn",
+    ),
+    (
+        &["write_behind.ack", "write_behind.accept_data_loss"],
+        "write_behind.ack = 'memory'\nwrite_behind.accept_data_loss = true",
+        BEHIND,
+        "without_a_log_what_waits_is_lost_and_told_of",
+    ),
+    (
+        &["write_behind.flush_interval"],
+        "write_behind.flush_interval = '7s'",
+        BEHIND,
+        "of_writes_that_are_gathered_the_last_is_made",
+    ),
+    (
+        &["write_behind.max_bytes"],
+        "write_behind.max_bytes = '7mb'",
+        BEHIND,
+        "what_has_no_room_is_made_upstream_at_once",
+    ),
+    (
+        &["write_behind.assume_replies"],
+        "write_behind.assume_replies = true",
+        BEHIND,
+        "replies_that_only_upstream_knows_are_assumed_by_choice",
+    ),
     (&["warming.popular"], "warming.popular = { a = ['b', 'c'] }", "real/warm.rs", STARTS),
     (
         &["warming.jobs.name", "warming.jobs.keys", "warming.jobs.every"],
@@ -577,6 +607,13 @@ const SEEN: &[(&[&str], &str, &str, &str)] = &[
         KEYS,
         "what_is_set_for_ever_is_given_an_end",
     ),
+    (
+        &["rules.write_behind"],
+        "[[rules]]\nmatch = 'p'\nlevel = 'relaxed'\nwrite_behind = true\n\
+         [write_behind]\ndirectory = 'w'",
+        BEHIND,
+        "a_write_is_acknowledged_without_upstream_and_comes_there_in_its_turn",
+    ),
     (&["rules.hash_max_ttl"], "[[rules]]\nmatch = 'i'\nhash_max_ttl = '7s'", KEYS, CACHE),
     (
         &["rules.multi_key"],
@@ -609,6 +646,9 @@ const KEYS: &str = "real/config_keys.rs";
 
 /// Where something stands in for upstream.
 const WITHOUT: &str = "anomalies/fallback.rs";
+
+/// Where writes are acknowledged before upstream has them.
+const BEHIND: &str = "real/behind.rs";
 
 /// Where clients come in by TLS, or by a load balancer.
 const TLS: &str = "real/tls.rs";
@@ -733,6 +773,8 @@ fn what_a_reload_takes_over_is_as_said() {
         // So is whether the admin port speaks HTTPS: it does before.
         let is_https = text.contains("admin.tls.");
         let base = match (is_versioned, is_https) {
+            // Where the log lies, too.
+            _ if text.contains("[write_behind]") => "write_behind.directory = 'w'",
             (true, _) => "keys.version = 'v1'",
             (_, true) => {
                 "admin.tls.cert_file = 'tests/data/door.pem'\n\
@@ -855,6 +897,15 @@ fn is_secret(text: &str) -> bool {
     text.contains("password = ")
 }
 
+/// What does not go with something else.
+const APART_FROM: &[(&str, &str)] = &[
+    ("fallback.enabled = true", "auth.mode = 'passthrough'"),
+    ("write_behind", "auth.mode = 'passthrough'"),
+    ("write_behind", "fallback.writes = 'memory'"),
+    ("write_behind", "server.handover"),
+    ("[write_behind]", "write_behind."),
+];
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
 
@@ -866,10 +917,9 @@ proptest! {
         let mut set = BTreeSet::new();
         // No key twice, and nothing that is not shown.
         let rows = chosen.iter().filter(|row| {
-            // What stands in for upstream knows no users.
-            let (users, fallback) = ("auth.mode = 'passthrough'", "fallback.enabled = true");
+            // What stands in for upstream knows no users, and so on.
             let chosen = |what| chosen.iter().any(|row| row.1.contains(what));
-            if row.1.contains(fallback) && chosen(users) {
+            if APART_FROM.iter().any(|(one, other)| row.1.contains(one) && chosen(other)) {
                 return false;
             }
             let lines = row.1.lines().filter(|line| line.contains(" = ") && !row.1.starts_with('['));

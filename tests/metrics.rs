@@ -209,6 +209,7 @@ fn every_series_is_moved_by_something() {
     outage(&mut seen);
     past_its_time(&mut seen);
     without_upstream(&mut seen);
+    behind(&mut seen);
     leases(&mut seen);
     connects(&mut seen);
     drain(&mut seen);
@@ -794,6 +795,29 @@ fn without_upstream(seen: &mut Seen) {
     let (status, _) = proxy.admin("PATCH", "/api/v1/config", "{\"fallback.enabled\":false}");
     assert_eq!(status, 200);
     seen.until(&proxy, "nearside_fallback_recovered_keys_total{result=\"dropped\"}");
+}
+
+/// Writes that are acknowledged before upstream has them.
+fn behind(seen: &mut Seen) {
+    let server = Server::start(Kind::Redis);
+    let settings = [
+        "write_behind.directory = \"{folder}/behind\"",
+        "rules = [{ match = \"b:*\", level = \"relaxed\", write_behind = true }]",
+    ];
+    let proxy = Proxy::start(&server.url(), &settings);
+    let (mut client, mut direct) = (proxy.dial(), server.dial());
+    direct.words("SET b:text 1");
+    direct.words("REPLICAOF 127.0.0.1 1");
+    for line in ["SET b:1 1", "SET b:1 2", "HMSET b:text f v"] {
+        assert_eq!(client.words(line), b"+OK\r\n");
+    }
+    assert_eq!(client.words("GET b:1"), b"$1\r\n2\r\n");
+    seen.until(&proxy, "nearside_write_behind_flushes_total{result=\"error\"}");
+    direct.words("REPLICAOF NO ONE");
+    for result in ["made", "replaced", "refused"] {
+        let series = format!("nearside_write_behind_writes_total{{result=\"{result}\"}}");
+        seen.until(&proxy, &series);
+    }
 }
 
 /// Leases to fill: given, waited for, refused, used, given back, lost.

@@ -1,8 +1,13 @@
 //! The parts, each made of settings and of what it works with.
 
+use crate::behind::folder::Disk;
+use crate::behind::log::Log;
+use crate::behind::queue::Queue;
+use crate::behind::{self, writer};
 use crate::config::{Overrides, Settings, Tls};
 use crate::control::acl::Polls;
 use crate::control::admin::guard::{Access, Guard, Token};
+use crate::control::behind::{Flusher, Ring as BehindRing};
 use crate::control::census::Census;
 use crate::control::fallback::Keeper;
 use crate::control::fill_lease::Lender;
@@ -18,7 +23,7 @@ use crate::control::invalidate::tracking::{Ring, Tracking};
 use crate::control::observe::chart::Chart;
 use crate::control::observe::logs;
 use crate::control::observe::metrics::{ChannelSource, TrackingFigures};
-use crate::control::observe::state::{BufferFigures, CertificateFigures, Runtimes};
+use crate::control::observe::state::{BehindFigures, BufferFigures, CertificateFigures, Runtimes};
 use crate::control::office::Sweeper;
 use crate::control::reload::{Parts, Reloader};
 use crate::control::warm::Warm;
@@ -177,6 +182,59 @@ fn lender(shared: &Shared, stats: &Stats, waited: Arc<Waited>) -> Lender {
         lines: Lines::new(Arc::clone(&shared.dialer)),
         waited,
         block: stats.new_block(),
+    }
+}
+
+/// Opens what writes wait in that upstream does not have yet, if there is write-behind.
+pub(super) fn open_behind(
+    settings: &Settings,
+    shared: &mut Shared,
+) -> anyhow::Result<Option<Log<Disk>>> {
+    let cache = Arc::clone(&shared.cache);
+    let hash = move |key: &[u8]| cache.hash(key);
+    let Some(opened) = behind::open(&settings.write_behind, &shared.clock, hash)? else {
+        return Ok(None);
+    };
+    shared.behind = Some(opened.queue);
+    Ok(opened.log)
+}
+
+/// The threads that write their log, and that make them upstream.
+pub(super) fn start_behind(
+    shared: &Arc<Shared>,
+    stats: &Stats,
+    log: Option<Log<Disk>>,
+    runtimes: &Arc<Runtimes>,
+) -> anyhow::Result<()> {
+    let Some(queue) = &shared.behind else {
+        return Ok(());
+    };
+    if let Some(log) = log {
+        let queue = Arc::clone(queue);
+        let name = "write-behind-log".to_owned();
+        std::thread::Builder::new().name(name).spawn(move || writer::run(&queue, log))?;
+    }
+    let bells = Arc::clone(shared);
+    let flusher = Flusher {
+        queue: Arc::clone(queue),
+        dialer: Arc::clone(&shared.dialer),
+        snapshots: Arc::clone(&shared.snapshots),
+        cache: Arc::clone(&shared.cache),
+        block: stats.new_block(),
+        ring: BehindRing(Box::new(move || bells.barrier_bells.ring())),
+    };
+    spawn("write-behind", runtimes, move || flusher.run())
+}
+
+/// What waits for upstream.
+pub(super) fn behind_figures(queue: &Queue) -> BehindFigures {
+    let (entries, bytes, oldest) = queue.figures();
+    let many = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
+    BehindFigures {
+        entries: many(entries),
+        bytes: many(bytes),
+        oldest,
+        is_taking: !queue.has_failed(),
     }
 }
 

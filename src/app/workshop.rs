@@ -17,6 +17,7 @@ pub(super) fn assemble(settings: &Settings, shared: &Arc<Shared>) -> (Workshop, 
     let jobs = Arc::new(jobs);
     let tools = Arc::new(Tools {
         dialer: Arc::clone(&shared.dialer),
+        behind: shared.behind.clone(),
         cache: Arc::clone(&shared.cache),
         key_prefix: settings.key_prefix.clone(),
         separator: settings.separator.clone(),

@@ -14,6 +14,7 @@ use crate::config::naming::{self, Hidden};
 use crate::config::server::server;
 use crate::config::tls::upstream_tls;
 use crate::config::warming::warming;
+use crate::config::write_behind;
 use crate::config::written::{self, Commands, Patterns, TtlProbe, Written};
 use crate::config::{
     Admission, AuthMode, Cache, ClientAuth, Level, Log, LogFormat, LogKeys, Merged, Mode, MultiKey,
@@ -105,6 +106,7 @@ pub(super) fn settings(written: &Written, notes: &mut Notes) -> Option<Settings>
     let (hot_keys, admin) = (hot_keys(&written.hotkeys, notes), admin(&written.admin, notes));
     let (warming, fallback) =
         (warming(&written.warming, notes), fallback(&written.fallback, notes));
+    let write_behind = write_behind::write_behind(&written.write_behind, notes);
     let invalidation = invalidation(&written.invalidation, notes);
     let metrics = metrics(&written.metrics, &admin, notes);
     let cache = cache(&written.cache, notes);
@@ -139,6 +141,7 @@ pub(super) fn settings(written: &Written, notes: &mut Notes) -> Option<Settings>
         drain_timeout: span(written.drain.timeout, Duration::from_secs(25)),
         warming,
         fallback,
+        write_behind,
         values: Vec::new(),
         merged: Merged::default(),
     };
@@ -201,6 +204,7 @@ fn whole(settings: &Settings, notes: &mut Notes) {
     }
     naming::check(settings, notes);
     fallback::check(settings, notes);
+    write_behind::check(settings, notes);
     if settings.tracking == TrackingMode::Off && settings.mode == Mode::Cache {
         let all = settings.rules.iter().chain([&settings.default_rule]);
         if all.clone().any(|rule| rule.level.is_tracked()) {
@@ -322,6 +326,7 @@ fn inherited(cache: &written::Cache, notes: &mut Notes) -> Rule {
         hash_max_ttl: span(cache.hash_max_ttl, Duration::from_secs(1)),
         max_value_size: cache.max_value_size.unwrap_or(Size(1 << 20)).as_usize(),
         write_ttl: None,
+        write_behind: false,
         ttl_probe: cache.ttl_probe != Some(TtlProbe::Never),
         admission: cache.admission.unwrap_or(Admission::SecondHit),
         multi_key: cache.multi_key.unwrap_or(MultiKey::PerKey),
@@ -366,6 +371,7 @@ fn one_rule(
         hash_max_ttl: span(rule.hash_max_ttl, base.hash_max_ttl),
         max_value_size: rule.max_value_size.map_or(base.max_value_size, Size::as_usize),
         write_ttl: rule.write_ttl.map(|span| span.0),
+        write_behind: rule.write_behind.unwrap_or(false),
         ttl_probe: rule.ttl_probe.map_or(base.ttl_probe, |probe| probe == TtlProbe::Always),
         admission: rule.admission.unwrap_or(base.admission),
         multi_key: rule.multi_key.unwrap_or(base.multi_key),

@@ -29,13 +29,14 @@ mod tls;
 mod values;
 mod warming;
 mod words;
+mod write_behind;
 pub mod written;
 
 pub use self::load::Merged;
 pub use self::reload::{ADMIN_CERTIFICATES, CERTIFICATES, Reloaded};
 pub use self::runtime::{NotSet, settable};
 pub use self::words::{
-    Admission, AuthMode, ClientAuth, FallbackReads, FallbackWrites, Level, LogFormat, LogKeys,
+    Ack, Admission, AuthMode, ClientAuth, FallbackReads, FallbackWrites, Level, LogFormat, LogKeys,
     Mode, MultiKey, OnDown, OnRecovery, Profile, Role, ScriptPolicy, ShowKeys, TrackingMode,
     Verify, VersionSource,
 };
@@ -118,6 +119,8 @@ pub struct Settings {
     pub warming: Warming,
     /// `[fallback]`.
     pub fallback: Fallback,
+    /// `[write_behind]`.
+    pub write_behind: WriteBehind,
     /// Each key's value in force, as it would be written, in the order of the file.
     pub values: Vec<Shown>,
     /// What all this was made of.
@@ -360,6 +363,8 @@ pub struct Rule {
     pub max_value_size: usize,
     /// What a SET without expiry is given upstream.
     pub write_ttl: Option<Duration>,
+    /// True if writes are acknowledged before upstream has them.
+    pub write_behind: bool,
     /// True if a fill asks for the key's remaining life.
     pub ttl_probe: bool,
     /// Which misses are stored.
@@ -512,6 +517,33 @@ pub struct Fallback {
     pub max_bytes: usize,
     /// What becomes of them when upstream is back.
     pub on_recovery: OnRecovery,
+}
+
+/// `[write_behind]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WriteBehind {
+    /// The folder of the log.
+    pub directory: Option<PathBuf>,
+    /// When a write is acknowledged.
+    pub ack: Ack,
+    /// It is understood that writes in memory are lost with it.
+    pub accept_data_loss: bool,
+    /// How long the first of a batch waits for others.
+    pub flush_interval: Duration,
+    /// Bytes that may wait.
+    pub max_bytes: usize,
+    /// Commands whose replies tell what was there are told that all they name was changed.
+    pub assume_replies: bool,
+}
+
+impl WriteBehind {
+    /// True if rules may ask for it.
+    pub const fn is_on(&self) -> bool {
+        match self.ack {
+            Ack::Memory => self.accept_data_loss,
+            Ack::Fsync | Ack::Os => self.directory.is_some(),
+        }
+    }
 }
 
 /// `[log]`.

@@ -89,6 +89,10 @@ impl Settings {
         next.admin.take_over(&new.admin);
         next.warming.take_over(&new.warming);
         next.fallback = new.fallback;
+        let (behind, to) = (&new.write_behind, &mut next.write_behind);
+        to.flush_interval = behind.flush_interval;
+        to.max_bytes = behind.max_bytes;
+        to.assume_replies = behind.assume_replies;
         let (changed, pending) = (differences(self, &next), differences(&next, new));
         next.values = values(self, new, &pending);
         Reloaded { settings: next, changed, pending }
@@ -301,7 +305,7 @@ fn of_cache(all: &Settings) -> Vec<(&'static str, String)> {
 fn of_office(all: &Settings) -> Vec<(&'static str, String)> {
     let (commands, admin, warming) = (&all.commands, &all.admin, &all.warming);
     let metrics = &all.metrics;
-    let invalidation = &all.invalidation;
+    let (invalidation, behind) = (&all.invalidation, &all.write_behind);
     vec![
         ("instance", is(&all.instance)),
         ("region", is(&all.region)),
@@ -352,6 +356,12 @@ fn of_office(all: &Settings) -> Vec<(&'static str, String)> {
         ("warming.snapshot_file", is(&warming.snapshot_file)),
         ("warming.jobs, warming.popular", is(&warming.jobs)),
         ("fallback", is(&all.fallback)),
+        ("write_behind.directory", is(&behind.directory)),
+        ("write_behind.ack", is(&behind.ack)),
+        ("write_behind.accept_data_loss", is(&behind.accept_data_loss)),
+        ("write_behind.flush_interval", is(&behind.flush_interval)),
+        ("write_behind.max_bytes", is(&behind.max_bytes)),
+        ("write_behind.assume_replies", is(&behind.assume_replies)),
     ]
 }
 

@@ -159,6 +159,18 @@ word! {
 }
 
 word! {
+    /// `write_behind.ack`: what a write that is behind has outlived when it is acknowledged.
+    Ack {
+        /// The end of the machine: it is on the disk.
+        Fsync = "fsync",
+        /// The end of the process: the system has it.
+        Os = "os",
+        /// Nothing.
+        Memory = "memory",
+    }
+}
+
+word! {
     /// `keys.version_source`.
     VersionSource {
         /// `keys.version`, and what operators say to this instance.

@@ -18,6 +18,7 @@ pub use crate::config::tls::{AdminTlsKeys, ServerTlsKeys, UpstreamTlsKeys};
 pub use crate::config::values::{
     All, Commands, Patterns, Secret, TlsVersion, TtlProbe, Unknown, Url,
 };
+pub use crate::config::write_behind::WriteBehindKeys;
 use crate::config::{
     Admission, Level, LogFormat, LogKeys, Mode, MultiKey, OnDown, Profile, ScriptPolicy, ShowKeys,
     TrackingMode, Verify, VersionSource,
@@ -74,6 +75,8 @@ table! {
             warming: Warming,
             /// What clients get while upstream is down.
             fallback: FallbackKeys,
+            /// Writes that are acknowledged before upstream has them.
+            write_behind: WriteBehindKeys,
         }
     }
 }
@@ -277,6 +280,10 @@ table! {
         whole_key: bool = ("cache.whole_key"), Now;
         /// A SET without expiry (EX, PX, EXAT, PXAT, KEEPTTL) is given this one, upstream.
         write_ttl: Span = (), Now;
+        /// Whether writes that say what their key is to be (SET, SETEX, PSETEX, HMSET; more by
+        /// `write_behind.assume_replies`) are acknowledged before upstream has them: only for keys
+        /// that nobody writes past this process, at level `relaxed`.
+        write_behind: bool = false, Now;
         /// As `cache.hash_max_ttl`.
         hash_max_ttl: Span = ("cache.hash_max_ttl"), Now;
         /// As `cache.stale_if_error`.
@@ -545,6 +552,7 @@ pub fn keys() -> impl Iterator<Item = &'static Key> {
         Warming::KEYS,
         WarmingJob::KEYS,
         FallbackKeys::KEYS,
+        WriteBehindKeys::KEYS,
     ]
     .into_iter()
     .flatten()

@@ -1,6 +1,7 @@
 //! The office: what runs beside the data wing on the main thread. Signals, health, metrics, the
 //! sweep of dead entries, and the orderly end.
 
+use crate::behind::queue::Queue;
 use crate::cache::{Ban, Cache, Walk};
 use crate::config::Mode;
 use crate::control::admin::Check;
@@ -272,6 +273,35 @@ pub fn checks(
         checks.push(check("tracking", up, "up", bad));
     }
     checks
+}
+
+/// Whether writes are taken before upstream has them. Where they are not they are made upstream at
+/// once, so that is no reason to go elsewhere.
+pub fn behind(queue: &Queue) -> Check {
+    let (waiting, ..) = queue.figures();
+    let detail = match (queue.has_failed(), waiting) {
+        (true, _) => "its log has failed: writes are made upstream before they are acknowledged",
+        (false, 0) => "nothing waits",
+        (false, _) => "writes wait for upstream",
+    };
+    Check { name: "write_behind", ok: true, detail: detail.to_owned() }
+}
+
+/// At the end: what was acknowledged and upstream does not have.
+pub fn tell_left(queue: &Queue) {
+    match queue.figures().0 {
+        0 => {}
+        writes if queue.acknowledges_at_once() => tracing::error!(
+            event = "write_behind_lost",
+            writes,
+            "writes that were acknowledged end with this process (write_behind.ack = \"memory\")"
+        ),
+        writes => tracing::warn!(
+            event = "write_behind_kept",
+            writes,
+            "writes that upstream does not have yet are in the log: the next start makes them"
+        ),
+    }
 }
 
 /// Whether what clients ask is answered, and by whom. Links are opened on demand: an upstream that

@@ -464,6 +464,9 @@ pub fn right(
     if is_cached != Some(true) {
         return Err(Counter::BypassCommand);
     }
+    if shared.behind.as_ref().is_some_and(|queue| queue.is_pending(hash)) {
+        return Err(Counter::BypassWriteBehind);
+    }
     if shared.cache.is_write_hot(hash, now) {
         return Err(Counter::BypassWriteHot);
     }

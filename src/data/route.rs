@@ -11,7 +11,9 @@ use crate::data::local::proxy;
 use crate::data::pause::{self, Held};
 use crate::data::session::{Flow, Session};
 use crate::data::standing::{self, Fate};
-use crate::data::{acl, consult, forward, local, login, pinned, refused, script, split, walk};
+use crate::data::{
+    acl, behind, consult, forward, local, login, pinned, refused, script, split, walk,
+};
 use crate::stats::Counter;
 use crate::wire::request::Request;
 
@@ -86,9 +88,12 @@ impl Session {
         }
         self.set_replies(self.replies().at_request());
         let flow = match spec {
-            _ if self.own.is_some() => pinned::dispatch(self, spec, request, batch),
+            _ if self.own.is_some() => spec
+                .and_then(|spec| behind::look(self, spec, request, batch))
+                .unwrap_or_else(|| pinned::dispatch(self, spec, request, batch)),
             Some(spec) if !acl::permits(self, spec, request, batch) => Flow::Next,
-            Some(spec) => self.route_odd(request, spec, hash, batch),
+            Some(spec) => behind::look(self, spec, request, batch)
+                .unwrap_or_else(|| self.route_odd(request, spec, hash, batch)),
             None => {
                 refused::unknown(self, request, batch);
                 Flow::Next

@@ -30,6 +30,8 @@ pub struct Standing {
     is_plain: bool,
     is_authenticated: bool,
     reads_upstream: bool,
+    /// True if there is write-behind: any request may be about a key that waits.
+    minds_writes: bool,
     /// What its user may; `None`: everything.
     rights: Option<Arc<Rights>>,
     noted: Note,
@@ -72,6 +74,8 @@ pub enum Fate {
     Fallback,
     /// A command that only upstream knows.
     Forwarded,
+    /// A write that is acknowledged before upstream has it.
+    Behind,
     /// Nobody knows it, or it does not fit its row.
     Refused,
 }
@@ -87,6 +91,7 @@ impl Fate {
             Self::Bypass(_) => "bypass",
             Self::Fallback => "fallback",
             Self::Forwarded => "forwarded",
+            Self::Behind => "behind",
             Self::Refused => "refused",
         }
     }
@@ -118,6 +123,12 @@ impl Standing {
     /// A client that has just come; it may use commands, or must authenticate first.
     pub fn new(is_authenticated: bool) -> Self {
         Self { is_plain: is_authenticated, is_authenticated, ..Self::default() }
+    }
+
+    /// There is write-behind: each of its requests is held against what waits.
+    pub fn mind_writes(&mut self) {
+        self.minds_writes = true;
+        self.settle();
     }
 
     /// True if a request's row is all that is to be looked at.
@@ -162,14 +173,16 @@ impl Standing {
 
     /// RESET: as a client that has just come.
     pub fn reset(&mut self, is_authenticated: bool) {
-        let noted = self.noted;
-        *self = Self { noted, ..Self::new(is_authenticated) };
+        let (minds_writes, noted) = (self.minds_writes, self.noted);
+        *self = Self { minds_writes, noted, ..Self::new(is_authenticated) };
+        self.settle();
     }
 
     fn settle(&mut self) {
         self.is_plain = self.is_authenticated
             && self.rights.is_none()
             && !self.reads_upstream
+            && !self.minds_writes
             && self.memory.is_none();
     }
 

@@ -24,6 +24,8 @@ pub struct Rule {
     pub max_value_size: usize,
     /// What a SET without expiry is given.
     pub write_ttl: Option<Duration>,
+    /// True if writes are acknowledged before upstream has them.
+    pub write_behind: bool,
     /// True if a fill asks upstream for the key's remaining life.
     pub ttl_probe: bool,
     /// True if only a key that missed not long ago is stored.
@@ -83,6 +85,7 @@ pub struct Rules {
     gives_lifetimes: bool,
     has_one_moment: bool,
     lends: bool,
+    writes_behind: bool,
 }
 
 impl Rules {
@@ -103,7 +106,8 @@ impl Rules {
         let gives_lifetimes = compiled.iter().any(|rule| rule.write_ttl.is_some());
         let has_one_moment = compiled.iter().any(|rule| rule.of_one_moment);
         let lends = compiled.iter().any(|rule| !rule.fill_lease.is_zero());
-        Self { patterns, compiled, default, gives_lifetimes, has_one_moment, lends }
+        let writes_behind = compiled.iter().any(|rule| rule.write_behind);
+        Self { patterns, compiled, default, gives_lifetimes, has_one_moment, lends, writes_behind }
     }
 
     /// The rule of a client's key.
@@ -117,6 +121,12 @@ impl Rules {
     #[inline]
     pub fn give_lifetimes(&self) -> bool {
         self.gives_lifetimes
+    }
+
+    /// True if any rule has writes acknowledged before upstream has them.
+    #[inline]
+    pub fn write_behind(&self) -> bool {
+        self.writes_behind
     }
 
     /// True if any rule has fill leases.
@@ -201,6 +211,7 @@ fn rule(index: u16, written: &config::Rule, fallback: &Fallback) -> Rule {
         hash_max_ttl_ns: nanos(written.hash_max_ttl),
         max_value_size: written.max_value_size,
         write_ttl: written.write_ttl,
+        write_behind: written.write_behind,
         ttl_probe: written.ttl_probe,
         second_hit: written.admission == Admission::SecondHit,
         of_one_moment: written.multi_key == MultiKey::Bypass,

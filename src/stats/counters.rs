@@ -157,6 +157,7 @@ rows! {
         BypassClient [reason = "client"]
         BypassOwnLink [reason = "own_link"]
         BypassWriteHot [reason = "write_hot"]
+        BypassWriteBehind [reason = "write_behind"]
     }
     "cache_stale_served_total" "Replies served past their time." {
         StaleUpstreamDown [reason = "upstream_down"]
@@ -173,6 +174,15 @@ rows! {
         FallbackReplayed [result = "replayed"]
         FallbackDropped [result = "dropped"]
         FallbackLost [result = "lost"]
+    }
+    "write_behind_flushes_total" "Batches of acknowledged writes sent upstream." {
+        WriteBehindFlushed [result = "ok"]
+        WriteBehindFlushFailed [result = "error"]
+    }
+    "write_behind_writes_total" "Writes acknowledged before upstream had them." {
+        WriteBehindMade [result = "made"]
+        WriteBehindReplaced [result = "replaced"]
+        WriteBehindRefused [result = "refused"]
     }
     "cache_refreshes_total" "Background refreshes." {
         RefreshAheadOk [kind = "ahead", result = "ok"]

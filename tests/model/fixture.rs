@@ -216,6 +216,7 @@ impl Fixture {
                 name: String::new(),
                 switch: Switch::default(),
             }),
+            behind: None,
             scripts: Scripts::new(&settings.scripts, true),
             get: command::by_name("get").unwrap(),
         };

@@ -57,6 +57,7 @@ mod admin_api;
 mod admin_tls;
 #[path = "../support/authority.rs"]
 mod authority;
+mod behind;
 mod bench;
 mod canary;
 mod channel;

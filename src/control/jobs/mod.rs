@@ -15,6 +15,7 @@ pub mod moving;
 pub mod pace;
 pub mod purge;
 
+use crate::behind::queue::Queue;
 use crate::cache::Cache;
 use crate::keys::{Invalid, Names, Prefix};
 use crate::net::dialer::Dialer;
@@ -501,6 +502,8 @@ impl Drop for Running {
 pub struct Tools {
     /// Opens their connection.
     pub dialer: Arc<Dialer>,
+    /// Writes that upstream does not have yet, if any may be.
+    pub behind: Option<Arc<Queue>>,
     /// Forgets what they change.
     pub cache: Arc<Cache>,
     /// `keys.prefix` and `keys.separator`: what the prefix of any version is made of.
@@ -529,6 +532,11 @@ impl Tools {
 
     /// A connection of a job's own.
     pub async fn open(&self) -> Result<Line, LineError> {
+        // What was acknowledged before the job began is there for it.
+        if let Some(queue) = &self.behind {
+            let settled = tokio::time::timeout(self.timeout, queue.until_settled()).await;
+            settled.map_err(|_| LineError::Silent(self.timeout))?;
+        }
         Line::open(&self.dialer, self.timeout).await
     }
 

@@ -58,6 +58,19 @@ pub struct CertificateFigures {
     pub expires_at: i64,
 }
 
+/// What was acknowledged before upstream has it (`[write_behind]`).
+#[derive(Clone, Copy, Debug, Default)]
+pub struct BehindFigures {
+    /// Writes that wait.
+    pub entries: u64,
+    /// Bytes of them.
+    pub bytes: u64,
+    /// How long the oldest has waited.
+    pub oldest: Duration,
+    /// False while their log has failed.
+    pub is_taking: bool,
+}
+
 /// One thread's runtime.
 #[derive(Clone, Copy, Debug)]
 pub struct RuntimeFigures {
@@ -124,6 +137,8 @@ pub struct State {
     pub subscribers: Source<usize>,
     /// What clients have sent and are still to be sent.
     pub buffers: Source<BufferFigures>,
+    /// What waits for upstream; `None`, then the series are absent.
+    pub behind: Source<Option<BehindFigures>>,
     /// When invalidation channels were heard.
     pub heard: Arc<Heard>,
     /// The threads.
@@ -151,6 +166,7 @@ impl State {
         one(out, "nearside_client_input_buffer_bytes", help, "gauge", input);
         let help = "Memory held in client write buffers.";
         one(out, "nearside_client_output_buffer_bytes", help, "gauge", output);
+        self.behind(out);
         self.heard.write(out);
         self.runtimes(out);
         log(out);
@@ -181,6 +197,21 @@ impl State {
         let [role, version] = [role, version].map(|word| word.escape_default().to_string());
         let labels = format!("upstream=\"{address}\",role=\"{role}\",version=\"{version}\"");
         text::line(out, &format!("{name}{{{labels}}} 1"));
+    }
+
+    fn behind(&self, out: &mut String) {
+        let Some(BehindFigures { entries, bytes, oldest, is_taking }) = (self.behind)() else {
+            return;
+        };
+        let help = "Writes waiting to be sent upstream.";
+        one(out, "nearside_write_behind_queue_entries", help, "gauge", entries);
+        let help = "Bytes waiting to be sent upstream.";
+        one(out, "nearside_write_behind_queue_bytes", help, "gauge", bytes);
+        let help = "Age of the oldest waiting write.";
+        let name = "nearside_write_behind_oldest_seconds";
+        one(out, name, help, "gauge", oldest.as_secs_f64());
+        let help = "0 while the log of write-behind has failed, and writes go upstream at once.";
+        one(out, "nearside_write_behind_log_up", help, "gauge", u8::from(is_taking));
     }
 
     fn certificates(&self, out: &mut String) {

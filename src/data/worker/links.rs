@@ -233,8 +233,14 @@ impl Worker {
             let Some(member) = clients.get(*seeker) else {
                 return false;
             };
-            let sought = member.session.sought;
-            let waits = sought.is_some_and(|sought| sought.is_awaited(&self.shared, now));
+            let (sought, flush) = (member.session.sought, member.session.flush);
+            let waits = sought.is_some_and(|sought| sought.is_awaited(&self.shared, now))
+                || self
+                    .shared
+                    .behind
+                    .as_deref()
+                    .zip(flush)
+                    .is_some_and(|(queue, awaited)| awaited.is_pending(queue, now));
             if !waits && member.session.release() {
                 member.wake();
             }

@@ -16,12 +16,16 @@ use std::rc::Rc;
 pub(super) type Waiting = HashMap<Asked, Vec<ClientId>>;
 
 impl Worker {
-    /// A client has come: may it do anything before it logs in?
+    /// A client has come: may it do anything before it logs in, and is anything to be held against
+    /// each of its requests?
     pub(super) fn welcome(self: &Rc<Self>, me: ClientId) {
         let now = self.shared.clock.now();
         let mut state = self.state.borrow_mut();
         let State { snapshot, clients, links, .. } = &mut *state;
         let question = clients.session(me).and_then(|session| {
+            if self.shared.behind.is_some() {
+                session.standing.mind_writes();
+            }
             login::welcome(session, &self.shared.identities, &snapshot.limits.auth, now)
         });
         if let Some(question) = question {
