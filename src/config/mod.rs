@@ -48,6 +48,7 @@ use crate::command::acl::Rights;
 use crate::command::learned::Strangers;
 use crate::command::{Choices, KeySpec, Policy, Spec};
 use crate::keys::Names;
+use crate::keys::bounds::KeyBounds;
 use crate::keys::template::Template;
 use crate::net::address::Address;
 use crate::net::target::{Password, Target};
@@ -88,6 +89,8 @@ pub struct Settings {
     pub version_key: Option<String>,
     /// `keys.exclude`: globs of keys that are never rewritten.
     pub exclude: Vec<String>,
+    /// `keys.tenant_mode`: clients are kept to the key prefix.
+    pub tenant_mode: bool,
     /// `[cache]`.
     pub cache: Cache,
     /// `[[rules]]`, in order; what they do not say is filled in.
@@ -127,7 +130,10 @@ pub struct Settings {
 impl Settings {
     /// What becomes of each command under these settings.
     pub fn policy(&self) -> Policy {
-        Policy::new(!self.names.is_empty(), &self.commands.choices)
+        match self.tenant_mode {
+            true => Policy::of_tenant(&self.commands.choices),
+            false => Policy::new(!self.names.is_empty(), &self.commands.choices),
+        }
     }
 
     /// True if `cache.commands` lets replies of this row be cached.
@@ -379,6 +385,8 @@ pub struct Rule {
     pub refresh_ahead: u32,
     /// The part of its longest life, in millionths, that something may miss.
     pub ttl_jitter: u32,
+    /// `max_key_length`, `forbidden_bytes`: which keys may be named.
+    pub key_bounds: KeyBounds,
 }
 
 /// `[scripts]`.

@@ -98,7 +98,9 @@ impl Settings {
     /// commands may do: what would change that waits.
     fn take_names(&mut self, new: &Self) {
         let is_alike = self.key_prefix == new.key_prefix && self.separator == new.separator;
-        let next = Self { rules: new.rules.clone(), exclude: new.exclude.clone(), ..self.clone() };
+        // (Who keeps clients to their prefix excludes nothing.)
+        let exclude = if self.tenant_mode { &self.exclude } else { &new.exclude };
+        let next = Self { rules: new.rules.clone(), exclude: exclude.clone(), ..self.clone() };
         let versions = [&new.version, &self.version];
         let may_switch = self.version_key.is_none() && is_alike;
         let taken = versions.into_iter().skip(usize::from(!may_switch)).find_map(|version| {
@@ -270,6 +272,8 @@ fn of_cache(all: &Settings) -> Vec<(&'static str, String)> {
         ("keys.version", is(&all.version)),
         ("keys.version_source, keys.version_key", is(&all.version_key)),
         ("keys.exclude", is(&all.exclude)),
+        ("keys.tenant_mode", is(&all.tenant_mode)),
+        ("keys.max_key_length, keys.forbidden_bytes", is(&rule.key_bounds)),
         ("cache.max_memory", is(&cache.max_memory)),
         ("cache.max_entries", is(&cache.max_entries)),
         ("cache.max_variants", is(&cache.max_variants)),

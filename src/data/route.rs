@@ -11,7 +11,8 @@ use crate::data::local::proxy;
 use crate::data::pause::{self, Held};
 use crate::data::session::{Flow, Session};
 use crate::data::standing::{self, Fate};
-use crate::data::{acl, consult, forward, local, login, pinned, refused, script, split, walk};
+use crate::data::{acl, bounds, consult, forward, local, login, pinned};
+use crate::data::{refused, script, split, walk};
 use crate::stats::Counter;
 use crate::wire::request::Request;
 
@@ -139,12 +140,20 @@ impl Session {
         }
         batch.last = spec.index;
         let policy = &batch.snapshot.limits.policy;
-        match spec.disposition(policy, request.len(), |index| request.arg(index)) {
+        let disposition = spec.disposition(policy, request.len(), |index| request.arg(index));
+        // (What may be a hit is asked for behind that.)
+        let is_first = !matches!(disposition, Disposition::Cacheable | Disposition::Refuse(_));
+        if is_first && !bounds::permits(self, spec, request, batch) {
+            return Flow::Next;
+        }
+        match disposition {
             Disposition::Cacheable => match spec.cache {
                 CacheRule::Multi if spec.name == "mget" => split::mget(self, spec, request, batch),
                 CacheRule::Multi if request.len() > 2 && self.is_abroad => Flow::Barrier,
                 CacheRule::Multi if request.len() > 2 => {
-                    forward::command(self, spec, request, batch);
+                    if bounds::permits(self, spec, request, batch) {
+                        forward::command(self, spec, request, batch);
+                    }
                     Flow::Next
                 }
                 _ => consult::read(self, spec, request, hash, batch),

@@ -14,7 +14,7 @@ use crate::data::batch::Batch;
 use crate::data::session::{Flow, Session};
 use crate::data::standing::Fate;
 use crate::data::upstream::{Kind, Part, Parts, Ticket, Waiter};
-use crate::data::{consult, forward, refresh, sample, stale};
+use crate::data::{bounds, consult, forward, refresh, sample, stale};
 use crate::stats::{Counter, Look, Seen};
 use crate::units::clock::Tick;
 use crate::wire::request::Request;
@@ -33,11 +33,13 @@ pub fn mget(
         return Flow::Barrier;
     }
     let gate = batch.gate;
-    if gate == Mode::Bypass {
-        forward::command(session, spec, request, batch);
-        return Flow::Next;
-    } else if batch.snapshot.rules.have_one_moment(request.from(1)) && request.len() > 2 {
-        forward::by_rule(session, spec, request, batch);
+    let is_whole = batch.snapshot.rules.have_one_moment(request.from(1)) && request.len() > 2;
+    if gate == Mode::Bypass || is_whole {
+        match bounds::permits(session, spec, request, batch) {
+            true if gate == Mode::Bypass => forward::command(session, spec, request, batch),
+            true => forward::by_rule(session, spec, request, batch),
+            false => {}
+        }
         return Flow::Next;
     }
     prefetch(request, batch);
@@ -67,6 +69,9 @@ pub fn mget(
             }
         }
         values.push(found.map(|found| found.value));
+    }
+    if missing > 0 && !bounds::permits(session, spec, request, batch) {
+        return Flow::Next;
     }
     if gate == Mode::Observe {
         // All of it is asked of upstream; what is here is only counted.

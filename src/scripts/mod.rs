@@ -23,7 +23,7 @@ mod libraries;
 pub use self::libraries::Heard;
 
 use self::libraries::Libraries;
-use crate::command::{Spec, lua};
+use crate::command::{Spec, lua, tenant};
 use crate::config;
 use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
 use bytes::Bytes;
@@ -146,6 +146,9 @@ pub const NO_SCRIPT: &[u8] = b"NOSCRIPT No matching script. Please use EVAL.";
 pub struct Scripts {
     /// True if scripts are read before they may run.
     is_strict: bool,
+    /// True if they may call no more than what keeps to its keys, and no function is called that is
+    /// not listed: functions are everybody's.
+    is_tenant: bool,
     allowed: HashSet<Sha, RandomState>,
     functions: Vec<Box<[u8]>>,
     max: usize,
@@ -176,12 +179,20 @@ impl Scripts {
     pub fn new(settings: &config::Scripts, is_prefixed: bool) -> Self {
         Self {
             is_strict: is_prefixed && settings.policy == config::ScriptPolicy::Refuse,
+            is_tenant: false,
             allowed: settings.shas.iter().filter_map(|sha| Sha::parse(sha.as_bytes())).collect(),
             functions: settings.functions.iter().map(|name| name.as_bytes().into()).collect(),
             max: settings.memory,
             texts: RwLock::default(),
             libraries: Libraries::default(),
         }
+    }
+
+    /// The same, of clients that are kept to their key prefix, or are not.
+    #[must_use]
+    pub fn of_tenant(mut self, is_tenant: bool) -> Self {
+        self.is_tenant = is_tenant;
+        self
     }
 
     /// What becomes of a request. The text of an EVAL or SCRIPT LOAD is remembered, SCRIPT FLUSH
@@ -240,6 +251,14 @@ impl Scripts {
         if !self.is_strict || self.is_vouched_for(name) {
             return Verdict::Pass(None);
         }
+        if self.is_tenant {
+            let name = name.escape_ascii();
+            return Verdict::Refused(format!(
+                "NOPERM nearside refuses function {name}: keys.tenant_mode keeps clients to the key \
+                 prefix, and functions are everybody's (scripts.allow = [\"function:{name}\"] \
+                 permits it)"
+            ));
+        }
         Verdict::Unread
     }
 
@@ -256,7 +275,7 @@ impl Scripts {
             return (sha, known.fault.clone());
         }
         let fault = if self.is_strict && !self.allowed.contains(&sha) {
-            lua::check(text).err().map(|fault| Arc::from(fault.to_string()))
+            self.fault(text).map(Arc::from)
         } else {
             None
         };
@@ -271,6 +290,18 @@ impl Scripts {
             self.texts.write().insert(sha, known, self.max);
         }
         (sha, fault)
+    }
+
+    /// Why a script may not run.
+    fn fault(&self, text: &[u8]) -> Option<String> {
+        let called = match lua::check(text) {
+            Ok(called) => called,
+            Err(fault) => return Some(fault.to_string()),
+        };
+        let is_beyond = |spec: &&&Spec| self.is_tenant && !tenant::stays_inside_script(spec);
+        let beyond = called.iter().find(is_beyond)?;
+        let name = beyond.name.replace('|', " ");
+        Some(format!("which calls '{name}': keys.tenant_mode keeps clients to the key prefix"))
     }
 
     /// The text of a script that may run.

@@ -46,6 +46,7 @@
 //!   top            the live screen, in a real terminal
 //!   bench          the load generator
 //!   prometheus     a real Prometheus scrapes it; its rules are sound
+//!   tenant         clients that are kept to their key prefix reach nothing of others
 //!   table          COMMAND of both servers, profiles, lists, commands without a row
 //! ```
 //!
@@ -93,6 +94,7 @@ mod scripts;
 mod secrets;
 mod sweep;
 mod table;
+mod tenant;
 mod tls;
 mod tools;
 mod top;
