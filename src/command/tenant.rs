@@ -87,8 +87,8 @@ fn keeps_to_its_keys(spec: &Spec) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{HARMLESS, REWRITTEN, describes, keeps_to_its_keys, stays_inside};
     use super::stays_inside_script;
+    use super::{HARMLESS, REWRITTEN, describes, keeps_to_its_keys, stays_inside};
     use crate::command::{Flags, KeySpec, all, by_name, own};
 
     #[test]
@@ -103,15 +103,38 @@ mod tests {
     #[test]
     fn what_is_not_known_to_stay_inside_does_not() {
         for name in [
-            "acl|dryrun", "acl|log", "bf.add", "client", "cluster|getkeysinslot", "commandlog|get",
-            "config|get", "dbsize", "debug", "function|list", "latency|latest", "memory|stats",
-            "migrate", "monitor", "pfdebug", "psubscribe", "psync", "publish", "pubsub|channels",
-            "script|flush", "script|show", "slowlog|get", "spublish", "subscribe", "swapdb",
-            "ts.queryindex", "xidmprecord",
+            "acl|dryrun",
+            "acl|log",
+            "bf.add",
+            "client",
+            "cluster|getkeysinslot",
+            "commandlog|get",
+            "config|get",
+            "dbsize",
+            "debug",
+            "function|list",
+            "latency|latest",
+            "memory|stats",
+            "migrate",
+            "monitor",
+            "pfdebug",
+            "psubscribe",
+            "psync",
+            "publish",
+            "pubsub|channels",
+            "script|flush",
+            "script|show",
+            "slowlog|get",
+            "spublish",
+            "subscribe",
+            "swapdb",
+            "ts.queryindex",
+            "xidmprecord",
         ] {
             assert!(!stays_inside(by_name(name).unwrap()), "{name}");
         }
-        for name in ["get", "copy", "move", "object|encoding", "sort", "xread", "watch", "restore"] {
+        for name in ["get", "copy", "move", "object|encoding", "sort", "xread", "watch", "restore"]
+        {
             assert!(stays_inside_script(by_name(name).unwrap()), "{name}");
         }
         // In a script nobody rewrites them.

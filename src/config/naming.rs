@@ -5,7 +5,7 @@ use crate::command::learned::Strangers;
 use crate::config::check::Notes;
 use crate::config::written::Invalidation;
 use crate::config::{Rule, ScriptPolicy, Settings};
-use crate::keys::bounds::{KeyBounds, ByteSet};
+use crate::keys::bounds::{ByteSet, KeyBounds};
 use crate::keys::{Invalid, Names, Prefix};
 use crate::units::size::Size;
 

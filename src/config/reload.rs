@@ -472,6 +472,12 @@ mod tests {
         let Reloaded { settings, changed, pending } = none.reload(&first);
         assert_eq!((changed, pending), (vec![], vec!["rules"]));
         assert!(settings.names.is_empty() && settings.rules.is_empty());
+        // Who is kept to the prefix until a restart gets no key beyond it before.
+        let tenant = written("keys = { prefix = 't', tenant_mode = true }");
+        let free = written("keys = { prefix = 't', exclude = ['b:*'] }");
+        let Reloaded { settings, changed, pending } = tenant.reload(&free);
+        assert_eq!((changed, pending), (vec![], vec!["keys.exclude", "keys.tenant_mode"]));
+        assert_eq!(settings.names.name(b"b:1"), b"t:b:1");
         // Another version keeps what the rules say.
         let switched = old.with_version("v9").unwrap();
         assert_eq!(switched.names.name(b"a:1"), b"v3:a:1");

@@ -102,7 +102,7 @@ fn hex(text: &str) -> Option<u8> {
 
 #[cfg(test)]
 mod tests {
-    use super::{KeyBounds, ByteSet, Unfit};
+    use super::{ByteSet, KeyBounds, Unfit};
 
     fn bytes(words: &[&str]) -> Vec<u8> {
         let mut set = ByteSet::default();
@@ -118,7 +118,8 @@ mod tests {
         let control = bytes(&["control"]);
         assert_eq!((control.len(), control.last()), (33, Some(&0x7f)));
         assert_eq!(bytes(&["0xfF"]), b"\xff");
-        for word in ["", "ab", "0x", "0x1", "0x100", "0x20-0x10", "0x+1", "\u{e9}", "\n", "Control"] {
+        for word in ["", "ab", "0x", "0x1", "0x100", "0x20-0x10", "0x+1", "\u{e9}", "\n", "Control"]
+        {
             assert!(!ByteSet::default().add(word), "{word:?}");
         }
     }

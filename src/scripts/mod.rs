@@ -459,6 +459,24 @@ mod tests {
     }
 
     #[test]
+    fn a_tenant_calls_what_keeps_to_its_keys() {
+        let allow = ["function:g", &Sha::of(b"return redis.call('INFO')").to_string()];
+        let tenant = scripts(1 << 20, &allow, true).of_tenant(true);
+        assert!(passes(&tenant, &[b"eval", b"return redis.call('GET', KEYS[1])", b"1", b"k"]));
+        assert!(passes(&tenant, &[b"eval", PONG, b"0"]));
+        assert!(passes(&tenant, &[b"eval", b"return redis.call('INFO')", b"0"]), "it is listed");
+        assert!(passes(&tenant, &[b"fcall", b"g", b"0"]));
+        for words in [
+            [&b"eval"[..], b"return redis.call('DBSIZE')", b"0"],
+            [b"eval", b"return redis.call('INFO', 'server')", b"0"],
+            [b"eval", b"return redis.call('PUBLISH', 'a', 'b')", b"0"],
+            [b"fcall", b"f", b"0"],
+        ] {
+            assert!(matches!(judge(&tenant, &words), Verdict::Refused(_)), "{words:?}");
+        }
+    }
+
+    #[test]
     fn without_a_prefix_all_pass_and_texts_are_kept() {
         let scripts = scripts(1 << 20, &[], false);
         assert!(passes(&scripts, &[b"evalsha", &hex(BUILDS), b"0"]));

@@ -159,9 +159,8 @@ fn known(settings: &Settings, spec: &'static Spec, request: &Request<'_>) -> Exp
         let text = errors::refusal_text(spec, refusal);
         return refused(spec, text, errors::remedy(spec, refusal));
     }
-    let scripts = || {
-        Scripts::new(&settings.scripts, policy.prefixed).of_tenant(settings.tenant_mode)
-    };
+    let scripts =
+        || Scripts::new(&settings.scripts, policy.prefixed).of_tenant(settings.tenant_mode);
     if disposition == Disposition::Script
         && let Verdict::Refused(text) = scripts().judge(spec, |index| request.arg(index))
     {
