@@ -10,8 +10,8 @@ use nearside::command::learned::Strangers;
 use nearside::command::{KeySpec, Spec};
 use nearside::config::written;
 use nearside::config::{
-    self, Admission, Level, Loaded, LogFormat, Mode, OnDown, Overrides, Profile, ScriptPolicy,
-    Settings, TrackingMode, WarmingKeys,
+    self, Admission, Level, Loaded, LogFormat, Mode, OnDown, Overrides, Profile, Rule,
+    ScriptPolicy, Settings, TrackingMode, WarmingKeys,
 };
 use nearside::units::rate::Rate;
 use proptest::prelude::*;

@@ -893,6 +893,11 @@ proptest! {
             if row.1.contains(fallback) && chosen(users) {
                 return false;
             }
+            // And who is kept to the prefix gets nothing that leads beyond it.
+            let beyond = ["exclude", "version_source", "commands.unknown", "scripts.policy"];
+            if row.1.contains("tenant_mode") && beyond.into_iter().any(chosen) {
+                return false;
+            }
             let lines = row.1.lines().filter(|line| line.contains(" = ") && !row.1.starts_with('['));
             let keys: Vec<&str> = lines.map(|line| line.split(' ').next().unwrap()).collect();
             let is_new = keys.iter().all(|key| !set.contains(key)) && !is_secret(row.1);

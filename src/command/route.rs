@@ -153,7 +153,7 @@ impl Policy {
             {
                 Route::Refuse(Refusal::Hardened)
             }
-            _ if is_tenant && !tenant::stays_inside(row) && !is_in(&choices.allow, row) => {
+            _ if is_tenant && tenant::refuses(row) && !is_in(&choices.allow, row) => {
                 Route::Refuse(Refusal::Tenant)
             }
             route => route,

@@ -258,6 +258,7 @@ fn a_tenant_is_refused_what_is_not_known_to_stay_inside() {
         ("monitor", Route::Refuse(Refusal::Tenant)),
         ("bf.add", Route::Refuse(Refusal::Tenant)),
         ("debug", Route::Refuse(Refusal::Dangerous)),
+        ("ft.search", Route::ForwardUnlessPrefixed),
     ] {
         assert_eq!(policy.route(spec(name)), route, "{name}");
     }

@@ -47,7 +47,7 @@ fn allowed(
         _ => {
             hardened && HARDENED.contains(&row.name)
                 || (hardened || is_tenant) && CHANGING.contains(&row.name)
-                || is_tenant && !tenant::stays_inside(row)
+                || is_tenant && tenant::refuses(row)
         }
     };
     let mut allowed = Vec::new();

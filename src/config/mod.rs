@@ -130,9 +130,11 @@ pub struct Settings {
 impl Settings {
     /// What becomes of each command under these settings.
     pub fn policy(&self) -> Policy {
-        match self.tenant_mode {
-            true => Policy::of_tenant(&self.commands.choices),
-            false => Policy::new(!self.names.is_empty(), &self.commands.choices),
+        let choices = &self.commands.choices;
+        if self.tenant_mode {
+            Policy::of_tenant(choices)
+        } else {
+            Policy::new(!self.names.is_empty(), choices)
         }
     }
 

@@ -122,8 +122,8 @@ fn check_tenant(settings: &Settings, notes: &mut Notes) {
     }
     if settings.scripts.policy != ScriptPolicy::Refuse {
         notes.fault(
-            "scripts.policy: with keys.tenant_mode it is \"refuse\"; scripts.allow lists those that \
-             run unread",
+            "scripts.policy: with keys.tenant_mode it is \"refuse\"; scripts.allow lists those \
+             that run unread",
         );
     }
     let inside = [&settings.key_prefix, settings.separator.as_str()].concat();
@@ -148,9 +148,9 @@ pub(super) fn bounds(
         for word in words {
             if !set.add(word) {
                 notes.fault(format!(
-                    "{table}.forbidden_bytes: `{}` is neither a character such as \"{{\", nor a byte \
-                     or range such as \"0x7f\" or \"0x00-0x1f\", nor \"control\", \"whitespace\" or \
-                     \"non_ascii\"",
+                    "{table}.forbidden_bytes: `{}` is neither a character such as \"{{\", nor a \
+                     byte or range such as \"0x7f\" or \"0x00-0x1f\", nor \"control\", \
+                     \"whitespace\" or \"non_ascii\"",
                     word.escape_debug()
                 ));
             }

@@ -32,16 +32,10 @@ pub fn mget(
     if session.is_abroad {
         return Flow::Barrier;
     }
-    let gate = batch.gate;
-    let is_whole = batch.snapshot.rules.have_one_moment(request.from(1)) && request.len() > 2;
-    if gate == Mode::Bypass || is_whole {
-        match bounds::permits(session, spec, request, batch) {
-            true if gate == Mode::Bypass => forward::command(session, spec, request, batch),
-            true => forward::by_rule(session, spec, request, batch),
-            false => {}
-        }
+    if is_whole(session, spec, request, batch) {
         return Flow::Next;
     }
+    let gate = batch.gate;
     prefetch(request, batch);
     let mut values = Vec::with_capacity(request.len() - 1);
     let mut missing: usize = 0;
@@ -96,6 +90,26 @@ pub fn mget(
     }
     ask(session, spec, request, values, &[], batch);
     Flow::Next
+}
+
+/// True if it was asked of upstream as it is, or refused.
+#[inline]
+fn is_whole(
+    session: &mut Session,
+    spec: &'static Spec,
+    request: &Request<'_>,
+    batch: &mut Batch<'_>,
+) -> bool {
+    let is_past = batch.gate == Mode::Bypass;
+    let is_whole = batch.snapshot.rules.have_one_moment(request.from(1)) && request.len() > 2;
+    if (is_past || is_whole) && bounds::permits(session, spec, request, batch) {
+        if is_past {
+            forward::command(session, spec, request, batch);
+        } else {
+            forward::by_rule(session, spec, request, batch);
+        }
+    }
+    is_past || is_whole
 }
 
 /// Counts one key that is answered from here.

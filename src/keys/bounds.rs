@@ -1,7 +1,9 @@
 //! Which keys clients may name: how long, and of which bytes (`max_key_length`, `forbidden_bytes`).
 //!
-//! In: what is written of it, and a key. Out: fine, or what is wrong with it. No bound at all is the
-//! rule; whoever asks for many keys asks first whether there is any.
+//! In: what is written of it, and a key. Out: fine, or what is wrong with it. Nearly everywhere
+//! there is no bound: whoever asks of many keys asks first whether there is any.
+
+use std::ops::RangeInclusive;
 
 /// The bounds of one rule.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -24,13 +26,6 @@ pub enum Unfit {
 /// Some of all bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ByteSet([u64; 4]);
-
-/// Kinds of bytes that have a name.
-const CLASSES: [(&str, fn(u8) -> bool); 3] = [
-    ("control", |byte| byte.is_ascii_control()),
-    ("whitespace", |byte| byte.is_ascii_whitespace() || byte == b'\x0b'),
-    ("non_ascii", |byte| !byte.is_ascii()),
-];
 
 impl KeyBounds {
     /// True if every key is fine.
@@ -56,22 +51,18 @@ impl ByteSet {
     /// Adds what a word means: a class, a character, `0x7f`, or `0x00-0x1f`. False: nothing.
     #[must_use]
     pub fn add(&mut self, word: &str) -> bool {
-        if let Some((_, is_of_class)) = CLASSES.iter().find(|(name, _)| *name == word) {
-            (0..=u8::MAX).filter(|byte| is_of_class(*byte)).for_each(|byte| self.insert(byte));
-            return true;
-        }
-        if let [byte @ b' '..=b'~'] = word.as_bytes() {
-            self.insert(*byte);
-            return true;
-        }
-        let (first, last) = word.split_once('-').unwrap_or((word, word));
-        match (hex(first), hex(last)) {
-            (Some(first), Some(last)) if first <= last => {
-                (first..=last).for_each(|byte| self.insert(byte));
-                true
-            }
-            _ => false,
-        }
+        let is_of_class: fn(&u8) -> bool = match word {
+            "control" => u8::is_ascii_control,
+            "whitespace" => |byte| byte.is_ascii_whitespace() || *byte == b'\x0b',
+            "non_ascii" => |byte| !byte.is_ascii(),
+            _ => return range(word).is_some_and(|range| self.extend(range)),
+        };
+        self.extend((0..=u8::MAX).filter(is_of_class))
+    }
+
+    fn extend(&mut self, bytes: impl IntoIterator<Item = u8>) -> bool {
+        bytes.into_iter().for_each(|byte| self.insert(byte));
+        true
     }
 
     fn insert(&mut self, byte: u8) {
@@ -91,6 +82,16 @@ impl ByteSet {
         };
         bits >> (byte & 63) & 1 == 1
     }
+}
+
+/// One character, one byte, or several.
+fn range(word: &str) -> Option<RangeInclusive<u8>> {
+    if let [byte @ b' '..=b'~'] = *word.as_bytes() {
+        return Some(byte..=byte);
+    }
+    let (first, last) = word.split_once('-').unwrap_or((word, word));
+    let range = hex(first)?..=hex(last)?;
+    (!range.is_empty()).then_some(range)
 }
 
 /// `0x0a`.

@@ -146,8 +146,8 @@ pub const NO_SCRIPT: &[u8] = b"NOSCRIPT No matching script. Please use EVAL.";
 pub struct Scripts {
     /// True if scripts are read before they may run.
     is_strict: bool,
-    /// True if they may call no more than what keeps to its keys, and no function is called that is
-    /// not listed: functions are everybody's.
+    /// True if scripts may call no more than what keeps to its keys, and no function is called that
+    /// is not listed: functions are everybody's.
     is_tenant: bool,
     allowed: HashSet<Sha, RandomState>,
     functions: Vec<Box<[u8]>>,
@@ -254,9 +254,9 @@ impl Scripts {
         if self.is_tenant {
             let name = name.escape_ascii();
             return Verdict::Refused(format!(
-                "NOPERM nearside refuses function {name}: keys.tenant_mode keeps clients to the key \
-                 prefix, and functions are everybody's (scripts.allow = [\"function:{name}\"] \
-                 permits it)"
+                "NOPERM nearside refuses function {name}: keys.tenant_mode keeps clients to the \
+                 key prefix, and functions are everybody's (scripts.allow = \
+                 [\"function:{name}\"] permits it)"
             ));
         }
         Verdict::Unread

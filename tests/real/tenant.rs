@@ -23,6 +23,9 @@ const NUMBER: &str = "730001777";
 /// What its keys begin with: nothing, or what could be taken for the client's own prefix.
 const PREFIXES: &[&str] = &["", "other:", "tenant:", "tenant:v2:", "tenant:v1", "TENANT:v1:"];
 
+/// What all keys of the client begin with: by `keys.version`, and by a rule's own.
+const OWN: &[&str] = &["tenant:v1:", "tenant:v3:"];
+
 const SETTINGS: &[&str] = &[
     "keys.prefix = \"tenant\"",
     "keys.version = \"v1\"",
@@ -340,7 +343,8 @@ fn state(direct: &mut Conn) -> BTreeMap<String, Vec<u8>> {
     for database in ["0", "1", "2"] {
         direct.ask(&["SELECT", database]);
         let keys = direct.words("KEYS *");
-        for key in elements(&keys).filter_map(bulk).filter(|key| !key.starts_with(b"tenant:v1:")) {
+        let is_own = |key: &[u8]| OWN.iter().any(|prefix| key.starts_with(prefix.as_bytes()));
+        for key in elements(&keys).filter_map(bulk).filter(|key| !is_own(key)) {
             let told = [direct.ask(&[b"DUMP", key]), direct.ask(&[b"PEXPIRETIME", key])].concat();
             found.insert(format!("{database}/{}", key.escape_ascii()), told);
         }
@@ -501,6 +505,8 @@ fn what_is_its_own_is_served() {
     for kind in KINDS {
         let stage = Stage::start(kind, SETTINGS);
         let mut conn = stage.proxy.dial();
+        let setting = conn.words("PROXY CONFIG GET keys.tenant_mode");
+        assert!(setting.ends_with(b"$4\r\ntrue\r\n"), "{}", show(&setting));
         for (line, reply) in [
             ("FLUSHALL", "+OK\r\n"),
             ("SET k v", "+OK\r\n"),
@@ -602,8 +608,11 @@ fn drawn(rng: &mut Rng, sha: &str) -> Vec<u8> {
 fn no_random_request_reaches_what_is_anothers() {
     let wanted = number("TENANT_COMMANDS").unwrap_or(COMMANDS);
     let seed = number("TENANT_SEED").unwrap_or(1);
-    for kind in KINDS {
-        let mut stage = Stage::start(kind, SETTINGS);
+    // With one prefix, and with two: both are the client's.
+    let rule = "rules = [{ match = \"[hls]*\", version = \"v3\" }]";
+    let several = [SETTINGS, &[rule]].concat();
+    for (kind, settings) in [(Kind::Redis, SETTINGS), (Kind::Valkey, several.as_slice())] {
+        let mut stage = Stage::start(kind, settings);
         let (mut rng, vectors) = (Rng::new(seed), vectors());
         let (mut asked, mut batches) = (0, 0);
         let mut conn = stage.proxy.dial();
