@@ -400,6 +400,10 @@ fn what_is_legal_and_not_meant_is_a_warning() {
         ("[cache]\nttl = \"0s\"", "cache.ttl is 0: nothing is cached"),
         ("keys.exclude = [\"a\"]", "keys.exclude excludes nothing"),
         ("keys.version = \"v1\"\nkeys.exclude = [\"a\", \"a\"]", "`a` stands there twice"),
+        (
+            "keys = { prefix = \"t\", tenant_mode = true }",
+            "invalidation.channel: with keys.tenant_mode",
+        ),
         ("[commands]\nallow = [\"GET\"]", "commands.allow: nothing refuses `GET`"),
         ("[commands]\nallow = [\"FLUSHALL\"]", "commands.allow: nothing refuses `FLUSHALL`"),
         ("[upstream.tls]\ninsecure_skip_verify = true", "insecure_skip_verify"),

@@ -88,6 +88,8 @@ pub struct Choices {
 pub struct Policy {
     /// Keys get a version prefix.
     pub prefixed: bool,
+    /// Clients are kept to it.
+    is_tenant: bool,
     /// By row index.
     routes: Box<[Route]>,
     /// Rows of [`CHANGING`] that only show, and why they do not change.
@@ -166,6 +168,7 @@ impl Policy {
         let why = if choices.hardened { Refusal::Hardened } else { Refusal::Tenant };
         Self {
             prefixed,
+            is_tenant,
             routes: all().iter().chain(own::all()).map(route).collect(),
             showing: (own::all().iter().filter(only_shows).map(|row| row.index).collect(), why),
         }
@@ -223,6 +226,8 @@ pub enum Refusal {
     Hardened,
     /// Clients are kept to the key prefix, and it is not known to stay there.
     Tenant,
+    /// There, too: which of its arguments are keys cannot be seen.
+    Unread,
     /// `commands.deny` names it.
     Denied,
     /// Learned: it comes with a module, whose word is not trusted.
@@ -255,6 +260,7 @@ impl Refusal {
             Self::OtherVersions => "it would reach keys outside the key prefix",
             Self::Hardened => "commands.profile is \"hardened\"",
             Self::Tenant => "keys.tenant_mode keeps clients to the key prefix",
+            Self::Unread => "which of its arguments are keys cannot be seen",
             Self::Denied => "commands.deny names it",
             Self::Module => "modules are not to be trusted on where their keys are",
             Self::KeysUntold => "upstream does not tell where its keys are",
@@ -279,6 +285,10 @@ impl Spec {
                 Disposition::Cacheable
             }
             Route::Edited => Disposition::Edited,
+            // It would go as it is, and a newer server may read it otherwise.
+            Route::OwnIfBlocking if policy.is_tenant && !keys::tells_streams(argc, &arg) => {
+                Disposition::Refuse(Refusal::Unread)
+            }
             Route::OwnIfBlocking if keys::streams_block(argc, arg) => Disposition::Own(Need::Block),
             Route::Own(need) => Disposition::Own(need),
             Route::Script => Disposition::Script,

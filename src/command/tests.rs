@@ -262,6 +262,16 @@ fn a_tenant_is_refused_what_is_not_known_to_stay_inside() {
     ] {
         assert_eq!(policy.route(spec(name)), route, "{name}");
     }
+    for (request, refused) in [
+        ("xread streams a 0", false),
+        ("xread count 1 streams a 0", false),
+        ("xread newer 1 streams a 0", true),
+        ("xread streams a b 0", true),
+    ] {
+        let words: Vec<&str> = request.split(' ').collect();
+        let found = spec("xread").disposition(&policy, words.len(), |at| words[at].as_bytes());
+        assert_eq!(found == Disposition::Refuse(Refusal::Unread), refused, "{request}");
+    }
     assert_eq!(policy.only_shows(own::by_name("proxy|config").unwrap()), Some(Refusal::Tenant));
     assert_eq!(policy.only_shows(own::by_name("proxy|stats").unwrap()), None);
 }

@@ -3,6 +3,7 @@
 
 use crate::command::learned::Strangers;
 use crate::config::check::Notes;
+use crate::config::invalidation::CHANNEL_DEFAULT;
 use crate::config::written::Invalidation;
 use crate::config::{Rule, ScriptPolicy, Settings};
 use crate::keys::bounds::{ByteSet, KeyBounds};
@@ -124,6 +125,12 @@ fn check_tenant(settings: &Settings, notes: &mut Notes) {
         notes.fault(
             "scripts.policy: with keys.tenant_mode it is \"refuse\"; scripts.allow lists those \
              that run unread",
+        );
+    }
+    if settings.invalidation.channels.iter().any(|channel| channel == CHANNEL_DEFAULT) {
+        notes.warn(
+            "invalidation.channel: with keys.tenant_mode it should be this tenant's own: others on \
+             the same server say and hear there which keys are to be forgotten",
         );
     }
     let inside = [&settings.key_prefix, settings.separator.as_str()].concat();

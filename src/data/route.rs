@@ -140,13 +140,7 @@ impl Session {
         }
         batch.last = spec.index;
         let policy = &batch.snapshot.limits.policy;
-        let disposition = spec.disposition(policy, request.len(), |index| request.arg(index));
-        // (What may be a hit is asked for behind that.)
-        let is_first = !matches!(disposition, Disposition::Cacheable | Disposition::Refuse(_));
-        if is_first && !bounds::permits(self, spec, request, batch) {
-            return Flow::Next;
-        }
-        match disposition {
+        match spec.disposition(policy, request.len(), |index| request.arg(index)) {
             Disposition::Cacheable => match spec.cache {
                 CacheRule::Multi if spec.name == "mget" => split::mget(self, spec, request, batch),
                 CacheRule::Multi if request.len() > 2 && self.is_abroad => Flow::Barrier,
@@ -160,6 +154,14 @@ impl Session {
             },
             // What another worker asked keeps no order with what its own link would ask.
             _ if self.is_abroad => Flow::Barrier,
+            Disposition::Forward
+            | Disposition::Script
+            | Disposition::Own(_)
+            | Disposition::Local
+                if !bounds::permits(self, spec, request, batch) =>
+            {
+                Flow::Next
+            }
             Disposition::Forward => {
                 if walk::begin(self, spec, request, batch) {
                     self.wait();

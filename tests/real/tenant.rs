@@ -471,6 +471,61 @@ fn no_command_reaches_what_is_anothers() {
     }
 }
 
+/// Rows whose replies are of chance, of clocks, or of the name itself.
+const BY_CHANCE: &[&str] = &[
+    "cluster|keyslot",
+    "dump",
+    "georadius",
+    "hrandfield",
+    "memory|usage",
+    "object|idletime",
+    "spop",
+    "srandmember",
+    "xadd",
+    "xautoclaim",
+    "xclaim",
+    "xinfo|consumers",
+    "xinfo|stream",
+    "xpending",
+    "zrandmember",
+];
+
+/// What is another's is answered as what is nobody's, by every command that names keys.
+#[test]
+fn what_is_anothers_is_not_there() {
+    for kind in KINDS {
+        let mut stage = Stage::start(kind, SETTINGS);
+        let (mut compared, mut differences) = (0, Vec::new());
+        for words in vectors() {
+            let Some(spec) = row(&words).filter(|spec| !BY_CHANCE.contains(&spec.name)) else {
+                continue;
+            };
+            let mut keys = Vec::new();
+            command::keys::for_each(spec, words.len(), |at| &words[at], |at| keys.push(at));
+            if keys.is_empty() || spec.flags.has(Flags::BLOCKING) {
+                continue;
+            }
+            let told = |prefix: &str, conn: &mut Conn| {
+                let mut named = words.clone();
+                for &at in &keys {
+                    named[at] = [prefix.as_bytes(), &words[at]].concat();
+                }
+                String::from_utf8_lossy(&conn.ask(&named)).replace(prefix, "")
+            };
+            let mut conn = stage.proxy.dial();
+            let (theirs, nobodys) = (told("other:", &mut conn), told("noone:", &mut conn));
+            if theirs != nobodys {
+                let words = String::from_utf8_lossy(&words.join(&b' ')).into_owned();
+                differences.push(format!("{words}: {theirs:?}, {nobodys:?}"));
+            }
+            compared += 1;
+        }
+        assert!(differences.is_empty(), "{}", differences.join("\n"));
+        assert!(compared > 400, "{compared}");
+        stage.assert_untouched("all that names keys");
+    }
+}
+
 #[test]
 fn what_was_tried_before_is_told_nothing() {
     for kind in KINDS {
