@@ -14,6 +14,9 @@
 //! `scripts.allow` is not read. Both bounds of the memory hold always, and what falls out of it is
 //! asked for again by its client, who hears `-NOSCRIPT`.
 //!
+//! Where clients are kept to their prefix (`keys.tenant_mode`), a script calls only what stays
+//! there by itself; and only listed functions run, as libraries are everybody's.
+//!
 //! A script's name says what it is; a function's does not, for anybody may replace its library, at
 //! the server as well. So nothing that was known of a function lets it pass: its library is asked
 //! of the server right before each call, see [`libraries`].
@@ -254,7 +257,7 @@ impl Scripts {
         if self.is_tenant {
             let name = name.escape_ascii();
             return Verdict::Refused(format!(
-                "NOPERM nearside refuses function {name}: keys.tenant_mode keeps clients to the \
+                "ERR nearside refuses function {name}: keys.tenant_mode keeps clients to the \
                  key prefix, and functions are everybody's (scripts.allow = \
                  [\"function:{name}\"] permits it)"
             ));
