@@ -10,8 +10,8 @@ use nearside::command::learned::Strangers;
 use nearside::command::{KeySpec, Spec};
 use nearside::config::written;
 use nearside::config::{
-    self, Admission, Level, Loaded, LogFormat, Mode, OnDown, Overrides, Profile, ScriptPolicy,
-    Settings, TrackingMode, WarmingKeys,
+    self, Admission, Level, Loaded, LogFormat, Mode, OnDown, Overrides, Profile, Rule,
+    ScriptPolicy, Settings, TrackingMode, WarmingKeys,
 };
 use nearside::units::rate::Rate;
 use proptest::prelude::*;
@@ -331,6 +331,36 @@ const REFUSED: &[(&str, &str)] = &[
         "[commands]\nunknown = \"learn\"\n[commands.specs]\nget = \"i1\"",
         "commands.specs: the keys of `get` are known already",
     ),
+    ("keys.tenant_mode = true", "keys.tenant_mode needs a keys.prefix"),
+    ("keys = { tenant_mode = true, version = \"v1\" }", "keys.tenant_mode needs a keys.prefix"),
+    (
+        "keys = { tenant_mode = true, prefix = \"t\", exclude = [\"lock:*\"] }",
+        "keys.exclude: with keys.tenant_mode no key is beyond the prefix",
+    ),
+    (
+        "keys = { tenant_mode = true, prefix = \"t\" }\ncommands.unknown = \"learn\"",
+        "commands.unknown: with keys.tenant_mode it is \"reject\"",
+    ),
+    (
+        "keys = { tenant_mode = true, prefix = \"t\" }\nscripts.policy = \"allow\"",
+        "scripts.policy: with keys.tenant_mode it is \"refuse\"",
+    ),
+    (
+        "keys = { tenant_mode = true, prefix = \"t\", version = \"v\", version_source = \"upstream\" }",
+        "keys.version_key: `system:cache_version` is beyond the prefix",
+    ),
+    (
+        "keys = { tenant_mode = true, prefix = \"t\" }\ncommands.allow = [\"KEYS\", \"CLUSTER\"]",
+        "commands.allow: `CLUSTER` stays refused",
+    ),
+    (
+        "keys.forbidden_bytes = [\"\\u00e9\"]",
+        "keys.forbidden_bytes: `\u{e9}` is neither a character",
+    ),
+    (
+        "rules = [{ match = \"a\", forbidden_bytes = [\"0x20-0x10\"] }]",
+        "rules[0].forbidden_bytes: `0x20-0x10` is neither",
+    ),
     ("[log]\nlevel = \"loud\"", "log.level: `loud` is none of off, error"),
     ("[scripts]\nallow = [\"abc\"]", "scripts.allow: `abc` is neither the SHA1 of a script"),
     ("[scripts]\nallow = [\"function:\"]", "scripts.allow: `function:` is neither"),
@@ -370,6 +400,10 @@ fn what_is_legal_and_not_meant_is_a_warning() {
         ("[cache]\nttl = \"0s\"", "cache.ttl is 0: nothing is cached"),
         ("keys.exclude = [\"a\"]", "keys.exclude excludes nothing"),
         ("keys.version = \"v1\"\nkeys.exclude = [\"a\", \"a\"]", "`a` stands there twice"),
+        (
+            "keys = { prefix = \"t\", tenant_mode = true }",
+            "invalidation.channel: with keys.tenant_mode",
+        ),
         ("[commands]\nallow = [\"GET\"]", "commands.allow: nothing refuses `GET`"),
         ("[commands]\nallow = [\"FLUSHALL\"]", "commands.allow: nothing refuses `FLUSHALL`"),
         ("[upstream.tls]\ninsecure_skip_verify = true", "insecure_skip_verify"),
@@ -454,6 +488,22 @@ fn rules_inherit_what_they_do_not_say() {
     assert_eq!((second.level, second.ttl), (Level::Ttl, Duration::from_secs(3)));
     assert_eq!(second.patterns, ["b:*", "c:*"]);
     assert!(first.ttl_probe && !second.ttl_probe);
+}
+
+#[test]
+fn rules_inherit_which_keys_may_be_named() {
+    let settings = settings(
+        "keys = { max_key_length = \"1kb\", forbidden_bytes = [\"{\"] }\n\
+         rules = [{ match = \"a\", forbidden_bytes = [] }, { match = \"b\", max_key_length = 3 }]",
+    );
+    let [first, second] = &settings.rules[..] else { panic!("two rules") };
+    let long = [b'x'; 1025];
+    let fine = |rule: &Rule, key: &[u8]| rule.key_bounds.check(key).is_ok();
+    for (rule, fits) in [(first, [true, true, false]), (second, [false, false, false])] {
+        assert_eq!([&b"{"[..], b"abcd", &long].map(|key| fine(rule, key)), fits);
+    }
+    let default = &settings.default_rule;
+    assert!(fine(default, b"abcd") && !fine(default, b"{") && !fine(default, &long));
 }
 
 #[test]

@@ -219,6 +219,18 @@ const SEEN: &[(&[&str], &str, &str, &str)] = &[
         "real/names.rs",
         "a_switch_leaves_a_rules_version_and_a_reload_changes_it",
     ),
+    (
+        &["keys.tenant_mode"],
+        "keys.prefix = 'p'\nkeys.tenant_mode = true",
+        "real/tenant.rs",
+        "what_is_its_own_is_served",
+    ),
+    (
+        &["keys.max_key_length", "keys.forbidden_bytes"],
+        "keys.max_key_length = 7\nkeys.forbidden_bytes = ['control']",
+        BOUNDS,
+        "a_key_is_as_its_rule_has_it",
+    ),
     (&["cache.max_memory"], "cache.max_memory = '7mb'", "metrics.rs", "memory"),
     (
         &["cache.max_entries"],
@@ -636,7 +648,16 @@ const SEEN: &[(&[&str], &str, &str, &str)] = &[
         "what_cannot_be_is_told",
     ),
     (&["rules.refresh_ahead"], "[[rules]]\nmatch = 'm'\nrefresh_ahead = 0.25", KEYS, ENDS),
+    (
+        &["rules.max_key_length", "rules.forbidden_bytes"],
+        "[[rules]]\nmatch = 'n'\nmax_key_length = 7\nforbidden_bytes = ['{']",
+        BOUNDS,
+        "a_key_is_as_its_rule_has_it",
+    ),
 ];
+
+/// Where keys are refused that may not be named.
+const BOUNDS: &str = "real/bounds.rs";
 
 /// Sees what is served past its time, and read anew before.
 const ENDS: &str = "what_ends_is_served_and_read_anew_as_the_keys_say";
@@ -920,6 +941,11 @@ proptest! {
             // What stands in for upstream knows no users, and so on.
             let chosen = |what| chosen.iter().any(|row| row.1.contains(what));
             if APART_FROM.iter().any(|(one, other)| row.1.contains(one) && chosen(other)) {
+                return false;
+            }
+            // And who is kept to the prefix gets nothing that leads beyond it.
+            let beyond = ["exclude", "version_source", "commands.unknown", "scripts.policy"];
+            if row.1.contains("tenant_mode") && beyond.into_iter().any(chosen) {
                 return false;
             }
             let lines = row.1.lines().filter(|line| line.contains(" = ") && !row.1.starts_with('['));

@@ -381,6 +381,7 @@ fn rules(seen: &mut Seen) {
     let settings = [
         "cache.admission = \"always\"",
         "cache.commands = [\"GET\"]",
+        "keys.max_key_length = 20",
         "rules = [{ match = \"nonil:*\", negative_ttl = \"0s\" }, \
                   { match = \"small:*\", max_value_size = \"1kb\" }, \
                   { match = \"twice:*\", admission = \"second_hit\" }, \
@@ -402,6 +403,7 @@ fn rules(seen: &mut Seen) {
         (proxy.metric("nearside_cache_stores_total{result=\"too_large\"}") > 0.0).then_some(())
     });
     client.words("STRLEN twice:a");
+    client.words("GET a:key:that:is:too:long");
     eventually("an entry expires", || {
         client.words("GET short:a");
         (proxy.metric("nearside_expired_keys_total") > 0.0).then_some(())

@@ -51,6 +51,8 @@ fn judge(shared: &Arc<Shared>) -> Judge {
     Box::new(move |key, hash, now| {
         let snapshot = shared.snapshots.newest();
         let rule = snapshot.rules.find(key);
+        // What no client may name is no hit for any.
+        rule.key_bounds.check(key).map_err(|_| Denied::Never)?;
         let right = consult::right(&shared, &snapshot, shared.get, rule, hash, now);
         let token = right.map_err(|why| match why {
             Counter::BypassTrackingDown => Denied::NotNow,

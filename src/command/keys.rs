@@ -236,6 +236,11 @@ impl Streams {
     }
 }
 
+/// True if it can be seen which keys a request of XREAD or XREADGROUP names.
+pub fn tells_streams<'a>(argc: usize, arg: &impl Fn(usize) -> &'a [u8]) -> bool {
+    Streams::read(argc, arg).is_some()
+}
+
 /// True if a request of XREAD or XREADGROUP may block its connection. One that cannot be read
 /// blocks if BLOCK is anywhere in it.
 pub fn streams_block<'a>(argc: usize, arg: impl Fn(usize) -> &'a [u8]) -> bool {

@@ -8,6 +8,7 @@
 //!                       `--answers--> of which types a reply can be
 //! acl                   what the server's ACL knows of them, and what a user may
 //! own                   nearside's own commands: the PROXY family
+//! tenant                which of them keep to the key prefix
 //! learned               rows for what the table does not have, of upstream's COMMAND
 //! lua                   what a script calls, and with which keys
 //! ```
@@ -29,6 +30,7 @@ pub mod own;
 pub mod replies;
 pub mod route;
 mod table;
+pub mod tenant;
 
 pub use self::answers::Answers;
 pub use find::{Unknown, by_name, find, find_sub, resolve, unknown};

@@ -3,7 +3,7 @@
 //! The generator decides the [`Route`] of every row; a request and the [`Policy`] in force make it
 //! a [`Disposition`]. A command whose keys cannot be rewritten is never forwarded under a prefix.
 
-use crate::command::{Spec, all, keys, own};
+use crate::command::{Spec, all, keys, own, tenant};
 
 /// What the table says of a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -88,10 +88,12 @@ pub struct Choices {
 pub struct Policy {
     /// Keys get a version prefix.
     pub prefixed: bool,
+    /// Clients are kept to it.
+    is_tenant: bool,
     /// By row index.
     routes: Box<[Route]>,
-    /// Rows of [`CHANGING`] that only show.
-    showing: Box<[u16]>,
+    /// Rows of [`CHANGING`] that only show, and why they do not change.
+    showing: (Box<[u16]>, Refusal),
 }
 
 /// Refused by the profile `hardened` beside what every profile refuses: they stop or rewrite the
@@ -119,12 +121,23 @@ pub const HARDENED: &[&str] = &[
     "swapdb",
 ];
 
-/// Rows of nearside's own that show something and change it. When hardened, they only show.
+/// Rows of nearside's own that show something and change it. When hardened, or in `tenant_mode`,
+/// they only show.
 pub const CHANGING: &[&str] = &["proxy|config", "proxy|version", "proxy|warm"];
 
 impl Policy {
     /// The policy of these choices.
     pub fn new(prefixed: bool, choices: &Choices) -> Self {
+        Self::made(prefixed, false, choices)
+    }
+
+    /// The same where clients are kept to the key prefix (`keys.tenant_mode`): what is not known to
+    /// stay inside is refused, and what would let them change that.
+    pub fn of_tenant(choices: &Choices) -> Self {
+        Self::made(true, true, choices)
+    }
+
+    fn made(prefixed: bool, is_tenant: bool, choices: &Choices) -> Self {
         let is_in = |rows: &[&Spec], row: &Spec| rows.iter().any(|one| one.index == row.index);
         let route = |row: &Spec| match row.route {
             _ if is_in(&choices.deny, row) => Route::Refuse(Refusal::Denied),
@@ -142,21 +155,29 @@ impl Policy {
             {
                 Route::Refuse(Refusal::Hardened)
             }
+            _ if is_tenant && tenant::refuses(row) && !is_in(&choices.allow, row) => {
+                Route::Refuse(Refusal::Tenant)
+            }
             route => route,
         };
         let only_shows = |row: &&Spec| {
-            choices.hardened && CHANGING.contains(&row.name) && !is_in(&choices.allow, row)
+            (choices.hardened || is_tenant)
+                && CHANGING.contains(&row.name)
+                && !is_in(&choices.allow, row)
         };
+        let why = if choices.hardened { Refusal::Hardened } else { Refusal::Tenant };
         Self {
             prefixed,
+            is_tenant,
             routes: all().iter().chain(own::all()).map(route).collect(),
-            showing: own::all().iter().filter(only_shows).map(|row| row.index).collect(),
+            showing: (own::all().iter().filter(only_shows).map(|row| row.index).collect(), why),
         }
     }
 
-    /// True if requests of this row may show something, and not change it.
-    pub fn only_shows(&self, spec: &Spec) -> bool {
-        self.showing.contains(&spec.index)
+    /// Why requests of this row may show something, and not change it; `None`: they may.
+    pub fn only_shows(&self, spec: &Spec) -> Option<Refusal> {
+        let (rows, why) = &self.showing;
+        rows.contains(&spec.index).then_some(*why)
     }
 
     /// What becomes of a row's requests, but for what their arguments say.
@@ -203,6 +224,10 @@ pub enum Refusal {
     OtherVersions,
     /// The profile `hardened` refuses it.
     Hardened,
+    /// Clients are kept to the key prefix, and it is not known to stay there.
+    Tenant,
+    /// There, too: which of its arguments are keys cannot be seen.
+    Unread,
     /// `commands.deny` names it.
     Denied,
     /// Learned: it comes with a module, whose word is not trusted.
@@ -216,12 +241,12 @@ pub enum Refusal {
 impl Refusal {
     /// True if it is a question of permission, not of what nearside can do.
     pub fn is_permission(self) -> bool {
-        matches!(self, Self::Dangerous | Self::Hardened | Self::Denied)
+        matches!(self, Self::Dangerous | Self::Hardened | Self::Tenant | Self::Denied)
     }
 
     /// True if `commands.allow` lifts it.
     pub fn may_be_allowed(self) -> bool {
-        matches!(self, Self::Dangerous | Self::Hardened)
+        matches!(self, Self::Dangerous | Self::Hardened | Self::Tenant)
     }
 
     /// The reason, as it ends the sentence of the error.
@@ -234,6 +259,8 @@ impl Refusal {
             Self::Cluster => "This instance has cluster support disabled",
             Self::OtherVersions => "it would reach keys outside the key prefix",
             Self::Hardened => "commands.profile is \"hardened\"",
+            Self::Tenant => "keys.tenant_mode keeps clients to the key prefix",
+            Self::Unread => "which of its arguments are keys cannot be seen",
             Self::Denied => "commands.deny names it",
             Self::Module => "modules are not to be trusted on where their keys are",
             Self::KeysUntold => "upstream does not tell where its keys are",
@@ -258,6 +285,10 @@ impl Spec {
                 Disposition::Cacheable
             }
             Route::Edited => Disposition::Edited,
+            // It would go as it is, and a newer server may read it otherwise.
+            Route::OwnIfBlocking if policy.is_tenant && !keys::tells_streams(argc, &arg) => {
+                Disposition::Refuse(Refusal::Unread)
+            }
             Route::OwnIfBlocking if keys::streams_block(argc, arg) => Disposition::Own(Need::Block),
             Route::Own(need) => Disposition::Own(need),
             Route::Script => Disposition::Script,

@@ -245,6 +245,37 @@ fn choices_lift_and_add_refusals() {
     assert!(spec("debug").writes_everything() && !spec("migrate").writes_everything());
 }
 
+#[test]
+fn a_tenant_is_refused_what_is_not_known_to_stay_inside() {
+    let choices = Choices { allow: vec![spec("publish")], ..Choices::default() };
+    let policy = Policy::of_tenant(&choices);
+    for (name, route) in [
+        ("get", Route::Cacheable),
+        ("flushall", Route::ForwardUnlessPrefixed),
+        ("info", Route::Edited),
+        ("publish", Route::Forward),
+        ("spublish", Route::Refuse(Refusal::Tenant)),
+        ("monitor", Route::Refuse(Refusal::Tenant)),
+        ("bf.add", Route::Refuse(Refusal::Tenant)),
+        ("debug", Route::Refuse(Refusal::Dangerous)),
+        ("ft.search", Route::ForwardUnlessPrefixed),
+    ] {
+        assert_eq!(policy.route(spec(name)), route, "{name}");
+    }
+    for (request, refused) in [
+        ("xread streams a 0", false),
+        ("xread count 1 streams a 0", false),
+        ("xread newer 1 streams a 0", true),
+        ("xread streams a b 0", true),
+    ] {
+        let words: Vec<&str> = request.split(' ').collect();
+        let found = spec("xread").disposition(&policy, words.len(), |at| words[at].as_bytes());
+        assert_eq!(found == Disposition::Refuse(Refusal::Unread), refused, "{request}");
+    }
+    assert_eq!(policy.only_shows(own::by_name("proxy|config").unwrap()), Some(Refusal::Tenant));
+    assert_eq!(policy.only_shows(own::by_name("proxy|stats").unwrap()), None);
+}
+
 /// What may end, change or hold a shared connection never reaches it, whatever the table says.
 #[test]
 fn a_shared_connection_is_safe() {

@@ -22,6 +22,7 @@ use crate::config::{
     VersionSource,
 };
 use crate::keys::Prefix;
+use crate::keys::bounds::KeyBounds;
 use crate::net::address::Address;
 use crate::net::target::{Password, Target};
 use crate::units::duration::Span;
@@ -91,7 +92,10 @@ pub(super) fn settings(written: &Written, notes: &mut Notes) -> Option<Settings>
     let separator = keys.separator.clone().unwrap_or_else(|| ":".to_owned());
     notes.take("keys", Prefix::new(&key_prefix, &version, &separator));
     let exclude = naming::exclude(keys.exclude.as_ref(), notes);
-    let inherited = inherited(&written.cache, notes);
+    let mut inherited = inherited(&written.cache, notes);
+    let forbidden = keys.forbidden_bytes.as_ref();
+    inherited.key_bounds =
+        naming::bounds("keys", keys.max_key_length, forbidden, KeyBounds::default(), notes);
     let rules = written.rules.iter().enumerate();
     let rules: Vec<Rule> =
         rules.map(|(index, rule)| one_rule(index, rule, &separator, &inherited, notes)).collect();
@@ -101,7 +105,8 @@ pub(super) fn settings(written: &Written, notes: &mut Notes) -> Option<Settings>
     let hidden = Hidden::of(&written.invalidation, &inherited, &rules);
     let names = naming::names(parts, &exclude, &rules, hidden).ok();
     let is_prefixed = names.as_ref().is_some_and(|names| !names.is_empty());
-    let commands = commands(&written.commands, is_prefixed, notes);
+    let tenant_mode = keys.tenant_mode.unwrap_or(false);
+    let commands = commands(&written.commands, is_prefixed, tenant_mode, notes);
     let scripts = scripts(&written.scripts, notes);
     let (hot_keys, admin) = (hot_keys(&written.hotkeys, notes), admin(&written.admin, notes));
     let (warming, fallback) =
@@ -126,6 +131,7 @@ pub(super) fn settings(written: &Written, notes: &mut Notes) -> Option<Settings>
         version,
         version_key: version_key(keys),
         exclude,
+        tenant_mode,
         cache,
         rules,
         default_rule: inherited,
@@ -337,6 +343,7 @@ fn inherited(cache: &written::Cache, notes: &mut Notes) -> Rule {
         refresh_ahead: millionths("cache.refresh_ahead", cache.refresh_ahead, notes).unwrap_or(0),
         ttl_jitter: millionths("cache.ttl_jitter", cache.ttl_jitter, notes)
             .unwrap_or(JITTER_DEFAULT),
+        key_bounds: KeyBounds::default(),
     };
     sound("cache", &rule, notes);
     rule
@@ -382,6 +389,13 @@ fn one_rule(
         refresh_ahead: millionths(&format!("{name}.refresh_ahead"), rule.refresh_ahead, notes)
             .unwrap_or(base.refresh_ahead),
         ttl_jitter: base.ttl_jitter,
+        key_bounds: naming::bounds(
+            &name,
+            rule.max_key_length,
+            rule.forbidden_bytes.as_ref(),
+            base.key_bounds,
+            notes,
+        ),
     };
     sound(&name, &rule, notes);
     rule

@@ -2,13 +2,19 @@
 //! no row has is a fault, with the nearest one.
 
 use crate::command::learned::Strangers;
-use crate::command::{self, CHANGING, Choices, HARDENED, KeySpec, Refusal, Route, Spec, own};
+use crate::command::{self, CHANGING, Choices, HARDENED, KeySpec, Refusal, Route, Spec};
+use crate::command::{own, tenant};
 use crate::config::check::Notes;
 use crate::config::written::{CommandPolicy, Unknown};
 use crate::config::{Commands, Profile};
 
-/// The table, checked. `prefixed` = keys are rewritten.
-pub(super) fn commands(written: &CommandPolicy, prefixed: bool, notes: &mut Notes) -> Commands {
+/// The table, checked. `prefixed` = keys are rewritten; `is_tenant`: and clients kept to that.
+pub(super) fn commands(
+    written: &CommandPolicy,
+    prefixed: bool,
+    is_tenant: bool,
+    notes: &mut Notes,
+) -> Commands {
     let profile = written.profile.unwrap_or(Profile::Trusted);
     let unknown = match written.unknown {
         None | Some(Unknown::Reject) => Strangers::Reject,
@@ -16,7 +22,8 @@ pub(super) fn commands(written: &CommandPolicy, prefixed: bool, notes: &mut Note
         Some(Unknown::Pass) => Strangers::Pass,
     };
     let hardened = profile == Profile::Hardened;
-    let allow = allowed(written.allow.as_deref().unwrap_or_default(), hardened, notes);
+    let names = written.allow.as_deref().unwrap_or_default();
+    let allow = allowed(names, (hardened, is_tenant), notes);
     let deny = denied(written.deny.as_deref().unwrap_or_default(), notes);
     if unknown == Strangers::Pass && prefixed {
         notes.fault(
@@ -30,10 +37,18 @@ pub(super) fn commands(written: &CommandPolicy, prefixed: bool, notes: &mut Note
 }
 
 /// Rows that `allow` lifts a refusal from.
-fn allowed(names: &[String], hardened: bool, notes: &mut Notes) -> Vec<&'static Spec> {
+fn allowed(
+    names: &[String],
+    (hardened, is_tenant): (bool, bool),
+    notes: &mut Notes,
+) -> Vec<&'static Spec> {
     let lifts = |row: &Spec| match row.route {
         Route::Refuse(refusal) => refusal.may_be_allowed(),
-        _ => hardened && (HARDENED.contains(&row.name) || CHANGING.contains(&row.name)),
+        _ => {
+            hardened && HARDENED.contains(&row.name)
+                || (hardened || is_tenant) && CHANGING.contains(&row.name)
+                || is_tenant && tenant::refuses(row)
+        }
     };
     let mut allowed = Vec::new();
     for name in names {

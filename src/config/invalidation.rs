@@ -11,7 +11,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 /// Where applications and peers say what is to be forgotten.
-const CHANNEL_DEFAULT: &str = "system:cache_invalidation";
+pub(super) const CHANNEL_DEFAULT: &str = "system:cache_invalidation";
 
 /// The main upstream's name where sources are told apart.
 pub const UPSTREAM: &str = "upstream";

@@ -49,6 +49,7 @@ use crate::command::acl::Rights;
 use crate::command::learned::Strangers;
 use crate::command::{Choices, KeySpec, Policy, Spec};
 use crate::keys::Names;
+use crate::keys::bounds::KeyBounds;
 use crate::keys::template::Template;
 use crate::net::address::Address;
 use crate::net::target::{Password, Target};
@@ -89,6 +90,8 @@ pub struct Settings {
     pub version_key: Option<String>,
     /// `keys.exclude`: globs of keys that are never rewritten.
     pub exclude: Vec<String>,
+    /// `keys.tenant_mode`: clients are kept to the key prefix.
+    pub tenant_mode: bool,
     /// `[cache]`.
     pub cache: Cache,
     /// `[[rules]]`, in order; what they do not say is filled in.
@@ -130,7 +133,12 @@ pub struct Settings {
 impl Settings {
     /// What becomes of each command under these settings.
     pub fn policy(&self) -> Policy {
-        Policy::new(!self.names.is_empty(), &self.commands.choices)
+        let choices = &self.commands.choices;
+        if self.tenant_mode {
+            Policy::of_tenant(choices)
+        } else {
+            Policy::new(!self.names.is_empty(), choices)
+        }
     }
 
     /// True if `cache.commands` lets replies of this row be cached.
@@ -384,6 +392,8 @@ pub struct Rule {
     pub refresh_ahead: u32,
     /// The part of its longest life, in millionths, that something may miss.
     pub ttl_jitter: u32,
+    /// `max_key_length`, `forbidden_bytes`: which keys may be named.
+    pub key_bounds: KeyBounds,
 }
 
 /// `[scripts]`.

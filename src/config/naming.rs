@@ -1,9 +1,14 @@
-//! How keys are named upstream, out of what `[keys]` and the rules say of it.
+//! How keys are named upstream, and which may be named, out of what `[keys]` and the rules say of
+//! it.
 
+use crate::command::learned::Strangers;
 use crate::config::check::Notes;
+use crate::config::invalidation::CHANNEL_DEFAULT;
 use crate::config::written::Invalidation;
-use crate::config::{Rule, Settings};
+use crate::config::{Rule, ScriptPolicy, Settings};
+use crate::keys::bounds::{ByteSet, KeyBounds};
 use crate::keys::{Invalid, Names, Prefix};
+use crate::units::size::Size;
 
 impl Settings {
     /// How keys are named under this key version, as the prefix, the rules and the exceptions of
@@ -97,6 +102,72 @@ pub(super) fn check(settings: &Settings, notes: &mut Notes) {
         ));
     }
     check_locks(settings, notes);
+    if settings.tenant_mode {
+        check_tenant(settings, notes);
+    }
+}
+
+/// `keys.tenant_mode`, and whatever else would let clients out.
+fn check_tenant(settings: &Settings, notes: &mut Notes) {
+    if settings.key_prefix.is_empty() {
+        notes.fault("keys.tenant_mode needs a keys.prefix, to which it keeps clients");
+    }
+    if !settings.exclude.is_empty() {
+        notes.fault("keys.exclude: with keys.tenant_mode no key is beyond the prefix");
+    }
+    if settings.commands.unknown != Strangers::Reject {
+        notes.fault(
+            "commands.unknown: with keys.tenant_mode it is \"reject\": what is not known may reach \
+             anything",
+        );
+    }
+    if settings.scripts.policy != ScriptPolicy::Refuse {
+        notes.fault(
+            "scripts.policy: with keys.tenant_mode it is \"refuse\"; scripts.allow lists those \
+             that run unread",
+        );
+    }
+    if settings.invalidation.channels.iter().any(|channel| channel == CHANNEL_DEFAULT) {
+        notes.warn(
+            "invalidation.channel: with keys.tenant_mode it should be this tenant's own: others on \
+             the same server say and hear there which keys are to be forgotten",
+        );
+    }
+    let inside = [&settings.key_prefix, settings.separator.as_str()].concat();
+    if let Some(key) = settings.version_key.as_ref().filter(|key| !key.starts_with(&inside)) {
+        notes.fault(format!(
+            "keys.version_key: `{key}` is beyond the prefix, where others could switch the version \
+             (keys.tenant_mode): let it begin with `{inside}`"
+        ));
+    }
+}
+
+/// Which keys a table's `max_key_length` and `forbidden_bytes` let be named.
+pub(super) fn bounds(
+    table: &str,
+    longest: Option<Size>,
+    forbidden: Option<&Vec<String>>,
+    base: KeyBounds,
+    notes: &mut Notes,
+) -> KeyBounds {
+    let set = |words: &Vec<String>| {
+        let mut set = ByteSet::default();
+        for word in words {
+            if !set.add(word) {
+                notes.fault(format!(
+                    "{table}.forbidden_bytes: `{}` is neither a character such as \"{{\", nor a \
+                     byte or range such as \"0x7f\" or \"0x00-0x1f\", nor \"control\", \
+                     \"whitespace\" or \"non_ascii\"",
+                    word.escape_debug()
+                ));
+            }
+        }
+        set
+    };
+    KeyBounds {
+        longest: longest.map_or(base.longest, Size::as_usize),
+        forbidden: forbidden.map_or(base.forbidden, set),
+    }
 }
 
 /// `fill_lease`, where its locks are seen.

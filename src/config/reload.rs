@@ -102,7 +102,9 @@ impl Settings {
     /// commands may do: what would change that waits.
     fn take_names(&mut self, new: &Self) {
         let is_alike = self.key_prefix == new.key_prefix && self.separator == new.separator;
-        let next = Self { rules: new.rules.clone(), exclude: new.exclude.clone(), ..self.clone() };
+        // (Who keeps clients to their prefix excludes nothing.)
+        let exclude = if self.tenant_mode { &self.exclude } else { &new.exclude };
+        let next = Self { rules: new.rules.clone(), exclude: exclude.clone(), ..self.clone() };
         let versions = [&new.version, &self.version];
         let may_switch = self.version_key.is_none() && is_alike;
         let taken = versions.into_iter().skip(usize::from(!may_switch)).find_map(|version| {
@@ -274,6 +276,8 @@ fn of_cache(all: &Settings) -> Vec<(&'static str, String)> {
         ("keys.version", is(&all.version)),
         ("keys.version_source, keys.version_key", is(&all.version_key)),
         ("keys.exclude", is(&all.exclude)),
+        ("keys.tenant_mode", is(&all.tenant_mode)),
+        ("keys.max_key_length, keys.forbidden_bytes", is(&rule.key_bounds)),
         ("cache.max_memory", is(&cache.max_memory)),
         ("cache.max_entries", is(&cache.max_entries)),
         ("cache.max_variants", is(&cache.max_variants)),
@@ -478,6 +482,12 @@ mod tests {
         let Reloaded { settings, changed, pending } = none.reload(&first);
         assert_eq!((changed, pending), (vec![], vec!["rules"]));
         assert!(settings.names.is_empty() && settings.rules.is_empty());
+        // Who is kept to the prefix until a restart gets no key beyond it before.
+        let tenant = written("keys = { prefix = 't', tenant_mode = true }");
+        let free = written("keys = { prefix = 't', exclude = ['b:*'] }");
+        let Reloaded { settings, changed, pending } = tenant.reload(&free);
+        assert_eq!((changed, pending), (vec![], vec!["keys.exclude", "keys.tenant_mode"]));
+        assert_eq!(settings.names.name(b"b:1"), b"t:b:1");
         // Another version keeps what the rules say.
         let switched = old.with_version("v9").unwrap();
         assert_eq!(switched.names.name(b"a:1"), b"v3:a:1");

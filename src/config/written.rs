@@ -182,6 +182,14 @@ table! {
         separator: String = ":", Restart;
         /// Globs of keys that are never rewritten, because others share them: locks, queues.
         exclude: Vec<String> = [], Now;
+        /// Whether the prefix keeps clients apart from others on the same server: what would read,
+        /// change or name anything beyond it is refused. It needs a keys.prefix.
+        tenant_mode: bool = false, Restart;
+        /// A request that names a longer key is refused; 0: none is.
+        max_key_length: Size = "0b", Now;
+        /// A request is refused that names a key with such a byte: characters (`"{"`), bytes
+        /// (`"0x7f"`, `"0x00-0x1f"`), or `"control"`, `"whitespace"`, `"non_ascii"`.
+        forbidden_bytes: Vec<String> = [], Now;
     }
 }
 
@@ -294,6 +302,10 @@ table! {
         fill_lease: Span = ("cache.fill_lease"), Now;
         /// As `cache.refresh_ahead`.
         refresh_ahead: f64 = ("cache.refresh_ahead"), Now;
+        /// As `keys.max_key_length`.
+        max_key_length: Size = ("keys.max_key_length"), Now;
+        /// As `keys.forbidden_bytes`, in their place.
+        forbidden_bytes: Vec<String> = ("keys.forbidden_bytes"), Now;
     }
 }
 

@@ -22,6 +22,7 @@ use crate::cache::stripe_bit;
 use crate::command::{Class, Disposition, Refusal, Spec, keys};
 use crate::config::{Mode, OnDown};
 use crate::data::batch::Batch;
+use crate::data::bounds;
 use crate::data::forward::write_words;
 use crate::data::lifetime;
 use crate::data::session::{Flow, Session};
@@ -223,7 +224,9 @@ fn take(
     if !is_of_kind || !batch.snapshot.rules.find(request.arg(1)).write_behind {
         return None;
     }
-    if disposition(spec, request, batch) != Disposition::Forward {
+    let rules = &batch.snapshot.rules;
+    let may_be_named = !rules.bound_keys() || bounds::judge(rules, spec, request).is_ok();
+    if disposition(spec, request, batch) != Disposition::Forward || !may_be_named {
         return None;
     }
     let Taken { write, reply } = Taken::of(session, spec, request, settings.assume_replies, batch)?;

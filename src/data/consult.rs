@@ -11,7 +11,7 @@ use crate::data::pinned::Own;
 use crate::data::session::{Flow, Session};
 use crate::data::standing::Fate;
 use crate::data::upstream::{Read, Ticket, Waiter, flight_name};
-use crate::data::{Shared, fields, forward, linear, refresh, sample, stale};
+use crate::data::{Shared, bounds, fields, forward, linear, refresh, sample, stale};
 use crate::rules::Rule;
 use crate::snapshot::Snapshot;
 use crate::stats::{Block, Counter, Look, Seen};
@@ -64,6 +64,9 @@ pub fn read(
     }
     if session.is_abroad {
         return Flow::Barrier;
+    }
+    if !bounds::permits(session, spec, request, batch) {
+        return Flow::Next;
     }
     let miss = Miss::of(session, spec, request, &question, refused, batch);
     if !(miss.rule.serves_stale() && serve_stale(session, &miss, batch)) {

@@ -29,6 +29,15 @@ pub fn by_policy(session: &mut Session, spec: &Spec, why: Refusal, batch: &Batch
     session.note(spec.index, Fate::Refused, batch.commands);
 }
 
+/// A key that may not be named.
+#[cold]
+pub fn by_key(session: &mut Session, spec: &Spec, text: &[u8], batch: &Batch<'_>) {
+    batch.block.reject(spec.index);
+    batch.block.add(Counter::RejectedKey, 1);
+    session.error(text);
+    session.note(spec.index, Fate::Refused, batch.commands);
+}
+
 /// A command that nobody knows.
 #[cold]
 pub fn unknown(session: &mut Session, request: &Request<'_>, batch: &Batch<'_>) {

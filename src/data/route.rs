@@ -11,9 +11,8 @@ use crate::data::local::proxy;
 use crate::data::pause::{self, Held};
 use crate::data::session::{Flow, Session};
 use crate::data::standing::{self, Fate};
-use crate::data::{
-    acl, behind, consult, forward, local, login, pinned, refused, script, split, walk,
-};
+use crate::data::{acl, behind, bounds, consult, forward, local, login, pinned};
+use crate::data::{refused, script, split, walk};
 use crate::stats::Counter;
 use crate::wire::request::Request;
 
@@ -149,13 +148,23 @@ impl Session {
                 CacheRule::Multi if spec.name == "mget" => split::mget(self, spec, request, batch),
                 CacheRule::Multi if request.len() > 2 && self.is_abroad => Flow::Barrier,
                 CacheRule::Multi if request.len() > 2 => {
-                    forward::command(self, spec, request, batch);
+                    if bounds::permits(self, spec, request, batch) {
+                        forward::command(self, spec, request, batch);
+                    }
                     Flow::Next
                 }
                 _ => consult::read(self, spec, request, hash, batch),
             },
             // What another worker asked keeps no order with what its own link would ask.
             _ if self.is_abroad => Flow::Barrier,
+            Disposition::Forward
+            | Disposition::Script
+            | Disposition::Own(_)
+            | Disposition::Local
+                if !bounds::permits(self, spec, request, batch) =>
+            {
+                Flow::Next
+            }
             Disposition::Forward => {
                 if walk::begin(self, spec, request, batch) {
                     self.wait();

@@ -14,7 +14,7 @@ use crate::data::batch::Batch;
 use crate::data::session::{Flow, Session};
 use crate::data::standing::Fate;
 use crate::data::upstream::{Kind, Part, Parts, Ticket, Waiter};
-use crate::data::{consult, forward, refresh, sample, stale};
+use crate::data::{bounds, consult, forward, refresh, sample, stale};
 use crate::stats::{Counter, Look, Seen};
 use crate::units::clock::Tick;
 use crate::wire::request::Request;
@@ -32,14 +32,10 @@ pub fn mget(
     if session.is_abroad {
         return Flow::Barrier;
     }
-    let gate = batch.gate;
-    if gate == Mode::Bypass {
-        forward::command(session, spec, request, batch);
-        return Flow::Next;
-    } else if batch.snapshot.rules.have_one_moment(request.from(1)) && request.len() > 2 {
-        forward::by_rule(session, spec, request, batch);
+    if is_whole(session, spec, request, batch) {
         return Flow::Next;
     }
+    let gate = batch.gate;
     prefetch(request, batch);
     let mut values = Vec::with_capacity(request.len() - 1);
     let mut missing: usize = 0;
@@ -68,6 +64,9 @@ pub fn mget(
         }
         values.push(found.map(|found| found.value));
     }
+    if missing > 0 && !bounds::permits(session, spec, request, batch) {
+        return Flow::Next;
+    }
     if gate == Mode::Observe {
         // All of it is asked of upstream; what is here is only counted.
         let would_hit: Vec<bool> = values.iter_mut().map(|value| value.take().is_some()).collect();
@@ -91,6 +90,26 @@ pub fn mget(
     }
     ask(session, spec, request, values, &[], batch);
     Flow::Next
+}
+
+/// True if it was asked of upstream as it is, or refused.
+#[inline]
+fn is_whole(
+    session: &mut Session,
+    spec: &'static Spec,
+    request: &Request<'_>,
+    batch: &mut Batch<'_>,
+) -> bool {
+    let is_past = batch.gate == Mode::Bypass;
+    let is_whole = batch.snapshot.rules.have_one_moment(request.from(1)) && request.len() > 2;
+    if (is_past || is_whole) && bounds::permits(session, spec, request, batch) {
+        if is_past {
+            forward::command(session, spec, request, batch);
+        } else {
+            forward::by_rule(session, spec, request, batch);
+        }
+    }
+    is_past || is_whole
 }
 
 /// Counts one key that is answered from here.

@@ -10,6 +10,7 @@ use crate::cache::{Extra, Question, Space};
 use crate::command::acl::Rights;
 use crate::command::{CacheRule, Route, Spec};
 use crate::data::batch::Batch;
+use crate::data::bounds;
 use crate::data::consult;
 use crate::data::forward;
 use crate::data::registry::Client;
@@ -285,7 +286,9 @@ pub fn serve(
         return Some(Flow::Barrier);
     }
     batch.last = spec.index;
-    forward::command(session, spec, request, batch);
+    if bounds::permits(session, spec, request, batch) {
+        forward::command(session, spec, request, batch);
+    }
     Some(Flow::Next)
 }
 

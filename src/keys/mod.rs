@@ -1,10 +1,11 @@
-//! Keys: the version prefix, namespaces, globs.
+//! Keys: the version prefix, namespaces, globs, and which may be named at all.
 //!
 //! The client's key goes in, the upstream's comes out, and back: [`Names`] knows which [`Prefix`]
 //! stands before which key. A prefix that exists is safe:
 //! it moves no key to another cluster slot, needs no escaping in a glob, and never overlaps the
 //! prefix of another version (`CLIENT TRACKING` refuses overlapping prefixes).
 
+pub mod bounds;
 pub mod glob;
 mod names;
 pub mod template;

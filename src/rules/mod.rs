@@ -2,6 +2,7 @@
 //! and remembered by its index.
 
 use crate::config::{self, Admission, Fallback, FallbackReads, Level, MultiKey, Settings};
+use crate::keys::bounds::KeyBounds;
 use crate::keys::glob::Glob;
 use std::time::Duration;
 
@@ -46,6 +47,8 @@ pub struct Rule {
     pub refresh_ahead: u32,
     /// The part of its longest life, in millionths, that something may miss.
     pub ttl_jitter: u32,
+    /// Which keys may be named.
+    pub key_bounds: KeyBounds,
 }
 
 impl Rule {
@@ -86,6 +89,7 @@ pub struct Rules {
     has_one_moment: bool,
     lends: bool,
     writes_behind: bool,
+    bounds_keys: bool,
 }
 
 impl Rules {
@@ -107,7 +111,17 @@ impl Rules {
         let has_one_moment = compiled.iter().any(|rule| rule.of_one_moment);
         let lends = compiled.iter().any(|rule| !rule.fill_lease.is_zero());
         let writes_behind = compiled.iter().any(|rule| rule.write_behind);
-        Self { patterns, compiled, default, gives_lifetimes, has_one_moment, lends, writes_behind }
+        let bounds_keys = compiled.iter().any(|rule| !rule.key_bounds.are_none());
+        Self {
+            patterns,
+            compiled,
+            default,
+            gives_lifetimes,
+            has_one_moment,
+            lends,
+            writes_behind,
+            bounds_keys,
+        }
     }
 
     /// The rule of a client's key.
@@ -133,6 +147,12 @@ impl Rules {
     #[inline]
     pub fn lend(&self) -> bool {
         self.lends
+    }
+
+    /// True if any rule has a `max_key_length` or `forbidden_bytes`.
+    #[inline]
+    pub fn bound_keys(&self) -> bool {
+        self.bounds_keys
     }
 
     /// True if an MGET of these keys is asked of upstream as it is.
@@ -223,5 +243,6 @@ fn rule(index: u16, written: &config::Rule, fallback: &Fallback) -> Rule {
         fill_lease: written.fill_lease,
         refresh_ahead: written.refresh_ahead,
         ttl_jitter: written.ttl_jitter,
+        key_bounds: written.key_bounds,
     }
 }

@@ -14,6 +14,9 @@
 //! `scripts.allow` is not read. Both bounds of the memory hold always, and what falls out of it is
 //! asked for again by its client, who hears `-NOSCRIPT`.
 //!
+//! Where clients are kept to their prefix (`keys.tenant_mode`), a script calls only what stays
+//! there by itself; and only listed functions run, as libraries are everybody's.
+//!
 //! A script's name says what it is; a function's does not, for anybody may replace its library, at
 //! the server as well. So nothing that was known of a function lets it pass: its library is asked
 //! of the server right before each call, see [`libraries`].
@@ -23,7 +26,7 @@ mod libraries;
 pub use self::libraries::Heard;
 
 use self::libraries::Libraries;
-use crate::command::{Spec, lua};
+use crate::command::{Spec, lua, tenant};
 use crate::config;
 use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
 use bytes::Bytes;
@@ -146,6 +149,9 @@ pub const NO_SCRIPT: &[u8] = b"NOSCRIPT No matching script. Please use EVAL.";
 pub struct Scripts {
     /// True if scripts are read before they may run.
     is_strict: bool,
+    /// True if scripts may call no more than what keeps to its keys, and no function is called that
+    /// is not listed: functions are everybody's.
+    is_tenant: bool,
     allowed: HashSet<Sha, RandomState>,
     functions: Vec<Box<[u8]>>,
     max: usize,
@@ -176,12 +182,20 @@ impl Scripts {
     pub fn new(settings: &config::Scripts, is_prefixed: bool) -> Self {
         Self {
             is_strict: is_prefixed && settings.policy == config::ScriptPolicy::Refuse,
+            is_tenant: false,
             allowed: settings.shas.iter().filter_map(|sha| Sha::parse(sha.as_bytes())).collect(),
             functions: settings.functions.iter().map(|name| name.as_bytes().into()).collect(),
             max: settings.memory,
             texts: RwLock::default(),
             libraries: Libraries::default(),
         }
+    }
+
+    /// The same, of clients that are kept to their key prefix, or are not.
+    #[must_use]
+    pub fn of_tenant(mut self, is_tenant: bool) -> Self {
+        self.is_tenant = is_tenant;
+        self
     }
 
     /// What becomes of a request. The text of an EVAL or SCRIPT LOAD is remembered, SCRIPT FLUSH
@@ -240,6 +254,14 @@ impl Scripts {
         if !self.is_strict || self.is_vouched_for(name) {
             return Verdict::Pass(None);
         }
+        if self.is_tenant {
+            let name = name.escape_ascii();
+            return Verdict::Refused(format!(
+                "ERR nearside refuses function {name}: keys.tenant_mode keeps clients to the \
+                 key prefix, and functions are everybody's (scripts.allow = \
+                 [\"function:{name}\"] permits it)"
+            ));
+        }
         Verdict::Unread
     }
 
@@ -256,7 +278,7 @@ impl Scripts {
             return (sha, known.fault.clone());
         }
         let fault = if self.is_strict && !self.allowed.contains(&sha) {
-            lua::check(text).err().map(|fault| Arc::from(fault.to_string()))
+            self.fault(text).map(Arc::from)
         } else {
             None
         };
@@ -271,6 +293,18 @@ impl Scripts {
             self.texts.write().insert(sha, known, self.max);
         }
         (sha, fault)
+    }
+
+    /// Why a script may not run.
+    fn fault(&self, text: &[u8]) -> Option<String> {
+        let called = match lua::check(text) {
+            Ok(called) => called,
+            Err(fault) => return Some(fault.to_string()),
+        };
+        let is_beyond = |spec: &&&Spec| self.is_tenant && !tenant::stays_inside_script(spec);
+        let beyond = called.iter().find(is_beyond)?;
+        let name = beyond.name.replace('|', " ");
+        Some(format!("which calls '{name}': keys.tenant_mode keeps clients to the key prefix"))
     }
 
     /// The text of a script that may run.
@@ -424,6 +458,24 @@ mod tests {
         assert_eq!(Sha::parse(b"E0E1F9FABFC9D4800C877A703B823AC0578FF8DB"), Some(sha));
         for digits in [&b"e0e1"[..], b"", &[b'g'; 40], &[b'0'; 41]] {
             assert_eq!(Sha::parse(digits), None);
+        }
+    }
+
+    #[test]
+    fn a_tenant_calls_what_keeps_to_its_keys() {
+        let allow = ["function:g", &Sha::of(b"return redis.call('INFO')").to_string()];
+        let tenant = scripts(1 << 20, &allow, true).of_tenant(true);
+        assert!(passes(&tenant, &[b"eval", b"return redis.call('GET', KEYS[1])", b"1", b"k"]));
+        assert!(passes(&tenant, &[b"eval", PONG, b"0"]));
+        assert!(passes(&tenant, &[b"eval", b"return redis.call('INFO')", b"0"]), "it is listed");
+        assert!(passes(&tenant, &[b"fcall", b"g", b"0"]));
+        for words in [
+            [&b"eval"[..], b"return redis.call('DBSIZE')", b"0"],
+            [b"eval", b"return redis.call('INFO', 'server')", b"0"],
+            [b"eval", b"return redis.call('PUBLISH', 'a', 'b')", b"0"],
+            [b"fcall", b"f", b"0"],
+        ] {
+            assert!(matches!(judge(&tenant, &words), Verdict::Refused(_)), "{words:?}");
         }
     }
 

@@ -127,6 +127,7 @@ rows! {
         RejectedNoAuth [reason = "noauth"]
         RejectedNoPerm [reason = "noperm"]
         RejectedUnsupported [reason = "unsupported"]
+        RejectedKey [reason = "key"]
         RejectedDedicatedMax [reason = "dedicated_max"]
     }
     "fill_leases_total" "What became of wishes for and uses of fill leases (PROXY LEASE)." {

@@ -14,7 +14,7 @@ use nearside::wire::request::{Limits, Request, Scan};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
-const VECTORS: &str = include_str!("../data/vectors.txt");
+pub(crate) const VECTORS: &str = include_str!("../data/vectors.txt");
 
 /// Each run compares at least so many replies.
 const COMPARED_MIN: usize = 3_000;
@@ -228,7 +228,7 @@ fn name(spec: &Spec) -> Vec<Vec<u8>> {
 }
 
 /// A row with as many arguments as it wants at least: keys, and a number where one belongs.
-fn sample(spec: &Spec) -> Vec<Vec<u8>> {
+pub(crate) fn sample(spec: &Spec) -> Vec<Vec<u8>> {
     let mut args = name(spec);
     let count = match spec.keys {
         KeySpec::Counted { count, .. } => Some(usize::from(count)),

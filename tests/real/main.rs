@@ -46,6 +46,8 @@
 //!   top            the live screen, in a real terminal
 //!   bench          the load generator
 //!   prometheus     a real Prometheus scrapes it; its rules are sound
+//!   bounds         keys that may not be named
+//!   tenant         clients that are kept to their key prefix reach nothing of others
 //!   table          COMMAND of both servers, profiles, lists, commands without a row
 //! ```
 //!
@@ -59,6 +61,7 @@ mod admin_tls;
 mod authority;
 mod behind;
 mod bench;
+mod bounds;
 mod canary;
 mod channel;
 mod clients;
@@ -94,6 +97,7 @@ mod scripts;
 mod secrets;
 mod sweep;
 mod table;
+mod tenant;
 mod tls;
 mod tools;
 mod top;

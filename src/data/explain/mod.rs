@@ -10,6 +10,7 @@ use crate::command::learned::Strangers;
 use crate::command::{self, CacheRule, Disposition, KeySpec, Spec, errors, keys, own};
 use crate::config::{self, Level, Settings, TrackingMode};
 use crate::data::Shared;
+use crate::data::bounds;
 use crate::data::forward;
 use crate::data::lifetime;
 use crate::rules::Rules;
@@ -158,10 +159,15 @@ fn known(settings: &Settings, spec: &'static Spec, request: &Request<'_>) -> Exp
         let text = errors::refusal_text(spec, refusal);
         return refused(spec, text, errors::remedy(spec, refusal));
     }
+    let scripts =
+        || Scripts::new(&settings.scripts, policy.prefixed).of_tenant(settings.tenant_mode);
     if disposition == Disposition::Script
-        && let Verdict::Refused(text) =
-            Scripts::new(&settings.scripts, policy.prefixed).judge(spec, |index| request.arg(index))
+        && let Verdict::Refused(text) = scripts().judge(spec, |index| request.arg(index))
     {
+        return refused(spec, text, None);
+    }
+    let rules = Rules::compile(settings);
+    if let Err(text) = bounds::judge(&rules, spec, request) {
         return refused(spec, text, None);
     }
     let keys = keys_of(settings, spec, request);

@@ -5,6 +5,8 @@
 //! a part (keyspace hits, blocked clients) is the sum; CPU, Commandstats and Errorstats are
 //! nearside's altogether. Everything else passes as it came, so that a section that a later server
 //! adds is there as well. Latencystats stay upstream's: nearside times outcomes, not commands.
+//! Where clients are kept to a key prefix (`keys.tenant_mode`), of upstream's text only what tells
+//! which server it is passes: its figures are everybody's.
 
 use crate::command;
 use crate::config::Mode;
@@ -50,6 +52,19 @@ const DEFAULT: &[&str] = &[
     "errorstats",
     "cluster",
     "keyspace",
+];
+
+/// What a client that is kept to a key prefix may read of upstream's.
+const PUBLIC: &[&str] = &[
+    "arch_bits",
+    "async_loading",
+    "loading",
+    "maxmemory_policy",
+    "redis_version",
+    "role",
+    "server_name",
+    "valkey_release_stage",
+    "valkey_version",
 ];
 
 /// What a client wants to know.
@@ -98,6 +113,8 @@ struct Own {
     added: Vec<(&'static str, String)>,
     /// Whole sections, by title.
     bodies: Vec<(&'static str, String)>,
+    /// True if of upstream's lines only those pass that are [`PUBLIC`].
+    is_of_tenant: bool,
 }
 
 /// INFO as upstream answered it, with nearside's part.
@@ -173,6 +190,8 @@ fn push_line(text: &mut String, line: &str, own: &Own) {
     let (name, value) = line.split_once(':').unwrap_or((line, ""));
     if let Some((_, value)) = own.lines.iter().find(|(known, _)| *known == name) {
         push(text, &format!("{name}:{value}"));
+    } else if own.is_of_tenant && !PUBLIC.contains(&name) {
+        // It tells of others.
     } else if let Some((_, count)) = own.sums.iter().find(|(known, _)| *known == name)
         && let Ok(theirs) = value.parse::<u64>()
     {
@@ -202,6 +221,7 @@ fn own(shared: &Shared) -> Own {
             ("blocked_clients", shared.registry.count(Mark::Held) as u64),
             ("keyspace_hits", totals.get(Counter::LookupHit) + totals.get(Counter::LookupStale)),
         ],
+        is_of_tenant: shared.snapshots.newest().settings.tenant_mode,
         ..Own::default()
     };
     if let Some(usage) = Usage::read() {
@@ -516,6 +536,7 @@ mod tests {
             less: vec![("keys_of_ours", 3)],
             added: vec![("Server", "proxy_instance:a".to_owned())],
             bodies: vec![("CPU", "used_cpu_sys:9\r\n".to_owned())],
+            is_of_tenant: false,
         };
         assert_eq!(
             merge(THEIRS, &own),
@@ -524,6 +545,14 @@ mod tests {
              # CPU\r\nused_cpu_sys:9\r\n\r\n\
              # Keyspace\r\ndb0:keys=1,expires=0,avg_ttl=0\r\n"
         );
+        let tenant = Own { is_of_tenant: true, ..own };
+        assert_eq!(
+            merge(THEIRS, &tenant),
+            "# Server\r\nredis_version:7.0.15\r\ntcp_port:6380\r\nproxy_instance:a\r\n\r\n\
+             # Clients\r\nconnected_clients:1\r\n\r\n# CPU\r\nused_cpu_sys:9\r\n\r\n\
+             # Keyspace\r\n"
+        );
+        let own = Own { is_of_tenant: false, ..tenant };
         assert_eq!(merge(THEIRS, &Own::default()), THEIRS);
         assert_eq!(merge("", &own), "");
     }

@@ -151,7 +151,10 @@ pub enum Plan {
 pub fn plan(proto: Proto, spec: &Spec, request: &Request<'_>, shared: &Shared) -> Plan {
     let mut out = BytesMut::new();
     match spec.name {
-        "info" if request.arg(1).eq_ignore_ascii_case(b"upstream") => {
+        "info"
+            if request.arg(1).eq_ignore_ascii_case(b"upstream")
+                && !shared.snapshots.newest().settings.tenant_mode =>
+        {
             return Plan::Part(1, (2..request.len()).collect());
         }
         "info" => {

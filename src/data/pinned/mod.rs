@@ -31,6 +31,7 @@ use crate::command::acl::Rights;
 use crate::command::{Need, Route, Spec};
 use crate::data::acl;
 use crate::data::batch::Batch;
+use crate::data::bounds;
 use crate::data::forward;
 use crate::data::refused;
 use crate::data::script::Functions;
@@ -245,7 +246,10 @@ pub fn dispatch(
     {
         // A read after WATCH from the cache could be older than what WATCH guards (R6); the
         // server tracks only what it is asked on this connection.
-        return plain(session, spec, request, batch);
+        if bounds::permits(session, spec, request, batch) {
+            return plain(session, spec, request, batch);
+        }
+        return Flow::Next;
     }
     session.route_odd(request, spec, None, batch)
 }

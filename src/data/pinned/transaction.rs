@@ -8,6 +8,7 @@ use crate::command::{self, Disposition, Flags, Need, Refusal, Route, Spec, error
 use crate::data::acl;
 use crate::data::barrier;
 use crate::data::batch::Batch;
+use crate::data::bounds;
 use crate::data::forward;
 use crate::data::local::rights;
 use crate::data::local::{self, Edit, Plan, proxy};
@@ -85,7 +86,7 @@ pub fn inside(
         poison(session, spec, batch, |out| errors::arity(out, spec));
         return Flow::Next;
     }
-    if is_denied(session, spec, request, batch) {
+    if is_denied(session, spec, request, batch) || is_unfit(session, spec, request, batch) {
         return Flow::Next;
     }
     // A transaction that was begun may always be ended.
@@ -154,6 +155,25 @@ fn is_denied(
         poison(session, spec, batch, |out| write::error(out, text.as_bytes()));
     }
     is_for_others
+}
+
+/// True if it names a key that may not be named: EXEC fails.
+fn is_unfit(
+    session: &mut Session,
+    spec: &'static Spec,
+    request: &Request<'_>,
+    batch: &mut Batch<'_>,
+) -> bool {
+    let rules = &batch.snapshot.rules;
+    if !rules.bound_keys() {
+        return false;
+    }
+    let verdict = bounds::judge(rules, spec, request);
+    if let Err(text) = &verdict {
+        batch.block.add(Counter::RejectedKey, 1);
+        poison(session, spec, batch, |out| write::error(out, text.as_bytes()));
+    }
+    verdict.is_err()
 }
 
 /// EXEC that is refused: the transaction is discarded.

@@ -13,7 +13,7 @@
 mod shown;
 mod traced;
 
-use crate::command::{self, Refusal, Spec, Unknown, own};
+use crate::command::{self, Spec, Unknown, own};
 use crate::data::Shared;
 use crate::data::batch::Batch;
 use crate::data::local::filter::SYNTAX;
@@ -129,8 +129,8 @@ fn post(session: &mut Session, row: &'static Spec, request: &Request<'_>, batch:
 
 /// A row that shows and changes is to change something.
 fn change(session: &mut Session, spec: &'static Spec, request: &Request<'_>, batch: &Batch<'_>) {
-    if batch.snapshot.limits.policy.only_shows(spec) {
-        return refused::by_policy(session, spec, Refusal::Hardened, batch);
+    if let Some(why) = batch.snapshot.limits.policy.only_shows(spec) {
+        return refused::by_policy(session, spec, why, batch);
     }
     post(session, spec, request, batch);
 }
