@@ -23,6 +23,7 @@ fn all_that_was_kept_is_played_again() {
         ("config", targets::config),
         ("message", targets::message),
         ("script", targets::script),
+        ("proxy_header", targets::proxy_header),
     ];
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz");
     let targets = fs::read_dir(root.join("targets")).unwrap().count();

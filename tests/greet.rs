@@ -137,6 +137,8 @@ async fn what_is_no_header_is_refused() {
         (b"*1\r\n$4\r\nPING\r\n", "does not begin with a PROXY header"),
         (b"PROXY TCP4 nonsense\r\n", "malformed"),
         (b"PROXY TCP4 198.51.100.7 203.0.113.1 99999 6380\r\n", "malformed"),
+        (b"PROXY TCP4 198.51.100.7 203.0.113.1 56324 6380\nPING\r\n", "does not end with CRLF"),
+        (b"PROXY UNKNOWN so it goes on\n", "does not end with CRLF"),
         (&endless, "longer than 107 bytes"),
         (&huge, "longer than 4096 bytes"),
     ] {

@@ -15,6 +15,7 @@ use nearside::net::address::Address;
 use nearside::net::client::{ClientStream, ReadHalf, WriteHalf};
 use nearside::net::inherited::Inherited;
 use nearside::net::listen::{ListenOptions, Listener, bind};
+use nearside::net::lookup::Lookup;
 use nearside::net::stream::{ConnectError, ConnectErrorKind, Stream, connect};
 use nearside::net::target::Target;
 use nearside::net::tls::{TlsClient, TlsOptions};
@@ -123,7 +124,7 @@ async fn log_in(mut stream: Stream, target: &Target) -> Result<ServerInfo, Hands
 }
 
 async fn refusal(target: &Target, tls: Option<&TlsClient>) -> ConnectError {
-    connect(target, LONG, tls, None).await.unwrap_err()
+    connect(target, &Lookup::default(), LONG, tls, None).await.unwrap_err()
 }
 
 #[tokio::test]
@@ -140,19 +141,19 @@ async fn redis_over_tcp_and_unix() {
         format!("unix://:secret@{socket}?db=3"),
     ] {
         let target: Target = url.parse().unwrap();
-        let stream = connect(&target, LONG, None, None).await.unwrap();
+        let stream = connect(&target, &Lookup::default(), LONG, None, None).await.unwrap();
         let info = log_in(stream, &target).await.unwrap();
         assert_eq!((info.server.as_str(), info.proto, info.role.as_str()), ("redis", 3, "master"));
     }
     let target: Target = format!("redis://:wrong@127.0.0.1:{}", server.port).parse().unwrap();
-    let stream = connect(&target, LONG, None, None).await.unwrap();
+    let stream = connect(&target, &Lookup::default(), LONG, None, None).await.unwrap();
     assert_eq!(
         log_in(stream, &target).await.unwrap_err().to_string(),
         "the server does not accept the user or password: \
          WRONGPASS invalid username-password pair or user is disabled."
     );
     let target = server.url("redis");
-    let stream = connect(&target, LONG, None, None).await.unwrap();
+    let stream = connect(&target, &Lookup::default(), LONG, None, None).await.unwrap();
     assert_eq!(log_in(stream, &target).await, Err(HandshakeError::NoAuth));
 }
 
@@ -161,7 +162,8 @@ async fn a_socket_is_set_up() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
     let target: Target = format!("redis://127.0.0.1:{port}").parse().unwrap();
-    let Stream::Tcp(stream) = connect(&target, LONG, None, None).await.unwrap() else {
+    let Stream::Tcp(stream) = connect(&target, &Lookup::default(), LONG, None, None).await.unwrap()
+    else {
         panic!("not TCP");
     };
     assert!(stream.nodelay().unwrap());
@@ -192,7 +194,7 @@ async fn redis_over_tls() {
     let target = server.url("rediss");
 
     let client = TlsClient::new(&options(&ours)).unwrap();
-    let stream = connect(&target, LONG, Some(&client), None).await.unwrap();
+    let stream = connect(&target, &Lookup::default(), LONG, Some(&client), None).await.unwrap();
     assert!(matches!(stream, Stream::Tls(_)));
     assert_eq!(log_in(stream, &target).await.unwrap().server, "redis");
 
@@ -215,6 +217,14 @@ async fn redis_over_tls() {
             && error.problem.ends_with("(upstream.tls.server_name)"),
         "{error}"
     );
+    let late = Authority::new(folder.path(), "late");
+    late.sign_as("127.0.0.1", |params| params.not_after = rcgen::date_time_ymd(2021, 1, 1));
+    let expired = server_of(&late, "127.0.0.1", "no");
+    let careful = TlsClient::new(&options(&late)).unwrap();
+    let error = refusal(&expired.url("rediss"), Some(&careful)).await;
+    assert_eq!(error.kind, ConnectErrorKind::Tls);
+    assert!(error.problem.contains("the server's certificate has expired"), "{error}");
+
     // Neither CA nor name matter to one who asked for it.
     let careless = TlsOptions {
         insecure_skip_verify: true,
@@ -223,7 +233,7 @@ async fn redis_over_tls() {
         ..named
     };
     let client = TlsClient::new(&careless).unwrap();
-    let stream = connect(&target, LONG, Some(&client), None).await.unwrap();
+    let stream = connect(&target, &Lookup::default(), LONG, Some(&client), None).await.unwrap();
     assert_eq!(log_in(stream, &target).await.unwrap().server, "redis");
 
     let error = refusal(&target, None).await;
@@ -245,7 +255,7 @@ async fn server_name_and_client_certificate() {
         ..options(&ours)
     };
     let client = TlsClient::new(&shown).unwrap();
-    let stream = connect(&target, LONG, Some(&client), None).await.unwrap();
+    let stream = connect(&target, &Lookup::default(), LONG, Some(&client), None).await.unwrap();
     assert_eq!(log_in(stream, &target).await.unwrap().server, "redis");
 }
 
@@ -367,7 +377,8 @@ async fn a_handshake_without_end_is_cut_off() {
     let port = listener.local_addr().unwrap().port();
     let target: Target = format!("rediss://127.0.0.1:{port}").parse().unwrap();
     let timeout = Duration::from_millis(50);
-    let error = connect(&target, timeout, Some(&client), None).await.unwrap_err();
+    let error =
+        connect(&target, &Lookup::default(), timeout, Some(&client), None).await.unwrap_err();
     assert_eq!(error.kind, ConnectErrorKind::Timeout);
     assert!(error.problem.starts_with("no answer within 50ms "), "{error}");
 }
@@ -378,7 +389,7 @@ async fn the_embedded_door_is_a_socket_like_any_other() {
     ours.set_nonblocking(true).unwrap();
     let door = move || tokio::net::UnixStream::from_std(ours.try_clone()?).map(Stream::Unix);
     let target = Target::new(Address::Embedded);
-    let mut stream = connect(&target, LONG, None, Some(&door)).await.unwrap();
+    let mut stream = connect(&target, &Lookup::default(), LONG, None, Some(&door)).await.unwrap();
     stream.write_all(b"PING\r\n").await.unwrap();
     let mut asked = [0; 6];
     (&theirs).read_exact(&mut asked).unwrap();

@@ -10,9 +10,11 @@ use nearside::command::lua;
 use nearside::config::{self, Groups};
 use nearside::control::invalidate::message::Said;
 use nearside::keys::glob::{self, Glob};
+use nearside::net::proxy_protocol::{self, BINARY_MAX, Header, HeaderError};
 use nearside::wire::request::{Arg, Found, Limits, Malformed, Scan};
 use nearside::wire::{inline, reply, write};
 use std::cell::RefCell;
+use std::net::SocketAddr;
 use std::path::Path;
 
 /// What is used again by each run: hundreds of thousands begin in a second.
@@ -249,4 +251,45 @@ pub fn message(data: &[u8]) {
 /// A script is read to its end, and found to keep to its keys or not.
 pub fn script(data: &[u8]) {
     let (_script, _library) = (lua::check(data), lua::check_library(data));
+}
+
+/// The header of a load balancer, read as a connection brings it, in pieces and at once: the same is
+/// understood, and nothing behind it is read. The first byte says how it is cut.
+pub fn proxy_header(data: &[u8]) {
+    let Some((&how, stream)) = data.split_first() else { return };
+    let whole = header(stream, usize::MAX);
+    assert_eq!(whole, header(stream, usize::from(how) + 1));
+    if let Ok((length, said)) = whole {
+        let (header, tail) = stream.split_at(length);
+        let is_text = header.starts_with(b"PROXY ");
+        assert!(if is_text { header.ends_with(b"\r\n") } else { header.len() >= 16 });
+        assert!(tail.is_empty() || self::header(header, usize::MAX) == Ok((length, said)));
+        if let Header::Proxied { from, to } = said {
+            let again = in_words(from, to);
+            assert_eq!(self::header(again.as_bytes(), usize::MAX), Ok((again.len(), said)));
+        }
+    }
+}
+
+/// A header, and how long it is; never more of the stream is taken than is asked for.
+fn header(stream: &[u8], piece: usize) -> Result<(usize, Header), HeaderError> {
+    let mut taken = 0;
+    loop {
+        let wanted = proxy_protocol::wanted(&stream[..taken])?;
+        if wanted == 0 {
+            return Ok((taken, proxy_protocol::parse(&stream[..taken])?));
+        }
+        assert!(taken + wanted <= BINARY_MAX);
+        let count = wanted.min(piece).min(stream.len() - taken);
+        if count == 0 {
+            return Err(HeaderError::Truncated);
+        }
+        taken += count;
+    }
+}
+
+/// The same as a header of version 1.
+fn in_words(from: SocketAddr, to: SocketAddr) -> String {
+    let family = if from.is_ipv4() { "TCP4" } else { "TCP6" };
+    format!("PROXY {family} {} {} {} {}\r\n", from.ip(), to.ip(), from.port(), to.port())
 }

@@ -38,6 +38,7 @@ use crate::net::address::Address;
 use crate::net::dialer::Dialer;
 use crate::net::limits::fit_open_files;
 use crate::net::listen::{ListenOptions, Listener};
+use crate::net::lookup::Lookup;
 use crate::net::switch::Switch;
 use crate::net::target::Password;
 use crate::net::tls::TlsClient;
@@ -104,6 +105,7 @@ pub fn dialer(settings: &Settings, embedded: Option<&Arc<Embedded>>) -> Dialer {
         timeout: upstream.connect_timeout,
         name: format!("nearside:{}", settings.instance),
         switch: Switch::default(),
+        lookup: Lookup::default(),
     }
 }
 
@@ -441,6 +443,7 @@ pub(super) fn channel(
             timeout: settings.upstream.connect_timeout,
             name: shared.dialer.name.clone(),
             switch: Switch::default(),
+            lookup: Lookup::default(),
         };
         channel = channel.at_source(&source.name, dialer);
     }

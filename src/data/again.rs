@@ -97,7 +97,7 @@ pub fn take(
 fn clients_with_more(link: &mut Pipeline) -> Vec<ClientId> {
     let is_more = |(ticket, is_sent): &(&mut Ticket, bool)| match &ticket.kind {
         Kind::Read(read) => !is_sent && !read.is_answered,
-        Kind::Parts(parts) => !parts.is_answered,
+        Kind::Parts(parts) => !is_sent && !parts.is_answered,
         _ => true,
     };
     let found = link.out().filter(is_more).map(|(ticket, _)| &*ticket);
@@ -119,15 +119,17 @@ fn read_of_front(
     is_free: impl Fn(&Waiter) -> bool,
 ) -> Option<Bytes> {
     let (ticket, text, _) = link.front_read()?;
-    let Kind::Read(read) = &ticket.kind else {
-        return None;
-    };
-    let is_first = !read.is_answered && !ticket.is_again && read.refresh.is_none();
-    if !is_first || !iter::once(&ticket.owner).chain(&ticket.joined).all(is_free) {
+    if ticket.is_again || !iter::once(&ticket.owner).chain(&ticket.joined).all(is_free) {
         return None;
     }
-    let question = read.question(ticket.spec, text);
-    let sent = as_sent(question.command, question.key, question.extra);
+    let sent = match &ticket.kind {
+        Kind::Read(read) if !read.is_answered && read.refresh.is_none() => {
+            let question = read.question(ticket.spec, text);
+            as_sent(question.command, question.key, question.extra)
+        }
+        Kind::Parts(parts) if !parts.is_answered => parts.whole.clone(),
+        _ => return None,
+    };
     // What is kept for this case is told at once.
     stale::instead(link, Lost::OutcomeUnknown(LINK_BROKE), desk).is_none().then_some(sent)
 }

@@ -169,7 +169,7 @@ fn pair(link: &mut Pipeline, frame: &Frame<'_>, desk: &mut Desk<'_>) -> Result<(
     }
     if kind == Some(b'-') {
         desk.block.add(Counter::UpstreamError, 1);
-        errors::count(frame.bytes(), desk);
+        errors::count(frame.bytes(), link.identity.is_none(), desk);
         return error(link, frame, desk);
     }
     desk.block.add(Counter::UpstreamOk, 1);

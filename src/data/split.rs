@@ -70,7 +70,9 @@ pub fn mget(
     if gate == Mode::Observe {
         // All of it is asked of upstream; what is here is only counted.
         let would_hit: Vec<bool> = values.iter_mut().map(|value| value.take().is_some()).collect();
-        ask(session, spec, request, values, &would_hit, batch);
+        note_miss(session, spec, batch);
+        let slot = session.order.leave_hole();
+        ask(session, spec, request, (values, &would_hit), slot, batch);
         return Flow::Next;
     }
     let found = values.len() - missing - stale.len();
@@ -88,7 +90,9 @@ pub fn mget(
         });
         return Flow::Next;
     }
-    ask(session, spec, request, values, &[], batch);
+    note_miss(session, spec, batch);
+    let slot = session.order.leave_hole();
+    ask(session, spec, request, (values, &[]), slot, batch);
     Flow::Next
 }
 
@@ -110,6 +114,27 @@ fn is_whole(
         }
     }
     is_past || is_whole
+}
+
+/// Asks for an MGET whose reply is promised for `slot` already: for all of it, since what was here
+/// may have changed meanwhile.
+#[cold]
+pub fn again(
+    session: &mut Session,
+    spec: &'static Spec,
+    request: &Request<'_>,
+    slot: u32,
+    batch: &mut Batch<'_>,
+) {
+    let values = vec![None; request.len() - 1];
+    ask(session, spec, request, (values, &[]), slot, batch);
+}
+
+/// What PROXY LAST says of it.
+fn note_miss(session: &mut Session, spec: &'static Spec, batch: &Batch<'_>) {
+    let is_fallback = batch.shared.live.fallback.is_active();
+    let fate = if is_fallback { Fate::Fallback } else { Fate::Miss };
+    session.note(spec.index, fate, batch.commands);
 }
 
 /// Counts one key that is answered from here.
@@ -218,13 +243,14 @@ pub fn question(key: &[u8], hash: u64, command: u16, space: Space) -> Question<'
     Question { key, hash, command, space, proto: 0, extra: Extra::Written(&[]) }
 }
 
-/// Asks for the values that are not here, or (`would_hit`, by place) are not to be served.
+/// Asks for the values that are not here, or (`would_hit`, by place) are not to be served; the
+/// reply is promised for `slot`.
 fn ask(
     session: &mut Session,
     spec: &'static Spec,
     request: &Request<'_>,
-    values: Vec<Option<Bytes>>,
-    would_hit: &[bool],
+    (values, would_hit): (Vec<Option<Bytes>>, &[bool]),
+    slot: u32,
     batch: &mut Batch<'_>,
 ) {
     let shared = batch.shared;
@@ -251,9 +277,6 @@ fn ask(
         let rule = rule.index;
         asked.push(Part { key: (*key).into(), hash, token, fills, rule, unproved: None });
     }
-    let is_fallback = shared.live.fallback.is_active();
-    let fate = if is_fallback { Fate::Fallback } else { Fate::Miss };
-    session.note(spec.index, fate, batch.commands);
     let link = batch.links.of(session);
     write::array(&mut link.output, missing.len() + 1);
     write::bulk(&mut link.output, b"MGET");
@@ -265,14 +288,25 @@ fn ask(
             forward::write_pttl(&mut link.output, &part.key, &batch.snapshot.names);
         }
     }
-    let owner = Waiter { client: batch.me, slot: session.order.leave_hole() };
+    let owner = Waiter { client: batch.me, slot };
     let answers = 1 + u32::try_from(probes.len()).unwrap_or(u32::MAX);
     if asked.iter().any(|part| part.fills) {
         link.canary.want();
     }
-    let kind = Kind::Parts(Box::new(Parts { values, asked, probes, is_answered: false }));
+    let whole = written(request);
+    let kind = Kind::Parts(Box::new(Parts { whole, values, asked, probes, is_answered: false }));
     link.push(Ticket { answers, ..Ticket::new(owner, spec, batch.view.now, kind) });
     session.waits_for_link = link.hand_over();
+}
+
+/// A request, as a client sends it.
+fn written(request: &Request<'_>) -> Bytes {
+    let mut bytes = BytesMut::new();
+    write::array(&mut bytes, request.len());
+    for word in request.from(0) {
+        write::bulk(&mut bytes, word);
+    }
+    bytes.freeze()
 }
 
 /// The whole reply: what was here and, in the gaps, what was fetched.

@@ -2,6 +2,7 @@
 //! the workers for data links, the tracking thread for its own. While upstream is down, all of them
 //! take turns to try it.
 
+use crate::net::lookup::Lookup;
 use crate::net::stream::{self, ConnectError, ConnectErrorKind, Stream};
 use crate::net::switch::Switch;
 use crate::net::target::Target;
@@ -49,6 +50,8 @@ pub struct Dialer {
     pub name: String,
     /// Whether there are to be any.
     pub switch: Switch,
+    /// Where the target's name leads.
+    pub lookup: Lookup,
 }
 
 impl fmt::Debug for Dialer {
@@ -145,9 +148,7 @@ impl Dialer {
         if !self.switch.is_enabled() {
             return Err(OpenError::Disabled);
         }
-        let embedded = self.embedded.as_ref().map(|door| &*door.0);
-        let mut stream =
-            stream::connect(&self.target, self.timeout, self.tls.as_ref(), embedded).await?;
+        let mut stream = self.connect().await?;
         let mut out = BytesMut::new();
         write::array(&mut out, words.len());
         for word in words {
@@ -183,10 +184,13 @@ impl Dialer {
         if !self.switch.is_enabled() {
             return Err(OpenError::Disabled);
         }
-        let embedded = self.embedded.as_ref().map(|door| &*door.0);
-        let stream =
-            stream::connect(&self.target, self.timeout, self.tls.as_ref(), embedded).await?;
+        let stream = self.connect().await?;
         self.greet(stream, options).await
+    }
+
+    async fn connect(&self) -> Result<Stream, ConnectError> {
+        let (embedded, tls) = (self.embedded.as_ref().map(|door| &*door.0), self.tls.as_ref());
+        stream::connect(&self.target, &self.lookup, self.timeout, tls, embedded).await
     }
 
     /// The same, of a server in this process that needs no login.

@@ -3,7 +3,7 @@
 //! ```text
 //! clients    address -> listen -> greet -> client   (accepted on one thread, used on another)
 //!                                 proxy_protocol, tls: before a client's first byte
-//! upstream   target  -> stream, with tls      (one task reads and writes)
+//! upstream   target  -> lookup -> stream, with tls   (one task reads and writes)
 //! ```
 //!
 //! Text and options in, sockets out. What travels on them is for `wire` and the wings above.
@@ -17,6 +17,7 @@ pub mod handover;
 pub mod inherited;
 pub mod limits;
 pub mod listen;
+pub mod lookup;
 pub mod pipe;
 pub mod proxy_protocol;
 pub mod stream;

@@ -71,7 +71,11 @@ pub fn wanted(header: &[u8]) -> Result<usize, HeaderError> {
     }
     if is_text {
         return match header.last() {
-            Some(b'\n') => Ok(0),
+            Some(b'\n') if header.ends_with(b"\r\n") => Ok(0),
+            // Whoever sends it may mean its line to go on.
+            Some(b'\n') => {
+                Err(HeaderError::Malformed("its line does not end with CRLF".to_owned()))
+            }
             _ if header.len() >= TEXT_MAX => Err(HeaderError::TooLong(TEXT_MAX)),
             // Its end is where it stands: nothing tells before.
             _ => Ok(1),

@@ -4,6 +4,7 @@
 //! of TLS done, all within one timeout. RESP's own handshake is `wire::handshake`.
 
 use crate::net::address::Address;
+use crate::net::lookup::Lookup;
 use crate::net::pipe::{self, Pipe};
 use crate::net::plain;
 use crate::net::target::Target;
@@ -79,16 +80,18 @@ enum Stage {
     Tls,
 }
 
-/// Connects to `target` within `timeout`. `tls` serves targets that ask for it, `embedded` the
+/// Connects to `target`, whose name `lookup` knows, within `timeout`. `tls` serves targets that ask for it, `embedded` the
 /// in-process upstream.
 pub async fn connect(
     target: &Target,
+    lookup: &Lookup,
     timeout: Duration,
     tls: Option<&TlsClient>,
     embedded: Option<EmbeddedDoor<'_>>,
 ) -> Result<Stream, ConnectError> {
     let mut stage = Stage::Lookup;
-    let result = tokio::time::timeout(timeout, open(target, timeout, tls, embedded, &mut stage));
+    let opening = open(target, lookup, timeout, (tls, embedded), &mut stage);
+    let result = tokio::time::timeout(timeout, opening);
     let (kind, problem) = match result.await {
         Ok(Ok(stream)) => return Ok(stream),
         Ok(Err(failure)) => failure,
@@ -109,14 +112,14 @@ type Failure = (ConnectErrorKind, String);
 
 async fn open(
     target: &Target,
+    lookup: &Lookup,
     timeout: Duration,
-    tls: Option<&TlsClient>,
-    embedded: Option<EmbeddedDoor<'_>>,
+    (tls, embedded): (Option<&TlsClient>, Option<EmbeddedDoor<'_>>),
     stage: &mut Stage,
 ) -> Result<Stream, Failure> {
     match (&target.address, embedded) {
         (Address::Tcp { host, port }, _) => {
-            let tcp = open_tcp(host, *port, timeout, stage).await?;
+            let tcp = open_tcp((host, *port), lookup, timeout, stage).await?;
             if !target.tls {
                 return Ok(Stream::Tcp(tcp));
             }
@@ -143,15 +146,14 @@ async fn open(
 
 /// Tries the host's addresses in turn. A dead one may use up its share of the time only.
 async fn open_tcp(
-    host: &str,
-    port: u16,
+    (host, port): (&str, u16),
+    lookup: &Lookup,
     timeout: Duration,
     stage: &mut Stage,
 ) -> Result<TcpStream, Failure> {
-    let found = tokio::net::lookup_host((host, port)).await;
-    let found: Vec<SocketAddr> = found
-        .map_err(|error| (ConnectErrorKind::Dns, format!("cannot resolve `{host}`: {error}")))?
-        .collect();
+    let found = lookup.find(host, port, timeout / 2).await;
+    let found = found
+        .map_err(|error| (ConnectErrorKind::Dns, format!("cannot resolve `{host}`: {error}")))?;
     *stage = Stage::Connect;
     let share = timeout / u32::try_from(found.len()).unwrap_or(u32::MAX).max(1);
     let mut last = (ConnectErrorKind::Dns, format!("`{host}` has no address"));

@@ -115,6 +115,7 @@ mod tests {
             ("  set  a\tb \n", "*3\r\n$3\r\nset\r\n$1\r\na\r\n$1\r\nb\r\n"),
             ("a \"b\\x41\\n\"\n", "*2\r\n$1\r\na\r\n$3\r\nbA\n\r\n"),
             ("a 'it\\'s'\n", "*2\r\n$1\r\na\r\n$4\r\nit's\r\n"),
+            ("\"\\r\\t\\b\\a\\q\\x4F\\x4f\"\n", "*1\r\n$7\r\n\r\t\u{8}\u{7}qOO\r\n"),
             ("a \"\"\n", "*2\r\n$1\r\na\r\n$0\r\n\r\n"),
             ("\r\n", ""),
         ] {

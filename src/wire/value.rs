@@ -101,4 +101,17 @@ mod tests {
         assert_eq!((Value::ratio(2, 2), Value::ratio(0, 0)), ("1.0000".into(), "0.0000".into()));
         assert_eq!(Value::count(u64::MAX), Value::Count(i64::MAX));
     }
+
+    #[test]
+    fn texts_bytes_and_names_that_come_from_elsewhere() {
+        let pairs = vec![("b".to_owned(), "c".to_owned())];
+        let value = Value::List(vec![
+            "a".to_owned().into(),
+            Value::Bytes(vec![0xff]),
+            Value::Fields(pairs),
+        ]);
+        let mut out = BytesMut::new();
+        value.write(&mut out, Proto::Resp2);
+        assert_eq!(out, &b"*3\r\n$1\r\na\r\n$1\r\n\xff\r\n*2\r\n$1\r\nb\r\n$1\r\nc\r\n"[..]);
+    }
 }

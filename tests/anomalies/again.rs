@@ -31,6 +31,25 @@ fn a_read_is_asked_once_more() {
     assert_eq!(stage.count(Counter::UpstreamRetries), 2);
 }
 
+/// So is an MGET, all of it: what was here when it was asked may have changed.
+#[test]
+fn an_mget_is_asked_once_more() {
+    let mut stage = Stage::new();
+    let (mut client, mut data) = stage.pair();
+    client.send("GET a");
+    data.expect_read("a");
+    data.reply_kept("$1\r\na\r\n");
+    client.reads("$1\r\na\r\n");
+    client.send("MGET a b");
+    data.expect("MGET v1:b");
+    drop(data);
+    let mut data = stage.data();
+    data.expect("MGET v1:a v1:b");
+    data.reply("*2\r\n$1\r\nx\r\n$1\r\nb\r\n");
+    client.reads("*2\r\n$1\r\nx\r\n$1\r\nb\r\n");
+    assert_eq!(stage.count(Counter::UpstreamRetries), 1);
+}
+
 /// Pipelined reads keep their order, and each its own answer.
 #[test]
 fn reads_of_a_pipeline_are_asked_in_their_order() {

@@ -4,6 +4,7 @@ use crate::stage::{Client, MASTER, PATIENCE, Stage, invalidation};
 use nearside::control::{office, survey};
 use nearside::live::Live;
 use nearside::net::dialer::Dialer;
+use nearside::net::lookup::Lookup;
 use nearside::net::switch::Switch;
 use nearside::stats::Counter;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -65,6 +66,7 @@ fn met(answer: impl Fn(&str) -> String + Send + Sync + 'static) -> anyhow::Resul
         timeout: PATIENCE,
         name: "nearside".to_owned(),
         switch: Switch::default(),
+        lookup: Lookup::default(),
     };
     let live = Live::default();
     nearside::app::runtime().unwrap().block_on(survey::meet(&dialer, &live))?;

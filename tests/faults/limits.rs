@@ -5,17 +5,54 @@ use crate::client::{Client, once};
 use crate::crew::Crew;
 use crate::harness::{Kind, Proxy, Server, eventually};
 use crate::judge::judge;
+use crate::names::{NAME, Names};
 use crate::order::Order;
 use crate::report::Tally;
-use crate::servers::Row;
-use crate::target::Target;
+use crate::servers::{Row, SAFE};
+use crate::target::{SETTINGS, Target};
+use nearside::units::clock::Clock;
 use std::fs;
 
 pub(crate) const ROWS: &[(&str, &str, Row)] = &[
+    ("F41", "upstream's name leads elsewhere, or nobody knows where", renamed),
     ("F65", "no descriptors left", descriptors),
     ("F66", "four times the values that there is room for", full),
     ("F72", "a configuration that is wrong", misconfigured),
 ];
+
+/// After a failover the name leads to another address; then nobody knows where it leads, and where
+/// it led last is right; then it leads back. The server listens where it is meant to be, and at
+/// 127.0.0.1 for who looks at it here.
+fn renamed(order: &Order, tally: &mut Tally) {
+    let names = match Names::new() {
+        Ok(names) => names,
+        Err(why) => {
+            tally.skipped = Some(format!("no mount namespace of its own: {why}"));
+            return;
+        }
+    };
+    let at = |place| [SAFE, &["--bind", "127.0.0.1", place]].concat();
+    let mut server = Server::with(Kind::Redis, &at("127.0.0.2"));
+    names.lead_to(Some("127.0.0.2"));
+    let program = names.program();
+    let program: Vec<&str> = program.iter().map(String::as_str).collect();
+    let url = format!("redis://{NAME}:{}", server.port);
+    let target = Target::of(Proxy::start_by(&program, &url, SETTINGS, &[]));
+    let crew = Crew::start(target.port, 2, order.seed);
+    let clock = Clock::system();
+    for _ in 0..order.times(1) {
+        for (place, is_known) in [("127.0.0.3", true), ("127.0.0.3", false), ("127.0.0.2", true)] {
+            names.lead_to(is_known.then_some(place));
+            server.kill();
+            tally.injected += 1;
+            server.restart_with(&at(place));
+            let begun = clock.now();
+            crew.until_well();
+            tally.recovered(clock.now().since(begun));
+        }
+    }
+    judge(tally, crew, &target, server.port);
+}
 
 /// Each client of its own link takes two: the table is full while there is room for clients.
 fn descriptors(order: &Order, tally: &mut Tally) {

@@ -10,17 +10,23 @@
 //!   upstream      a server that errs as a verb says (verbs)       crew     bystanders, who know what
 //!   strikes, play rows of the scripted upstream                            each answer may be
 //!   servers       rows of real servers: killed, stopped, full, moved, demoted
+//!   refusals      rows of servers that are there and refuse: they load, have lost their primary,
+//!                 or do not know nearside
 //!   strangers     rows of clients: gone, silent, greedy, malformed
-//!   limits        rows of what the process is given: descriptors, memory, a configuration
+//!   limits        rows of what the process is given: descriptors, memory, names (names: the files
+//!                 by which it finds them), a configuration
 //!   inputs, hostile   what is no good request, sent to a real server and to the proxy
 //! ```
 //!
 //! `cargo test --release --test faults -- --times 20 --rows F05,F16`; without arguments each row
 //! once or a few times. `--peer envoy` has another proxy under test: it is not judged. The rows
 //! have the numbers of the project's list of faults; those that are not here are proven elsewhere:
-//! F30 to F37 and F67 in tests/checker and tests/anomalies, F38 to F40 need what nearside does not
-//! speak to yet, F42 is in tests/real/tls and doors, F71 in outage, F73, F74 in reload, F75 in
-//! tests/anomalies/flights, F76, F77, F81 in `tests/real/admin_api`, F79 in tests/simulation/panics.
+//! F30 to F37 and F67 in tests/checker and tests/anomalies, F38 to F40 and F28's redirects need
+//! what nearside does not speak to yet, F42 is in `tests/real/tls`
+//! (`upstreams_certificates_are_read_again`) and tests/net (`redis_over_tls`: expired, of another
+//! host), F71 in `tests/real/outage` (`a_drain_answers_what_was_received`), F73 and F74 in
+//! `tests/real/reload`, F75 in tests/anomalies/flights, F76, F77, F81 in `tests/real/admin_api`.
+//! F79 has no test: tests/simulation takes any panic for a fault, and brings none about.
 
 #![expect(
     clippy::unwrap_used,
@@ -49,8 +55,10 @@ mod hostile;
 mod inputs;
 mod judge;
 mod limits;
+mod names;
 mod order;
 mod play;
+mod refusals;
 mod relay;
 mod report;
 mod servers;
@@ -111,7 +119,8 @@ fn run(order: &Order) -> bool {
         let of_servers = servers::ROWS.iter().filter(|row| !order.is_peer() || row.0 < "F24");
         let own: &[_] = if order.is_nearside() { limits::ROWS } else { &[] };
         if order.has_servers() {
-            of_servers.chain(strangers::ROWS).chain(own).for_each(|row| {
+            let refusals: &[_] = if order.is_nearside() { refusals::ROWS } else { &[] };
+            of_servers.chain(refusals).chain(strangers::ROWS).chain(own).for_each(|row| {
                 tallies.extend(one(row, order));
             });
         }

@@ -90,8 +90,13 @@ fn strike_often(
         if strike.is_calm {
             crew.rest();
         }
-        let begun = clock.now();
+        let (begun, before) = (clock.now(), target.resident());
         culprit.ask(number, tally);
+        if strike.is_calm && matches!(strike.row, "F13" | "F14") {
+            // Nobody else has asked for anything meanwhile.
+            let more = target.resident().saturating_sub(before) >> 10;
+            tally.rule(more <= 1024, || format!("{more} KB more memory for a header"));
+        }
         crew.go_on();
         crew.until_well();
         tally.recovered(clock.now().since(begun));
@@ -113,13 +118,15 @@ impl Culprit<'_> {
         let mut request = Vec::new();
         match self.strike.asks {
             Asks::Get => write(&mut request, &["GET", &key]),
+            Asks::Mget => write(&mut request, &["MGET", &key, &format!("{key}.too")]),
+            Asks::Exists => write(&mut request, &["EXISTS", &key, &format!("{key}.too")]),
             Asks::Append => {
                 self.told.insert(value.clone(), Fate::Unknown);
                 write(&mut request, &["RPUSH", &format!("{POISON}list"), &value]);
             }
         }
         match self.exchange(&request) {
-            Ok(reply) => self.judge(&reply, &bulk(key.as_bytes()), value, tally),
+            Ok(reply) => self.judge(&reply, &key, value, tally),
             Err(ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
                 tally.hung += 1;
                 self.conn = None;
@@ -147,7 +154,7 @@ impl Culprit<'_> {
         Ok(reply)
     }
 
-    fn judge(&mut self, reply: &[u8], right: &[u8], value: String, tally: &mut Tally) {
+    fn judge(&mut self, reply: &[u8], key: &str, value: String, tally: &mut Tally) {
         let shown = || reply.escape_ascii().to_string();
         if let Verb::Error(text) = (self.strike.verb)() {
             tally.culprit += 1;
@@ -163,7 +170,12 @@ impl Culprit<'_> {
             return tally.rule(self.strike.comes != Comes::Answer, shown);
         }
         let is_right = match self.strike.asks {
-            Asks::Get => reply == right,
+            Asks::Get => reply == bulk(key.as_bytes()),
+            Asks::Mget => {
+                let more = bulk(format!("{key}.too").as_bytes());
+                reply == [&b"*2\r\n"[..], &bulk(key.as_bytes()), &more].concat()
+            }
+            Asks::Exists => reply == b":2\r\n",
             Asks::Append => reply.starts_with(b":"),
         };
         if is_right && self.strike.asks == Asks::Append {

@@ -35,6 +35,8 @@ pub(crate) struct Tally {
     pub(crate) recovery: Duration,
     /// What else was measured.
     pub(crate) notes: Vec<String>,
+    /// Why it cannot be played on this machine.
+    pub(crate) skipped: Option<String>,
     /// Rules of the row's own that were broken.
     pub(crate) broken: Vec<String>,
     texts: Vec<(String, u64)>,
@@ -81,6 +83,9 @@ impl Tally {
     /// What is not as it should be.
     pub(crate) fn faults(&self) -> Vec<String> {
         let mut faults = self.broken.clone();
+        if self.skipped.is_some() {
+            return faults;
+        }
         let mut count = |is_fault: bool, what: String| {
             if is_fault {
                 faults.push(what);
@@ -116,6 +121,7 @@ impl Tally {
     fn line(&self) -> String {
         let allowed = self.allowed.map_or_else(String::new, |allowed| format!(" of {allowed}"));
         let mut notes = self.notes.clone();
+        notes.extend(self.skipped.iter().map(|why| format!("skipped: {why}")));
         if self.is_told_wrong && !self.wrong.is_empty() {
             notes.push("as documented".to_owned());
         }

@@ -16,7 +16,7 @@ use crate::upstream::Upstream;
 use nearside::units::clock::Clock;
 use std::time::Duration;
 
-const SAFE: &[&str] = &["--appendonly", "yes", "--appendfsync", "always"];
+pub(crate) const SAFE: &[&str] = &["--appendonly", "yes", "--appendfsync", "always"];
 
 /// One row's function.
 pub(crate) type Row = fn(&Order, &mut Tally);
@@ -153,7 +153,7 @@ fn closed(order: &Order, tally: &mut Tally) {
 
 /// Waits for some attempts to connect; they must not come faster than they may. (The first few
 /// follow each other at once.)
-fn count(order: &Order, tally: &mut Tally, attempts: impl Fn() -> u64) -> u64 {
+pub(crate) fn count(order: &Order, tally: &mut Tally, attempts: impl Fn() -> u64) -> u64 {
     let wanted = if order.is_long() { 100 } else { 20 };
     let (clock, before) = (Clock::system(), attempts());
     let begun = clock.now();

@@ -6,6 +6,10 @@ use crate::verbs::{End, Verb};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Asks {
     Get,
+    /// Key by key, in one request upstream.
+    Mget,
+    /// A read that is only passed on.
+    Exists,
     Append,
 }
 
@@ -25,7 +29,7 @@ pub(crate) enum Comes {
     Undetectable,
 }
 
-use Asks::{Append, Get};
+use Asks::{Append, Exists, Get, Mget};
 use Comes::{Answer, NothingWrong, Proof, Undetectable, Words};
 
 pub(crate) struct Strike {
@@ -49,7 +53,11 @@ impl Strike {
     }
 
     const fn of_a_write(self) -> Self {
-        Self { asks: Append, ..self }
+        self.of(Append)
+    }
+
+    const fn of(self, asks: Asks) -> Self {
+        Self { asks, ..self }
     }
 
     const fn when_calm(self) -> Self {
@@ -74,6 +82,14 @@ pub(crate) fn strikes() -> Vec<Strike> {
         s("F08", "FIN in place of an answer", NothingWrong, || Verb::Close(End::Fin)),
         s("F08", "FIN in place of an answer, a read alone", Answer, || Verb::Close(End::Fin))
             .when_calm(),
+        s("F08", "FIN in place of an answer, an MGET alone", Answer, || Verb::Close(End::Fin))
+            .of(Mget)
+            .when_calm(),
+        s("F08", "FIN in place of an answer, a read that is not cached", NothingWrong, || {
+            Verb::Close(End::Fin)
+        })
+        .of(Exists)
+        .when_calm(),
     ];
     all.extend(malformed());
     all.extend(out_of_order());
@@ -95,8 +111,12 @@ fn malformed() -> Vec<Strike> {
         s("F11", "`:abc`", || raw(b":abc\r\n")),
         s("F12", "a bulk that does not end with CRLF", || raw(b"$3\r\nabcXY")),
         s("F13", "a header of 1 GB, and nothing", || raw(b"$1073741824\r\n")),
+        s("F13", "a header of 1 GB, and nothing, all quiet", || raw(b"$1073741824\r\n"))
+            .when_calm(),
         s("F14", "a header of 9e18", || raw(b"$9223372036854775807\r\n")),
         s("F14", "an array of 2^31", || raw(b"*2147483648\r\n")),
+        s("F14", "a header of 9e18, all quiet", || raw(b"$9223372036854775807\r\n")).when_calm(),
+        s("F14", "an array of 2^31, all quiet", || raw(b"*2147483648\r\n")).when_calm(),
         s("F15", "100,000 arrays in each other", || raw(&b"*1\r\n".repeat(100_000))),
         s("F15", "1,000,000 arrays in each other", || raw(&b"*1\r\n".repeat(1_000_000))),
     ]

@@ -12,7 +12,7 @@ use tempfile::TempDir;
 /// How nearside is configured, beside what a row needs: one worker, so that the culprit and the
 /// bystanders share their links; errors with words, which say more than a closed connection; and the
 /// time of an operation that the peers are given, too, where a row is about that.
-const SETTINGS: &[&str] =
+pub(crate) const SETTINGS: &[&str] =
     &["server.workers = 1", "keys.version = \"v1\"", "upstream.on_down = \"error\""];
 
 /// What makes a row about timeouts short.
@@ -63,6 +63,11 @@ impl Target {
             Which::Other(port) => (port, None, None),
         };
         Self { which, port, nearside, peer }
+    }
+
+    /// Nearside, started by whoever says so.
+    pub(crate) fn of(proxy: Proxy) -> Self {
+        Self { which: Which::Nearside, port: proxy.port, nearside: Some(proxy), peer: None }
     }
 
     /// From now on it may have no more than so many files open, and does not know it.

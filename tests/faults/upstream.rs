@@ -32,6 +32,14 @@ struct Model {
     tracking: Vec<TcpStream>,
 }
 
+/// How a server refuses commands that it knows.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Refusal {
+    pub(crate) text: &'static str,
+    /// True if it also refuses what names no key (PING).
+    pub(crate) is_of_all: bool,
+}
+
 #[derive(Debug)]
 struct Shared {
     model: Mutex<Model>,
@@ -44,6 +52,12 @@ struct Shared {
     closes: AtomicBool,
     /// Those that are, by their numbers.
     open: Mutex<Vec<(u64, TcpStream)>>,
+    /// What all commands but those of a handshake are answered with.
+    refusal: Mutex<Option<Refusal>>,
+    /// Reads of poisoned keys that were refused.
+    refused: AtomicU64,
+    /// Grows when all who have logged in are forgotten.
+    logins: AtomicU64,
     /// True while nothing moves on any connection.
     is_black: Mutex<bool>,
     lightened: Condvar,
@@ -68,6 +82,9 @@ impl Upstream {
             accepted: AtomicU64::new(0),
             closes: AtomicBool::new(false),
             open: Mutex::default(),
+            refusal: Mutex::default(),
+            refused: AtomicU64::new(0),
+            logins: AtomicU64::new(0),
             is_black: Mutex::new(false),
             lightened: Condvar::new(),
             next_id: AtomicU64::new(1),
@@ -105,6 +122,21 @@ impl Upstream {
         self.shared.accepted.load(Ordering::SeqCst)
     }
 
+    /// From now on commands are refused so, or not any more.
+    pub(crate) fn refuse(&self, refusal: Option<Refusal>) {
+        *self.shared.refusal.lock() = refusal;
+    }
+
+    /// How many reads of poisoned keys were refused.
+    pub(crate) fn refused(&self) -> u64 {
+        self.shared.refused.load(Ordering::SeqCst)
+    }
+
+    /// Connections that are open have to log in anew.
+    pub(crate) fn forget_logins(&self) {
+        self.shared.logins.fetch_add(1, Ordering::SeqCst);
+    }
+
     /// Whether connections are closed as soon as they are there. Those that are open, are.
     pub(crate) fn close_all(&self, closes: bool) {
         let open = self.shared.open.lock();
@@ -127,6 +159,8 @@ struct Conn {
     stream: TcpStream,
     id: u64,
     is_resp3: bool,
+    /// As of when it has logged in.
+    login: u64,
     /// Read, and not a whole request yet.
     input: Vec<u8>,
     out: Vec<u8>,
@@ -147,7 +181,8 @@ impl Conn {
     fn new(shared: Arc<Shared>, stream: TcpStream) -> Self {
         let id = shared.next_id.fetch_add(1, Ordering::SeqCst);
         let (input, out) = (Vec::new(), Vec::new());
-        Self { shared, stream, id, is_resp3: false, input, out, held: None, hangs: false }
+        let login = shared.logins.load(Ordering::SeqCst);
+        Self { shared, stream, id, is_resp3: false, login, input, out, held: None, hangs: false }
     }
 
     /// False while all connections are to be closed.
@@ -196,6 +231,10 @@ impl Conn {
 
     /// An error ends the connection.
     fn take(&mut self, request: &[Vec<u8>]) -> Result<()> {
+        if let Some(text) = self.refusal(request) {
+            self.out.extend_from_slice(format!("-{text}\r\n").as_bytes());
+            return Ok(());
+        }
         let verb = self.verb(request);
         if let Some(Verb::Error(text)) = verb {
             self.out.extend_from_slice(format!("-{text}\r\n").as_bytes());
@@ -209,6 +248,24 @@ impl Conn {
         }
         self.out.extend(held.unwrap_or_default());
         Ok(())
+    }
+
+    /// With what a request is refused that is not struck, if it is.
+    fn refusal(&mut self, request: &[Vec<u8>]) -> Option<&'static str> {
+        let name = request[0].to_ascii_uppercase();
+        if matches!(name.as_slice(), b"HELLO" | b"AUTH") {
+            self.login = self.shared.logins.load(Ordering::SeqCst);
+            return None;
+        }
+        if self.login != self.shared.logins.load(Ordering::SeqCst) {
+            return Some("NOAUTH Authentication required.");
+        }
+        let refusal = (*self.shared.refusal.lock())?;
+        let has_key = matches!(name.as_slice(), b"GET" | b"SET" | b"INCR" | b"RPUSH" | b"PTTL");
+        if name == b"GET" && contains(&request[1], POISON.as_bytes()) {
+            self.shared.refused.fetch_add(1, Ordering::SeqCst);
+        }
+        (has_key || refusal.is_of_all && name == b"PING").then_some(refusal.text)
     }
 
     /// What is to be done to the answer to a request, if anything.
@@ -321,6 +378,11 @@ impl Conn {
                 if there { b":-1\r\n".to_vec() } else { b":-2\r\n".to_vec() }
             }
             b"GET" => self.get(word(1)),
+            b"MGET" => {
+                let values: Vec<_> = request[1..].iter().map(|key| self.get(key)).collect();
+                [format!("*{}\r\n", values.len()).into_bytes(), values.concat()].concat()
+            }
+            b"EXISTS" => format!(":{}\r\n", request.len() - 1).into_bytes(),
             b"LRANGE" => self.list(word(1)),
             b"SET" | b"INCR" | b"RPUSH" => {
                 let mut model = self.shared.model.lock();

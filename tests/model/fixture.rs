@@ -14,6 +14,7 @@ use nearside::live::Live;
 use nearside::mail::Letterbox;
 use nearside::net::client::PeerAddress;
 use nearside::net::dialer::Dialer;
+use nearside::net::lookup::Lookup;
 use nearside::net::switch::Switch;
 use nearside::scripts::Scripts;
 use nearside::snapshot::{Snapshot, Snapshots};
@@ -215,6 +216,7 @@ impl Fixture {
                 timeout: Duration::from_secs(1),
                 name: String::new(),
                 switch: Switch::default(),
+                lookup: Lookup::default(),
             }),
             behind: None,
             scripts: Scripts::new(&settings.scripts, true),

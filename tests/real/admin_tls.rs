@@ -57,7 +57,7 @@ impl Door {
     fn proxy(&self, host: &str, more: &[&str], arguments: &[&str]) -> Proxy {
         let settings = self.settings(host, more);
         let settings: Vec<&str> = settings.iter().map(String::as_str).collect();
-        Proxy::with_arguments("embedded:", &settings, arguments)
+        Proxy::start_by(&[], "embedded:", &settings, arguments)
     }
 
     fn url(&self, path: &str) -> String {

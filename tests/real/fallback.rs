@@ -3,8 +3,10 @@
 
 use crate::clients::{program, run, script};
 use crate::harness::{Conn, KINDS, Kind, Proxy, Server, eventually, installed, show};
+use crate::outages::Player;
 use serde_json::Value;
 use std::process::{Command, Stdio};
+use tempfile::TempDir;
 
 const AFTER: &str = "fallback.after = \"100ms\"";
 const VERSION: &str = "keys.version = \"v1\"";
@@ -117,6 +119,44 @@ fn what_is_kept_bridges_an_outage_and_ends_with_it() {
         }
         assert_eq!(ours.words("SET a new"), b"+OK\r\n");
         assert_eq!(server.dial().words("GET a"), b"$3\r\nnew\r\n");
+    }
+}
+
+/// ioredis keeps one connection through all of it: it reads what was kept and what it has written,
+/// and finds that upstream when the server is back.
+#[test]
+fn ioredis_keeps_its_connection_and_what_it_wrote() {
+    for kind in KINDS {
+        let mut server = Server::start(kind);
+        let settings = [
+            VERSION,
+            AFTER,
+            "fallback.enabled = true",
+            "fallback.reads = \"nil\"",
+            "fallback.writes = \"memory\"",
+            "fallback.accept_data_loss = true",
+            "fallback.on_recovery = \"replay\"",
+        ];
+        let proxy = Proxy::start(&server.url(), &settings);
+        let folder = TempDir::new().unwrap();
+        let mut player = Player::start("ioredis_fallback.js", proxy.port, &folder);
+        assert_eq!(player.line(), "ready");
+        proxy.dial().until_hit("GET page");
+        server.kill();
+        until(&proxy, "active");
+        player.say("gone");
+        assert_eq!(player.line(), "written");
+        server.restart();
+        let over = until(&proxy, "off");
+        proxy.until_ready();
+        assert_eq!((&over["last"]["lost"], &over["last"]["replayed"]), (&0.into(), &5.into()));
+        player.say("back");
+        assert_eq!(player.line(), "ok");
+        let mut direct = server.dial();
+        assert_eq!(show(&direct.words("GET v1:page")), show(b"$8\r\nas it is\r\n"));
+        assert!(direct.words("TTL v1:cart:1").starts_with(b":3"), "an hour, or a little less");
+        assert_eq!(direct.words("HGET v1:user:1 age"), b"$2\r\n30\r\n");
+        assert_eq!(direct.words("LINDEX v1:jobs 199"), b"$3\r\n199\r\n");
     }
 }
 

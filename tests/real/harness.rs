@@ -207,19 +207,26 @@ impl Proxy {
         proxy
     }
 
-    /// As [`Self::start`], with arguments of the command line.
-    pub(crate) fn with_arguments(upstream: &str, settings: &[&str], arguments: &[&str]) -> Self {
-        let proxy = Self::spawn(upstream, settings, arguments);
+    /// As [`Self::start`], with arguments of the command line; and by a program that becomes the
+    /// one whose command line is its own last arguments, if one is named.
+    pub(crate) fn start_by(
+        program: &[&str],
+        upstream: &str,
+        settings: &[&str],
+        arguments: &[&str],
+    ) -> Self {
+        let proxy = Self::spawn(program, upstream, settings, arguments);
         proxy.until_ready();
         proxy
     }
 
     /// One that accepts clients, whether or not it has found its upstream.
     pub(crate) fn unready(upstream: &str, settings: &[&str]) -> Self {
-        Self::spawn(upstream, settings, &[])
+        Self::spawn(&[], upstream, settings, &[])
     }
 
-    fn spawn(upstream: &str, settings: &[&str], arguments: &[&str]) -> Self {
+    fn spawn(program: &[&str], upstream: &str, settings: &[&str], arguments: &[&str]) -> Self {
+        let program = [program, &[env!("CARGO_BIN_EXE_nearside")]].concat();
         let folder = TempDir::new().unwrap();
         for _ in 0..5 {
             let (port, admin) = (free_port(), free_port());
@@ -238,7 +245,8 @@ impl Proxy {
             let config = folder.path().join("proxy.toml");
             fs::write(&config, &text).unwrap();
             let log = File::create(folder.path().join("log")).unwrap();
-            let mut process = Command::new(env!("CARGO_BIN_EXE_nearside"))
+            let mut process = Command::new(program[0])
+                .args(&program[1..])
                 .arg("--config")
                 .arg(config)
                 .args(arguments)

@@ -65,7 +65,7 @@ fn play(user: &User, fault: Fault, is_direct: bool) -> Value {
     let proxy = (!is_direct).then(|| Proxy::start(&server.url(), &[&version]));
     let port = proxy.as_ref().map_or(server.port, |proxy| proxy.port);
     let folder = TempDir::new().unwrap();
-    let mut player = Player::start(user, port, &folder);
+    let mut player = Player::start(user.script, port, &folder);
     assert_eq!(player.line(), "ready", "{}", user.script);
     match fault {
         Fault::Kill => server.kill(),
@@ -84,15 +84,15 @@ fn play(user: &User, fault: Fault, is_direct: bool) -> Value {
 }
 
 /// A script that plays; ends when dropped.
-struct Player {
+pub(crate) struct Player {
     process: Child,
     lines: std::io::Lines<BufReader<std::process::ChildStdout>>,
 }
 
 impl Player {
-    fn start(user: &User, port: u16, folder: &TempDir) -> Self {
-        let mut command = interpreter(user.script);
-        command.arg(script(user.script)).arg(port.to_string()).arg(folder.path());
+    pub(crate) fn start(name: &str, port: u16, folder: &TempDir) -> Self {
+        let mut command = interpreter(name);
+        command.arg(script(name)).arg(port.to_string()).arg(folder.path());
         command.stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut process = command.spawn().unwrap();
         let lines = BufReader::new(process.stdout.take().unwrap()).lines();
@@ -100,11 +100,11 @@ impl Player {
     }
 
     /// Empty when it has ended; why stands on stderr.
-    fn line(&mut self) -> String {
+    pub(crate) fn line(&mut self) -> String {
         self.lines.next().and_then(Result::ok).unwrap_or_default()
     }
 
-    fn say(&mut self, line: &str) {
+    pub(crate) fn say(&mut self, line: &str) {
         writeln!(self.process.stdin.as_mut().unwrap(), "{line}").unwrap();
     }
 }

@@ -340,7 +340,7 @@ fn rules_that_change_are_in_force_for_the_next_request() {
 #[test]
 fn a_watched_file_is_reloaded_by_itself() {
     let server = Server::start(Kind::Redis);
-    let proxy = Proxy::with_arguments(&server.url(), VERSIONED, &["--watch-config"]);
+    let proxy = Proxy::start_by(&[], &server.url(), VERSIONED, &["--watch-config"]);
     rewrite(&proxy, "keys.version = \"v1\"", "keys.version = \"v2\"");
     eventually("another version", || {
         (proxy.count("nearside_key_version_info{version=\"v2\"}") == 1).then_some(())

@@ -58,7 +58,7 @@ impl Door {
     pub(crate) fn proxy(&self, server: &Server, more: &[&str], arguments: &[&str]) -> Proxy {
         let settings = self.settings(more);
         let settings: Vec<&str> = settings.iter().map(String::as_str).collect();
-        Proxy::with_arguments(&server.url(), &settings, arguments)
+        Proxy::start_by(&[], &server.url(), &settings, arguments)
     }
 
     /// A client that trusts the authority, and shows its certificate of `shown`.

@@ -16,6 +16,7 @@ use nearside::data::{Means, Shared};
 use nearside::mail::Letterbox;
 use nearside::net::client::{ClientStream, PeerAddress};
 use nearside::net::dialer::{self, Dialer};
+use nearside::net::lookup::Lookup;
 use nearside::net::stream::Stream;
 use nearside::net::switch::Switch;
 use nearside::stats::Stats;
@@ -172,6 +173,7 @@ fn shared(
         timeout: settings.upstream.connect_timeout,
         name: "nearside:simulation".to_owned(),
         switch: Switch::default(),
+        lookup: Lookup::default(),
     };
     let (letterbox, lease_letterbox) = (Letterbox::new().0, Letterbox::for_leases().0);
     let means = Means { clock, flights, ledger, letterbox, lease_letterbox, dialer };

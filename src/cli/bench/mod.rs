@@ -16,6 +16,7 @@ use crate::config::{ConfigError, Loaded, Settings};
 use crate::control::jobs::line::{Line, LineError};
 use crate::net::address::Address;
 use crate::net::dialer::Dialer;
+use crate::net::lookup::Lookup;
 use crate::net::switch::Switch;
 use crate::net::target::Target;
 use crate::net::tls::TlsClient;
@@ -245,6 +246,7 @@ impl Side {
             timeout: PATIENCE,
             name,
             switch: Switch::default(),
+            lookup: Lookup::default(),
         };
         let choice = &work.choice;
         let draws = Draw::all(choice.keys, choice.key_space, choice.get_ratio, choice.clients);

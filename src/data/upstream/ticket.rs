@@ -182,6 +182,8 @@ impl Read {
 /// An MGET of which some values were found here.
 #[derive(Debug)]
 pub struct Parts {
+    /// All of it as a client sends it, should the link be closed before the answer.
+    pub whole: Bytes,
     /// The values, in the order of the client's keys; `None` = asked upstream, in order.
     pub values: Vec<Option<Bytes>>,
     /// What was asked upstream, in order.

@@ -230,6 +230,48 @@ fn refusals_of_the_second_step() {
     assert_eq!(play(&named, &frames).2, Ok(Progress::Ready));
 }
 
+/// Each answer that fits nothing is named by what was asked.
+#[test]
+fn an_answer_that_does_not_fit_is_named() {
+    let prefixes = [b"v1:".to_vec()];
+    let all = Options {
+        username: Some(b"app"),
+        password: Some(b"secret"),
+        database: 3,
+        tracking: Some(&prefixes),
+        ..Options::default()
+    };
+    let odd = &b":1\r\n"[..];
+    for count in 0..3 {
+        let frames = [vec![OK; count], vec![odd]].concat();
+        let error = fails(&all, &frames).to_string();
+        let asked = ["AUTH", "SELECT", "CLIENT TRACKING"][count];
+        assert!(error.starts_with(&format!("{asked}: the server answered \":1")), "{error}");
+    }
+    let error = fails(&RESP3, &[REDIS_7, NO_SETINFO, NO_SETINFO, odd]).to_string();
+    assert!(error.starts_with("PING: the server answered"), "{error}");
+}
+
+/// Who asks for its number is told it; a server that does not know the question is none the worse.
+#[test]
+fn the_number_of_a_connection() {
+    let asks = Options { asks_id: true, ..RESP3 };
+    let unknown = &b"-ERR unknown subcommand 'ID'. Try CLIENT HELP.\r\n"[..];
+    for (answer, id) in [(&b":7\r\n"[..], 7), (unknown, 0)] {
+        let frames = [REDIS_7, NO_SETINFO, NO_SETINFO, answer, PONG].concat();
+        let (_, handshake, end) = play(&asks, &frames);
+        assert_eq!((handshake.id(), end), (id, Ok(Progress::Ready)));
+    }
+}
+
+/// An error of RESP3 may be as long as a bulk.
+#[test]
+fn an_error_as_a_bulk_is_one() {
+    let text = "WRONGPASS invalid\r\npassword";
+    let error = fails(&RESP3, &[format!("!{}\r\n{text}\r\n", text.len()).as_bytes()]);
+    assert_eq!(error, HandshakeError::WrongPassword(text.to_owned()));
+}
+
 #[test]
 fn what_is_not_redis_is_named() {
     let error = fails(&RESP3, &[b"+HTTP/1.1 400 Bad Request\r\n"]).to_string();
