@@ -939,7 +939,7 @@ proptest! {
         // No key twice, and nothing that is not shown.
         let rows = chosen.iter().filter(|row| {
             // What stands in for upstream knows no users, and so on.
-            let chosen = |what| chosen.iter().any(|row| row.1.contains(what));
+            let chosen = |what: &str| chosen.iter().any(|row| row.1.contains(what));
             if APART_FROM.iter().any(|(one, other)| row.1.contains(one) && chosen(other)) {
                 return false;
             }

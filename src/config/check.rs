@@ -92,10 +92,7 @@ pub(super) fn settings(written: &Written, notes: &mut Notes) -> Option<Settings>
     let separator = keys.separator.clone().unwrap_or_else(|| ":".to_owned());
     notes.take("keys", Prefix::new(&key_prefix, &version, &separator));
     let exclude = naming::exclude(keys.exclude.as_ref(), notes);
-    let mut inherited = inherited(&written.cache, notes);
-    let forbidden = keys.forbidden_bytes.as_ref();
-    inherited.key_bounds =
-        naming::bounds("keys", keys.max_key_length, forbidden, KeyBounds::default(), notes);
+    let inherited = inherited(&written.cache, keys, notes);
     let rules = written.rules.iter().enumerate();
     let rules: Vec<Rule> =
         rules.map(|(index, rule)| one_rule(index, rule, &separator, &inherited, notes)).collect();
@@ -321,7 +318,10 @@ fn upstream(written: &Written, notes: &mut Notes) -> Option<Upstream> {
 }
 
 /// What rules inherit, and what applies where none matches.
-fn inherited(cache: &written::Cache, notes: &mut Notes) -> Rule {
+fn inherited(cache: &written::Cache, keys: &written::Keys, notes: &mut Notes) -> Rule {
+    let forbidden = keys.forbidden_bytes.as_ref();
+    let key_bounds =
+        naming::bounds("keys", keys.max_key_length, forbidden, KeyBounds::default(), notes);
     let rule = Rule {
         patterns: Vec::new(),
         version: None,
@@ -343,7 +343,7 @@ fn inherited(cache: &written::Cache, notes: &mut Notes) -> Rule {
         refresh_ahead: millionths("cache.refresh_ahead", cache.refresh_ahead, notes).unwrap_or(0),
         ttl_jitter: millionths("cache.ttl_jitter", cache.ttl_jitter, notes)
             .unwrap_or(JITTER_DEFAULT),
-        key_bounds: KeyBounds::default(),
+        key_bounds,
     };
     sound("cache", &rule, notes);
     rule

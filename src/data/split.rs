@@ -82,18 +82,23 @@ pub fn mget(
             session.note(spec.index, Fate::Stale(*reason), batch.commands);
         }
         batch.block.command(spec.index, false, 1);
-        session.order.reply(&mut session.output, |out| {
-            write::array(out, values.len());
-            for value in values.iter().flatten() {
-                out.extend_from_slice(value);
-            }
-        });
+        tell(session, &values);
         return Flow::Next;
     }
     note_miss(session, spec, batch);
     let slot = session.order.leave_hole();
     ask(session, spec, request, (values, &[]), slot, batch);
     Flow::Next
+}
+
+/// All values are here.
+fn tell(session: &mut Session, values: &[Option<Bytes>]) {
+    session.order.reply(&mut session.output, |out| {
+        write::array(out, values.len());
+        for value in values.iter().flatten() {
+            out.extend_from_slice(value);
+        }
+    });
 }
 
 /// True if it was asked of upstream as it is, or refused.
