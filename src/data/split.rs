@@ -70,9 +70,7 @@ pub fn mget(
     if gate == Mode::Observe {
         // All of it is asked of upstream; what is here is only counted.
         let would_hit: Vec<bool> = values.iter_mut().map(|value| value.take().is_some()).collect();
-        note_miss(session, spec, batch);
-        let slot = session.order.leave_hole();
-        ask(session, spec, request, (values, &would_hit), slot, batch);
+        miss(session, spec, request, (values, &would_hit), batch);
         return Flow::Next;
     }
     let found = values.len() - missing - stale.len();
@@ -85,9 +83,7 @@ pub fn mget(
         tell(session, &values);
         return Flow::Next;
     }
-    note_miss(session, spec, batch);
-    let slot = session.order.leave_hole();
-    ask(session, spec, request, (values, &[]), slot, batch);
+    miss(session, spec, request, (values, &[]), batch);
     Flow::Next
 }
 
@@ -135,11 +131,19 @@ pub fn again(
     ask(session, spec, request, (values, &[]), slot, batch);
 }
 
-/// What PROXY LAST says of it.
-fn note_miss(session: &mut Session, spec: &'static Spec, batch: &Batch<'_>) {
+/// Not all is here, or nothing of it is to be served.
+fn miss(
+    session: &mut Session,
+    spec: &'static Spec,
+    request: &Request<'_>,
+    known: (Vec<Option<Bytes>>, &[bool]),
+    batch: &mut Batch<'_>,
+) {
     let is_fallback = batch.shared.live.fallback.is_active();
     let fate = if is_fallback { Fate::Fallback } else { Fate::Miss };
     session.note(spec.index, fate, batch.commands);
+    let slot = session.order.leave_hole();
+    ask(session, spec, request, known, slot, batch);
 }
 
 /// Counts one key that is answered from here.

@@ -80,8 +80,8 @@ enum Stage {
     Tls,
 }
 
-/// Connects to `target`, whose name `lookup` knows, within `timeout`. `tls` serves targets that ask
-/// for it, `embedded` the in-process upstream.
+/// Connects to `target`, whose name `lookup` looks up, within `timeout`. `tls` serves targets that
+/// ask for it, `embedded` the in-process upstream.
 pub async fn connect(
     target: &Target,
     lookup: &Lookup,
