@@ -24,6 +24,7 @@ fn all_that_was_kept_is_played_again() {
         ("message", targets::message),
         ("script", targets::script),
         ("proxy_header", targets::proxy_header),
+        ("write_behind_log", targets::write_behind_log),
     ];
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz");
     let targets = fs::read_dir(root.join("targets")).unwrap().count();

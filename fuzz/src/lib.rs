@@ -5,7 +5,8 @@
 #[path = "../../src/keys/glob/reference.rs"]
 mod reference;
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
+use nearside::behind::record::Record;
 use nearside::command::lua;
 use nearside::config::{self, Groups};
 use nearside::control::invalidate::message::Said;
@@ -292,4 +293,38 @@ fn header(stream: &[u8], piece: usize) -> Result<(usize, Header), HeaderError> {
 fn in_words(from: SocketAddr, to: SocketAddr) -> String {
     let family = if from.is_ipv4() { "TCP4" } else { "TCP6" };
     format!("PROXY {family} {} {} {} {}\r\n", from.ip(), to.ip(), from.port(), to.port())
+}
+
+/// What stands in a log of writes behind: whatever is read as a record is written as the same bytes,
+/// and a record that the sum agrees with is one or none, but nothing breaks.
+pub fn write_behind_log(data: &[u8]) {
+    let mut left = Bytes::copy_from_slice(data);
+    while let Some(record) = record_of(&mut left) {
+        look_at(&record);
+    }
+    // Few inputs have the right sum by themselves.
+    let mut framed = BytesMut::new();
+    framed.extend_from_slice(&u32::try_from(data.len()).unwrap_or(u32::MAX).to_le_bytes());
+    framed.extend_from_slice(&crc32c::crc32c(data).to_le_bytes());
+    framed.extend_from_slice(data);
+    if let Some(record) = record_of(&mut framed.freeze()) {
+        look_at(&record);
+    }
+}
+
+fn record_of(left: &mut Bytes) -> Option<Record> {
+    let before = left.clone();
+    let record = Record::read(left)?;
+    let mut again = BytesMut::new();
+    record.write(&mut again);
+    assert_eq!(again[..], before[..before.len() - left.len()]);
+    Some(record)
+}
+
+fn look_at(record: &Record) {
+    if let Record::Write(_, write) = record {
+        assert!(write.prefix <= write.key().len());
+        assert!(write.key().ends_with(&write.name()));
+        let _value_and_effect = (write.value(), write.effect(), write.says_its_end());
+    }
 }

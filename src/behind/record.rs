@@ -51,7 +51,7 @@ impl Write {
     pub fn with_words<T>(&self, show: impl FnOnce(&[&[u8]]) -> T) -> T {
         let mut args: Vec<Arg> = Vec::new();
         let found = Scan::default().next(&self.request, &mut args, &LIMITS);
-        if !matches!(found, Ok(Found::Request(_))) {
+        if found != Ok(Found::Request(self.request.len())) {
             args.clear();
         }
         let request = Request::new(&self.request, &args);
