@@ -529,6 +529,14 @@ pub struct Fallback {
     pub on_recovery: OnRecovery,
 }
 
+impl Fallback {
+    /// Bytes that it may hold beside the cache.
+    pub(crate) fn kept(&self) -> u64 {
+        let holds = self.enabled && self.writes == FallbackWrites::Memory;
+        if holds { u64::try_from(self.max_bytes).unwrap_or(u64::MAX) } else { 0 }
+    }
+}
+
 /// `[write_behind]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WriteBehind {
@@ -547,6 +555,11 @@ pub struct WriteBehind {
 }
 
 impl WriteBehind {
+    /// Bytes that it may hold.
+    pub(crate) fn kept(&self) -> u64 {
+        if self.is_on() { u64::try_from(self.max_bytes).unwrap_or(u64::MAX) } else { 0 }
+    }
+
     /// True if rules may ask for it.
     pub const fn is_on(&self) -> bool {
         match self.ack {

@@ -58,7 +58,10 @@ impl Settings {
         to.max_request_size = server.max_request_size;
         to.max_args = server.max_args;
         to.client_output_limit = server.client_output_limit;
-        to.max_clients_memory = server.max_clients_memory;
+        // Its default is made of what else may be held, some of which waits.
+        if self.write_behind.is_on() == new.write_behind.is_on() {
+            to.max_clients_memory = server.max_clients_memory;
+        }
         to.max_pipeline = server.max_pipeline;
         to.proxy_command.clone_from(&server.proxy_command);
         to.proxy_protocol = server.proxy_protocol;
