@@ -69,6 +69,9 @@ pub struct Again {
     pub read: Bytes,
     /// Those who asked.
     pub waiters: Vec<Waiter>,
+    /// Of an MGET: what was found here, by key. It stays so, for what stands behind it in its
+    /// client's order may have been told the same.
+    pub known: Vec<Option<Bytes>>,
 }
 
 /// The link was closed: takes reads off its front that are to be asked again, and has `fail` take
@@ -136,15 +139,16 @@ fn read_of_front(
 
 fn end_front(link: &mut Pipeline, read: Bytes, desk: &Desk<'_>) -> Again {
     desk.block.add(Counter::UpstreamRetries, 1);
-    let waiters = link.pop(|_| {}).map_or_else(Vec::new, |ticket| {
-        if let Kind::Read(read) = &ticket.kind
-            && read.is_published
-        {
-            desk.shared.flights.crash(read.flight);
+    let (mut waiters, mut known) = (Vec::new(), Vec::new());
+    if let Some(ticket) = link.pop(|_| {}) {
+        match ticket.kind {
+            Kind::Read(read) if read.is_published => desk.shared.flights.crash(read.flight),
+            Kind::Parts(parts) => known = parts.values,
+            _ => {}
         }
-        iter::once(ticket.owner).chain(ticket.joined).collect()
-    });
-    Again { read, waiters }
+        waiters.extend(iter::once(ticket.owner).chain(ticket.joined));
+    }
+    Again { read, waiters, known }
 }
 
 #[cfg(test)]

@@ -117,18 +117,18 @@ fn is_whole(
     is_past || is_whole
 }
 
-/// Asks for an MGET whose reply is promised for `slot` already: for all of it, since what was here
-/// may have changed meanwhile.
+/// Asks for an MGET whose reply is promised for `slot` already: for what of it is not `known`.
 #[cold]
 pub fn again(
     session: &mut Session,
     spec: &'static Spec,
     request: &Request<'_>,
     slot: u32,
+    mut known: Vec<Option<Bytes>>,
     batch: &mut Batch<'_>,
 ) {
-    let values = vec![None; request.len() - 1];
-    ask(session, spec, request, (values, &[]), slot, batch);
+    known.resize(request.len() - 1, None);
+    ask(session, spec, request, (known, &[]), slot, batch);
 }
 
 /// Not all is here, or nothing of it is to be served.

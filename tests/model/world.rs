@@ -458,7 +458,9 @@ impl<'f> World<'f> {
     fn ask_again(&mut self, waiters: &[Waiter], read: &[u8]) {
         for waiter in waiters {
             let place = waiter.client.place as usize;
-            self.run(place, |session, batch| session.ask_again(waiter.slot, read, batch));
+            self.run(place, |session, batch| {
+                session.ask_again(waiter.slot, read, Vec::new(), batch);
+            });
             self.mirror(place, Op::Read);
             if !self.scenario.splits_seal {
                 self.threads[self.scenario.workers[place]].seal();

@@ -46,7 +46,9 @@ fn the_rules_are_sound_and_each_alert_is_heard() {
 fn what_rules_ask_for_is_served() {
     let server = Server::start(Kind::Redis);
     // There is nothing to say of certificates where none is shown.
-    let proxy = Door::new().proxy(&server, &[], &[]);
+    // Nor of what waits for upstream where nothing can.
+    let waits = "write_behind.directory = \"{folder}/behind\"";
+    let proxy = Door::new().proxy(&server, &[waits], &[]);
     proxy.dial().words("GET a");
     let (_, page) = proxy.admin("GET", "/metrics", "");
     promtool("check metrics", None, &page);

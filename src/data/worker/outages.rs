@@ -85,10 +85,10 @@ impl Worker {
 
     /// Reads whose link was closed are asked on the next one.
     pub fn ask_again(self: &Rc<Self>, index: usize, reads: Vec<Again>) {
-        for Again { read, waiters } in reads {
+        for Again { read, waiters, known } in reads {
             for waiter in waiters {
                 self.serve(waiter.client, |session, batch| {
-                    session.ask_again(waiter.slot, &read, batch);
+                    session.ask_again(waiter.slot, &read, known.clone(), batch);
                 });
                 self.with_link(index, |link| again::mark(link, waiter));
             }
