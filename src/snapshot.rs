@@ -73,7 +73,7 @@ pub struct Limits {
     pub pipeline_max: usize,
     /// `server.client_output_limit`: a client with more unsent bytes is closed.
     pub output_max: usize,
-    /// `server.max_clients_memory`: bytes that all clients together may leave unsent.
+    /// `server.max_clients_memory`: bytes that the buffers of all clients together may hold.
     pub clients_memory_max: u64,
     /// `server.max_clients`.
     pub clients_max: usize,

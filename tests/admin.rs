@@ -112,7 +112,7 @@ fn state() -> State {
                 is_taking: true,
             })
         }),
-        buffers: Box::new(|| BufferFigures { input: 17, output: 4_096 }),
+        buffers: Box::new(|| BufferFigures { input: 17, output: 4_096, held: 70_000 }),
         heard: Arc::default(),
         runtimes: Box::new(move || {
             vec![runtime(None, 1), runtime(Some(0), 2), runtime(Some(1), 3)]

@@ -284,6 +284,7 @@ fn everyday(seen: &mut Seen) {
     let mut deaf = proxy.dial();
     deaf.send(&request(&["GET", "big"]));
     seen.until(&proxy, "nearside_client_output_buffer_bytes");
+    seen.until(&proxy, "nearside_clients_memory_bytes");
 }
 
 /// What is forgotten because an operator or a message says so, and what peers are told.

@@ -279,14 +279,16 @@ pub(super) fn start_workers(
     landings.into_iter().enumerate().map(start).collect()
 }
 
-/// What all clients have sent and are still to be sent.
+/// What all clients have sent and are still to be sent, and the memory that they hold for it.
 pub(super) fn buffered(shared: &Shared) -> BufferFigures {
     let few = |bytes: &AtomicU64| bytes.load(Ordering::Relaxed);
     let add = |sum: BufferFigures, client: &Arc<Client>| BufferFigures {
         input: sum.input + few(&client.unread),
         output: sum.output + few(&client.unsent),
+        ..sum
     };
-    shared.registry.list().iter().fold(BufferFigures::default(), add)
+    let all = BufferFigures { held: shared.registry.held(), ..BufferFigures::default() };
+    shared.registry.list().iter().fold(all, add)
 }
 
 /// By listener, when the certificate that it shows expires.

@@ -261,7 +261,7 @@ pub struct Server {
     pub max_request_size: usize,
     /// Most arguments of one request.
     pub max_args: usize,
-    /// Bytes that all clients together may leave unsent; `None`: as many as they do.
+    /// Memory that all clients together may hold, in bytes; `None`: as much as they do.
     pub max_clients_memory: Option<u64>,
     /// A client with more unsent bytes is closed.
     pub client_output_limit: usize,

@@ -102,10 +102,11 @@ table! {
         max_args: usize = 1048576, Now;
         /// A client with more unsent bytes is closed.
         client_output_limit: Size = "64mb", Now;
-        /// Beyond so many unsent bytes of all clients together, those that have taken nothing for
-        /// longest are closed; `"0b"`: no bound. Else held are `cache.max_memory`, and, where they
-        /// are on, `write_behind.max_bytes` and `fallback.max_bytes`.
-        max_clients_memory: Size = ("4/5 of the cgroup less what else may be held; or none"), Now;
+        /// Beyond so much memory of all clients' buffers together, those that hold most of it for
+        /// longest without taking what is theirs are closed; `"0b"`: no bound. Else held are
+        /// `cache.max_memory`, and, where they are on, `write_behind.max_bytes` and
+        /// `fallback.max_bytes`.
+        max_clients_memory: Size = ("3/4 of the cgroup less what else may be held; or none"), Now;
         /// Requests in flight per client before its socket is not read.
         max_pipeline: usize = 1024, Now;
         /// Mode bits of Unix sockets, octal.

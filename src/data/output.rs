@@ -1,5 +1,8 @@
 //! Bytes on their way to one client: small replies in one buffer, large ones shared, not copied.
+//!
+//! Who shares a large reply with others holds it as a whole, until its last byte was sent.
 
+use crate::units::size_class::size_class;
 use bytes::{Buf, Bytes, BytesMut};
 use std::collections::VecDeque;
 use std::io::IoSlice;
@@ -14,11 +17,20 @@ const PIECES: usize = 16;
 #[derive(Debug, Default)]
 pub struct Output {
     /// Complete pieces, oldest first; empty for every client that reads what it asks for.
-    pieces: VecDeque<Bytes>,
+    pieces: VecDeque<Piece>,
     /// What follows the pieces.
     tail: BytesMut,
     /// Bytes in `pieces`.
     pieces_bytes: usize,
+    /// Memory that `pieces` hold.
+    pieces_held: usize,
+}
+
+#[derive(Debug)]
+struct Piece {
+    bytes: Bytes,
+    /// Memory that it holds, sent or not.
+    held: usize,
 }
 
 impl Output {
@@ -32,17 +44,28 @@ impl Output {
     pub fn share(&mut self, bytes: Bytes) {
         if !self.tail.is_empty() {
             let tail = self.tail.split().freeze();
-            self.pieces_bytes += tail.len();
-            self.pieces.push_back(tail);
+            self.push(tail);
         }
+        self.push(bytes);
+    }
+
+    fn push(&mut self, bytes: Bytes) {
+        let held = size_class(bytes.len());
         self.pieces_bytes += bytes.len();
-        self.pieces.push_back(bytes);
+        self.pieces_held += held;
+        self.pieces.push_back(Piece { bytes, held });
     }
 
     /// Bytes queued.
     #[inline]
     pub fn len(&self) -> usize {
         self.pieces_bytes + self.tail.len()
+    }
+
+    /// Memory held, by what is queued and for what will be.
+    #[inline]
+    pub fn held(&self) -> usize {
+        self.pieces_held + self.tail.capacity()
     }
 
     /// True if there is nothing to send.
@@ -67,7 +90,8 @@ impl Output {
         while !self.is_empty() {
             let mut slices = [IoSlice::new(&[]); PIECES];
             let mut count = 0;
-            let all = self.pieces.iter().map(Bytes::as_ref).chain([self.tail.as_ref()]);
+            let all =
+                self.pieces.iter().map(|piece| piece.bytes.as_ref()).chain([self.tail.as_ref()]);
             for (slice, piece) in slices.iter_mut().zip(all) {
                 *slice = IoSlice::new(piece);
                 count += 1;
@@ -81,13 +105,15 @@ impl Output {
 
     fn advance(&mut self, mut written: usize) {
         while let Some(piece) = self.pieces.front_mut() {
-            if written < piece.len() {
-                piece.advance(written);
+            let length = piece.bytes.len();
+            if written < length {
+                piece.bytes.advance(written);
                 self.pieces_bytes -= written;
                 return;
             }
-            written -= piece.len();
-            self.pieces_bytes -= piece.len();
+            written -= length;
+            self.pieces_bytes -= length;
+            self.pieces_held -= piece.held;
             self.pieces.pop_front();
         }
         self.tail.advance(written);
@@ -142,5 +168,32 @@ mod tests {
             }
             assert_eq!(sent.into_inner(), b"abcDEFGHijKl");
         }
+    }
+
+    #[test]
+    fn a_piece_is_held_until_its_last_byte_has_left() {
+        let mut output = Output::default();
+        assert_eq!(output.held(), 0);
+        output.tail().extend_from_slice(b"abc");
+        let kept = output.held();
+        assert!(kept >= 3);
+        output.share(Bytes::from(vec![b'x'; 100_000]));
+        let all = output.held();
+        assert!(all > 100_000, "{all}");
+        let write = |count: usize| {
+            let rest = Cell::new(count);
+            move |slices: &[io::IoSlice<'_>]| {
+                let all = slices.iter().map(|slice| slice.len()).sum::<usize>().min(rest.get());
+                rest.set(rest.get() - all);
+                if all == 0 { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(all) }
+            }
+        };
+        output.write_to(write(3 + 99_999)).unwrap_err();
+        assert_eq!(output.len(), 1);
+        assert!(output.held() > 100_000);
+        output.write_to(write(1)).unwrap();
+        assert!(output.is_empty() && output.held() <= kept, "{}", output.held());
+        output.shrink();
+        assert_eq!(output.held(), 0);
     }
 }

@@ -158,6 +158,11 @@ impl Bells {
         Self((0..workers).map(|_| Notify::new()).collect())
     }
 
+    /// How many there are.
+    pub fn count(&self) -> u64 {
+        self.0.len() as u64
+    }
+
     /// Every worker is to look around.
     pub fn ring(&self) {
         for bell in &self.0 {

@@ -155,24 +155,24 @@ impl Default for Names {
 pub struct Registry {
     clients: DashMap<u64, Arc<Client>, foldhash::fast::RandomState>,
     last: AtomicU64,
-    /// Bytes that all of them together have not taken.
-    unsent: AtomicU64,
+    /// Memory that all of them together hold.
+    held: AtomicU64,
 }
 
 impl Registry {
-    /// One of the clients had left so many bytes, and has left so many now; answers how many all
-    /// have.
-    pub fn count_unsent(&self, was: usize, is: usize) -> u64 {
+    /// One of the clients held so many bytes, and holds so many now; answers how many all do.
+    pub fn count_held(&self, was: usize, is: usize) -> u64 {
         let (was, is) = (was as u64, is as u64);
         // (Of one client it is counted by one thread: the sum is never less than nothing.)
-        let sum = self.unsent.fetch_add(is, Ordering::Relaxed) + is;
-        self.unsent.fetch_sub(was, Ordering::Relaxed);
+        let sum = self.held.fetch_add(is, Ordering::Relaxed) + is;
+        self.held.fetch_sub(was, Ordering::Relaxed);
         sum.saturating_sub(was)
     }
 
-    /// Bytes that all clients together have not taken.
-    pub fn unsent(&self) -> u64 {
-        self.unsent.load(Ordering::Relaxed)
+    /// Memory, in bytes, that all clients together hold: replies that they have not taken, what is
+    /// not understood yet of what they sent, and the room kept for the next of both.
+    pub fn held(&self) -> u64 {
+        self.held.load(Ordering::Relaxed)
     }
 
     /// Takes a client in and numbers it, from 1 on.

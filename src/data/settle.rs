@@ -11,7 +11,7 @@ use crate::data::order::Frame;
 use crate::data::output::SHARE_MIN;
 use crate::data::pinned::{Step, answer, exec, notice};
 use crate::data::slow::Key;
-use crate::data::upstream::{ClientId, Kind, Pipeline, Read, Ticket, Waiter};
+use crate::data::upstream::{ClientId, Kind, Pipeline, Read, Ticket, Waiter, take_shared};
 use crate::data::worker::{Clients, bulk};
 use crate::data::{
     Shared, barrier, errors, fallback, fields, fill, script, shadow, split, stale, walk,
@@ -119,7 +119,7 @@ fn settle_all(link: &mut Pipeline, desk: &mut Desk<'_>) -> Result<(), Fault> {
             Ok(Some(length)) if length >= SHARE_MIN => {
                 input.advance(at);
                 at = 0;
-                let frame = input.split_to(length).freeze();
+                let frame = take_shared(&mut input, length);
                 if length >= bulk::BIG {
                     bulk::note(link, desk);
                 }

@@ -1,5 +1,5 @@
-//! Words without a home of their own: time, sizes, durations, rates, schedules, levels of the log,
-//! processor time.
+//! Words without a home of their own: time, sizes and what the allocator makes of them, durations,
+//! rates, schedules, levels of the log, processor time.
 
 pub mod clock;
 pub mod cron;
@@ -8,4 +8,5 @@ pub mod log_level;
 pub mod mutant;
 pub mod rate;
 pub mod size;
+pub mod size_class;
 pub mod usage;

@@ -40,6 +40,8 @@ pub struct Scan {
     at: usize,
     /// Bytes of the line at `at` already searched for its end.
     searched: usize,
+    /// Where the bulk at `at` ends, if only its head has come.
+    bulk_end: usize,
     /// For each open aggregate, how many elements are still to come. Flat replies never push.
     open: Vec<u64>,
 }
@@ -72,20 +74,31 @@ impl Scan {
     /// True if that is the whole of an element.
     fn element(&mut self, buffer: &[u8]) -> Result<Option<bool>, Malformed> {
         let Some((kind, line)) = self.line(buffer)? else {
+            self.bulk_end = 0;
             return Ok(None);
         };
         let after_line = self.at + line.len() + 3;
         let (end, closes) = match kind {
             b'+' | b'-' | b':' | b'_' | b'#' | b',' | b'(' => (after_line, true),
-            b'$' | b'=' | b'!' => match bulk_end(buffer, line, after_line)? {
-                Some(end) => (end, true),
-                None => return Ok(None),
-            },
+            b'$' | b'=' | b'!' => {
+                let end = bulk_end(buffer, line, after_line)?;
+                if end > buffer.len() {
+                    self.bulk_end = end;
+                    return Ok(None);
+                }
+                (end, true)
+            }
             b'*' | b'~' | b'>' | b'%' | b'|' => (after_line, self.open(kind, line)?),
             other => return Err(Malformed::Kind(other)),
         };
         self.at = end;
         Ok(Some(closes))
+    }
+
+    /// Where the bulk ends, from the reply's first byte, for whose end [`Self::next`] has just
+    /// asked; 0 if what it lacks has no known length.
+    pub fn wanted(&self) -> usize {
+        self.bulk_end
     }
 
     /// True if nothing of a reply was understood yet.
@@ -195,20 +208,19 @@ fn plain_end(buffer: &[u8], start: usize) -> Option<usize> {
     (is_end(end) && is_end(end + length)).then_some(start + end + length + 2)
 }
 
-/// Where a bulk whose header ends at `start` ends itself.
+/// Where a bulk whose header ends at `start` ends itself, whether that has come or not.
 #[inline]
-fn bulk_end(buffer: &[u8], line: &[u8], start: usize) -> Result<Option<usize>, Malformed> {
+fn bulk_end(buffer: &[u8], line: &[u8], start: usize) -> Result<usize, Malformed> {
     let length = match line {
         [digit @ b'0'..=b'9'] => usize::from(digit - b'0'),
-        b"-1" => return Ok(Some(start)),
+        b"-1" => return Ok(start),
         _ => parse_i64(line)
             .and_then(|length| usize::try_from(length).ok())
             .filter(|length| *length <= isize::MAX as usize / 2)
             .ok_or(Malformed::Length)?,
     };
     match buffer.get(start + length..start + length + 2) {
-        None => Ok(None),
-        Some(b"\r\n") => Ok(Some(start + length + 2)),
+        None | Some(b"\r\n") => Ok(start + length + 2),
         Some(_) => Err(Malformed::LineEnd),
     }
 }
@@ -308,6 +320,24 @@ mod tests {
         b"|1\r\n+ttl\r\n:3\r\n*1\r\n:9\r\n",
         b"*2\r\n:1\r\n>2\r\n+message\r\n+x\r\n:2\r\n",
     ];
+
+    #[test]
+    fn what_lacks_its_end_says_where_that_is() {
+        let reply = b"*2\r\n:1\r\n$1000\r\nabc";
+        for cut in 0..reply.len() {
+            let mut scan = Scan::default();
+            assert_eq!(scan.next(&reply[..cut]), Ok(None));
+            let has_head = cut >= b"*2\r\n:1\r\n$1000\r\n".len();
+            let end = b"*2\r\n:1\r\n$1000\r\n".len() + 1002;
+            assert_eq!(scan.wanted(), if has_head { end } else { 0 }, "{cut}");
+        }
+        let mut scan = Scan::default();
+        assert_eq!(scan.next(b"$5\r\nhel"), Ok(None));
+        assert_eq!(scan.wanted(), 11);
+        assert_eq!(scan.next(b"$5\r\nhello\r\n"), Ok(Some(11)));
+        assert_eq!(scan.next(b""), Ok(None));
+        assert_eq!(scan.wanted(), 0);
+    }
 
     #[test]
     fn every_type_ends_where_it_ends() {

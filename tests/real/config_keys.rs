@@ -676,11 +676,33 @@ fn a_drain_waits_as_long_as_it_may() {
     server.thaw();
 }
 
+/// `server.max_clients_memory`: who has sent too much of a request counts as well, and what was held
+/// counts no longer when it has gone.
+#[test]
+fn a_request_that_never_ends_makes_room() {
+    let server = Server::start(Kind::Redis);
+    let settings = ["server.max_clients_memory = \"40mb\"", "server.workers = 2"];
+    let proxy = Proxy::start(&server.url(), &settings);
+    let mut other = proxy.dial();
+    other.words("SET key value");
+    let mut client = proxy.dial();
+    client.send(b"*3\r\n$3\r\nSET\r\n$3\r\nbig\r\n$268435456\r\n");
+    let held = || proxy.metric("nearside_clients_memory_bytes");
+    // As far as it comes.
+    let part = vec![b'x'; 8 << 20];
+    while client.try_send(&part).is_ok() {}
+    let closed = || proxy.count("nearside_client_disconnections_total{reason=\"clients_memory\"}");
+    eventually("it is closed", || (closed() == 1).then_some(()));
+    eventually("nothing is held", || (held() < 1e6).then_some(()));
+    assert_eq!(other.words("GET key"), b"$5\r\nvalue\r\n");
+}
+
 /// `server.max_clients_memory`: the first of those who read nothing is closed, no other.
 #[test]
 fn who_takes_nothing_for_longest_makes_room() {
     let server = Server::start(Kind::Valkey);
-    let big = vec![b'x'; 16 << 20];
+    // (What allocators take for 16 MiB and a head is 20.)
+    let big = vec![b'x'; 15 << 20];
     let settings = ["server.max_clients_memory = \"40mb\"", "server.workers = 1"];
     let proxy = Proxy::start(&server.url(), &settings);
     assert_eq!(proxy.dial().ask(&[b"SET".as_slice(), b"big", &big]), b"+OK\r\n");

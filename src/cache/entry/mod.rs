@@ -18,6 +18,7 @@ use crate::cache::shown::Variant;
 use crate::cache::{Policy, Question, Reply, Space};
 use crate::command;
 use crate::units::clock::Tick;
+use crate::units::size_class::size_class;
 use bytes::BytesMut;
 use std::cell::RefCell;
 use std::fmt;
@@ -127,7 +128,7 @@ impl Entry {
         // Whether a value has a grace is for its proof to say.
         let nil = if matches!(reply, Reply::Nil) { NIL | GRACE } else { 0 };
         let flags = tracked | kept | nil | question.proto << PROTO_SHIFT;
-        let own = STORE_OVERHEAD + size_class(size_of::<Header>() + 16 + length);
+        let own = STORE_OVERHEAD + size_class(size_of::<Header>() + 16 + length) as u64;
         let behind = fresh.next.as_ref().map_or(0, Self::weight);
         let header = Header {
             fresh: AtomicU64::new(life::unproved(fresh.is_suspended)),
@@ -367,38 +368,5 @@ impl Entry {
     fn part(&self, start: usize, end: usize) -> &[u8] {
         let body = &self.0.slice;
         body.get(start..end.min(body.len())).unwrap_or_default()
-    }
-}
-
-/// What jemalloc takes for an allocation of `size` bytes: multiples of 16 to 128, then four
-/// classes for each doubling.
-fn size_class(size: usize) -> u64 {
-    let size = size.max(16);
-    let step = if size <= 128 { 16 } else { size.next_power_of_two() / 8 };
-    size.next_multiple_of(step) as u64
-}
-
-#[cfg(test)]
-mod tests {
-    use super::size_class;
-
-    #[test]
-    fn size_classes_are_jemallocs() {
-        for (size, class) in [
-            (1, 16),
-            (16, 16),
-            (17, 32),
-            (128, 128),
-            (129, 160),
-            (160, 160),
-            (161, 192),
-            (256, 256),
-            (257, 320),
-            (4097, 5120),
-            (16384, 16384),
-            (16385, 20480),
-        ] {
-            assert_eq!(size_class(size), class, "{size}");
-        }
     }
 }

@@ -47,6 +47,8 @@ pub struct BufferFigures {
     pub input: u64,
     /// Queued, and not yet taken by the sockets.
     pub output: u64,
+    /// Memory that they hold in all, for both and for what will come.
+    pub held: u64,
 }
 
 /// The certificate that a listener shows.
@@ -161,11 +163,13 @@ impl State {
         self.certificates(out);
         let help = "Clients that are subscribed to something.";
         one(out, "nearside_pubsub_clients", help, "gauge", (self.subscribers)());
-        let BufferFigures { input, output } = (self.buffers)();
+        let BufferFigures { input, output, held } = (self.buffers)();
         let help = "Memory held in client read buffers.";
         one(out, "nearside_client_input_buffer_bytes", help, "gauge", input);
         let help = "Memory held in client write buffers.";
         one(out, "nearside_client_output_buffer_bytes", help, "gauge", output);
+        let help = "Memory that clients hold in all, of server.max_clients_memory.";
+        one(out, "nearside_clients_memory_bytes", help, "gauge", held);
         self.behind(out);
         self.heard.write(out);
         self.runtimes(out);

@@ -37,8 +37,10 @@ pub(super) struct Member {
     pub(super) closing: Option<Counter>,
     /// Since when output has not moved, in ticks.
     pub(super) stuck_since: Option<u64>,
-    /// Bytes that it has not taken, as they were counted.
-    pub(super) told_unsent: usize,
+    /// Memory that its output holds, as it was counted.
+    pub(super) told_output: usize,
+    /// Memory that it holds beside that, as it was counted.
+    pub(super) told_beside: usize,
     /// Of its commands, those that the gauge has as not answered.
     pub(super) told_out: u32,
     /// The owner task of its own link, which reads no more until this client has.

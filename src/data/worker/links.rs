@@ -328,7 +328,7 @@ impl Worker {
 
     /// Takes the buffer of bytes read.
     pub fn take_input(&self, index: usize) -> BytesMut {
-        self.with_link(index, |link| std::mem::take(&mut link.input)).unwrap_or_default()
+        self.with_link(index, Pipeline::take_input).unwrap_or_default()
     }
 
     /// Gives the buffer of bytes read back.
