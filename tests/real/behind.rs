@@ -205,6 +205,7 @@ fn what_has_no_room_is_made_upstream_at_once() {
 fn replies_that_only_upstream_knows_are_assumed_by_choice() {
     let (server, folder) = (Server::start(Kind::Valkey), TempDir::new().unwrap());
     let proxy = start(&server, folder.path(), &["write_behind.assume_replies = true"]);
+    proxy.until_ready();
     let mut client = proxy.dial();
     client.words("SET s:1 1");
     client.words("SET s:2 1");
