@@ -113,8 +113,7 @@ pub(super) fn settings(written: &Written, notes: &mut Notes) -> Option<Settings>
     let metrics = metrics(&written.metrics, &admin, notes);
     let cache = cache(&written.cache, notes);
     let log = log(written, notes);
-    let kept = [fallback.kept(), write_behind.kept()];
-    let kept = kept.into_iter().fold(cache.max_memory, u64::saturating_add);
+    let kept = cache.max_memory + fallback.kept() + write_behind.kept();
     let server = server.map(|server| with_room(server, kept));
     // Everything has been looked at: from here on a fault may end it.
     let mut settings = Settings {
@@ -525,7 +524,7 @@ fn scripts(scripts: &written::Scripts, notes: &mut Notes) -> Scripts {
 }
 
 /// What clients may leave unsent where nobody says: of the cgroup's memory four fifths, less what
-/// else may be `kept`: in the cache, by a fallback, behind. The rest is what everything else takes.
+/// the cache may take. The rest is what everything else takes.
 fn with_room(server: Server, kept: u64) -> Server {
     let rest = || Some((memory_limit()? / 5 * 4).saturating_sub(kept).max(ROOM_MIN));
     let room = server.max_clients_memory.map_or_else(rest, |room| (room > 0).then_some(room));
