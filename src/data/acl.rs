@@ -16,8 +16,8 @@ use crate::command::{Spec, by_name, errors};
 use crate::config::{Auth, AuthMode};
 use crate::data::Shared;
 use crate::data::batch::Batch;
+use crate::data::refused;
 use crate::data::session::Session;
-use crate::data::standing::Fate;
 use crate::scripts::{Calls, NO_SCRIPT};
 use crate::stats::Counter;
 use crate::wire::request::Request;
@@ -65,9 +65,7 @@ pub fn permits(
     let Err(refusal) = judge(session, spec, request, batch) else {
         return true;
     };
-    batch.block.reject(spec.index);
-    session.note(spec.index, Fate::Refused, batch.commands);
-    session.error(&refusal.text);
+    refused::with(session, spec, &refusal.text, batch);
     false
 }
 

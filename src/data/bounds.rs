@@ -11,6 +11,7 @@ use crate::data::refused;
 use crate::data::session::Session;
 use crate::keys::bounds::Unfit;
 use crate::rules::Rules;
+use crate::stats::Counter;
 use crate::wire::request::Request;
 
 /// True if all keys of a request may be named; else its client has its answer.
@@ -21,14 +22,23 @@ pub fn permits(
     request: &Request<'_>,
     batch: &Batch<'_>,
 ) -> bool {
-    if !batch.snapshot.rules.bound_keys() {
-        return true;
+    let fault = fault(spec, request, batch);
+    if let Some(text) = &fault {
+        refused::with(session, spec, text.as_bytes(), batch);
     }
-    let verdict = judge(&batch.snapshot.rules, spec, request);
-    if let Err(text) = &verdict {
-        refused::by_key(session, spec, text.as_bytes(), batch);
+    fault.is_none()
+}
+
+/// What a request is refused with, and counted as, for the keys that it names.
+#[inline]
+pub fn fault(spec: &Spec, request: &Request<'_>, batch: &Batch<'_>) -> Option<String> {
+    let rules = &batch.snapshot.rules;
+    if !rules.bound_keys() {
+        return None;
     }
-    verdict.is_ok()
+    let text = judge(rules, spec, request).err()?;
+    batch.block.add(Counter::RejectedKey, 1);
+    Some(text)
 }
 
 /// What is told of the first key that may not be named.

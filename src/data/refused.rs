@@ -29,11 +29,10 @@ pub fn by_policy(session: &mut Session, spec: &Spec, why: Refusal, batch: &Batch
     session.note(spec.index, Fate::Refused, batch.commands);
 }
 
-/// A key that may not be named.
+/// Whoever found what is against it has counted that, and says it.
 #[cold]
-pub fn by_key(session: &mut Session, spec: &Spec, text: &[u8], batch: &Batch<'_>) {
+pub fn with(session: &mut Session, spec: &Spec, text: &[u8], batch: &Batch<'_>) {
     batch.block.reject(spec.index);
-    batch.block.add(Counter::RejectedKey, 1);
     session.error(text);
     session.note(spec.index, Fate::Refused, batch.commands);
 }

@@ -32,7 +32,7 @@ pub fn mget(
     if session.is_abroad {
         return Flow::Barrier;
     }
-    if is_whole(session, spec, request, batch) {
+    if sent_whole(session, spec, request, batch) {
         return Flow::Next;
     }
     let gate = batch.gate;
@@ -97,9 +97,10 @@ fn tell(session: &mut Session, values: &[Option<Bytes>]) {
     });
 }
 
-/// True if it was asked of upstream as it is, or refused.
+/// Asks all of it of upstream as it is, where it is not to be taken apart. True if it is done with:
+/// asked, or refused.
 #[inline]
-fn is_whole(
+fn sent_whole(
     session: &mut Session,
     spec: &'static Spec,
     request: &Request<'_>,

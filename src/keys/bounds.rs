@@ -39,10 +39,9 @@ impl KeyBounds {
         if self.longest > 0 && key.len() > self.longest {
             return Err(Unfit::Long(self.longest));
         }
-        let found = key.iter().position(|byte| self.forbidden.has(*byte));
-        match found.and_then(|at| Some((*key.get(at)?, at))) {
+        match key.iter().enumerate().find(|(_, byte)| self.forbidden.has(**byte)) {
             None => Ok(()),
-            Some((byte, at)) => Err(Unfit::Byte(byte, at)),
+            Some((at, byte)) => Err(Unfit::Byte(*byte, at)),
         }
     }
 }

@@ -3,39 +3,16 @@
 
 use crate::authority::Authority;
 use crate::clients::program;
-use crate::harness::{Conn, Proxy, eventually, free_port};
+use crate::harness::{Proxy, eventually, free_port};
+use crate::tls::Door;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::process::{Child, ChildStdout, Command, Output, Stdio};
 use tempfile::TempDir;
 
-/// The certificate of 127.0.0.1 in a folder of its own, and who has signed it.
-struct Door {
-    folder: TempDir,
-    authority: Authority,
-    port: u16,
-}
-
+/// What operators are shown is what clients are elsewhere.
 impl Door {
-    fn new() -> Self {
-        let folder = TempDir::new().unwrap();
-        let authority = Authority::new(folder.path(), "ours");
-        authority.sign("127.0.0.1");
-        authority.sign("client");
-        let door = Self { folder, authority, port: free_port() };
-        door.show("127.0.0.1");
-        door
-    }
-
-    /// These are what is shown from the next reload on.
-    fn show(&self, name: &str) {
-        for end in ["pem", "key"] {
-            let to = self.folder.path().join(format!("shown.{end}"));
-            fs::copy(self.authority.path(&format!("{name}.{end}")), to).unwrap();
-        }
-    }
-
     fn file(&self, name: &str) -> String {
         self.folder.path().join(name).display().to_string()
     }
@@ -44,19 +21,15 @@ impl Door {
         self.authority.path(name).display().to_string()
     }
 
-    fn settings(&self, host: &str, more: &[&str]) -> Vec<String> {
+    /// A proxy whose admin port this is.
+    fn office(&self, host: &str, more: &[&str], arguments: &[&str]) -> Proxy {
         let mut lines = vec![
             format!("admin.listen = \"{host}:{}\"", self.port),
             format!("admin.tls.cert_file = {:?}", self.file("shown.pem")),
             format!("admin.tls.key_file = {:?}", self.file("shown.key")),
         ];
         lines.extend(more.iter().map(|line| line.replace("{ca}", &self.ours("ca.pem"))));
-        lines
-    }
-
-    fn proxy(&self, host: &str, more: &[&str], arguments: &[&str]) -> Proxy {
-        let settings = self.settings(host, more);
-        let settings: Vec<&str> = settings.iter().map(String::as_str).collect();
+        let settings: Vec<&str> = lines.iter().map(String::as_str).collect();
         Proxy::start_by(&[], "embedded:", &settings, arguments)
     }
 
@@ -83,8 +56,7 @@ impl Door {
     }
 
     fn certificate(&self) -> Vec<u8> {
-        let client = self.authority.client(crate::authority::VERSIONS, None);
-        Conn::tls(self.port, &client).unwrap().certificate()
+        self.dial().certificate()
     }
 }
 
@@ -145,7 +117,7 @@ fn said(command: &mut Command) -> (i32, String) {
 fn operators_by_https() {
     let door = Door::new();
     let limits = ["server.handshake_timeout = \"300ms\"", "server.max_handshakes = 2"];
-    let proxy = door.proxy("127.0.0.1", &limits, &[]);
+    let proxy = door.office("127.0.0.1", &limits, &[]);
     assert_eq!(door.curl(&[], "/livez").as_deref(), Ok("ok\n"));
     let set = ["-X", "PUT", "-H", "Content-Type: application/json", "-d", "{\"mode\":\"bypass\"}"];
     assert!(door.curl(&set, "/api/v1/mode").unwrap().contains("bypass"));
@@ -198,7 +170,7 @@ fn operators_show_certificates() {
     let asks = |how: &str| format!("admin.tls.client_auth = \"{how}\"");
     let ca = "admin.tls.client_ca_file = \"{ca}\"";
     let proxy =
-        door.proxy("0.0.0.0", &[ca, &asks("required"), "admin.tls.min_version = \"1.3\""], &[]);
+        door.office("0.0.0.0", &[ca, &asks("required"), "admin.tls.min_version = \"1.3\""], &[]);
     let (cert, key) = (door.ours("client.pem"), door.ours("client.key"));
     let shows = ["--cert", &cert, "--key", &key];
     assert!(door.curl(&shows, "/api/v1/mode").unwrap().contains("cache"));
@@ -217,7 +189,7 @@ fn operators_show_certificates() {
     assert!(reload.0 == 0 && reload.1.contains("changed: nothing"), "{reload:?}");
     drop(proxy);
 
-    let optional = door.proxy("127.0.0.1", &[ca, &asks("optional")], &[]);
+    let optional = door.office("127.0.0.1", &[ca, &asks("optional")], &[]);
     assert_eq!(door.curl(&[], "/livez").as_deref(), Ok("ok\n"));
     assert_eq!(door.curl(&shows, "/livez").as_deref(), Ok("ok\n"));
     assert!(door.curl(&["--cert", &theirs[0], "--key", &theirs[1]], "/livez").is_err());
@@ -229,7 +201,7 @@ fn operators_show_certificates() {
 #[test]
 fn operators_certificates_are_exchanged_while_a_stream_is_open() {
     let door = Door::new();
-    let proxy = door.proxy("127.0.0.1", &[], &[]);
+    let proxy = door.office("127.0.0.1", &[], &[]);
     let expiry = "nearside_tls_certificate_expiry_timestamp_seconds{listener=\"admin\"}";
     assert!(proxy.metric(expiry) > 1_700_000_000.0);
     let mut stream = door.stream("/api/v1/stats/stream");
@@ -254,7 +226,7 @@ fn operators_certificates_are_exchanged_while_a_stream_is_open() {
 #[test]
 fn operators_certificates_are_watched() {
     let door = Door::new();
-    let proxy = door.proxy("127.0.0.1", &[], &["--watch-config"]);
+    let proxy = door.office("127.0.0.1", &[], &["--watch-config"]);
     let before = door.certificate();
     eventually("another certificate is shown", || {
         // The watcher may not have looked at the last one.
@@ -273,7 +245,7 @@ fn the_command_line_by_https() {
     let door = Door::new();
     let token = door.file("token");
     fs::write(&token, "0123456789abcdef0123456789abcdef").unwrap();
-    let proxy = door.proxy("127.0.0.1", &[&format!("admin.token_file = {token:?}")], &[]);
+    let proxy = door.office("127.0.0.1", &[&format!("admin.token_file = {token:?}")], &[]);
     assert_eq!(here(&proxy, &["healthcheck", "--live"]), (0, String::new()));
     assert_eq!(here(&proxy, &["mode"]), (0, "cache\n".to_owned()));
     assert_eq!(here(&proxy, &["mode", "bypass"]), (0, "bypass\n".to_owned()));
@@ -328,7 +300,7 @@ fn a_certificate_that_signs_itself() {
     openssl.args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"]);
     openssl.args(["-subj", "/CN=admin", "-addext", "subjectAltName=IP:127.0.0.1"]);
     assert!(openssl.args(["-keyout", &key, "-out", &pem]).output().unwrap().status.success());
-    let proxy = door.proxy("127.0.0.1", &[], &[]);
+    let proxy = door.office("127.0.0.1", &[], &[]);
     assert_eq!(here(&proxy, &["healthcheck"]), (0, String::new()));
     assert_eq!(door.curl(&["--cacert", &pem], "/livez").as_deref(), Ok("ok\n"));
     let empty = TempDir::new().unwrap();
@@ -345,11 +317,11 @@ fn the_port_is_handed_over() {
         format!("server.handover = {:?}", door.file("handover.sock")),
     ];
     let more: Vec<&str> = more.iter().map(String::as_str).collect();
-    let mut first = door.proxy("127.0.0.1", &more, &[]);
+    let mut first = door.office("127.0.0.1", &more, &[]);
     let before = door.certificate();
     door.authority.sign("127.0.0.1");
     door.show("127.0.0.1");
-    let second = door.proxy("127.0.0.1", &more, &[]);
+    let second = door.office("127.0.0.1", &more, &[]);
     assert!(first.wait().success());
     assert_ne!(door.certificate(), before);
     assert_eq!(here(&second, &["healthcheck"]), (0, String::new()));

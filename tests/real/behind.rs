@@ -21,6 +21,12 @@ fn settings(folder: &Path, more: &[&str]) -> Vec<String> {
 }
 
 fn start(server: &Server, folder: &Path, more: &[&str]) -> Proxy {
+    let proxy = unready(server, folder, more);
+    proxy.until_ready();
+    proxy
+}
+
+fn unready(server: &Server, folder: &Path, more: &[&str]) -> Proxy {
     let settings = settings(folder, more);
     Proxy::unready(&server.url(), &settings.iter().map(String::as_str).collect::<Vec<_>>())
 }
@@ -38,7 +44,6 @@ fn a_write_is_acknowledged_without_upstream_and_comes_there_in_its_turn() {
     for kind in KINDS {
         let (server, directory) = (Server::start(kind), TempDir::new().unwrap());
         let proxy = start(&server, directory.path(), &[]);
-        proxy.until_ready();
         let mut client = proxy.dial();
         // In the near-cache, as it was.
         assert_eq!(client.words("SET s:1 old"), b"+OK\r\n");
@@ -90,7 +95,6 @@ fn a_write_is_acknowledged_without_upstream_and_comes_there_in_its_turn() {
 fn transactions_scripts_and_whole_keyspaces_wait_for_everything() {
     let (server, folder) = (Server::start(Kind::Valkey), TempDir::new().unwrap());
     let proxy = start(&server, folder.path(), &[]);
-    proxy.until_ready();
     let mut client = proxy.dial();
     let script = "return redis.call('GET', KEYS[1])";
     let asks: [(&[&[&str]], &[u8]); 5] = [
@@ -128,7 +132,6 @@ fn transactions_scripts_and_whole_keyspaces_wait_for_everything() {
 fn a_pipeline_is_in_order() {
     let (server, folder) = (Server::start(Kind::Valkey), TempDir::new().unwrap());
     let proxy = start(&server, folder.path(), &[]);
-    proxy.until_ready();
     let mut client = proxy.dial();
     for round in 0..200 {
         let lines = [
@@ -168,7 +171,6 @@ fn words(line: &str) -> Vec<u8> {
 fn of_writes_that_are_gathered_the_last_is_made() {
     let (server, folder) = (Server::start(Kind::Redis), TempDir::new().unwrap());
     let proxy = start(&server, folder.path(), &["write_behind.flush_interval = \"1h\""]);
-    proxy.until_ready();
     let mut client = proxy.dial();
     for value in 1..=5 {
         assert_eq!(client.words(&format!("SET s:1 {value}")), b"+OK\r\n");
@@ -186,7 +188,6 @@ fn what_has_no_room_is_made_upstream_at_once() {
     let (server, folder) = (Server::start(Kind::Redis), TempDir::new().unwrap());
     let more = ["write_behind.max_bytes = \"1kb\"", "write_behind.flush_interval = \"1h\""];
     let proxy = start(&server, folder.path(), &more);
-    proxy.until_ready();
     let mut client = proxy.dial();
     for key in 0..20 {
         assert_eq!(client.words(&format!("SET s:{key} 1")), b"+OK\r\n");
@@ -252,7 +253,6 @@ fn without_a_log_what_waits_is_lost_and_told_of() {
 fn a_drain_leaves_nothing_behind() {
     let (server, folder) = (Server::start(Kind::Redis), TempDir::new().unwrap());
     let mut proxy = start(&server, folder.path(), &["write_behind.flush_interval = \"1h\""]);
-    proxy.until_ready();
     let mut client = proxy.dial();
     for key in 0..50 {
         assert_eq!(client.words(&format!("SET s:{key} 1")), b"+OK\r\n");
@@ -268,7 +268,6 @@ fn a_drain_leaves_nothing_behind() {
 fn what_upstream_refuses() {
     let (server, folder) = (Server::start(Kind::Valkey), TempDir::new().unwrap());
     let proxy = start(&server, folder.path(), &[]);
-    proxy.until_ready();
     let (mut client, mut direct) = (proxy.dial(), server.dial());
     direct.words("SET v1:h:1 text");
     assert_eq!(client.words("HMSET h:1 f v"), b"+OK\r\n");
@@ -291,7 +290,6 @@ fn what_upstream_refuses() {
 fn a_log_is_one_process_at_a_time_and_damage_is_told() {
     let (server, folder) = (Server::start(Kind::Redis), TempDir::new().unwrap());
     let mut proxy = start(&server, folder.path(), &[]);
-    proxy.until_ready();
     let place = proxy.folder.path().to_owned();
     let config = place.join("proxy.toml");
     let second = |name: &str| {
@@ -320,7 +318,7 @@ fn a_log_is_one_process_at_a_time_and_damage_is_told() {
     bytes[40] ^= 1;
     bytes.extend_from_slice(b"half a record");
     fs::write(&file, &bytes).unwrap();
-    let proxy = start(&server, folder.path(), &[]);
+    let proxy = unready(&server, folder.path(), &[]);
     assert!(proxy.log().contains("write_behind_torn"), "{}", proxy.log());
     assert_eq!(waiting(&proxy), 3);
     server.thaw();
@@ -417,7 +415,6 @@ fn killed_at_every_call_of_the_log_nothing_acknowledged_is_lost() {
                 let folder = TempDir::new().unwrap();
                 server.dial().words("FLUSHALL");
                 let mut proxy = start(&server, folder.path(), &[]);
-                proxy.until_ready();
                 let case = format!("killed at {call} {nth}, upstream there: {is_upstream_there}");
                 if !is_upstream_there {
                     server.freeze();
@@ -429,7 +426,6 @@ fn killed_at_every_call_of_the_log_nothing_acknowledged_is_lost() {
                 drop(tracer);
                 server.thaw();
                 let proxy = start(&server, folder.path(), &[]);
-                proxy.until_ready();
                 until_flushed(&proxy);
                 assert_kept(&server, &acknowledged, &case);
             }
@@ -443,14 +439,12 @@ fn what_came_later_is_not_overwritten_by_a_start() {
     let (server, folder) = (Server::start(Kind::Redis), TempDir::new().unwrap());
     for round in 1..=5 {
         let mut proxy = start(&server, folder.path(), &[]);
-        proxy.until_ready();
         let mut client = proxy.dial();
         client.words("SET s:1 10");
         assert_eq!(client.words("INCR s:1"), b":11\r\n");
         proxy.signal(Signal::KILL);
         proxy.wait();
         let proxy = start(&server, folder.path(), &[]);
-        proxy.until_ready();
         until_flushed(&proxy);
         assert_eq!(proxy.dial().words("GET s:1"), b"$2\r\n11\r\n", "{round}");
         assert!(!proxy.log().contains("write_behind_recovered"), "{}", proxy.log());
@@ -461,7 +455,6 @@ fn what_came_later_is_not_overwritten_by_a_start() {
 fn a_disk_without_room_costs_nothing_but_the_wait() {
     let (server, folder) = (Server::start(Kind::Valkey), TempDir::new().unwrap());
     let proxy = start(&server, folder.path(), &[]);
-    proxy.until_ready();
     let mut client = proxy.dial();
     assert_eq!(client.words("SET s:1 1"), b"+OK\r\n");
     until_flushed(&proxy);
@@ -493,7 +486,6 @@ fn a_disk_without_room_costs_nothing_but_the_wait() {
 fn a_disk_that_fails_to_sync_is_not_believed_again() {
     let (server, folder) = (Server::start(Kind::Valkey), TempDir::new().unwrap());
     let mut proxy = start(&server, folder.path(), &[]);
-    proxy.until_ready();
     let mut client = proxy.dial();
     let tracer = Tracer::attach(&proxy, folder.path(), "inject=fdatasync:error=EIO:when=1");
     assert_eq!(client.words("SET s:1 1"), b"+OK\r\n", "by upstream");
@@ -505,7 +497,6 @@ fn a_disk_that_fails_to_sync_is_not_believed_again() {
     proxy.signal(Signal::KILL);
     proxy.wait();
     let proxy = start(&server, folder.path(), &[]);
-    proxy.until_ready();
     until_flushed(&proxy);
     assert_eq!(server.dial().words("GET v1:s:1"), b"$1\r\n2\r\n");
 }
@@ -515,7 +506,6 @@ fn a_disk_that_fails_to_sync_is_not_believed_again() {
 fn what_is_refused_is_not_taken() {
     let (server, folder) = (Server::start(Kind::Redis), TempDir::new().unwrap());
     let proxy = start(&server, folder.path(), &["commands.deny = [\"SETEX\", \"GET\"]"]);
-    proxy.until_ready();
     let mut client = proxy.dial();
     assert!(client.words("SETEX s:1 100 v").starts_with(b"-"));
     server.freeze();

@@ -9,7 +9,17 @@ use std::process::{Command, Stdio};
 use tempfile::TempDir;
 
 const AFTER: &str = "fallback.after = \"100ms\"";
-const VERSION: &str = "keys.version = \"v1\"";
+
+/// What is not known is nil, and what is written meanwhile is written upstream afterwards.
+const REPLAYED: [&str; 7] = [
+    "keys.version = \"v1\"",
+    AFTER,
+    "fallback.enabled = true",
+    "fallback.reads = \"nil\"",
+    "fallback.writes = \"memory\"",
+    "fallback.accept_data_loss = true",
+    "fallback.on_recovery = \"replay\"",
+];
 
 fn state(proxy: &Proxy) -> Value {
     let (status, answer) = proxy.admin("GET", "/api/v1/fallback", "");
@@ -36,16 +46,7 @@ fn a_start_without_a_server_and_what_it_is_given_when_it_comes() {
     for kind in KINDS {
         let mut server = Server::start(kind);
         server.kill();
-        let settings = [
-            VERSION,
-            AFTER,
-            "fallback.enabled = true",
-            "fallback.reads = \"nil\"",
-            "fallback.writes = \"memory\"",
-            "fallback.accept_data_loss = true",
-            "fallback.on_recovery = \"replay\"",
-        ];
-        let mut proxy = Proxy::unready(&server.url(), &settings);
+        let mut proxy = Proxy::unready(&server.url(), &REPLAYED);
         until(&proxy, "active");
         proxy.until_ready();
         let (_, checks) = proxy.admin("GET", "/readyz?verbose", "");
@@ -128,16 +129,7 @@ fn what_is_kept_bridges_an_outage_and_ends_with_it() {
 fn ioredis_keeps_its_connection_and_what_it_wrote() {
     for kind in KINDS {
         let mut server = Server::start(kind);
-        let settings = [
-            VERSION,
-            AFTER,
-            "fallback.enabled = true",
-            "fallback.reads = \"nil\"",
-            "fallback.writes = \"memory\"",
-            "fallback.accept_data_loss = true",
-            "fallback.on_recovery = \"replay\"",
-        ];
-        let proxy = Proxy::start(&server.url(), &settings);
+        let proxy = Proxy::start(&server.url(), &REPLAYED);
         let folder = TempDir::new().unwrap();
         let mut player = Player::start("ioredis_fallback.js", proxy.port, &folder);
         assert_eq!(player.line(), "ready");

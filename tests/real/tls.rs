@@ -18,9 +18,9 @@ use tempfile::TempDir;
 
 /// The certificate of 127.0.0.1 in a folder of its own, and who has signed it.
 pub(crate) struct Door {
-    folder: TempDir,
-    authority: Authority,
-    port: u16,
+    pub(crate) folder: TempDir,
+    pub(crate) authority: Authority,
+    pub(crate) port: u16,
 }
 
 impl Door {
@@ -34,8 +34,8 @@ impl Door {
         door
     }
 
-    /// These are what clients are shown from the next reload on.
-    fn show(&self, name: &str) {
+    /// These are what is shown from the next reload on.
+    pub(crate) fn show(&self, name: &str) {
         for end in ["pem", "key"] {
             let to = self.folder.path().join(format!("shown.{end}"));
             fs::copy(self.authority.path(&format!("{name}.{end}")), to).unwrap();

@@ -352,6 +352,8 @@ impl World {
             left -= slice;
             self.proxy.hands.advance(slice);
             self.passed += slice;
+            // Nobody waits: the runtime's clock stands still (`start_paused`), and jumps to the next
+            // timer, this one or one of nearside's, when no task can do anything more.
             tokio::time::sleep(slice).await;
             // tokio's timers are rounded up.
             let behind = self.began.elapsed().saturating_sub(self.passed);

@@ -159,6 +159,10 @@ fn known(settings: &Settings, spec: &'static Spec, request: &Request<'_>) -> Exp
         let text = errors::refusal_text(spec, refusal);
         return refused(spec, text, errors::remedy(spec, refusal));
     }
+    let rules = Rules::compile(settings);
+    if let Err(text) = bounds::judge(&rules, spec, request) {
+        return refused(spec, text, None);
+    }
     let scripts =
         || Scripts::new(&settings.scripts, policy.prefixed).of_tenant(settings.tenant_mode);
     if disposition == Disposition::Script
@@ -166,11 +170,7 @@ fn known(settings: &Settings, spec: &'static Spec, request: &Request<'_>) -> Exp
     {
         return refused(spec, text, None);
     }
-    let rules = Rules::compile(settings);
-    if let Err(text) = bounds::judge(&rules, spec, request) {
-        return refused(spec, text, None);
-    }
-    let keys = keys_of(settings, spec, request);
+    let keys = keys_of(settings, &rules, spec, request);
     let fate = match fate {
         // Cached by its command, but by none of its keys.
         Fate::Cached if !keys.iter().any(|key| key.cached) => Fate::Forwarded,
@@ -189,7 +189,7 @@ fn known(settings: &Settings, spec: &'static Spec, request: &Request<'_>) -> Exp
         },
         error: None,
         remedy: None,
-        sent: is_sent.then(|| sent(settings, spec, request)),
+        sent: is_sent.then(|| sent(settings, &rules, spec, request)),
         drops: if is_sent { drops(spec) } else { None },
         keys,
     }
@@ -256,8 +256,7 @@ fn stranger(
 }
 
 /// Each key with its rule, and whether its reply is kept.
-fn keys_of(settings: &Settings, spec: &Spec, request: &Request<'_>) -> Vec<Key> {
-    let rules = Rules::compile(settings);
+fn keys_of(settings: &Settings, rules: &Rules, spec: &Spec, request: &Request<'_>) -> Vec<Key> {
     let mut found = Vec::new();
     keys::for_each(
         spec,
@@ -346,9 +345,9 @@ fn humantime(time: Duration) -> String {
 }
 
 /// The request as the data path writes it.
-fn sent(settings: &Settings, spec: &'static Spec, request: &Request<'_>) -> String {
+fn sent(settings: &Settings, rules: &Rules, spec: &'static Spec, request: &Request<'_>) -> String {
     let mut out = BytesMut::new();
-    let life = lifetime::given(spec, request, &Rules::compile(settings));
+    let life = lifetime::given(spec, request, rules);
     forward::write_request(&mut out, spec, request, &settings.names, life, |_| {});
     let words: Vec<String> = reply::elements(&out).filter_map(reply::bulk).map(shown).collect();
     words.join(" ")

@@ -164,16 +164,11 @@ fn is_unfit(
     request: &Request<'_>,
     batch: &mut Batch<'_>,
 ) -> bool {
-    let rules = &batch.snapshot.rules;
-    if !rules.bound_keys() {
-        return false;
-    }
-    let verdict = bounds::judge(rules, spec, request);
-    if let Err(text) = &verdict {
-        batch.block.add(Counter::RejectedKey, 1);
+    let fault = bounds::fault(spec, request, batch);
+    if let Some(text) = &fault {
         poison(session, spec, batch, |out| write::error(out, text.as_bytes()));
     }
-    verdict.is_err()
+    fault.is_some()
 }
 
 /// EXEC that is refused: the transaction is discarded.

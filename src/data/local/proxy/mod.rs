@@ -69,7 +69,7 @@ pub fn answer(
         "get" => tell(session, Ok(traced::key(request.arg(2), batch))),
         "help" => help(session, batch.snapshot),
         "info" => {
-            let text = info::own_sections(request.from(2), shared);
+            let text = info::proxy::own_sections(request.from(2), shared);
             reply(session, |out, proto| write::verbatim(out, proto, text.as_bytes()));
         }
         "last" => {

@@ -43,8 +43,8 @@ pub(super) fn stats(shared: &Shared) -> Value {
         // The cache counts these for as long as it lives.
         ("evicted_since_start", count(figures.evicted)),
         ("expired_since_start", count(figures.expired)),
-        ("invalidations", count(totals.sum(info::INVALIDATIONS))),
-        ("flushes", count(totals.sum(info::FLUSHES))),
+        ("invalidations", count(totals.sum(info::proxy::INVALIDATIONS))),
+        ("flushes", count(totals.sum(info::proxy::FLUSHES))),
         ("net_input_bytes", count(get(Counter::NetInputBytes))),
         ("net_output_bytes", count(get(Counter::NetOutputBytes))),
     ])
@@ -76,7 +76,7 @@ pub(super) fn namespaces(request: &Request<'_>, shared: &Shared) -> Result<Value
 
 /// PROXY UPSTREAMS.
 pub(super) fn upstreams(shared: &Shared) -> Value {
-    let up = info::Upstream::look(shared);
+    let up = info::proxy::Upstream::look(shared);
     Value::List(vec![Value::Map(vec![
         ("address", shared.dialer.target.address.to_string().into()),
         ("server", up.server.into()),
