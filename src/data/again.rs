@@ -121,6 +121,7 @@ fn read_of_front(
     desk: &Desk<'_>,
     is_free: impl Fn(&Waiter) -> bool,
 ) -> Option<Bytes> {
+    let has_same_names = link.snapshot_of_front().names == link.snapshot().names;
     let (ticket, text, _) = link.front_read()?;
     if ticket.is_again || !iter::once(&ticket.owner).chain(&ticket.joined).all(is_free) {
         return None;
@@ -130,7 +131,8 @@ fn read_of_front(
             let question = read.question(ticket.spec, text);
             as_sent(question.command, question.key, question.extra)
         }
-        Kind::Parts(parts) if !parts.is_answered => parts.whole.clone(),
+        // What was found here is of the key version it was asked under: no reply is of two.
+        Kind::Parts(parts) if !parts.is_answered && has_same_names => parts.whole.clone(),
         _ => return None,
     };
     // What is kept for this case is told at once.

@@ -53,6 +53,32 @@ fn an_mget_is_asked_once_more() {
     assert_eq!(stage.count(Counter::UpstreamRetries), 1);
 }
 
+/// An MGET that was asked under another key version is not: what was here is of that one.
+#[test]
+fn an_mget_is_not_asked_under_another_version() {
+    let mut stage = Stage::new();
+    let (mut client, mut data) = stage.pair();
+    client.send("GET a");
+    data.expect_read("a");
+    data.reply_kept("$1\r\na\r\n");
+    client.reads("$1\r\na\r\n");
+    client.send("MGET a b");
+    data.expect("MGET v1:b");
+    data.expect("PTTL v1:b");
+    let shared = stage.app.shared();
+    let next = shared.snapshots.newest().settings.with_version("v2").unwrap();
+    shared.snapshots.publish(nearside::snapshot::Snapshot::of(&next));
+    shared.bells.ring();
+    let mut other = stage.client();
+    stage.eventually("the version is in force", |_| {
+        other.send("PROXY EXPLAIN GET c");
+        other.next().windows(4).any(|word| word == b"v2:c")
+    });
+    drop(data);
+    client.reads(BROKEN);
+    assert_eq!(stage.count(Counter::UpstreamRetries), 0);
+}
+
 /// Pipelined reads keep their order, and each its own answer.
 #[test]
 fn reads_of_a_pipeline_are_asked_in_their_order() {
