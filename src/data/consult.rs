@@ -1,6 +1,6 @@
 //! A cacheable read of one key: hit, join, or miss.
 
-use crate::cache::{Entry, Extra, Lookup, Policy, Question, Token, stripe_bit};
+use crate::cache::{Entry, Extra, Lookup, Policy, Question, Reply, Token, stripe_bit};
 use crate::command::{CacheRule, ReplyShape, Spec};
 use crate::config::{Level, Mode};
 use crate::data::batch::Batch;
@@ -34,7 +34,7 @@ pub fn read(
     let mut refused = None;
     if batch.gate != Mode::Cache {
         refused = Some(unserved(&question, batch));
-    } else if session.out_mask & stripe_bit(question.hash) != 0 {
+    } else if session.out_mask != 0 && session.out_mask & stripe_bit(question.hash) != 0 {
         refused = Some(Counter::BypassPipeline);
     } else {
         let (mut bytes, mut asked_at) = (0, Tick(0));
@@ -221,14 +221,16 @@ pub fn question<'b>(
 /// entry's place.
 #[inline]
 fn hit(session: &mut Session, entry: &Entry) -> usize {
-    let null = null_bytes(session.proto);
-    let length = entry.reply().bytes().len();
-    if length >= SHARE_MIN {
-        let shared = Bytes::from_owner(entry.clone());
-        session.order.reply_shared(&mut session.output, shared);
-    } else {
-        session.order.reply(&mut session.output, |out| entry.write(out, null));
-    }
+    let (bytes, length) = match entry.reply() {
+        Reply::Bytes(bytes) if bytes.len() >= SHARE_MIN => {
+            let shared = Bytes::from_owner(entry.clone());
+            session.order.reply_shared(&mut session.output, shared);
+            return bytes.len();
+        }
+        Reply::Bytes(bytes) => (bytes, bytes.len()),
+        Reply::Nil => (null_bytes(session.proto), 0),
+    };
+    session.order.reply(&mut session.output, |out| out.extend_from_slice(bytes));
     length
 }
 

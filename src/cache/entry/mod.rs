@@ -19,7 +19,6 @@ use crate::cache::{Policy, Question, Reply, Space};
 use crate::command;
 use crate::units::clock::Tick;
 use crate::units::size_class::size_class;
-use bytes::BytesMut;
 use std::cell::RefCell;
 use std::fmt;
 use std::sync::LazyLock;
@@ -164,15 +163,6 @@ impl Entry {
             Reply::Bytes(self.part(self.reply_start(), usize::MAX))
         } else {
             Reply::Nil
-        }
-    }
-
-    /// Appends the reply; a nil as `null`.
-    #[inline]
-    pub fn write(&self, out: &mut BytesMut, null: &[u8]) {
-        match self.reply() {
-            Reply::Bytes(bytes) => out.extend_from_slice(bytes),
-            Reply::Nil => out.extend_from_slice(null),
         }
     }
 
