@@ -80,13 +80,13 @@ struct Sent {
 impl Flusher {
     /// Makes upstream what is there, as long as the process lives.
     pub async fn run(self) {
-        tokio::join!(self.flush(), self.ring_for_news());
+        tokio::join!(self.flush(), self.ring_for_news(), self.queue.tell_late());
     }
 
     async fn ring_for_news(&self) {
-        let mut settled = self.queue.watch();
+        let mut reached = self.queue.news.watch();
         loop {
-            self.queue.until_news(&mut settled).await;
+            self.queue.news.until_news(&mut reached).await;
             (self.ring.0)();
         }
     }
