@@ -137,7 +137,7 @@ impl Folder for Disk {
 
     fn remove(&mut self, number: u64) -> io::Result<()> {
         match std::fs::remove_file(self.file_of(number)) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
             // Also if it was removed before: perhaps not on the disk.
             _ => self.sync_folder(),
         }

@@ -49,8 +49,8 @@ impl Audience {
         self.0.binary_search_by_key(&number, |(number, _)| *number).is_ok()
     }
 
-    /// Upstream has all up to `last`, and said this of them. Nobody is told before the log can bring
-    /// none of them back.
+    /// Upstream has all up to `last`, and said this of them. Nobody is told before the log can
+    /// bring none of them back.
     pub fn hear(&mut self, last: u64, mut said: impl FnMut(u64) -> Option<Bytes>) {
         for (number, told) in self.0.iter_mut().take_while(|(number, _)| *number <= last) {
             if let Some(reply) = said(*number) {

@@ -14,8 +14,8 @@
 //!
 //! Invariants: a key of which a write is pending is neither served from the cache nor filled (the
 //! bump comes behind the push, and again before the write is settled), and no other write of it
-//! goes upstream meanwhile, as one that is made twice would undo it; a write is taken only if its client has nothing out that may be about
-//! the same key, for the queue keeps no order with links.
+//! goes upstream meanwhile: one that is made twice would undo it. A write is taken only if its
+//! client has nothing out that may be about the same key, for the queue keeps no order with links.
 
 use crate::behind::queue::{Queue, Seen};
 use crate::behind::record::Write;
@@ -115,6 +115,18 @@ pub fn look(
     if is_refused {
         return None;
     }
+    wait(session, spec, request, queue, batch)
+}
+
+/// Has a request wait for what is pending of its keys; `None`: nothing is that it need wait for.
+fn wait(
+    session: &mut Session,
+    spec: &'static Spec,
+    request: &Request<'_>,
+    queue: &Queue,
+    batch: &mut Batch<'_>,
+) -> Option<Flow> {
+    let waited = session.flush;
     let reach = Reach::of(session, spec, request);
     let seen = match reach {
         Reach::Keys => overlay(session, spec, request, queue, batch),
@@ -139,7 +151,7 @@ pub fn look(
     if waited.is_some() && until <= batch.view.now {
         return Some(give_up(session, batch));
     }
-    // Who waits for upstream where that is down takes from others what can be written meanwhile.
+    // (Not while upstream is down: others can write meanwhile.)
     if changes && batch.shared.live.is_upstream_up() {
         queue.close((reach == Reach::Keys).then_some(&hashes[..]), until);
     }
@@ -247,7 +259,7 @@ fn overlay(
     spec: &'static Spec,
     request: &Request<'_>,
     queue: &Queue,
-    batch: &mut Batch<'_>,
+    batch: &Batch<'_>,
 ) -> Overlay {
     // Who tracks is told of changes of what the server has told it, and of nothing else.
     let is_for_us = session.own.is_none() && !session.standing.reads_upstream();

@@ -181,6 +181,10 @@ fn of_writes_that_are_gathered_the_last_is_made() {
     }
     assert_eq!(waiting(&proxy), 5);
     assert_eq!(server.dial().words("GET v1:s:1"), b"$-1\r\n");
+    let explained = show(&client.words("PROXY EXPLAIN SET s:1 6"));
+    assert!(explained.contains("acknowledged by nearside"), "{explained}");
+    let explained = show(&client.words("PROXY EXPLAIN SET s:1 6 NX"));
+    assert!(explained.contains("forwarded to upstream"), "{explained}");
     assert_eq!(client.words("STRLEN s:1"), b":1\r\n", "who needs it does not wait for an hour");
     assert_eq!(server.dial().words("GET v1:s:1"), b"$1\r\n5\r\n");
     assert_eq!(proxy.count("nearside_write_behind_writes_total{result=\"made\"}"), 1);

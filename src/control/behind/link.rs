@@ -5,9 +5,10 @@
 //!
 //! Invariant: what was sent on a connection that is given up before its answers came reaches no
 //! server behind what is sent on the next, where it would undo writes that came meanwhile. What is
-//! still here is never sent (the socket is reset, not closed); what is under way, or in the server's
-//! hands, comes to nothing when the server is asked to end that connection (CLIENT KILL), if it lets
-//! this user do so. Its number is of one server in one life of it: another's would be a stranger's.
+//! still here is never sent (the socket is reset, not closed). What is under way, or in the hands
+//! of the server, comes to nothing when that is asked to end the connection (CLIENT KILL), if it
+//! lets this user do so. The number that it is asked by is of one server in one life of it: with
+//! another it would be a stranger's.
 
 use crate::control::jobs::line::{Line, LineError};
 use crate::net::dialer::Dialer;
@@ -49,18 +50,15 @@ impl Links {
         if self.open.as_ref().is_some_and(|link| link.line.is_over()) {
             self.give_up();
         }
-        let link = match self.open.take() {
-            Some(link) => link,
-            None => {
-                let mut link = Link::open(dialer, timeout).await?;
-                // (In this process nothing is under way.)
-                if dialer.embedded.is_none() {
-                    link.end(self.doubtful.as_ref()).await?;
-                }
-                self.doubtful = None;
-                link
-            }
-        };
+        if let Some(link) = self.open.take() {
+            return Ok(self.open.insert(link));
+        }
+        let mut link = Link::open(dialer, timeout).await?;
+        // (In this process nothing is under way.)
+        if dialer.embedded.is_none() {
+            link.end(self.doubtful.as_ref()).await?;
+        }
+        self.doubtful = None;
         Ok(self.open.insert(link))
     }
 
