@@ -5,8 +5,9 @@ use crate::behind::{settings, until_flushed, waiting, words};
 use crate::harness::{Kind, Proxy, Server, eventually, free_port, show};
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Arc, Mutex};
 use std::thread;
 use tempfile::TempDir;
 
@@ -29,11 +30,12 @@ impl Network {
         let port = free_port();
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).unwrap();
         let (keep, kept) = channel();
-        let keep = Arc::new(Mutex::new(Some(keep)));
+        let has_kept = Arc::new(AtomicBool::new(false));
         thread::spawn(move || {
             for client in listener.incoming().flatten() {
                 let server = TcpStream::connect((Ipv4Addr::LOCALHOST, server)).unwrap();
-                join(client, server, word, &keep);
+                let (keep, has_kept) = (keep.clone(), Arc::clone(&has_kept));
+                join(client, server, (word, has_kept), keep);
             }
         });
         Self { port, kept }
@@ -43,15 +45,14 @@ impl Network {
 fn join(
     client: TcpStream,
     server: TcpStream,
-    word: &'static str,
-    keep: &Arc<Mutex<Option<Sender<Kept>>>>,
+    (word, has_kept): (&'static str, Arc<AtomicBool>),
+    keep: Sender<Kept>,
 ) {
     let (say, said) = channel();
-    let keep = Arc::clone(keep);
     let (mut to_client, mut from_server) =
         (client.try_clone().unwrap(), server.try_clone().unwrap());
     thread::spawn(move || {
-        let mut buffer = [0; 65536];
+        let mut buffer = [0; 8192];
         loop {
             let length = from_server.read(&mut buffer).unwrap_or(0);
             let bytes = &buffer[..length];
@@ -65,15 +66,14 @@ fn join(
         }
     });
     thread::spawn(move || {
-        let (mut client, mut server, mut buffer) = (client, server, [0; 65536]);
+        let (mut client, mut server, mut buffer) = (client, server, [0; 8192]);
         loop {
             let length = client.read(&mut buffer).unwrap_or(0);
             let bytes = &buffer[..length];
             let has_word = bytes.windows(word.len()).any(|part| part == word.as_bytes());
-            let keeper = if has_word { keep.lock().unwrap().take() } else { None };
-            if let Some(keeper) = keeper {
+            if has_word && !has_kept.swap(true, Ordering::SeqCst) {
                 client.shutdown(Shutdown::Both).unwrap();
-                keeper.send(Kept { bytes: bytes.to_vec(), server, said }).unwrap();
+                keep.send(Kept { bytes: bytes.to_vec(), server, said }).unwrap();
                 return;
             }
             if length == 0 || server.write_all(bytes).is_err() {
