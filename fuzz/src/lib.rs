@@ -6,7 +6,7 @@
 mod reference;
 
 use bytes::{Bytes, BytesMut};
-use nearside::behind::record::Record;
+use nearside::behind::record::{Record, Salt};
 use nearside::command::lua;
 use nearside::config::{self, Groups};
 use nearside::control::invalidate::message::Said;
@@ -296,7 +296,7 @@ fn in_words(from: SocketAddr, to: SocketAddr) -> String {
 }
 
 /// What stands in a log of writes behind: whatever is read as a record is written as the same bytes,
-/// and a record that the sum agrees with is one or none, but nothing breaks.
+/// and a record that the sum agrees with is one or none, but nothing breaks. (Salt adds nothing.)
 pub fn write_behind_log(data: &[u8]) {
     let mut left = Bytes::copy_from_slice(data);
     while let Some(record) = record_of(&mut left) {
@@ -314,9 +314,9 @@ pub fn write_behind_log(data: &[u8]) {
 
 fn record_of(left: &mut Bytes) -> Option<Record> {
     let before = left.clone();
-    let record = Record::read(left)?;
+    let record = Record::read(Salt::default(), left)?;
     let mut again = BytesMut::new();
-    record.write(&mut again);
+    record.write(Salt::default(), &mut again);
     assert_eq!(again[..], before[..before.len() - left.len()]);
     Some(record)
 }

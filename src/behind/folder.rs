@@ -31,7 +31,7 @@ pub trait Folder: fmt::Debug + Send {
     fn cut(&mut self, length: u64) -> io::Result<()>;
     /// What was appended is on the disk when this returns.
     fn sync(&mut self) -> io::Result<()>;
-    /// Removes a file.
+    /// Removes a file; one that is not there is removed. It is so on the disk when this returns.
     fn remove(&mut self, number: u64) -> io::Result<()>;
 }
 
@@ -136,8 +136,11 @@ impl Folder for Disk {
     }
 
     fn remove(&mut self, number: u64) -> io::Result<()> {
-        std::fs::remove_file(self.file_of(number))?;
-        self.sync_folder()
+        match std::fs::remove_file(self.file_of(number)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            // Also if it was removed before: perhaps not on the disk.
+            _ => self.sync_folder(),
+        }
     }
 }
 
@@ -162,6 +165,7 @@ mod tests {
         assert_eq!(disk.read(2).unwrap(), b"abd");
         disk.trim(2, 1).unwrap();
         assert_eq!(disk.read(2).unwrap(), b"a");
+        disk.remove(2).unwrap();
         disk.remove(2).unwrap();
         drop(disk);
         assert_eq!(Disk::open(&path).unwrap().list().unwrap(), [11]);

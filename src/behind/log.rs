@@ -2,9 +2,11 @@
 //! process, or the machine.
 //!
 //! ```text
+//!   file     its salt, and a batch of no writes     numbered, no number twice; a new one begins
+//!                                                   where one is long; a file goes when upstream
+//!                                                   has all of it
 //!   batch    'd', up to where upstream has everything, then some writes    appended as one, and
 //!                                                                          on the disk if it syncs
-//!   files    numbered; a new one begins where one is long; a file goes when upstream has all of it
 //! ```
 //!
 //! In: writes, and up to where upstream has them. Out: at the start, those that it may not have.
@@ -12,11 +14,12 @@
 //! Invariants: a batch is appended only when the one before it is on the disk (where the log
 //! syncs), and a file is begun only when the one before it is. So what is no record at the end of
 //! the last file was never acknowledged, and is cut off; anywhere else it is damage, and nothing is
-//! begun with it. After a failure nothing is appended any more before [`Log::reset`].
+//! begun with it. After a failure nothing is appended any more before [`Log::reset`]. The file that
+//! a reset begins says that upstream has everything, so what was removed then may come back.
 
 use crate::behind::folder::Folder;
-use crate::behind::record::{Record, Write};
-use bytes::{Buf, Bytes, BytesMut};
+use crate::behind::record::{Record, Salt, Write};
+use bytes::{Bytes, BytesMut};
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
 
@@ -35,9 +38,11 @@ pub struct Log<F> {
     /// The file that is written to, and how long it is.
     number: u64,
     length: u64,
+    salt: Salt,
     /// The last write that was appended.
     last: u64,
-    /// Earlier files, each with the last write before its end.
+    /// Earlier files, each with the last write before its end. Some may not be there: beginning one
+    /// may have failed, or removing it.
     files: VecDeque<(u64, u64)>,
 }
 
@@ -69,6 +74,19 @@ pub enum Error {
         /// Where.
         at: usize,
     },
+    /// A file is missing, say.
+    #[error("the log of write_behind is damaged: the write behind number {after} is missing")]
+    Gap {
+        /// The last that is there.
+        after: u64,
+    },
+}
+
+impl From<Failed> for Error {
+    fn from(failed: Failed) -> Self {
+        let (Failed::Write(error) | Failed::Sync(error)) = failed;
+        Self::Io(error)
+    }
 }
 
 /// Why a batch was not appended.
@@ -89,29 +107,39 @@ impl<F: Folder> Log<F> {
         let mut writes = BTreeMap::new();
         let numbers = folder.list()?;
         for &file in &numbers {
-            let mut bytes = Bytes::from(folder.read(file)?);
+            let bytes = Bytes::from(folder.read(file)?);
             let whole = bytes.len();
-            while let Some(record) = Record::read(&mut bytes) {
+            let left = read(bytes, |record| {
                 found.last = found.last.max(record.number());
                 match record {
                     Record::Done(number) => done = done.max(number),
                     Record::Write(number, write) => drop(writes.insert(number, write)),
                 }
+            });
+            let is_last = Some(&file) == numbers.last();
+            let is_damage = !is_last || left.was_on_the_disk(syncs);
+            if !left.bytes.is_empty() && is_damage {
+                return Err(Error::Damaged { file, at: whole - left.bytes.len() });
             }
-            if !bytes.is_empty() {
-                let is_last = Some(&file) == numbers.last();
-                if !is_last || (syncs && has_batch(bytes.clone())) {
-                    return Err(Error::Damaged { file, at: whole - bytes.len() });
-                }
-                found.torn = bytes.len();
-                folder.trim(file, (whole - bytes.len()) as u64)?;
+            if is_last {
+                // What was read of it is on the disk before there is a file behind it.
+                found.torn = left.bytes.len();
+                folder.trim(file, (whole - left.bytes.len()) as u64)?;
             }
             files.push_back((file, found.last));
         }
         found.writes = writes.into_iter().filter(|(number, _)| *number > done).collect();
-        let number = numbers.last().map_or(1, |last| last + 1);
-        folder.create(number)?;
-        let mut log = Self { folder, syncs, number, length: 0, last: found.last, files };
+        let mut before = found.writes.first().map_or(found.last, |(number, _)| number - 1);
+        for (number, _) in &found.writes {
+            if *number != before + 1 {
+                return Err(Error::Gap { after: before });
+            }
+            before = *number;
+        }
+        let number = numbers.last().copied().unwrap_or(0);
+        let (last, salt) = (found.last, Salt::default());
+        let mut log = Self { folder, syncs, number, length: 0, salt, last, files };
+        log.begin(done)?;
         log.forget(done)?;
         Ok((log, found))
     }
@@ -123,9 +151,9 @@ impl<F: Folder> Log<F> {
             self.turn(done)?;
         }
         let mut batch = BytesMut::new();
-        Record::Done(done).write(&mut batch);
+        Record::Done(done).write(self.salt, &mut batch);
         for (number, write) in writes {
-            Record::Write(*number, write.clone()).write(&mut batch);
+            Record::Write(*number, write.clone()).write(self.salt, &mut batch);
             self.last = *number;
         }
         if let Err(error) = self.folder.append(&batch) {
@@ -140,14 +168,26 @@ impl<F: Folder> Log<F> {
         Ok(())
     }
 
-    /// Begins another file.
+    /// Goes on in another file.
     fn turn(&mut self, done: u64) -> Result<(), Failed> {
         self.folder.sync().map_err(Failed::Sync)?;
-        self.folder.create(self.number + 1).map_err(Failed::Write)?;
         self.files.push_back((self.number, self.last));
-        self.number += 1;
-        self.length = 0;
+        self.begin(done)?;
         self.forget(done).map_err(Failed::Write)
+    }
+
+    /// Begins a file, which is on the disk when this returns. Its number is used up, whatever comes
+    /// of it.
+    fn begin(&mut self, done: u64) -> Result<(), Failed> {
+        self.number += 1;
+        self.salt = Salt::random();
+        let mut head = BytesMut::new();
+        self.salt.write(&mut head);
+        Record::Done(done).write(self.salt, &mut head);
+        self.length = head.len() as u64;
+        self.folder.create(self.number).map_err(Failed::Write)?;
+        self.folder.append(&head).map_err(Failed::Write)?;
+        self.folder.sync().map_err(Failed::Sync)
     }
 
     /// Removes files of which upstream has everything, the oldest first.
@@ -162,23 +202,43 @@ impl<F: Folder> Log<F> {
         Ok(())
     }
 
-    /// Upstream has everything: begins anew, after a failure, with an empty file and no other.
+    /// Upstream has everything: begins anew, after a failure, with one file. The others go first:
+    /// it may be they that leave no room.
     pub fn reset(&mut self) -> Result<(), Failed> {
         self.files.push_back((self.number, self.last));
-        self.number += 1;
-        self.length = 0;
-        self.folder.create(self.number).map_err(Failed::Write)?;
-        self.forget(u64::MAX).map_err(Failed::Write)
+        self.forget(u64::MAX).map_err(Failed::Write)?;
+        self.begin(self.last)
     }
 }
 
-/// True if a batch begins somewhere in these bytes.
-fn has_batch(mut bytes: Bytes) -> bool {
-    while !bytes.is_empty() {
-        bytes.advance(1);
-        if matches!(Record::read(&mut bytes.clone()), Some(Record::Done(_))) {
-            return true;
-        }
+/// What is no record at the end of a file.
+struct Left {
+    bytes: Bytes,
+    /// That of the file, if it has one.
+    salt: Option<Salt>,
+}
+
+/// Shows the records of a file.
+fn read(mut bytes: Bytes, mut show: impl FnMut(Record)) -> Left {
+    let salt = Salt::read(&mut bytes);
+    while let Some(record) = salt.and_then(|salt| Record::read(salt, &mut bytes)) {
+        show(record);
     }
-    false
+    Left { bytes, salt }
+}
+
+impl Left {
+    /// True if what was acknowledged stands behind it: a batch is begun only when what is before it
+    /// is on the disk, where the log syncs, as the head of a file always is. Clients cannot have
+    /// written one, as they do not know the salt.
+    fn was_on_the_disk(&self, syncs: bool) -> bool {
+        let Some(salt) = self.salt else {
+            return self.bytes.len() as u64 > Salt::LENGTH + Record::DONE_LENGTH;
+        };
+        syncs
+            && (1..self.bytes.len()).any(|from| {
+                let record = Record::read(salt, &mut self.bytes.slice(from..));
+                matches!(record, Some(Record::Done(_)))
+            })
+    }
 }

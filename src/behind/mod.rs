@@ -8,8 +8,9 @@
 //!
 //! ```text
 //!   record   one write, and how it stands in the log     folder   the files, or a test's
-//!   log      what outlives the process                   queue    what is pending, and who waits
-//!   writer   the thread that the log is written by
+//!   log      what outlives the process                   queue    who waits for what
+//!   writer   the thread that the log is written by       pending  what is pending
+//!   told     who waits for an acknowledgement            news     how far writes have come
 //! ```
 //!
 //! In: writes that say what their key is to be (`record`). Out: the same, to be made upstream;
@@ -20,8 +21,11 @@
 
 pub mod folder;
 pub mod log;
+pub mod news;
+pub mod pending;
 pub mod queue;
 pub mod record;
+pub mod told;
 pub mod writer;
 
 use self::folder::Disk;

@@ -1,17 +1,22 @@
 //! One write that waits for upstream, and how it stands in the log.
 //!
 //! ```text
-//!   frame   length u32 | CRC-32C u32 | body         both of the body; all numbers little-endian
+//!   salt    u32 | CRC-32C u32                        at the head of a file
+//!   frame   length u32 | CRC-32C u32 | body         both of the body; all numbers little-endian;
+//!                                                   the sum begins with the salt of its file
 //!   body    'w' | number u64 | database u32 | prefix u32 | ends at u64 | the request as RESP
 //!           'd' | number u64                        upstream has every write up to this one
 //! ```
 //!
 //! In: a request with its keys as upstream has them. Out: bytes, and from bytes the same write, or
-//! word that they are none. Invariant: a write says what its key is to be, never by how much it is
-//! to change, so that it may be made twice.
+//! word that they are none. Invariants: a write says what its key is to be, never by how much it is
+//! to change, so that it may be made twice; no value that clients write looks like a record, since
+//! they do not know the salt.
 
 use crate::wire::request::{Arg, Found, Limits, Request, Scan};
 use bytes::{Buf, BufMut, Bytes, BytesMut};
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher as _;
 
 /// Bytes before a body.
 const HEAD: usize = 8;
@@ -79,6 +84,12 @@ impl Write {
         })
     }
 
+    /// True if it makes writes of its key before it needless: it leaves nothing of them, and no
+    /// server refuses it for what it is (an option that it does not know, say).
+    pub fn replaces(&self) -> bool {
+        self.effect() != Effect::Part && !self.says_its_end()
+    }
+
     /// True if the request itself says when its value ends.
     pub fn says_its_end(&self) -> bool {
         self.with_words(|words| words.len() > 3)
@@ -88,6 +99,43 @@ impl Write {
     pub fn value(&self) -> Bytes {
         self.with_words(|words| words.get(2).map(|value| self.request.slice_ref(value)))
             .unwrap_or_default()
+    }
+}
+
+/// What the sums of a file's records begin with.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Salt(u32);
+
+impl Salt {
+    /// Its length in a file.
+    pub const LENGTH: u64 = 8;
+
+    /// One that nobody can guess.
+    pub fn random() -> Self {
+        // (The keys of the hash are random.)
+        let [_, _, _, _, high @ ..] = RandomState::new().hash_one(()).to_be_bytes();
+        Self(u32::from_be_bytes(high))
+    }
+
+    /// Writes it behind what is in `out`.
+    pub fn write(self, out: &mut BytesMut) {
+        out.put_u32_le(self.0);
+        out.put_u32_le(crc32c::crc32c(&self.0.to_le_bytes()));
+    }
+
+    /// The salt at the front of `bytes`, which it takes; `None` if none stands there.
+    pub fn read(bytes: &mut Bytes) -> Option<Self> {
+        let mut head = bytes.get(..HEAD)?;
+        let (salt, sum) = (head.get_u32_le(), head.get_u32_le());
+        if crc32c::crc32c(&salt.to_le_bytes()) != sum {
+            return None;
+        }
+        bytes.advance(HEAD);
+        Some(Self(salt))
+    }
+
+    fn sum(self, body: &[u8]) -> u32 {
+        crc32c::crc32c_append(self.0, body)
     }
 }
 
@@ -101,6 +149,9 @@ pub enum Record {
 }
 
 impl Record {
+    /// The length of [`Self::Done`] in a file.
+    pub const DONE_LENGTH: u64 = 17;
+
     /// Its number.
     pub const fn number(&self) -> u64 {
         match self {
@@ -109,7 +160,7 @@ impl Record {
     }
 
     /// Writes it behind what is in `out`.
-    pub fn write(&self, out: &mut BytesMut) {
+    pub fn write(&self, salt: Salt, out: &mut BytesMut) {
         let start = out.len();
         out.put_bytes(0, HEAD);
         match self {
@@ -127,7 +178,7 @@ impl Record {
             }
         }
         let body = out.get(start + HEAD..).unwrap_or_default();
-        let (length, sum) = (u32::try_from(body.len()).unwrap_or(u32::MAX), crc32c::crc32c(body));
+        let (length, sum) = (u32::try_from(body.len()).unwrap_or(u32::MAX), salt.sum(body));
         if let Some(mut head) = out.get_mut(start..start + HEAD) {
             head.put_u32_le(length);
             head.put_u32_le(sum);
@@ -135,14 +186,14 @@ impl Record {
     }
 
     /// The record at the front of `bytes`, which it takes; `None` if none stands there.
-    pub fn read(bytes: &mut Bytes) -> Option<Self> {
+    pub fn read(salt: Salt, bytes: &mut Bytes) -> Option<Self> {
         let mut head = bytes.get(..HEAD)?;
         let (length, sum) = (head.get_u32_le() as usize, head.get_u32_le());
         if length > BODY_MAX || bytes.len() < HEAD + length {
             return None;
         }
         let body = bytes.slice(HEAD..HEAD + length);
-        if crc32c::crc32c(&body) != sum {
+        if salt.sum(&body) != sum {
             return None;
         }
         let record = Self::of_body(body)?;
@@ -171,9 +222,11 @@ impl Record {
 
 #[cfg(test)]
 mod tests {
-    use super::{Effect, Record, Write};
+    use super::{Effect, Record, Salt, Write};
     use crate::behind::tests::write;
     use bytes::{Bytes, BytesMut};
+
+    const SALT: Salt = Salt(7);
 
     #[test]
     fn a_record_is_read_as_it_was_written() {
@@ -184,28 +237,28 @@ mod tests {
             Record::Write(8, Write { ends_at: 5, ..write("HSET v1:h f v") }),
         ];
         for record in &records {
-            record.write(&mut out);
+            record.write(SALT, &mut out);
         }
         let mut bytes = out.freeze();
         for record in &records {
-            assert_eq!(Record::read(&mut bytes).as_ref(), Some(record));
+            assert_eq!(Record::read(SALT, &mut bytes).as_ref(), Some(record));
         }
-        assert!(bytes.is_empty() && Record::read(&mut bytes).is_none());
+        assert!(bytes.is_empty() && Record::read(SALT, &mut bytes).is_none());
     }
 
     #[test]
     fn a_record_that_was_cut_or_changed_is_none() {
         let mut out = BytesMut::new();
-        Record::Write(7, write("SET v1:a 1")).write(&mut out);
+        Record::Write(7, write("SET v1:a 1")).write(SALT, &mut out);
         let whole = out.freeze();
         for length in 0..whole.len() {
-            assert!(Record::read(&mut whole.slice(..length)).is_none(), "{length}");
+            assert!(Record::read(SALT, &mut whole.slice(..length)).is_none(), "{length}");
         }
         for place in 0..whole.len() {
             for bit in 0..8 {
                 let mut other = whole.to_vec();
                 other[place] ^= 1 << bit;
-                assert!(Record::read(&mut Bytes::from(other)).is_none(), "{place} {bit}");
+                assert!(Record::read(SALT, &mut Bytes::from(other)).is_none(), "{place} {bit}");
             }
         }
     }
@@ -215,9 +268,9 @@ mod tests {
         for body in ["", "d", "x00000000", "w0000000011112222333333334*1\r\n$3\r\nSET\r\n"] {
             let mut out = BytesMut::new();
             out.extend_from_slice(&u32::try_from(body.len()).unwrap().to_le_bytes());
-            out.extend_from_slice(&crc32c::crc32c(body.as_bytes()).to_le_bytes());
+            out.extend_from_slice(&SALT.sum(body.as_bytes()).to_le_bytes());
             out.extend_from_slice(body.as_bytes());
-            assert!(Record::read(&mut out.freeze()).is_none(), "{body}");
+            assert!(Record::read(SALT, &mut out.freeze()).is_none(), "{body}");
         }
     }
 

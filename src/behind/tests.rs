@@ -1,10 +1,11 @@
 //! The log and the queue against a disk that forgets: whatever moment the machine stops at, nothing
 //! is lost that was acknowledged, and nothing comes back that upstream has had.
 
-use super::folder::Folder;
+use super::folder::{Disk, Folder};
 use super::log::{Error, Failed, Log};
-use super::queue::{Durability, Job, Queue, Seen, Told};
-use super::record::Write;
+use super::queue::{Durability, Job, Queue, Seen};
+use super::record::{Record, Salt, Write};
+use super::told::Told;
 use crate::mail::Answer;
 use crate::units::clock::{Clock, Tick};
 use crate::wire::write::{array, bulk};
@@ -94,6 +95,9 @@ impl Folder for Memory {
     }
 
     fn create(&mut self, number: u64) -> io::Result<()> {
+        if self.0.lock().all.contains_key(&number) {
+            return Err(io::ErrorKind::AlreadyExists.into());
+        }
         self.call("create", |files| drop(files.all.insert(number, Default::default())))
     }
 
@@ -197,7 +201,9 @@ fn what_upstream_has_is_not_made_again() {
 fn damage_where_it_was_on_the_disk_is_told() {
     let folder = Memory::default();
     let (mut log, _) = Log::open(folder.clone(), true).unwrap();
+    let mut last = 0;
     for number in 1..4 {
+        last = folder.0.lock().all[&1].0.len();
         log.append(&[(number, write("SET v1:a 1"))], 0).unwrap();
     }
     let length = folder.0.lock().all[&1].0.len();
@@ -205,7 +211,7 @@ fn damage_where_it_was_on_the_disk_is_told() {
         let other = folder.after_power_loss(0);
         other.0.lock().all.get_mut(&1).unwrap().0[at] ^= 1;
         let opened = Log::open(other, true);
-        if at < length / 3 * 2 {
+        if at < last {
             assert!(matches!(opened, Err(Error::Damaged { file: 1, .. })), "{at}");
         } else {
             // As if it had been torn.
@@ -214,22 +220,129 @@ fn damage_where_it_was_on_the_disk_is_told() {
     }
 }
 
+/// What clients write is in the log as they wrote it: a record among it is none of the log's.
+#[test]
+fn a_value_that_looks_like_a_record_is_no_damage() {
+    let (mut value, folder) = (BytesMut::new(), Memory::default());
+    Record::Done(7).write(Salt::default(), &mut value);
+    let (mut log, _) = Log::open(folder.clone(), true).unwrap();
+    let mut request = BytesMut::new();
+    array(&mut request, 3);
+    for word in [b"SET", &b"v1:a"[..], &value] {
+        bulk(&mut request, word);
+    }
+    let written = Write { request: request.freeze(), ..write("SET v1:a 1") };
+    log.append(&[(1, written)], 0).unwrap();
+    let torn = folder.after_power_loss(0);
+    torn.0.lock().all.get_mut(&1).unwrap().0.pop();
+    assert!(Log::open(torn, true).unwrap().1.torn > 0, "its end alone is missing");
+}
+
+/// A process may have been killed before it had the last file synced: that is not the last file
+/// any more when the next has begun its own.
+#[test]
+fn what_a_start_has_read_is_on_the_disk() {
+    let folder = Memory::default();
+    let (mut log, _) = Log::open(folder.clone(), true).unwrap();
+    folder.0.lock().fails = Some(("sync", io::ErrorKind::Other));
+    log.append(&[(1, write("SET v1:a 1"))], 0).unwrap_err();
+    folder.0.lock().fails = None;
+    let (mut log, found) = Log::open(folder.clone(), true).unwrap();
+    assert_eq!(found.writes.len(), 1);
+    log.append(&[(2, write("SET v1:a 2"))], 0).unwrap();
+    for kept in [0, 5] {
+        let (_, found) = Log::open(folder.after_power_loss(kept), true).unwrap();
+        assert_eq!(found.writes.len(), 2, "{kept} bytes kept");
+    }
+}
+
+#[test]
+fn a_write_that_is_missing_is_told() {
+    let folder = Memory::default();
+    let (mut log, _) = Log::open(folder.clone(), true).unwrap();
+    log.append(&[(1, write("SET v1:a 1"))], 0).unwrap();
+    log.append(&[(3, write("SET v1:a 3"))], 0).unwrap();
+    let opened = Log::open(folder.after_power_loss(0), true);
+    assert!(matches!(opened, Err(Error::Gap { after: 1 })));
+}
+
+/// Whatever call fails while a log is begun anew, it is later, and leaves nothing behind.
+#[test]
+fn a_log_that_could_not_be_begun_anew_is_later() {
+    for call in ["create", "append", "sync", "remove"] {
+        let folder = Memory::default();
+        let (mut log, _) = Log::open(folder.clone(), true).unwrap();
+        log.append(&[(1, write("SET v1:a 1"))], 0).unwrap();
+        folder.0.lock().fails = Some((call, io::ErrorKind::StorageFull));
+        log.reset().unwrap_err();
+        log.reset().unwrap_err();
+        folder.0.lock().fails = None;
+        log.reset().unwrap();
+        assert_eq!(folder.list().unwrap().len(), 1, "{call}");
+        log.append(&[(2, write("SET v1:a 2"))], 1).unwrap();
+        let (_, found) = Log::open(folder.after_power_loss(0), true).unwrap();
+        assert_eq!(found.writes, [(2, write("SET v1:a 2"))], "{call}");
+    }
+}
+
+/// The same, where a file is gone already whose removal failed.
+#[test]
+fn what_is_not_there_is_removed() {
+    let folder = tempfile::TempDir::new().unwrap();
+    let (mut log, _) = Log::open(Disk::open(folder.path()).unwrap(), true).unwrap();
+    log.append(&[(1, write("SET v1:a 1"))], 0).unwrap();
+    let second = folder.path().join("write-behind-00000000000000000002.log");
+    std::fs::create_dir(&second).unwrap();
+    log.reset().unwrap_err();
+    std::fs::remove_dir(&second).unwrap();
+    log.reset().unwrap();
+    log.append(&[(2, write("SET v1:a 2"))], 1).unwrap();
+    let logs = std::fs::read_dir(folder.path()).unwrap().count();
+    assert_eq!(logs, 2, "one, and the lock");
+}
+
+/// What was removed may be there again after the machine has stopped: it is not made again.
+#[test]
+fn what_was_removed_by_a_reset_may_come_back() {
+    let folder = Memory::default();
+    let (mut log, _) = Log::open(folder.clone(), true).unwrap();
+    log.append(&[(1, write("SET v1:a 1"))], 0).unwrap();
+    let before = folder.after_power_loss(0);
+    log.reset().unwrap();
+    let after = folder.after_power_loss(0);
+    after.0.lock().all.extend(before.0.lock().all.clone());
+    let (_, found) = Log::open(after, true).unwrap();
+    assert_eq!((found.writes.len(), found.last), (0, 1));
+}
+
 fn queue(durability: Durability) -> Queue {
     let hash = |key: &[u8]| u64::from(key[0]);
     Queue::new(durability, (Vec::new(), 0), Clock::manual().0, hash)
 }
 
+const PATIENCE: Duration = Duration::from_secs(5);
+
 fn push(queue: &Queue, line: &str) -> (bool, Receiver<Bytes>) {
     let (sender, answers) = channel();
     let answer = Answer::new(move |reply| drop(sender.send(reply)));
-    let told = Told { reply: Bytes::from_static(b"+OK\r\n"), answer };
+    // (By a clock that began at one second.)
+    let until = Tick(1_000_000_000 + u64::try_from(PATIENCE.as_nanos()).unwrap());
+    let told = Told { reply: Bytes::from_static(b"+OK\r\n"), until, answer };
     let write = write(line);
     let hash = u64::from(write.name()[0]);
     (queue.push((write, hash), 10_000, || Some(told)), answers)
 }
 
 fn see(queue: &Queue, key: &str) -> Seen {
-    queue.see(u64::from(key.as_bytes()[0]), 0, (b"v1:", key.as_bytes()), 1000)
+    see_again(queue, key, None)
+}
+
+fn see_again(queue: &Queue, key: &str, waited: Option<u64>) -> Seen {
+    queue.see(u64::from(key.as_bytes()[0]), (0, b"v1:", key.as_bytes()), waited, 1000)
+}
+
+fn ok() -> Bytes {
+    Bytes::from_static(b"+OK\r\n")
 }
 
 /// Has the log take what is there; answers how many writes that were.
@@ -252,16 +365,18 @@ fn a_write_is_acknowledged_by_the_log_and_pending_until_upstream_has_it() {
     let queue = queue(Durability::Logged);
     let (is_taken, answers) = push(&queue, "SET v1:a 1");
     assert!(is_taken && answers.try_recv().is_err());
-    assert_eq!(see(&queue, "a"), Seen::Pending(1), "it may yet not have been");
+    assert_eq!(see(&queue, "a"), Seen::Unlogged(1), "it may yet not have been");
+    assert!(!queue.news.is_logged(1));
     assert_eq!(log(&queue), 1);
+    assert!(queue.news.is_logged(1));
     assert_eq!(&answers.try_recv().unwrap()[..], b"+OK\r\n");
     assert_eq!(see(&queue, "a"), Seen::Becomes(Some(Bytes::from_static(b"1"))));
     assert_eq!(see(&queue, "b"), Seen::Settled);
     assert_eq!(batch(&queue), (vec![1], 1));
     queue.flushed(1, |_| None);
-    assert!(!queue.is_settled(1), "the log does not know it yet");
+    assert!(!queue.news.is_settled(1), "the log does not know it yet");
     assert_eq!(log(&queue), 0);
-    assert!(queue.is_settled(1) && queue.is_empty());
+    assert!(queue.news.is_settled(1) && queue.is_empty());
     assert_eq!(see(&queue, "a"), Seen::Settled);
 }
 
@@ -285,7 +400,7 @@ fn of_writes_that_leave_nothing_of_each_other_the_last_is_made() {
     assert_eq!(queue.last_of(&[u64::from(b'a'), u64::from(b'h')]), Some(5));
     assert_eq!(batch(&queue), (vec![5, 6], 6));
     queue.flushed(6, |_| None);
-    assert!(queue.is_empty() && queue.is_settled(6));
+    assert!(queue.is_empty() && queue.news.is_settled(6));
 }
 
 #[test]
@@ -319,20 +434,104 @@ fn where_the_log_fails_upstream_acknowledges() {
     queue.log_failed(&Failed::Write(io::ErrorKind::StorageFull.into()));
     assert!(!push(&queue, "SET v1:b 1").0, "nothing more is taken");
     assert!(first.try_recv().is_err() && second.try_recv().is_err());
+    assert_eq!(see(&queue, "a"), Seen::Pending(2), "no log will have it");
     // Nothing is left out of what somebody waits for.
     assert_eq!(batch(&queue), (vec![1, 2], 2));
     queue.flushed(2, |number| (number == 1).then(|| Bytes::from_static(b"-ERR no\r\n")));
-    assert_eq!(&first.try_recv().unwrap()[..], b"-ERR no\r\n");
-    assert_eq!(&second.try_recv().unwrap()[..], b"+OK\r\n");
     assert!(!queue.is_empty() && queue.has_failed(), "what is in the log may be made again");
+    assert!(first.try_recv().is_err() && second.try_recv().is_err(), "it would undo this");
     assert!(matches!(queue.next_job(), Job::Reset));
     assert!(queue.log_is_new() && queue.is_empty());
+    assert_eq!(&first.try_recv().unwrap()[..], b"-ERR no\r\n");
+    assert_eq!(second.try_recv().unwrap(), ok());
+    assert!(queue.news.is_logged(2));
     let (is_taken, third) = push(&queue, "SET v1:a 3");
     assert!(is_taken && log(&queue) == 1 && third.try_recv().is_ok());
     queue.end();
     queue.flushed(3, |_| None);
     assert_eq!(log(&queue), 0);
     assert!(matches!(queue.next_job(), Job::End));
+}
+
+#[test]
+fn where_the_log_cannot_be_removed_upstream_acknowledges_all_the_same() {
+    let queue = queue(Durability::Logged);
+    let (_, answer) = push(&queue, "SET v1:a 1");
+    queue.log_failed(&Failed::Write(io::ErrorKind::StorageFull.into()));
+    queue.flushed(1, |_| None);
+    let failed = Failed::Write(io::ErrorKind::ReadOnlyFilesystem.into());
+    queue.log_is_lost(&failed);
+    assert_eq!(answer.try_recv().unwrap(), ok());
+    assert!(queue.is_empty() && matches!(queue.next_job(), Job::Reset), "and is tried again");
+    queue.log_is_lost(&Failed::Sync(io::ErrorKind::Other.into()));
+    assert!(!queue.log_is_new(), "such a disk is not believed again");
+}
+
+/// Neither the log nor upstream has it: its client does not wait for ever.
+#[test]
+fn who_has_waited_for_too_long_is_told_that_nobody_knows() {
+    let (clock, hands) = Clock::manual();
+    let queue = Queue::new(Durability::Logged, (Vec::new(), 0), clock, |_| 0);
+    assert_eq!(queue.tell_late_now(), None);
+    let (_, answer) = push(&queue, "SET v1:a 1");
+    assert!(queue.tell_late_now().is_some() && answer.try_recv().is_err());
+    hands.advance(PATIENCE);
+    assert_eq!(queue.tell_late_now(), None);
+    let told = answer.try_recv().unwrap();
+    assert!(told.starts_with(b"-ERR proxy: outcome unknown: "), "{told:?}");
+    assert_eq!(log(&queue), 1, "it is made all the same");
+    assert!(answer.try_recv().is_err());
+}
+
+/// Others go on writing, each time before the log has what was there.
+#[test]
+fn a_read_does_not_wait_for_what_comes_after_it() {
+    let queue = queue(Durability::Logged);
+    push(&queue, "SET v1:a 1");
+    let Job::Append(writes, done) = queue.next_job() else { panic!() };
+    assert_eq!(see(&queue, "a"), Seen::Unlogged(1));
+    push(&queue, "SET v1:a 2");
+    queue.log_has(writes[0].0, done);
+    let one = Seen::Becomes(Some(Bytes::from_static(b"1")));
+    assert_eq!(see(&queue, "a"), Seen::Unlogged(2));
+    assert_eq!(see_again(&queue, "a", Some(1)), one);
+    assert_eq!(log(&queue), 1);
+    let two = Seen::Becomes(Some(Bytes::from_static(b"2")));
+    assert_eq!(see_again(&queue, "a", Some(1)), two, "the newest that is known");
+}
+
+/// Who waits to change a key is not overtaken for ever.
+#[test]
+fn of_a_key_that_is_closed_nothing_is_taken_before_it_is_settled() {
+    let (clock, hands) = Clock::manual();
+    let queue = Queue::new(Durability::Memory, (Vec::new(), 0), clock.clone(), |_| 0);
+    let later = || Tick(clock.now().0 + 1_000);
+    queue.close(None, later());
+    queue.close(Some(&[u64::from(b'a')]), later());
+    assert!(push(&queue, "SET v1:a 1").0, "nothing was pending");
+    queue.close(Some(&[u64::from(b'a')]), later());
+    assert!(!push(&queue, "SET v1:a 2").0 && push(&queue, "SET v1:b 1").0);
+    queue.close(None, later());
+    assert!(!push(&queue, "SET v1:c 1").0);
+    queue.flushed(1, |_| None);
+    assert!(!push(&queue, "SET v1:a 2").0, "something is pending yet");
+    queue.flushed(2, |_| None);
+    assert!(push(&queue, "SET v1:a 2").0);
+    queue.close(None, later());
+    hands.advance(Duration::from_secs(1));
+    assert!(push(&queue, "SET v1:a 3").0, "it was too late");
+}
+
+/// What a server may refuse replaces nothing: it would be all that is left.
+#[test]
+fn a_write_with_an_option_replaces_nothing() {
+    let queue = queue(Durability::Memory);
+    for line in ["SET v1:a 1", "SET v1:a 2 PXAT 5", "SET v1:b 1", "SET v1:b 2"] {
+        let write = write(line);
+        let hash = u64::from(write.name()[0]);
+        assert!(queue.push((write, hash), 10_000, || None));
+    }
+    assert_eq!(batch(&queue), (vec![1, 2, 4], 4));
 }
 
 #[test]
@@ -371,14 +570,14 @@ fn who_waits_is_rung_for_in_time() {
         .build()
         .unwrap();
     runtime.block_on(async {
-        let mut settled = queue.watch();
+        let mut reached = queue.news.watch();
         push(&queue, "SET v1:a 1");
         queue.hurry(Tick(1_000_000));
         hands.advance(Duration::from_millis(1));
-        queue.until_news(&mut settled).await;
+        queue.news.until_news(&mut reached).await;
         queue.hurry(Tick(u64::MAX - 1));
         queue.flushed(1, |_| None);
-        queue.until_news(&mut settled).await;
+        queue.news.until_news(&mut reached).await;
         queue.until_settled().await;
     });
 }

@@ -39,9 +39,9 @@ pub fn run<F: Folder>(queue: &Queue, mut log: Log<F>) {
                     tracing::error!(
                         error = %failed,
                         "the log of write_behind cannot be begun anew: a process that is started \
-                         with it would make its writes again"
+                         with it may make its writes again"
                     );
-                    queue.log_is_lost();
+                    queue.log_is_lost(&failed);
                     std::thread::sleep(AGAIN);
                 }
             },

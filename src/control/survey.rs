@@ -206,6 +206,7 @@ fn keep(learned: Option<Learned>, learner: &Learner, live: &Live, told: &[u8]) {
             _ => names.push(row.name),
         }
     }
+    live.set_learned(learned);
     if asks {
         tracing::info!(
             event = "commands_learned",
@@ -214,7 +215,6 @@ fn keep(learned: Option<Learned>, learner: &Learner, live: &Live, told: &[u8]) {
             "commands that only upstream knows"
         );
     }
-    live.set_learned(learned);
 }
 
 /// Looks for keys outside the prefix, over a connection that [`meet`] or the like has opened.

@@ -37,10 +37,25 @@ impl Session {
         }
     }
 
-    /// A request that something is to be asked of before its row is: everything that most requests
-    /// need not pay for.
+    /// A request that something is to be asked of before its row is.
     #[cold]
     fn dispatch_odd(
+        &mut self,
+        request: &Request<'_>,
+        spec: Option<&'static Spec>,
+        hash: Option<u64>,
+        batch: &mut Batch<'_>,
+    ) -> Flow {
+        let flow = self.judge(request, spec, hash, batch);
+        if flow == Flow::Next {
+            // The next request waits for something of its own.
+            self.flush = None;
+        }
+        flow
+    }
+
+    /// Everything that most requests need not pay for.
+    fn judge(
         &mut self,
         request: &Request<'_>,
         spec: Option<&'static Spec>,

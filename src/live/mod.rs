@@ -6,8 +6,8 @@ mod fallback;
 
 pub use self::fallback::{Fallback, Outcome, Phase};
 
-use crate::command::Spec;
 use crate::command::learned::Learned;
+use crate::command::{self, Spec};
 use crate::config::Mode;
 use crate::net::dialer::{Turn, Turns};
 use crate::units::mutant::{self, Mutant};
@@ -216,6 +216,13 @@ impl Live {
     #[cold]
     pub fn lacks(&self, spec: &Spec) -> bool {
         self.learned().is_some_and(|learned| learned.lacks(spec))
+    }
+
+    /// True if upstream is known to have the row of this name.
+    #[cold]
+    pub fn has(&self, name: &str) -> bool {
+        let row = command::by_name(name);
+        self.learned().zip(row).is_some_and(|(learned, row)| learned.has(row))
     }
 
     /// Upstream's COMMAND told this.

@@ -108,6 +108,17 @@ pub async fn connect(
     Err(ConnectError { kind, target: target.to_string(), problem })
 }
 
+impl Stream {
+    /// When it is dropped it is reset: what was not sent by then never is.
+    pub fn reset_at_end(&self) -> io::Result<()> {
+        match self {
+            Self::Tcp(stream) => SockRef::from(stream).set_linger(Some(Duration::ZERO)),
+            Self::Tls(stream) => SockRef::from(stream.get_ref().0).set_linger(Some(Duration::ZERO)),
+            Self::Unix(_) | Self::Pipe(_) => Ok(()),
+        }
+    }
+}
+
 type Failure = (ConnectErrorKind, String);
 
 async fn open(

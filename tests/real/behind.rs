@@ -15,7 +15,7 @@ const RULE: &str =
 const VERSION: &str = "keys.version = \"v1\"";
 
 /// Settings of a log in this folder.
-fn settings(folder: &Path, more: &[&str]) -> Vec<String> {
+pub(crate) fn settings(folder: &Path, more: &[&str]) -> Vec<String> {
     let directory = format!("write_behind.directory = \"{}\"", folder.display());
     [VERSION, RULE, &directory].iter().chain(more).map(|line| (*line).to_owned()).collect()
 }
@@ -31,12 +31,18 @@ fn unready(server: &Server, folder: &Path, more: &[&str]) -> Proxy {
     Proxy::unready(&server.url(), &settings.iter().map(String::as_str).collect::<Vec<_>>())
 }
 
-fn waiting(proxy: &Proxy) -> u64 {
+pub(crate) fn waiting(proxy: &Proxy) -> u64 {
     proxy.count("nearside_write_behind_queue_entries")
 }
 
-fn until_flushed(proxy: &Proxy) {
+pub(crate) fn until_flushed(proxy: &Proxy) {
     eventually("upstream has everything", || (waiting(proxy) == 0).then_some(()));
+}
+
+/// With `commands.unknown = "learn"`.
+fn until_commands_are_known(proxy: &Proxy) {
+    let is_known = || proxy.log().contains("commands_learned").then_some(());
+    eventually("upstream's commands are known", is_known);
 }
 
 #[test]
@@ -163,7 +169,7 @@ fn a_pipeline_is_in_order() {
     }
 }
 
-fn words(line: &str) -> Vec<u8> {
+pub(crate) fn words(line: &str) -> Vec<u8> {
     crate::harness::request(&line.split(' ').collect::<Vec<_>>())
 }
 
@@ -177,6 +183,10 @@ fn of_writes_that_are_gathered_the_last_is_made() {
     }
     assert_eq!(waiting(&proxy), 5);
     assert_eq!(server.dial().words("GET v1:s:1"), b"$-1\r\n");
+    let explained = show(&client.words("PROXY EXPLAIN SET s:1 6"));
+    assert!(explained.contains("acknowledged by nearside"), "{explained}");
+    let explained = show(&client.words("PROXY EXPLAIN SET s:1 6 NX"));
+    assert!(explained.contains("forwarded to upstream"), "{explained}");
     assert_eq!(client.words("STRLEN s:1"), b":1\r\n", "who needs it does not wait for an hour");
     assert_eq!(server.dial().words("GET v1:s:1"), b"$1\r\n5\r\n");
     assert_eq!(proxy.count("nearside_write_behind_writes_total{result=\"made\"}"), 1);
@@ -204,8 +214,11 @@ fn what_has_no_room_is_made_upstream_at_once() {
 #[test]
 fn replies_that_only_upstream_knows_are_assumed_by_choice() {
     let (server, folder) = (Server::start(Kind::Valkey), TempDir::new().unwrap());
-    let proxy = start(&server, folder.path(), &["write_behind.assume_replies = true"]);
+    let more = ["write_behind.assume_replies = true", "commands.unknown = \"learn\""];
+    let proxy = start(&server, folder.path(), &more);
     proxy.until_ready();
+    // UNLINK is, too.
+    until_commands_are_known(&proxy);
     let mut client = proxy.dial();
     client.words("SET s:1 1");
     client.words("SET s:2 1");
@@ -284,6 +297,33 @@ fn what_upstream_refuses() {
     direct.words("REPLICAOF NO ONE");
     until_flushed(&proxy);
     assert_eq!(direct.words("GET v1:s:1"), b"$1\r\n1\r\n");
+    // Rights are given back as well.
+    let failed = "nearside_write_behind_flushes_total{result=\"error\"}";
+    let before = proxy.count(failed);
+    direct.words("ACL SETUSER default -set");
+    assert_eq!(client.words("SET s:1 2"), b"+OK\r\n");
+    eventually("it is tried again", || (proxy.count(failed) >= before + 2).then_some(()));
+    direct.words("ACL SETUSER default +set");
+    until_flushed(&proxy);
+    assert_eq!(direct.words("GET v1:s:1"), b"$1\r\n2\r\n");
+}
+
+/// Options of SET that came late are upstream's to judge, unless it is known to have them.
+#[test]
+fn options_are_taken_where_upstream_has_them() {
+    for (args, fate) in [(&[][..], "behind"), (&["--rename-command", "GETEX", ""], "forwarded")] {
+        let (server, folder) = (Server::with(Kind::Redis, args), TempDir::new().unwrap());
+        let proxy = start(&server, folder.path(), &["commands.unknown = \"learn\""]);
+        proxy.until_ready();
+        let mut client = proxy.dial();
+        until_commands_are_known(&proxy);
+        client.words("PROXY LAST");
+        assert_eq!(client.words("SET s:1 1 EXAT 9999999999"), b"+OK\r\n");
+        let told = client.words("PROXY LAST");
+        assert!(show(&told).contains(fate), "{fate}: {}", show(&told));
+        until_flushed(&proxy);
+        assert_eq!(server.dial().words("EXPIRETIME v1:s:1"), b":9999999999\r\n");
+    }
 }
 
 #[test]

@@ -60,6 +60,7 @@ mod admin_tls;
 #[path = "../support/authority.rs"]
 mod authority;
 mod behind;
+mod behind_breaks;
 mod bench;
 mod bounds;
 mod canary;

@@ -59,6 +59,12 @@ impl Learned {
         self.lacking.get(usize::from(spec.index)).copied().unwrap_or(false)
     }
 
+    /// True if the server is known to have this row of the table.
+    #[cold]
+    pub fn has(&self, spec: &Spec) -> bool {
+        self.lacking.get(usize::from(spec.index)) == Some(&false)
+    }
+
     /// The rows that were learned, refused ones among them.
     pub fn rows(&self) -> &[&'static Spec] {
         &self.rows

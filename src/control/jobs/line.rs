@@ -74,6 +74,7 @@ pub struct Line {
     asked: usize,
     timeout: Duration,
     home: u32,
+    id: i64,
     entry: Entry,
 }
 
@@ -98,6 +99,17 @@ impl Page {
 impl Line {
     /// Opens one, in the database of the configuration.
     pub async fn open(dialer: &Dialer, timeout: Duration) -> Result<Self, LineError> {
+        Self::open_as(dialer, timeout, false).await
+    }
+
+    /// The same; it ends abruptly: what was not sent by then never is. The server says its number.
+    pub async fn open_abrupt(dialer: &Dialer, timeout: Duration) -> Result<Self, LineError> {
+        let line = Self::open_as(dialer, timeout, true).await?;
+        line.stream.reset_at_end()?;
+        Ok(line)
+    }
+
+    async fn open_as(dialer: &Dialer, timeout: Duration, asks_id: bool) -> Result<Self, LineError> {
         let options = Options {
             proto: Proto::Resp2,
             username: dialer.username(),
@@ -105,12 +117,13 @@ impl Line {
             database: dialer.target.database,
             name: Some(&dialer.name),
             tracking: None,
-            asks_id: false,
+            asks_id,
         };
         let entry = dialer.switch.follow();
-        let stream = dialer.open(&options).await?.stream;
+        let opened = dialer.open(&options).await?;
         Ok(Self {
-            stream,
+            stream: opened.stream,
+            id: opened.id,
             out: BytesMut::new(),
             input: BytesMut::new(),
             scan: Scan::default(),
@@ -187,6 +200,16 @@ impl Line {
     /// The database of the configuration.
     pub const fn home(&self) -> u32 {
         self.home
+    }
+
+    /// The server's number of it; 0 if it was not asked or did not say.
+    pub const fn id(&self) -> i64 {
+        self.id
+    }
+
+    /// True if something was asked, and the answer has not come.
+    pub const fn is_owed(&self) -> bool {
+        self.asked > 0
     }
 
     /// The databases that have keys, and how many each.

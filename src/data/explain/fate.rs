@@ -21,6 +21,8 @@ pub enum Fate {
     Cached,
     /// Upstream, on a connection that clients share.
     Forwarded,
+    /// Nearside, before upstream has it.
+    Behind,
     /// Upstream, on a connection that only this client uses.
     Own,
     /// Nearside, by several requests to upstream.
@@ -54,6 +56,7 @@ impl Fate {
         match self {
             Self::Cached => "cached",
             Self::Forwarded => "forwarded",
+            Self::Behind => "behind",
             Self::Own => "own",
             Self::Steps => "steps",
             Self::Local => "local",
@@ -67,6 +70,7 @@ impl Fate {
         match self {
             Self::Cached => "cached",
             Self::Forwarded => "forwarded",
+            Self::Behind => "behind",
             Self::Own => "own link",
             Self::Steps => "in steps",
             Self::Local => "local",
@@ -82,6 +86,10 @@ impl Fate {
                 "answered from the cache; a miss goes upstream, on a connection that clients share"
             }
             Self::Forwarded => "forwarded to upstream, on a connection that clients share",
+            Self::Behind => {
+                "acknowledged by nearside when it is kept here (write_behind.ack), and made \
+                 upstream behind that"
+            }
             Self::Own => "forwarded to upstream, on a connection of this client's own",
             Self::Steps => "carried out by nearside, by several requests to upstream",
             Self::Local => "answered by nearside",

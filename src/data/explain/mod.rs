@@ -8,8 +8,9 @@ pub use self::fate::Fate;
 
 use crate::command::learned::Strangers;
 use crate::command::{self, CacheRule, Disposition, KeySpec, Spec, errors, keys, own};
-use crate::config::{self, Level, Settings, TrackingMode};
+use crate::config::{self, Level, Mode, Settings, TrackingMode};
 use crate::data::Shared;
+use crate::data::behind;
 use crate::data::bounds;
 use crate::data::forward;
 use crate::data::lifetime;
@@ -174,9 +175,10 @@ fn known(settings: &Settings, spec: &'static Spec, request: &Request<'_>) -> Exp
     let fate = match fate {
         // Cached by its command, but by none of its keys.
         Fate::Cached if !keys.iter().any(|key| key.cached) => Fate::Forwarded,
+        Fate::Forwarded if is_behind(settings, spec, request, &rules) => Fate::Behind,
         fate => fate,
     };
-    let is_sent = matches!(fate, Fate::Cached | Fate::Forwarded | Fate::Own);
+    let is_sent = matches!(fate, Fate::Cached | Fate::Forwarded | Fate::Behind | Fate::Own);
     Explanation {
         command: shown_name(spec),
         class: Some(fate::class(spec.class)),
@@ -193,6 +195,13 @@ fn known(settings: &Settings, spec: &'static Spec, request: &Request<'_>) -> Exp
         drops: if is_sent { drops(spec) } else { None },
         keys,
     }
+}
+
+fn is_behind(settings: &Settings, spec: &Spec, request: &Request<'_>, rules: &Rules) -> bool {
+    let behind = &settings.write_behind;
+    settings.mode == Mode::Cache
+        && behind.is_on()
+        && behind::is_behind(spec, request, behind.assume_replies, rules)
 }
 
 fn shown_name(spec: &Spec) -> String {

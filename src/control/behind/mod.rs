@@ -3,10 +3,14 @@
 //! In: the queue (`behind`). Out: the writes, upstream; what the near-cache holds of their keys is
 //! forgotten before the queue is told so, because until then nobody reads them.
 //!
-//! A batch whose connection breaks is sent again as a whole: each write says what its key is to be.
-//! What a server refuses because of its own state is tried until it takes it, with all behind it;
-//! what it refuses for what it is (a string that is no hash) is dropped, counted, and logged.
+//! A batch whose connection breaks is sent again as a whole, when that connection brings nothing
+//! more ([`link`]): each write says what its key is to be. What a server refuses because of its own
+//! state, or of this user's rights, is tried until it takes it, with all behind it; what it refuses
+//! for what it is (a string that is no hash) is dropped, counted, and logged.
 
+mod link;
+
+use self::link::{Link, Links};
 use crate::behind::queue::{Batch, Queue};
 use crate::behind::record::Write;
 use crate::cache::Cache;
@@ -22,7 +26,7 @@ use std::fmt;
 use std::sync::Arc;
 
 /// Errors of a server that will take writes later, or is not the one that takes them.
-const NOT_NOW: [&[u8]; 10] = [
+const NOT_NOW: [&[u8]; 11] = [
     b"-LOADING",
     b"-READONLY",
     b"-MASTERDOWN",
@@ -33,6 +37,7 @@ const NOT_NOW: [&[u8]; 10] = [
     b"-MISCONF",
     b"-NOREPLICAS",
     b"-NOAUTH",
+    b"-NOPERM",
 ];
 
 /// Has clients that wait look again.
@@ -61,17 +66,10 @@ pub struct Flusher {
     pub ring: Ring,
 }
 
-/// A connection, and the database that it is in.
-#[derive(Debug)]
-struct Link {
-    line: Line,
-    database: u32,
-}
-
 /// What came of a batch.
 #[derive(Debug, Default)]
 struct Sent {
-    /// By number, what the server said.
+    /// By number, what the server said to the write itself.
     answers: HashMap<u64, Bytes>,
     /// The first that it does not take now, and what it says.
     not_now: Option<(u64, Bytes)>,
@@ -80,23 +78,23 @@ struct Sent {
 impl Flusher {
     /// Makes upstream what is there, as long as the process lives.
     pub async fn run(self) {
-        tokio::join!(self.flush(), self.ring_for_news());
+        tokio::join!(self.flush(), self.ring_for_news(), self.queue.tell_late());
     }
 
     async fn ring_for_news(&self) {
-        let mut settled = self.queue.watch();
+        let mut reached = self.queue.news.watch();
         loop {
-            self.queue.until_news(&mut settled).await;
+            self.queue.news.until_news(&mut reached).await;
             (self.ring.0)();
         }
     }
 
     async fn flush(&self) {
-        let (mut link, mut attempt, mut is_told) = (None, 0, false);
+        let (mut links, mut attempt, mut is_told) = (Links::default(), 0, false);
         loop {
             let gather = self.snapshots.newest().settings.write_behind.flush_interval;
             let batch = self.queue.batch(gather).await;
-            let trouble = match self.send(&mut link, &batch).await {
+            let trouble = match self.send(&mut links, &batch).await {
                 Ok(sent) => self.settle(&batch, sent),
                 Err(error) => Some(error.to_string()),
             };
@@ -108,7 +106,7 @@ impl Flusher {
                 (attempt, is_told) = (0, false);
                 continue;
             };
-            link = None;
+            links.give_up();
             self.block.add(Counter::WriteBehindFlushFailed, 1);
             if attempt > 0 && !is_told {
                 is_told = true;
@@ -123,16 +121,9 @@ impl Flusher {
         }
     }
 
-    async fn send(&self, link: &mut Option<Link>, batch: &Batch) -> Result<Sent, LineError> {
+    async fn send(&self, links: &mut Links, batch: &Batch) -> Result<Sent, LineError> {
         let timeout = self.snapshots.newest().limits.write_timeout;
-        if link.as_ref().is_none_or(|link| link.line.is_over()) {
-            let line = Line::open(&self.dialer, timeout).await?;
-            let database = line.home();
-            *link = Some(Link { line, database });
-        }
-        let Some(Link { line, database }) = link else {
-            return Err(LineError::Closed);
-        };
+        let Link { line, database, .. } = links.open(&self.dialer, timeout).await?;
         let mut sent = Sent::default();
         for part in batch.writes.chunk_by(|one, other| one.2.database == other.2.database) {
             let wanted = part.first().map_or(*database, |(.., write)| write.database);
@@ -141,13 +132,14 @@ impl Flusher {
                 *database = wanted;
             }
             let now = unix_millis();
-            for (.., write) in part {
-                ask(line, write, now);
+            let mut asked = Vec::new();
+            for (number, _, write) in part {
+                asked.push((*number, ask(line, write, now)));
             }
-            let mut numbers = part.iter().map(|(number, ..)| *number);
+            let mut asked = asked.into_iter();
             line.exchange(|answer| {
-                if let Some(number) = numbers.next() {
-                    sent.hear(number, answer);
+                if let Some((number, is_itself)) = asked.next() {
+                    sent.hear(number, is_itself, answer);
                 }
             })
             .await?;
@@ -199,31 +191,52 @@ fn tell_refused(write: &Write, answer: &[u8]) {
 }
 
 impl Sent {
-    fn hear(&mut self, number: u64, answer: &[u8]) {
+    /// `is_itself`: the answer is to the write, not to what was sent in its place.
+    fn hear(&mut self, number: u64, is_itself: bool, answer: &[u8]) {
         let answer = Bytes::copy_from_slice(answer);
         if self.not_now.is_none() && NOT_NOW.iter().any(|word| answer.starts_with(word)) {
             self.not_now = Some((number, answer.clone()));
         }
-        self.answers.insert(number, answer);
+        if is_itself || answer.starts_with(b"-") {
+            self.answers.insert(number, answer);
+        }
     }
 }
 
-/// Writes a request down. A value that ends is given what is left of its life: the server's clock
-/// need not be ours.
-fn ask(line: &mut Line, write: &Write, now: u64) {
+/// Writes a request down; true if it is the write itself. A value that ends is given what is left
+/// of its life: the server's clock need not be ours.
+fn ask(line: &mut Line, write: &Write, now: u64) -> bool {
     write.with_words(|words| {
-        let [_, key, ..] = words else {
-            return;
-        };
-        match write.ends_at {
-            0 => line.write(words),
-            end if end <= now => line.write(&[b"DEL", key]),
-            end => {
+        match (write.ends_at, words) {
+            (end, [_, key, ..]) if end != 0 && end <= now => {
+                line.write(&[b"DEL", key]);
+                return false;
+            }
+            (0, _) => line.write(words),
+            (end, _) => {
                 let left = (end - now).to_string();
                 let mut lived = words.to_vec();
                 lived.extend([&b"PX"[..], left.as_bytes()]);
                 line.write(&lived);
             }
         }
-    });
+        true
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Sent;
+
+    /// A value whose life is over is deleted in its place: who wrote it is told nothing of that.
+    #[test]
+    fn who_set_a_value_is_not_told_of_a_del() {
+        let mut sent = Sent::default();
+        sent.hear(1, true, b"+OK\r\n");
+        sent.hear(2, false, b":0\r\n");
+        sent.hear(3, false, b"-ERR no\r\n");
+        let told = |number| sent.answers.get(&number).map(|answer| &answer[..]);
+        assert_eq!((told(1), told(2)), (Some(&b"+OK\r\n"[..]), None));
+        assert_eq!(told(3), Some(&b"-ERR no\r\n"[..]));
+    }
 }
