@@ -3,8 +3,7 @@
 use crate::oracle::{Judged, Oracle, Time};
 use crate::proxy::Proxy;
 use crate::words::{CELLS, FIELD, FIELDS, KEYS, Names, Op, Sort, cell, sort};
-use bytes::BytesMut;
-use nearside::cache::{Extra, Lookup, Question, Space};
+use nearside::cache::{Entry, Extra, Lookup, Question, Reply, Space};
 use nearside::config::Mode;
 use nearside::wire::reply;
 
@@ -71,16 +70,18 @@ impl Watch {
                 proto: 0,
                 extra: Extra::Written(&watched.extra),
             };
-            let mut bytes = BytesMut::new();
-            let found =
-                shared.cache.get(&question, &view, |entry| entry.write(&mut bytes, b"$-1\r\n"));
+            let mut stored = None;
+            let found = shared.cache.get(&question, &view, |entry| stored = Some(entry.clone()));
             if found != Lookup::Hit {
                 continue;
             }
-            let value = if reply::is_null(&bytes) { None } else { reply::bulk(&bytes) };
-            if value.is_none() && !reply::is_null(&bytes) {
-                return Err(format!("cached: {}", bytes.escape_ascii()));
-            }
+            let value = match stored.as_ref().map(Entry::reply) {
+                Some(Reply::Bytes(bytes)) => match reply::bulk(bytes) {
+                    None => return Err(format!("cached: {}", bytes.escape_ascii())),
+                    value => value,
+                },
+                Some(Reply::Nil) | None => None,
+            };
             let floor = oracle.floor(watched.cell);
             let staleness = staleness[watched.cell];
             let judged = Judged { asked_at, floor, staleness };
