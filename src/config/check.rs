@@ -113,8 +113,7 @@ pub(super) fn settings(written: &Written, notes: &mut Notes) -> Option<Settings>
     let metrics = metrics(&written.metrics, &admin, notes);
     let cache = cache(&written.cache, notes);
     let log = log(written, notes);
-    let kept = cache.max_memory.saturating_add(fallback.kept());
-    let kept = kept.saturating_add(write_behind.kept());
+    let kept = [cache.max_memory, fallback.kept(), write_behind.kept()];
     let server = server.map(|server| with_room(server, kept));
     // Everything has been looked at: from here on a fault may end it.
     let mut settings = Settings {
@@ -527,8 +526,9 @@ fn scripts(scripts: &written::Scripts, notes: &mut Notes) -> Scripts {
 /// What clients may hold where nobody says: of the cgroup's memory three quarters, less what is
 /// `kept` (the cache, a fallback, writes behind). The rest is what everything else takes: threads,
 /// links, connections, and what the allocator keeps of what was freed (`tests/memory`).
-fn with_room(server: Server, kept: u64) -> Server {
-    let rest = || Some((memory_limit()? / 4 * 3).saturating_sub(kept).max(ROOM_MIN));
+fn with_room(server: Server, kept: [u64; 3]) -> Server {
+    let left = |room, kept| u64::saturating_sub(room, kept);
+    let rest = || Some(kept.into_iter().fold(memory_limit()? / 4 * 3, left).max(ROOM_MIN));
     let room = server.max_clients_memory.map_or_else(rest, |room| (room > 0).then_some(room));
     Server { max_clients_memory: room, ..server }
 }

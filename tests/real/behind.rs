@@ -216,7 +216,6 @@ fn replies_that_only_upstream_knows_are_assumed_by_choice() {
     let (server, folder) = (Server::start(Kind::Valkey), TempDir::new().unwrap());
     let more = ["write_behind.assume_replies = true", "commands.unknown = \"learn\""];
     let proxy = start(&server, folder.path(), &more);
-    proxy.until_ready();
     // UNLINK is, too.
     until_commands_are_known(&proxy);
     let mut client = proxy.dial();
@@ -314,7 +313,6 @@ fn options_are_taken_where_upstream_has_them() {
     for (args, fate) in [(&[][..], "behind"), (&["--rename-command", "GETEX", ""], "forwarded")] {
         let (server, folder) = (Server::with(Kind::Redis, args), TempDir::new().unwrap());
         let proxy = start(&server, folder.path(), &["commands.unknown = \"learn\""]);
-        proxy.until_ready();
         let mut client = proxy.dial();
         until_commands_are_known(&proxy);
         client.words("PROXY LAST");
