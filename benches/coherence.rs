@@ -67,6 +67,7 @@ fn costs(asked: &Asked, table: &mut Table) {
             let load = Load {
                 port: proxy.port(),
                 socket: None,
+                is_tls: false,
                 cores: LOAD_CORE,
                 threads: 1,
                 clients: 50,

@@ -1,7 +1,7 @@
 //! CPU per request against redis-server, a bare echo server, Envoy, twemproxy and `HAProxy`; two
-//! workers against one; a Unix socket against TCP; memory of idle connections.
+//! workers against one; a Unix socket against TCP; TLS; memory of idle connections.
 //!
-//! `cargo bench --bench compare -- [--smoke] [hits echo passthrough haproxy misses unix million
+//! `cargo bench --bench compare -- [--smoke] [hits tls echo passthrough haproxy misses unix million
 //! workers idle older]`. See benches/README.md.
 
 #![allow(
@@ -19,11 +19,12 @@ use std::path::Path;
 use support::peers::{envoy, haproxy, twemproxy};
 use support::{
     Asked, Client, Folder, LOAD_CORE, Load, Nearside, SERVER_CORE, Server, Table, command,
-    interleaved, key, median, preload, redis, relay, warm,
+    free_port, interleaved, key, median, preload, redis, redis_with, relay, warm,
 };
 
-const NAMES: [&str; 10] = [
+const NAMES: [&str; 11] = [
     "hits",
+    "tls",
     "echo",
     "passthrough",
     "haproxy",
@@ -54,8 +55,9 @@ fn main() {
     let asked = Asked::read(&NAMES);
     let (rounds, keys) = (asked.scale(9, 1), asked.scale(100_000, 1_000));
     let mut bench = Bench { asked, table: Table::default(), rounds, keys };
-    let all: [(&str, Measure); 10] = [
+    let all: [(&str, Measure); 11] = [
         ("hits", hits),
+        ("tls", tls),
         ("echo", echo),
         ("passthrough", passthrough),
         ("haproxy", tcp_mode),
@@ -83,7 +85,8 @@ impl Bench {
         let whole = 50 * pipeline;
         let requests = self.asked.scale(full, 2_000).div_ceil(whole) * whole;
         let (socket, cores, threads, clients) = (None, LOAD_CORE, 1, 50);
-        Load { port, socket, cores, threads, clients, pipeline, requests, keys, command }
+        let is_tls = false;
+        Load { port, socket, is_tls, cores, threads, clients, pipeline, requests, keys, command }
     }
 }
 
@@ -124,6 +127,36 @@ fn hits(bench: &mut Bench) {
         let what = format!("hit GET P={pipeline} / redis-server");
         let parts = parts("nearside", costs[0], "redis", costs[1]);
         bench.table.bar(&what, &parts, costs[0] / costs[1], bar);
+    }
+}
+
+/// The same by TLS on both sides, with one certificate. (What the 50 handshakes of a run cost is in
+/// the figures.)
+fn tls(bench: &mut Bench) {
+    let folder = Folder::new();
+    let own = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
+    let cert = folder.file("tls.crt", &own.cert.pem());
+    let key = folder.file("tls.key", &own.signing_key.serialize_pem());
+    let (theirs, ours) = (free_port(), free_port());
+    let port = theirs.to_string();
+    let args = ["--tls-port", &port, "--tls-auth-clients", "no"];
+    let files = ["--tls-cert-file", &cert, "--tls-key-file", &key, "--tls-ca-cert-file", &cert];
+    let server = redis_with(SERVER_CORE, &[&args[..], &files[..]].concat());
+    let sets = [
+        format!("server.tls.listen=[\"127.0.0.1:{ours}\"]"),
+        format!("server.tls.cert_file=\"{cert}\""),
+        format!("server.tls.key_file=\"{key}\""),
+    ];
+    let proxy = filled(&server, bench.keys, &sets.each_ref().map(String::as_str));
+    for pipeline in [1, 16] {
+        let load = |port| Load { is_tls: true, ..bench.load(port, pipeline, bench.keys, &GET) };
+        let costs = interleaved(
+            bench.rounds,
+            &mut [&mut || hit_cost(&proxy, &load(ours)), &mut || load(theirs).cost(&server)],
+        );
+        let what = format!("hit GET by TLS P={pipeline} / redis-server by TLS");
+        let parts = parts("nearside", costs[0], "redis", costs[1]);
+        bench.table.bar(&what, &parts, costs[0] / costs[1], 1.0);
     }
 }
 

@@ -173,6 +173,11 @@ pub fn pin_self(core: &str) {
 
 /// A real redis-server without persistence.
 pub fn redis(cores: &str) -> Server {
+    redis_with(cores, &[])
+}
+
+/// The same, with further arguments.
+pub fn redis_with(cores: &str, more: &[&str]) -> Server {
     let port = free_port();
     let args = [
         "--port",
@@ -188,7 +193,8 @@ pub fn redis(cores: &str) -> Server {
         "--daemonize",
         "no",
     ];
-    Server::start(cores, Path::new("redis-server"), &args.map(str::to_owned), port)
+    let args: Vec<String> = args.iter().chain(more).map(|word| (*word).to_owned()).collect();
+    Server::start(cores, Path::new("redis-server"), &args, port)
 }
 
 /// nearside with the checked-in proxy.toml.
@@ -412,6 +418,7 @@ pub fn warm(proxy: &Nearside, prefix: &str, count: u64) {
 pub struct Load<'l> {
     pub port: u16,
     pub socket: Option<&'l Path>,
+    pub is_tls: bool,
     pub cores: &'l str,
     pub threads: u64,
     pub clients: u64,
@@ -430,6 +437,9 @@ impl Load<'_> {
             Some(path) => command.arg("-s").arg(path),
             None => command.args(["-h", "127.0.0.1", "-p", &number(self.port.into())]),
         };
+        if self.is_tls {
+            command.args(["--tls", "--insecure"]);
+        }
         if self.threads > 1 {
             command.args(["--threads", &number(self.threads)]);
         }
