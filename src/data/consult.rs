@@ -186,6 +186,7 @@ fn unserved(question: &Question<'_>, batch: &Batch<'_>) -> Counter {
 }
 
 /// Asks for a read whose reply is promised for `slot` already.
+#[cold]
 pub fn again(
     session: &mut Session,
     spec: &'static Spec,
@@ -335,6 +336,8 @@ fn join(session: &mut Session, miss: &Miss<'_>, batch: &mut Batch<'_>) -> bool {
 }
 
 /// Sends a read upstream, whose reply is promised for `slot`.
+#[expect(clippy::inline_always, reason = "all misses come by one caller, `again` is the other")]
+#[inline(always)]
 fn send(session: &mut Session, miss: &Miss<'_>, slot: u32, batch: &mut Batch<'_>) {
     let Miss { spec, request, question, rule, denied, refused, flight, .. } = *miss;
     let fills = admit((denied, refused), rule, question, batch.shared, batch.block);

@@ -115,28 +115,28 @@ fn settle_all(link: &mut Pipeline, desk: &mut Desk<'_>) -> Result<(), Fault> {
     let mut at = 0;
     let result = loop {
         let unread = input.get(at..).unwrap_or_default();
-        match link.next_reply(unread) {
-            Ok(Some(length)) if length >= SHARE_MIN => {
-                input.advance(at);
-                at = 0;
-                let frame = take_shared(&mut input, length);
-                if length >= bulk::BIG {
-                    bulk::note(link, desk);
-                }
-                if let Err(fault) = pair(link, &Frame::Shared(&frame), desk) {
-                    break Err(fault);
-                }
-            }
-            Ok(Some(length)) => {
-                let frame = Frame::Borrowed(unread.get(..length).unwrap_or_default());
-                if let Err(fault) = pair(link, &frame, desk) {
-                    break Err(fault);
-                }
-                at += length;
-            }
+        let length = match link.next_reply(unread) {
+            Ok(Some(length)) => length,
             Ok(None) => break Ok(()),
             Err(malformed) => break Err(malformed.into()),
+        };
+        let (shared, step);
+        let frame = if length >= SHARE_MIN {
+            input.advance(at);
+            (at, step) = (0, 0);
+            shared = take_shared(&mut input, length);
+            if length >= bulk::BIG {
+                bulk::note(link, desk);
+            }
+            Frame::Shared(&shared)
+        } else {
+            step = length;
+            Frame::Borrowed(unread.get(..length).unwrap_or_default())
+        };
+        if let Err(fault) = pair(link, &frame, desk) {
+            break Err(fault);
         }
+        at += step;
     };
     input.advance(at);
     link.input = input;
@@ -228,7 +228,7 @@ fn without_prefix(spec: &Spec, error: &[u8], names: &Names) -> BytesMut {
     clean
 }
 
-/// An answer to the ticket at the front.
+/// An answer to the ticket at the front: of a read mostly.
 #[inline]
 fn by_kind(link: &mut Pipeline, frame: &Frame<'_>, desk: &mut Desk<'_>) -> Result<(), Fault> {
     let Some(Ticket { asked_at, .. }) = link.front() else {
@@ -241,19 +241,27 @@ fn by_kind(link: &mut Pipeline, frame: &Frame<'_>, desk: &mut Desk<'_>) -> Resul
         return Err(Fault::Stray);
     };
     match kind {
+        Kind::Read(Read { is_answered: false, .. }) => {
+            fits(spec, frame)?;
+            value(link, frame, desk)
+        }
+        Kind::Read(Read { fields: Fields::Asked, .. }) => fields::hear(link, frame),
+        Kind::Read(_) => fill::proof(link, frame, desk),
+        _ => by_other_kind(link, frame, desk),
+    }
+}
+
+fn by_other_kind(link: &mut Pipeline, frame: &Frame<'_>, desk: &mut Desk<'_>) -> Result<(), Fault> {
+    let Some(Ticket { spec, kind, .. }) = link.front() else {
+        return Err(Fault::Stray);
+    };
+    match kind {
         Kind::Forward | Kind::Listed(_) | Kind::Edited(_) => {
             fits(spec, frame)?;
             forwarded(link, frame, desk);
             Ok(())
         }
-        Kind::Read(Read { is_answered: true, fields: Fields::Asked, .. }) => {
-            fields::hear(link, frame)
-        }
-        Kind::Read(read) if read.is_answered => fill::proof(link, frame, desk),
-        Kind::Read(_) => {
-            fits(spec, frame)?;
-            value(link, frame, desk)
-        }
+        Kind::Read(_) => Err(Fault::Stray),
         Kind::Parts(parts) if parts.is_answered => fill::part_proof(link, frame, desk),
         Kind::Parts(_) => part_values(link, frame, desk),
         Kind::Canary => fill::canary(link, frame, desk),
@@ -375,7 +383,9 @@ fn value(link: &mut Pipeline, frame: &Frame<'_>, desk: &mut Desk<'_>) -> Result<
     let is_error = frame.bytes().first() == Some(&b'-');
     let coalesced = joined.len() as u64 + abroad;
     desk.block.command(spec.index, is_error, own + coalesced);
-    desk.block.observe(Outcome::Coalesced, took, coalesced);
+    if coalesced > 0 {
+        desk.block.observe(Outcome::Coalesced, took, coalesced);
+    }
     desk.clients.deliver(owner, frame);
     for waiter in joined {
         desk.clients.deliver(waiter, frame);

@@ -89,7 +89,9 @@ impl Ticket {
         read: Read,
         answers: u32,
     ) -> Self {
-        Self { answers, ..Self::new(owner, spec, asked_at, Kind::Read(read)) }
+        let (joined, keys, text_len, kind) = (Vec::new(), 0, 0, Kind::Read(read));
+        let (is_opaque, is_again) = (false, false);
+        Self { owner, joined, spec, asked_at, keys, text_len, answers, is_opaque, is_again, kind }
     }
 
     /// All who wait, nearside itself included.
