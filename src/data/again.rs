@@ -8,7 +8,8 @@
 //! and no request is sent more than twice, nor many of them ([`Budget`]).
 
 use crate::data::flights::as_sent;
-use crate::data::settle::{Desk, LINK_BROKE, Lost};
+use crate::data::lost::{LINK_BROKE, Lost};
+use crate::data::settle::Desk;
 use crate::data::stale;
 use crate::data::upstream::{ClientId, Kind, Pipeline, Ticket, Waiter};
 use crate::stats::Counter;

@@ -13,8 +13,8 @@
 use crate::config::{Auth, AuthMode, OnDown};
 use crate::data::batch::Batch;
 use crate::data::identity::{Identities, Login, Print, Seat};
+use crate::data::lost::{Lost, lost_text};
 use crate::data::session::{Ending, Session};
-use crate::data::settle::{Lost, lost_text};
 use crate::stats::Counter;
 use crate::units::clock::Tick;
 

@@ -2,9 +2,9 @@
 
 use crate::config::OnDown;
 use crate::data::barrier::Waiting;
+use crate::data::lost::{Lost, lost_text};
 use crate::data::order::Frame;
 use crate::data::session::Session;
-use crate::data::settle::{Lost, lost_text};
 use crate::data::upstream::{ClientId, Waiter};
 use crate::net::client::WriteHalf;
 use crate::stats::Counter;

@@ -4,7 +4,8 @@
 use crate::config::Auth;
 use crate::data::acl;
 use crate::data::login::{self, Asked, Question, Verdict};
-use crate::data::settle::{self, Lost};
+use crate::data::lost::Lost;
+use crate::data::settle;
 use crate::data::upstream::ClientId;
 use crate::data::upstream::check::{self, Answer};
 use crate::data::worker::{State, Worker};

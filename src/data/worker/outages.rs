@@ -3,9 +3,10 @@
 
 use crate::command::Class;
 use crate::data::again::{self, Again};
+use crate::data::lost::{LINK_BROKE, Lost};
 use crate::data::pinned::answer;
 use crate::data::session::Ending;
-use crate::data::settle::{self, Desk, LINK_BROKE, Lost};
+use crate::data::settle::{self, Desk};
 use crate::data::upstream::Pipeline;
 use crate::data::upstream::link::LinkError;
 use crate::data::worker::{State, Worker};
